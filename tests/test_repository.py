@@ -1,0 +1,104 @@
+"""The files around the code say the same things as each other."""
+
+import json
+import re
+import subprocess
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+import xaicore
+
+ROOT = Path(__file__).resolve().parent.parent
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+CONDA_NAMES = {"pytorch-cpu": "torch", "matplotlib-base": "matplotlib"}
+
+
+def requirements(lines: list[str]) -> dict[str, Requirement]:
+    return {canonicalize_name(r.name): r for r in map(Requirement, lines)}
+
+
+def tracked(*patterns: str) -> list[Path]:
+    listing = subprocess.run(
+        ["git", "-C", str(ROOT), "ls-files", "--cached", "--others", "--exclude-standard", *patterns],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return [ROOT / line for line in listing.stdout.splitlines() if (ROOT / line).is_file()]
+
+
+def test_environment_yml_says_what_pyproject_says() -> None:
+    listed = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))["dependencies"]
+    pip = next(item["pip"] for item in listed if isinstance(item, dict))
+    conda = [item for item in listed if isinstance(item, str) and item.split("=")[0] not in ("python", "pip")]
+    conda = [re.sub(r"^[\w-]+", lambda m: CONDA_NAMES.get(m.group(), m.group()), item) for item in conda]
+    ours = requirements([*conda, *(item for item in pip if not item.startswith("--"))])
+    wanted = requirements(PROJECT["dependencies"])
+    assert {name: r.specifier for name, r in ours.items()} == {name: r.specifier for name, r in wanted.items()}
+
+
+def test_constraints_pin_every_dependency_within_its_range() -> None:
+    pins = {}
+    for line in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines():
+        name, _, version = line.partition("==")
+        assert version, f"{line!r} in constraints.txt is not a pin"
+        pins[canonicalize_name(name)] = version
+    extras = PROJECT["optional-dependencies"]
+    for name, requirement in requirements([*PROJECT["dependencies"], *(r for extra in extras.values() for r in extra)]).items():
+        assert name in pins, f"{name} has no pin in constraints.txt"
+        assert requirement.specifier.contains(pins[name]), f"{name}=={pins[name]} is outside {requirement.specifier}"
+
+
+def test_versions_agree() -> None:
+    version = PROJECT["version"]
+    assert xaicore.__version__ == version
+    assert yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))["version"] == version
+    assert f"## {version}" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+
+
+def test_citation_names_the_five_papers() -> None:
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    bibliography = (ROOT / "book" / "references.bib").read_text(encoding="utf-8").replace("{", "").replace("}", "")
+    titles = [reference["title"] for reference in citation["references"]]
+    assert len(titles) == 5
+    for title in titles:
+        assert title.lower() in bibliography.lower()
+
+
+def test_readme_and_makefile_name_the_same_commands() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    for target in ("book", "test"):
+        assert f"make {target}" in readme
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE)
+    for command in ("run", "editions", "doctor", "claims"):
+        assert f"xaibook {command}" in readme
+    assert "make test" in (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+
+
+def test_every_edition_is_in_the_documentation() -> None:
+    page = (ROOT / "book" / "reading.md").read_text(encoding="utf-8")
+    for path in tracked("editions/*.yml"):
+        assert f"| {path.stem} |" in page
+
+
+@pytest.mark.parametrize("path", tracked("notebooks/*.ipynb"), ids=lambda path: path.stem)
+def test_source_notebooks_carry_no_outputs(path: Path) -> None:
+    notebook = json.loads(path.read_text(encoding="utf-8"))
+    for cell in notebook["cells"]:
+        assert not cell.get("outputs")
+        assert cell.get("execution_count") is None
+        assert "papermill" not in cell["metadata"]
+    assert "papermill" not in notebook["metadata"]
+
+
+def test_nothing_tracked_is_large_or_names_this_machine() -> None:
+    for path in tracked():
+        assert path.stat().st_size < 2_000_000, f"{path.name} is over 2 MB"
+        if path.suffix in {".py", ".md", ".yml", ".toml", ".ipynb", ".txt", ".cff", ".json"}:
+            assert str(ROOT) not in path.read_text(encoding="utf-8"), f"{path.name} names a folder of this machine"

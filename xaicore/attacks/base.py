@@ -1,0 +1,150 @@
+"""What all attacks share: the door, the clean pass, clipping, the success check, norms, queries and time.
+
+An attack is a step: given some correctly classified images and a goal, it returns an attempt. :func:`run`
+does the rest, so that no attack decides for itself what counts as success. Images that the model gets wrong
+before the attack are handed back untouched, in targeted attacks too: success is a statement about images that
+were right (ARCHITECTURE, TRAPS).
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from xaicore.attacks import checks
+from xaicore.attacks.goal import Goal
+from xaicore.attacks.result import AttackResult, perturbation_norms
+from xaicore.attacks.victim import Victim, evaluation_mode, exact_arithmetic
+
+GROUP = 256
+"""Images that an attack holds in work at a time; what it needs beyond input and output does not grow with N."""
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """What a step returns for its n images: images (n, C, H, W), forward passes (n,) int64, further tensors (n, ...)."""
+
+    adversarial: Tensor
+    queries: Tensor
+    info: dict[str, Tensor]
+
+
+Step = Callable[[Victim, Tensor, Goal, Tensor], Attempt]
+"""(victim, images, goal, index) -> attempt, all on the victim's device; must also work for no images at all."""
+
+
+def run(
+    step: Step,
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    target: int | Tensor | None,
+    index: Tensor | None,
+    batch_size: int,
+) -> AttackResult:
+    """Run ``step`` on the correctly classified ``images`` and measure what comes out.
+
+    Args:
+        step: the attack proper.
+        model: (N, C, H, W) images in [0, 1] to (N, K) logits.
+        images: (N, C, H, W) float32 in [0, 1], on any device.
+        labels: (N,) int64, the true classes.
+        target: class that each image shall get, or (N,) int64; None for an untargeted attack.
+        index: (N,) int64, the number of each image in its set, for its own random stream; None counts from 0.
+        batch_size: images in one pass of the model.
+
+    Returns:
+        The result, with tensors on the device of ``images``.
+
+    Raises:
+        TypeError: an argument is of the wrong kind.
+        ValueError: shape, type, range, NaN, labels or target do not fit.
+    """
+    started = time.perf_counter()
+    checks.model(model)
+    images = checks.images(images).detach()
+    goal = Goal(checks.integers("labels", labels, len(images)).to(images.device), None)
+    goal = Goal(goal.labels, checks.target(target, goal.labels))
+    index = torch.arange(len(images)) if index is None else checks.integers("index", index, len(images))
+    if (index < 0).any():
+        raise checks.UserError("index must not be negative")
+    victim = Victim(model, checks.integer("batch_size", batch_size, least=1))
+    with exact_arithmetic(victim.device), evaluation_mode(model):
+        clean = victim.logits(images).to(images.device)
+        checks.classes_in_range("labels", goal.labels, clean.shape[1])
+        if goal.target is not None:
+            checks.classes_in_range("target", goal.target, clean.shape[1])
+        wrong = (clean.argmax(dim=1) != goal.labels) | ~clean.isfinite().all(dim=1)
+        attempt = _in_groups(
+            step, victim, images, goal, index.to(images.device), (~wrong).nonzero().squeeze(1)
+        )
+        final = victim.logits(attempt.adversarial).to(images.device)
+        if victim.device.type == "cuda":
+            torch.cuda.synchronize(victim.device)
+    l0, l2, linf = perturbation_norms(images, attempt.adversarial)
+    nonfinite = ~(clean.isfinite().all(dim=1) & final.isfinite().all(dim=1))
+    return AttackResult(
+        adversarial=attempt.adversarial,
+        success=goal.reached(final) & ~nonfinite,
+        l0=l0,
+        l2=l2,
+        linf=linf,
+        queries=attempt.queries,
+        seconds=time.perf_counter() - started,
+        info={"initially_wrong": wrong, "nonfinite": nonfinite, **attempt.info},
+    )
+
+
+def _in_groups(
+    step: Step, victim: Victim, images: Tensor, goal: Goal, index: Tensor, attacked: Tensor
+) -> Attempt:
+    whole = Attempt(images.clone(), torch.zeros_like(goal.labels), {})
+    for which in attacked.split(GROUP):
+        part = goal[which].to(victim.device)
+        attempt = step(victim, images[which].to(victim.device), part, index[which].to(victim.device))
+        whole.adversarial[which] = attempt.adversarial.clamp(0, 1).to(images.device)
+        whole.queries[which] = attempt.queries.to(images.device)
+        for name, tensor in attempt.info.items():
+            if name not in whole.info:
+                empty: float | bool = (
+                    torch.nan if tensor.is_floating_point() else tensor.dtype != torch.bool and -1
+                )
+                whole.info[name] = torch.full(
+                    (len(images), *tensor.shape[1:]), empty, dtype=tensor.dtype, device=images.device
+                )
+            whole.info[name][which] = tensor.to(images.device)
+    return whole
+
+
+def success_after_uint8(
+    model: nn.Module,
+    adversarial: Tensor,
+    labels: Tensor,
+    *,
+    target: int | Tensor | None = None,
+    batch_size: int = 32,
+) -> Tensor:
+    """Return which images still reach the goal once they are stored with 8 bits per channel, (N,) bool.
+
+    Args:
+        model: (N, C, H, W) images in [0, 1] to (N, K) logits.
+        adversarial: (N, C, H, W) float32 in [0, 1]; rounded here to multiples of 1/255.
+        labels: (N,) int64, the true classes.
+        target: as in the attack.
+        batch_size: images in one pass of the model.
+
+    Raises:
+        TypeError: an argument is of the wrong kind.
+        ValueError: shape, type, range, NaN, labels or target do not fit.
+    """
+    images = checks.images(adversarial).detach().mul(255).round().div(255)
+    goal = Goal(checks.integers("labels", labels, len(images)).to(images.device), None)
+    goal = Goal(goal.labels, checks.target(target, goal.labels))
+    victim = Victim(checks.model(model), checks.integer("batch_size", batch_size, least=1))
+    with exact_arithmetic(victim.device), evaluation_mode(model):
+        logits = victim.logits(images).to(images.device)
+    checks.classes_in_range("labels", goal.labels, logits.shape[1])
+    return goal.reached(logits)

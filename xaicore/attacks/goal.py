@@ -1,0 +1,49 @@
+"""What an attack is after: lower the odds of the true class, or raise those of a target class.
+
+The objective is the log-odds of a class y under the softmax,
+
+    log p_y / (1 - p_y) = z_y - log sum_{k != y} exp z_k .
+
+It rises and falls with the probability p_y and with the cross-entropy -log p_y, so that ranking candidates by
+any of the three is the same; and its gradient is that of log p_y divided by 1 - p_y > 0, so that a *sign*
+step is the same too. In float32, however, log p_y is exactly 0 at logit gaps over about 17, where its
+gradient loses the part of the true class, and over about 103 the gradient is exactly 0: the attack silently
+does nothing. The log-odds never saturate.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+def log_odds(logits: Tensor, classes: Tensor) -> Tensor:
+    """Return log p/(1-p), (N,), of ``classes`` (N,) under the softmax of ``logits`` (N, K); K is at least 2."""
+    column = classes[:, None]
+    rest = logits.scatter(1, column, -torch.inf).logsumexp(dim=1)
+    return logits.gather(1, column).squeeze(1) - rest
+
+
+@dataclass(frozen=True)
+class Goal:
+    """The true class of each image and, for a targeted attack, the class wanted instead; both (N,) int64."""
+
+    labels: Tensor
+    target: Tensor | None
+
+    def __getitem__(self, which: slice | Tensor) -> "Goal":
+        return Goal(self.labels[which], None if self.target is None else self.target[which])
+
+    def to(self, device: torch.device) -> "Goal":
+        """Return the same goal with its classes on ``device``."""
+        return Goal(self.labels.to(device), None if self.target is None else self.target.to(device))
+
+    def score(self, logits: Tensor) -> Tensor:
+        """Return how near each image is to the goal, (N,), the higher the nearer: log-odds against the label, or of the target."""
+        return -log_odds(logits, self.labels) if self.target is None else log_odds(logits, self.target)
+
+    def reached(self, logits: Tensor) -> Tensor:
+        """Return where the prediction differs from the label or equals the target, (N,) bool; never for NaN or infinite logits."""
+        predicted = logits.argmax(dim=1)
+        there = predicted != self.labels if self.target is None else predicted == self.target
+        return there & logits.isfinite().all(dim=1)

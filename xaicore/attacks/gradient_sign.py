@@ -1,0 +1,168 @@
+"""Fast gradient sign attacks: one step of size eps along the sign of the input gradient.
+
+    x' = clip(x + eps * sign(grad_x J(x, y)), 0, 1)        Goodfellow, Shlens & Szegedy 2015, Sec. 4
+
+``fgsm`` takes one step; ``fgsm_search`` follows the same direction and stops at the smallest step of a grid
+that works, as paper 1 does when it raises the gain "until the label flips". J is the cross-entropy; its
+gradient is taken through the log-odds, which have the same sign and do not vanish
+(:mod:`xaicore.attacks.goal`).
+"""
+
+import torch
+from torch import Tensor, nn
+
+from xaicore.attacks import checks
+from xaicore.attacks.base import Attempt, run
+from xaicore.attacks.goal import Goal
+from xaicore.attacks.result import AttackResult
+from xaicore.attacks.victim import Victim
+
+
+def fgsm(
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    eps: float = 8 / 255,
+    target: int | Tensor | None = None,
+    seed: int = 0,
+    index: Tensor | None = None,
+    batch_size: int = 32,
+) -> AttackResult:
+    """Take one step of size ``eps`` along the sign of the gradient.
+
+    The untargeted step uses the true label (not the predicted one; for the images attacked they agree), so a
+    model trained on such images can read the label from the perturbation (Kurakin et al. 2017, "label
+    leaking").
+
+    Args:
+        model: (N, C, H, W) images in [0, 1] to (N, K) logits, K of at least 2.
+        images: (N, C, H, W) float32 in [0, 1].
+        labels: (N,) int64, the true classes.
+        eps: largest change of a value, in (0, 1].
+        target: class to reach, or (N,) int64 of them; None to leave the true class.
+        seed: accepted so that all attacks can be called alike; nothing here is random.
+        index: accepted so that all attacks can be called alike.
+        batch_size: images in one pass of the model.
+
+    Returns:
+        The result. ``queries`` is 1 per image attacked; ``info["zero_gradient"]`` (N,) bool marks images with
+        no usable gradient (zero or not finite everywhere), which stay as they are.
+
+    Raises:
+        TypeError: an argument is of the wrong kind.
+        ValueError: shape, type, range, NaN, labels, target or ``eps`` do not fit.
+
+    References:
+        Goodfellow, Shlens & Szegedy (2015), Explaining and harnessing adversarial examples, Sec. 4.
+    """
+    eps = checks.positive("eps", eps, most=1)
+    checks.integer("seed", seed, least=0)
+
+    def step(victim: Victim, images: Tensor, goal: Goal, index: Tensor) -> Attempt:
+        direction = _direction(victim, images, goal)
+        return Attempt(
+            images + eps * direction, torch.ones_like(goal.labels), {"zero_gradient": _none(direction)}
+        )
+
+    return run(step, model, images, labels, target=target, index=index, batch_size=batch_size)
+
+
+def fgsm_search(
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    eps_max: float = 0.5,
+    steps: int = 200,
+    target: int | Tensor | None = None,
+    seed: int = 0,
+    index: Tensor | None = None,
+    batch_size: int = 32,
+) -> AttackResult:
+    """Find the smallest step along the sign of the gradient that reaches the goal.
+
+    Tries eps = eps_max * i / steps for i = 1 … steps in ascending order, each from the clean image and along
+    the one direction computed there, and keeps the first that works. Success need not be monotone in eps
+    (clipping, curvature), so this is the smallest of the grid; bisection might miss it.
+
+    Args:
+        model: (N, C, H, W) images in [0, 1] to (N, K) logits, K of at least 2.
+        images: (N, C, H, W) float32 in [0, 1].
+        labels: (N,) int64, the true classes.
+        eps_max: largest step, in (0, 1].
+        steps: number of grid values.
+        target: class to reach, or (N,) int64 of them; None to leave the true class.
+        seed: accepted so that all attacks can be called alike; nothing here is random.
+        index: accepted so that all attacks can be called alike.
+        batch_size: images in one pass of the model.
+
+    Returns:
+        The result; a failed image is the one at ``eps_max``. ``info["eps"]`` (N,) float32 is the step found,
+        inf where none works, NaN where the image was not attacked; ``info["zero_gradient"]`` as in
+        :func:`fgsm`. ``queries`` counts the gradient and each grid value up to the one that works. Passes
+        that look ahead along the grid only fill places of a batch that would stay empty, and do not count.
+
+    Raises:
+        TypeError: an argument is of the wrong kind.
+        ValueError: shape, type, range, NaN, labels, target, ``eps_max`` or ``steps`` do not fit.
+
+    References:
+        Klawikowska, Mikołajczyk & Grochowski (2020), Sec. 3; Goodfellow, Shlens & Szegedy (2015), Sec. 4.
+    """
+    eps_max = checks.positive("eps_max", eps_max, most=1)
+    steps = checks.integer("steps", steps, least=1)
+    checks.integer("seed", seed, least=0)
+    grid = torch.arange(1, steps + 1, dtype=torch.float64).mul(eps_max).div(steps).float()
+
+    def step(victim: Victim, images: Tensor, goal: Goal, index: Tensor) -> Attempt:
+        direction = _direction(victim, images, goal)
+        nothing = _none(direction)
+        found = _first_on_grid(
+            victim, images, direction, goal, grid.to(images.device), (~nothing).nonzero().squeeze(1)
+        )
+        works = found < steps
+        eps = grid.to(images.device)[found.clamp(max=steps - 1)]
+        tried = torch.where(nothing, 0, found.clamp(max=steps - 1) + 1)
+        adversarial = images + eps[:, None, None, None] * direction
+        info = {"eps": eps.where(works, torch.inf), "zero_gradient": nothing}
+        return Attempt(adversarial, 1 + tried, info)
+
+    return run(step, model, images, labels, target=target, index=index, batch_size=batch_size)
+
+
+def _direction(victim: Victim, images: Tensor, goal: Goal) -> Tensor:
+    return victim.gradient(images, goal).nan_to_num(0, 0, 0).sign()
+
+
+def _none(direction: Tensor) -> Tensor:
+    return (direction == 0).flatten(1).all(dim=1)
+
+
+def _first_on_grid(
+    victim: Victim, images: Tensor, direction: Tensor, goal: Goal, grid: Tensor, active: Tensor
+) -> Tensor:
+    """Return the place of the first value of ``grid`` that works for each image, (n,); len(grid) where none
+    does.
+
+    All active images advance together; when fewer than a batch are left, each tries several values at a time.
+    """
+    found = torch.full_like(goal.labels, len(grid))
+    tried = 0
+    while len(active) and tried < len(grid):
+        ahead = min(max(1, victim.batch_size // len(active)), len(grid) - tried)
+        who = active.repeat_interleave(ahead)
+        eps = grid[tried : tried + ahead].repeat(len(active))
+
+        def build(part: slice, who: Tensor = who, eps: Tensor = eps) -> Tensor:
+            rows = who[part]
+            return (images[rows] + eps[part, None, None, None] * direction[rows]).clamp(0, 1)
+
+        works = (
+            goal[who].reached(victim.logits_of(len(who), images.shape[1:], build)).view(len(active), ahead)
+        )
+        any_works = works.any(dim=1)
+        found[active[any_works]] = tried + works[any_works].int().argmax(dim=1)
+        active = active[~any_works]
+        tried += ahead
+    return found

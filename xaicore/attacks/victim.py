@@ -1,0 +1,119 @@
+"""The model under attack, seen through batches of one fixed shape.
+
+Convolution and matrix libraries choose their algorithm by the shape of the batch, so the logits of an image
+change in the last bits with the number of images beside it; a sign step or a contest between two candidates
+can then end otherwise. Here every pass has exactly ``batch_size`` rows, a short batch is filled up, and an
+image's logits and gradients no longer depend on its batch mates nor on its place in the batch.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from xaicore.attacks.goal import Goal
+from xaicore.errors import UserError
+
+
+@contextmanager
+def evaluation_mode(model: nn.Module) -> Iterator[None]:
+    """Put ``model`` and its parts into eval mode and give each part its own mode back at the end."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+@contextmanager
+def exact_arithmetic(device: torch.device) -> Iterator[None]:
+    """Compute in plain, deterministic float32: no autocast, and on a GPU no TF32 and no algorithm chosen by timing."""
+    with ExitStack() as stack:
+        stack.enter_context(torch.inference_mode(False))
+        stack.enter_context(torch.no_grad())
+        stack.enter_context(torch.autocast(device.type, enabled=False))
+        if device.type == "cuda":
+            flags = torch.backends.cudnn.flags(
+                enabled=True, benchmark=False, deterministic=True, allow_tf32=False
+            )
+            stack.enter_context(flags)
+        yield
+
+
+class Victim:
+    """Logits and input gradients of a frozen view of a model, in batches of one fixed shape.
+
+    The view shares the model's memory where it can; on a CPU its convolution weights are laid out
+    channels-last, which is about 1.5 times as fast. The model itself keeps its layout and its
+    ``requires_grad`` flags.
+
+    Args:
+        model: (N, C, H, W) images in [0, 1] to (N, K) logits; in eval mode for the time of the attack.
+        batch_size: rows of every pass.
+    """
+
+    def __init__(self, model: nn.Module, batch_size: int) -> None:
+        self.model = model
+        self.batch_size = batch_size
+        first = next(model.parameters(), None)
+        self.device = first.device if first is not None else torch.device("cpu")
+        self._layout = torch.channels_last if self.device.type == "cpu" else torch.contiguous_format
+        self._parameters = {
+            name: p.detach().contiguous(memory_format=self._layout) if p.ndim == 4 else p.detach()
+            for name, p in model.named_parameters()
+        }
+
+    def logits(self, images: Tensor) -> Tensor:
+        """Return the logits (N, K) of ``images`` (N, C, H, W), on the model's device."""
+        return self.logits_of(len(images), images.shape[1:], lambda part: images[part])
+
+    def logits_of(self, count: int, shape: torch.Size, build: Callable[[slice], Tensor]) -> Tensor:
+        """Return the logits (count, K) of images that exist one batch at a time.
+
+        Args:
+            count: number of images.
+            shape: (C, H, W) of an image.
+            build: gives the images of a slice of 0..count-1.
+        """
+        buffer = self._buffer(shape)
+        rows = []
+        for part in self._parts(count):
+            size = part.stop - part.start
+            buffer[:size] = build(part)
+            with torch.inference_mode():
+                rows.append(self._forward(buffer)[:size].clone())
+        return torch.cat(rows) if rows else torch.empty(0, 0, device=self.device)
+
+    def gradient(self, images: Tensor, goal: Goal) -> Tensor:
+        """Return the gradient (N, C, H, W) of ``goal.score`` with respect to ``images``, on the model's device."""
+        gradients = torch.zeros(images.shape, device=self.device)
+        for part in self._parts(len(images)):
+            size = part.stop - part.start
+            batch = self._buffer(images.shape[1:])
+            batch[:size] = images[part]
+            with torch.enable_grad():
+                score = goal[part].score(self._forward(batch.requires_grad_())[:size]).sum()
+            if score.requires_grad:
+                gradients[part] = torch.autograd.grad(score, batch)[0][:size]
+        return gradients
+
+    def _buffer(self, shape: torch.Size) -> Tensor:
+        return torch.zeros((self.batch_size, *shape), device=self.device).contiguous(
+            memory_format=self._layout
+        )
+
+    def _parts(self, count: int) -> Iterator[slice]:
+        for start in range(0, count, self.batch_size):
+            yield slice(start, min(start + self.batch_size, count))
+
+    def _forward(self, batch: Tensor) -> Tensor:
+        logits: Tensor = functional_call(self.model, self._parameters, (batch,))
+        if logits.ndim != 2 or len(logits) != len(batch) or logits.shape[1] < 2:
+            raise UserError(
+                f"model must return logits (N, K) with K of at least 2, not {tuple(logits.shape)}"
+            )
+        return logits

@@ -1,0 +1,122 @@
+"""What every attribution shares: checks at the door, the network inside a classifier, and leaving no trace."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from xaicore.errors import UserError
+
+
+def check_images(images: Tensor, model: nn.Module) -> None:
+    """Check that ``images`` is a finite (N, C, H, W) tensor of the floating type of the model's parameters.
+
+    Raises:
+        TypeError: not a floating-point tensor.
+        ValueError: wrong number of dimensions, NaN or infinite values, or another type than the model's.
+    """
+    if not isinstance(images, Tensor) or not images.is_floating_point():
+        raise TypeError("images must be a floating-point tensor (N, C, H, W)")
+    if images.ndim != 4:
+        raise ValueError(f"images must have the shape (N, C, H, W), not {tuple(images.shape)}")
+    if not bool(torch.isfinite(images).all()):
+        raise ValueError("images must be finite: NaN or infinity found")
+    dtype = next((parameter.dtype for parameter in model.parameters()), torch.float32)
+    if images.dtype != dtype:
+        raise ValueError(f"images must have the type of the model's parameters, {dtype}, not {images.dtype}")
+
+
+def check_targets(targets: Tensor | int | None, n: int) -> Tensor | None:
+    """Return ``targets`` as an int64 tensor (N,), or None.
+
+    Raises:
+        TypeError: not an integer, a tensor of integers or None.
+        ValueError: not one target per image, or negative.
+    """
+    if targets is None:
+        return None
+    if isinstance(targets, bool) or not isinstance(targets, (int, Tensor)):
+        raise TypeError("targets must be None, an integer or an integer tensor (N,)")
+    tensor = torch.as_tensor(targets)
+    if tensor.is_floating_point() or tensor.is_complex() or tensor.dtype == torch.bool:
+        raise TypeError(f"targets must be integers, not {tensor.dtype}")
+    if tensor.ndim == 0:
+        tensor = tensor.expand(n)
+    if tensor.shape != (n,):
+        raise ValueError(f"targets must have the shape ({n},), one per image, not {tuple(tensor.shape)}")
+    if n and int(tensor.min()) < 0:
+        raise UserError(f"targets must not be negative: {int(tensor.min())} found")
+    return tensor.to(torch.int64)
+
+
+def chosen_logits(logits: Tensor, targets: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Return the indices (N,) of the chosen neurons, the arg max where ``targets`` is None, and their logits (N,).
+
+    Raises:
+        ValueError: the model does not return finite logits (N, K), or a target is not below K.
+    """
+    if logits.ndim != 2:
+        raise ValueError(f"model must return logits (N, K), not {tuple(logits.shape)}")
+    if not bool(torch.isfinite(logits).all()):
+        raise ValueError("model returns logits that are NaN or infinite")
+    chosen = logits.argmax(1) if targets is None else targets.to(logits.device)
+    if len(chosen) and int(chosen.max()) >= logits.shape[1]:
+        raise UserError(f"targets must be below the {logits.shape[1]} classes of the model: {int(chosen.max())} found")
+    return chosen, logits.gather(1, chosen[:, None])[:, 0]
+
+
+def check_batch_size(batch_size: int) -> None:
+    """Raise ValueError unless ``batch_size`` is a positive integer."""
+    if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
+        raise ValueError(f"batch_size must be a positive integer, not {batch_size!r}")
+
+
+def network_of(model: nn.Module) -> nn.Module:
+    """Return the network that works on normalised images: that of a classifier, or the model itself."""
+    network = getattr(model, "network", None)
+    return network if isinstance(network, nn.Module) and callable(getattr(model, "normalize", None)) else model
+
+
+def network_input(model: nn.Module, images: Tensor) -> Tensor:
+    """Return ``images`` as the network of ``model`` sees them: normalised for a classifier, else unchanged."""
+    if network_of(model) is model:
+        return images
+    normalised: Tensor = model.normalize(images)  # type: ignore[operator]
+    return normalised
+
+
+@contextmanager
+def undisturbed(model: nn.Module) -> Iterator[torch.device]:
+    """Put ``model`` in eval mode and full precision within the block; yield its device.
+
+    The mode of every module, autograd's mode and the precision settings are what they were afterwards, also after an
+    exception. Within the block a GPU computes convolutions in float32 proper, not in TF32.
+    """
+    modes = [(module, module.training) for module in model.modules()]
+    device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
+    matmul = torch.backends.cuda.matmul.allow_tf32
+    convolution = torch.backends.cudnn.allow_tf32
+    try:
+        model.eval()
+        torch.backends.cuda.matmul.allow_tf32 = False
+        torch.backends.cudnn.allow_tf32 = False
+        with torch.inference_mode(False), torch.enable_grad(), torch.autocast(device.type, enabled=False):
+            yield device
+    finally:
+        torch.backends.cuda.matmul.allow_tf32 = matmul
+        torch.backends.cudnn.allow_tf32 = convolution
+        for module, training in modes:
+            module.training = training
+
+
+@contextmanager
+def naming_images(shape: torch.Size) -> Iterator[None]:
+    """Turn torch's complaint about sizes within the block into a ValueError that names ``images``."""
+    try:
+        yield
+    except RuntimeError as error:
+        line = str(error).splitlines()[0]
+        if isinstance(error, torch.OutOfMemoryError) or not any(word in line for word in ("shape", "size", "channel")):
+            raise
+        raise ValueError(f"images of shape {tuple(shape)} do not fit the model: {line}") from error

@@ -1,0 +1,49 @@
+"""The presets of layer-wise relevance propagation: which rule for which layer.
+
+A preset is data. Its names and choices are those of iNNvestigate 2.1.2 (Alber et al., JMLR 20, 2019), whose
+``lrp.sequential_preset_a_flat`` is the "PresetAFlat" of the papers. Adding one is one entry here; the rules are in
+:mod:`xaicore.attribution.rules`.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Preset:
+    """Which rule each layer of a network uses.
+
+    Attributes:
+        conv: rule of the convolutions.
+        dense: rule of the linear layers.
+        first: rule of the first layer with weights, whatever its kind; None: the rule of its kind.
+        average_pool: ``"z"`` (shares in proportion to the activations) or ``"gradient"``.
+        positive_output: start from the positive part of the logit, as deep Taylor decomposition asks for.
+    """
+
+    conv: str
+    dense: str
+    first: str | None = None
+    average_pool: str = "z"
+    positive_output: bool = False
+
+    def uses(self, rule: str) -> bool:
+        """Return whether some layer uses ``rule``."""
+        return rule in (self.conv, self.dense, self.first)
+
+
+PRESETS: dict[str, Preset] = {
+    "z": Preset(conv="z", dense="z"),
+    "epsilon": Preset(conv="epsilon", dense="epsilon"),
+    "w-square": Preset(conv="w-square", dense="w-square"),
+    "flat": Preset(conv="flat", dense="flat"),
+    "alpha1-beta0": Preset(conv="alpha1-beta0", dense="alpha1-beta0"),
+    "alpha2-beta1": Preset(conv="alpha2-beta1", dense="alpha2-beta1"),
+    "preset-a": Preset(conv="alpha1-beta0", dense="epsilon"),
+    "preset-a-flat": Preset(conv="alpha1-beta0", dense="epsilon", first="flat"),
+    "preset-b-flat": Preset(conv="alpha2-beta1", dense="epsilon", first="flat"),
+    "deep-taylor": Preset(conv="z-plus", dense="z-plus", average_pool="gradient", positive_output=True),
+    "deep-taylor-bounded": Preset(
+        conv="z-plus", dense="z-plus", first="bounded", average_pool="gradient", positive_output=True
+    ),
+}
+"""Every preset by name."""

@@ -1,0 +1,127 @@
+"""``xaibook build``: judge the claims, stage the pages, run Sphinx, pass the gate, put the book in its place.
+
+The book under ``_build/html`` is replaced only by one that passed every check, so a failed build never leaves half a
+book behind.
+"""
+
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from xaicore.book.claims import load_claims
+from xaicore.book.editions import load_edition
+from xaicore.book.gate import html_findings, notebook_findings
+from xaicore.book.ledger import compare_verdicts, judge, read_verdicts, write_verdicts
+from xaicore.book.project import repository_address
+from xaicore.book.runner import completed_runs
+from xaicore.book.staging import stage
+from xaicore.errors import UserError
+from xaicore.records import load_record
+
+
+def gather_records(root: Path, edition: str) -> dict[str, dict[str, Any]]:
+    """Return edition → notebook → record: this edition's fresh runs and the committed records of the slow editions."""
+    records: dict[str, dict[str, Any]] = {}
+    for path in sorted((root / "results").glob("*/*/record.json")):
+        if path.parent.parent.name != edition:
+            records.setdefault(path.parent.parent.name, {})[path.parent.name] = load_record(path)
+    for notebook, folder in completed_runs(root, edition).items():
+        records.setdefault(edition, {})[notebook] = load_record(folder / "record.json")
+    return records
+
+
+def build(root: Path, edition: str = "embedded", *, verdicts: str = "fail") -> Path:
+    """Build the book of ``edition`` into ``_build/html`` and return the path of its first page.
+
+    Args:
+        root: the project's folder.
+        edition: which edition's runs the chapters show.
+        verdicts: what to do when a verdict differs from the committed one: ``fail``, ``report`` it and go on, or
+            ``accept`` it as the new committed verdict.
+
+    Raises:
+        UserError: a notebook of the edition has no completed run, a verdict changed, or a page did not pass.
+    """
+    wanted = load_edition(root, edition).notebooks
+    done = completed_runs(root, edition)
+    missing = [name for name in wanted if name not in done]
+    if missing:
+        raise UserError(f"no completed run of {', '.join(missing)}; run: xaibook run --edition {edition}")
+    runs = {name: done[name] / "notebook.ipynb" for name in wanted}
+    findings = [finding for path in runs.values() for finding in notebook_findings(path)]
+    if findings:
+        raise UserError(_report("the executed notebooks did not pass", findings))
+
+    papers = load_claims(root / "claims")
+    records = gather_records(root, edition)
+    judgements = judge(papers, records)
+    _check_verdicts(root / "claims" / "verdicts", edition, judgements, verdicts)
+
+    work = root / "_build" / "stage"
+    stage(
+        root,
+        work,
+        runs=runs,
+        papers=papers,
+        judgements=judgements,
+        records=_shown(records),
+        address=repository_address(root),
+    )
+    _sphinx(work)
+    built = work / "_build" / "html"
+    findings = html_findings(built, forbidden=(str(root), str(Path.home()), sys.prefix, tempfile.gettempdir() + "/"))
+    if findings:
+        raise UserError(_report("the built pages did not pass", findings))
+    return _publish(built, root / "_build" / "html")
+
+
+def _shown(records: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Mapping[str, Any]]:
+    slow = {name: runs for name, runs in records.items() if name != "quick"}
+    return slow or records
+
+
+def _check_verdicts(folder: Path, edition: str, judgements: list[Any], mode: str) -> None:
+    if mode == "accept":
+        write_verdicts(folder, edition, judgements)
+        return
+    changes = compare_verdicts(read_verdicts(folder, edition), judgements, edition)
+    if changes and mode == "fail":
+        advice = (
+            "look for the cause first; on another kind of processor training takes another path, then build with "
+            "--verdicts report; a change that is understood is committed with --verdicts accept"
+        )
+        raise UserError(_report(f"verdicts changed ({advice})", changes))
+    for change in changes:
+        print(f"verdict changed: {change}")
+
+
+def _sphinx(work: Path) -> None:
+    command = [sys.executable, "-m", "jupyter_book", "build", str(work), "--all", "-W", "-n", "--keep-going", "-q"]
+    answer = subprocess.run(command, capture_output=True, text=True, check=False)
+    if answer.returncode != 0:
+        log = work.parent / "sphinx.log"
+        log.write_text(answer.stdout + answer.stderr, encoding="utf-8")
+        lines = [line for line in answer.stderr.splitlines() if "WARNING" in line or "ERROR" in line or "rror:" in line]
+        shown = [line.replace(str(work) + "/", "") for line in lines]
+        raise UserError(_report(f"Sphinx is not content (whole log: _build/{log.name})", shown or ["see the log"]))
+
+
+def _publish(built: Path, target: Path) -> Path:
+    old = target.with_name("html.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if target.exists():
+        target.rename(old)
+    built.rename(target)
+    shutil.rmtree(old, ignore_errors=True)
+    return target / "book" / "index.html"
+
+
+def _report(head: str, findings: list[str], most: int = 12) -> str:
+    shown = [f"  {finding}" for finding in findings[:most]]
+    if len(findings) > most:
+        shown.append(f"  and {len(findings) - most} more")
+    return "\n".join([f"{head}:", *shown])

@@ -1,0 +1,109 @@
+"""What a verdict rests on: recorded numbers with their intervals, and the paper's own reported numbers.
+
+The interval of a difference of two numbers that were not compared pair by pair is made from their own intervals by
+the MOVER method: with d = a - b, low = d - sqrt((a - a_low)^2 + (b_high - b)^2) and high accordingly (Newcombe
+1998, Statistics in Medicine 17:873; Zou and Donner 2008, Statistics in Medicine 27:1693). It assumes independent
+samples, so it is too wide, never too narrow, for the positively correlated ones met here.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+
+class Verdict(StrEnum):
+    """What a rule says about a claim."""
+
+    REPRODUCED = "reproduced"
+    PARTLY = "partly"
+    NOT_REPRODUCED = "not reproduced"
+    INCONCLUSIVE = "inconclusive"
+    NOT_TESTABLE = "not testable here"
+
+
+class MissingResult(LookupError):
+    """No run recorded a number under this id."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A recorded number with its 95 % interval (the value itself where none was recorded), n and unit."""
+
+    value: float
+    low: float
+    high: float
+    n: int | None = None
+    unit: str | None = None
+
+    @classmethod
+    def from_record(cls, entry: Mapping[str, Any]) -> Measured | None:
+        """Read one entry of the ``values`` of a ``record.json``.
+
+        A percentage of exactly 0 or 100 over n images has a bootstrap interval without width, which would claim
+        certainty from any n; the exact 97.5 % binomial bound (Clopper and Pearson 1934) stands in for it.
+
+        Args:
+            entry: ``{"value", "n", "ci": [low, high] or None, "unit"}``.
+
+        Returns:
+            The number, or None where the run could not compute one (null, not finite, or over no image).
+        """
+        value, n, unit = entry.get("value"), entry.get("n"), entry.get("unit")
+        if value is None or not math.isfinite(value) or n == 0:
+            return None
+        ends = [end for end in entry.get("ci") or () if end is not None and not math.isnan(end)]
+        low, high = min([*ends, value]), max([*ends, value])
+        if unit == "%" and ends and n and low == high and value in (0, 100):
+            width = 100 * (1 - 0.025 ** (1 / n))
+            low, high = (0.0, width) if value == 0 else (100 - width, 100.0)
+        return cls(float(value), float(low), float(high), n, unit)
+
+    def __sub__(self, other: Measured) -> Measured:
+        difference = self.value - other.value
+        low = difference - math.hypot(self.value - self.low, other.high - other.value)
+        high = difference + math.hypot(self.high - self.value, other.value - other.low)
+        n = None if self.n is None or other.n is None else min(self.n, other.n)
+        return Measured(difference, low, high, n, "points" if self.unit == "%" else self.unit)
+
+    def __str__(self) -> str:
+        unit = f" {self.unit}" if self.unit else ""
+        details = [] if self.interval is None else [f"95 % interval {self.interval}"]
+        details += [] if self.n is None else [f"n = {self.n}"]
+        return f"{number(self.value)}{unit}" + (f" ({', '.join(details)})" if details else "")
+
+    @property
+    def interval(self) -> str | None:
+        """The interval as "low to high", or None for a number without one."""
+        return None if self.low == self.high else f"{number(self.low)} to {number(self.high)}"
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What a rule may look at: the numbers one run recorded, and the numbers the paper itself reports."""
+
+    values: Mapping[str, Measured] = field(default_factory=dict)
+    reported: Mapping[str, float] = field(default_factory=dict)
+
+    def __getitem__(self, name: str) -> Measured:
+        if name not in self.values:
+            raise MissingResult(name)
+        return self.values[name]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A verdict and why (one sentence with the numbers in it); a combined rule adds the outcome of each part."""
+
+    verdict: Verdict
+    explanation: str
+    parts: tuple[Outcome, ...] = ()
+
+
+def number(value: float) -> str:
+    """A number for a sentence: four significant digits (integers in full), with a true minus sign."""
+    text = str(int(value)) if float(value).is_integer() and abs(value) < 1e15 else f"{value:.4g}"
+    return text.replace("-", "−")

@@ -1,0 +1,121 @@
+"""Lays out one tree that Sphinx can build: the prose, the executed notebooks and the generated pages.
+
+The staged tree mirrors the repository (``book/…``, ``notebooks/…``), so that a page's launch button and its download
+point at the tracked source of the same name.
+"""
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import yaml
+
+from xaicore.book.claims import Judgement, Paper
+from xaicore.book.ledger import ledger_page, scoreboard
+from xaicore.book.statistics import statistics_page
+
+SCOREBOARD_MARK = "<!-- scoreboard -->"
+LAUNCH_MARK = "<!-- launch -->"
+
+LAUNCH_OFF = """```{note}
+This copy of the book knows of no public repository, so its pages carry no launch buttons. To turn them on, set
+`Repository` under `[project.urls]` in `pyproject.toml`, or give git a remote `origin` on a code host, and build again.
+Without it: on Colab choose *File → Upload notebook* and pick the `.ipynb` that each chapter offers for download; on
+Binder paste the address of your own copy of the repository.
+```"""
+
+LAUNCH_ON = """```{{tip}}
+The rocket at the top of each chapter opens its notebook on Colab or Binder, straight from <{address}>.
+```"""
+
+
+def stage(
+    root: Path,
+    target: Path,
+    *,
+    runs: Mapping[str, Path],
+    papers: list[Paper],
+    judgements: list[Judgement],
+    records: Mapping[str, Mapping[str, Any]],
+    address: str | None,
+) -> None:
+    """Write the tree that Sphinx builds to ``target`` (replaced as a whole).
+
+    Args:
+        root: the project's folder.
+        target: where to put the tree.
+        runs: notebook name → the executed notebook.
+        papers: claims and reported numbers of every paper.
+        judgements: one per claim.
+        records: edition → notebook → record.
+        address: public address of the repository, None where it has none.
+    """
+    shutil.rmtree(target, ignore_errors=True)
+    shutil.copytree(root / "book", target / "book", ignore=shutil.ignore_patterns("_toc.yml"))
+    shutil.copy(root / "book" / "_toc.yml", target / "_toc.yml")
+    (target / "_config.yml").write_text(_config(root, address), encoding="utf-8")
+
+    notebooks = target / "notebooks"
+    notebooks.mkdir()
+    for name, executed in runs.items():
+        nbformat.write(page_notebook(nbformat.read(executed, as_version=4)), notebooks / f"{name}.ipynb")
+        for folder in ("tables", "figures"):
+            if (executed.parent / folder).is_dir():
+                shutil.copytree(executed.parent / folder, notebooks / name / folder)
+
+    ledgers = target / "book" / "claims"
+    ledgers.mkdir(exist_ok=True)
+    for paper in papers:
+        (ledgers / f"{paper.id}.md").write_text(ledger_page(paper, judgements), encoding="utf-8")
+    (target / "book" / "statistics.md").write_text(statistics_page(records), encoding="utf-8")
+    _replace(target / "book" / "index.md", SCOREBOARD_MARK, scoreboard(papers, judgements))
+    _replace(target / "book" / "running.md", LAUNCH_MARK, LAUNCH_ON.format(address=address) if address else LAUNCH_OFF)
+    _copy_mathjax(target / "book" / "_extra" / "mathjax")
+
+
+def page_notebook(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    """Return the executed notebook as the page shows it: set-up cells folded away, papermill's traces removed."""
+    notebook = nbformat.from_dict(json.loads(json.dumps(notebook)))
+    notebook.metadata.pop("papermill", None)
+    for cell in notebook.cells:
+        cell.metadata.pop("papermill", None)
+        cell.metadata.pop("execution", None)
+        tags = cell.metadata.setdefault("tags", [])
+        if {"parameters", "injected-parameters"} & set(tags):
+            tags.append("hide-input")
+        if "bootstrap" in tags:
+            tags.append("remove-cell")
+    return notebook
+
+
+def _config(root: Path, address: str | None) -> str:
+    config = yaml.safe_load((root / "_config.yml").read_text(encoding="utf-8"))
+    if address:
+        config["repository"]["url"] = address
+        config["html"]["use_repository_button"] = True
+        config["launch_buttons"] = {
+            "notebook_interface": "jupyterlab",
+            "binderhub_url": "https://mybinder.org",
+            "colab_url": "https://colab.research.google.com",
+        }
+    return yaml.safe_dump(config, sort_keys=False)
+
+
+def _replace(page: Path, mark: str, content: str) -> None:
+    text = page.read_text(encoding="utf-8")
+    if mark not in text:
+        raise ValueError(f"{page.name} has no line {mark}")
+    page.write_text(text.replace(mark, content), encoding="utf-8")
+
+
+def _copy_mathjax(target: Path) -> None:
+    """Copy the parts of MathJax that a page loads, from the package that ships it, so that pages work offline."""
+    import mathjax
+
+    source = Path(next(iter(mathjax.__path__))) / "static" / "mathjax" / "es5"
+    target.mkdir(parents=True)
+    shutil.copy(source / "tex-mml-chtml.js", target)
+    shutil.copytree(source / "output" / "chtml" / "fonts" / "woff-v2", target / "output" / "chtml" / "fonts" / "woff-v2")

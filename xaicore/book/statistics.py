@@ -1,0 +1,64 @@
+"""The page of execution statistics: what ran where, on which data and weights, for how long."""
+
+from collections.abc import Mapping
+from typing import Any
+
+EDITION_ORDER = ("paper", "reference", "embedded")
+
+
+def statistics_page(records: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return the page in MyST Markdown.
+
+    Args:
+        records: edition → notebook → record (see :mod:`xaicore.records`).
+    """
+    lines = [
+        "# Execution statistics",
+        "",
+        "Each number in this book was computed by a run that left a record behind. This page shows, for every run, the",
+        "machine, the data and the weights, so that a reader can tell whether a re-run is the same experiment. The",
+        "fingerprints are the first 16 characters of sha256 digests; equal fingerprints mean equal bytes.",
+        "",
+    ]
+    for edition in sorted(records, key=lambda name: (EDITION_ORDER.index(name) if name in EDITION_ORDER else 9, name)):
+        for notebook, record in sorted(records[edition].items()):
+            lines += _run(edition, notebook, record)
+    return "\n".join(lines) + "\n"
+
+
+def _run(edition: str, notebook: str, record: Mapping[str, Any]) -> list[str]:
+    source = record["provenance"]
+    facts = [
+        ("Device", source["device"]),
+        ("Threads", source["threads"]),
+        ("Time", _duration(source["seconds"])),
+        ("Peak memory", f"{source['peak_memory_bytes'] / 2**20:,.0f} MiB"),
+        ("Steps computed / taken from the store", f"{source['store']['computed']} / {source['store']['reused']}"),
+        ("Seed", source["seed"]),
+        ("Python", source["python"]),
+    ]
+    lines = [f"## {notebook}, {edition} edition", ""]
+    lines += _table(("", ""), facts)
+    data = [(item["name"], item["split"], item["n"], f"`{item['fingerprint'][:16]}`") for item in source["data"]]
+    lines += ["**Data**", "", *_table(("Set", "Split", "Images", "Fingerprint"), data)]
+    models = [
+        (item["label"], item["name"], f"{item['parameters']:,}", f"`{item['fingerprint'][:16]}`") for item in source["models"]
+    ]
+    lines += ["**Weights**", "", *_table(("Model", "Architecture", "Parameters", "Fingerprint"), models)]
+    parameters = [(f"`{name}`", f"`{value}`") for name, value in record["parameters"].items()]
+    lines += ["````{dropdown} Parameters", "", *_table(("Name", "Value"), parameters), "````", ""]
+    packages = [(name, version) for name, version in source["packages"].items()]
+    lines += ["````{dropdown} Package versions", "", *_table(("Package", "Version"), packages), "````", ""]
+    return lines
+
+
+def _table(head: tuple[str, ...], rows: list[tuple[Any, ...]]) -> list[str]:
+    def line(cells: tuple[Any, ...]) -> str:
+        return "| " + " | ".join(str(cell).replace("|", "\\|") for cell in cells) + " |"
+
+    return [line(head), line(("---",) * len(head)), *(line(row) for row in rows), ""]
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest:02d} s" if minutes else f"{seconds:.1f} s"

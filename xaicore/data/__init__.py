@@ -1,0 +1,11 @@
+"""Named image sets: images in [0, 1], integer labels, class names and a fingerprint.
+
+:func:`load` is the door. ``mnist-5k``, ``orl-faces`` and ``imagenet-20`` are read from installed PyPI packages and need
+no network; ``cats-vs-dogs``, ``faces``, ``imagenet`` and ``folder`` are read from a folder of the reader's own.
+"""
+
+from xaicore.data.folders import find_root
+from xaicore.data.imageset import ImageSet, from_tensors
+from xaicore.data.loading import SETS, load
+
+__all__ = ["SETS", "ImageSet", "find_root", "from_tensors", "load"]

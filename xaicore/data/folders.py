@@ -1,0 +1,238 @@
+"""Image sets in a folder of the reader's own: where the folder is, how it must be laid out, what is train and test.
+
+Layouts, with any class names and any file names:
+
+- ``train/<class>/*.jpg`` and ``test/<class>/*.jpg``, optionally ``val/<class>/*.jpg``;
+- ``<class>/*.jpg`` alone: each class is split 80/10/10 into train, validation and test.
+
+Without a validation folder, a tenth of each class of the train folder becomes the validation split. A split never
+depends on the seed of a run. For ImageNet the class folders are synsets, any subset of the 1,000, and the labels are the
+true class indices.
+"""
+
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from xaicore.data.sampling import stratified
+from xaicore.data.sources import FileSource, Source
+from xaicore.errors import UserError
+
+SPLITS = ("train", "validation", "train+validation", "test", "all")
+SPLIT_FOLDERS = {"train": ("train",), "validation": ("val", "valid", "validation"), "test": ("test",)}
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".pgm", ".ppm", ".bmp", ".gif", ".tif", ".tiff", ".webp"})
+CLUTTER = frozenset({"thumbs.db", "desktop.ini"})
+LAYOUT = "{train,test}/<class>/*.jpg or <class>/*.jpg"
+SPLIT_SEED = 0  # how a set is split is part of the set, not of a run: one constant for everyone
+
+
+@dataclass(frozen=True)
+class Collection:
+    """Labelled images before any selection: what a reader of a set gives back."""
+
+    source: Source
+    labels: Tensor
+    classes: tuple[str, ...]
+    indices: Tensor | None = None
+
+    def cut(self, split: str, fractions: Sequence[float], seed: int = SPLIT_SEED) -> "Collection":
+        """Return a split of the collection, cut by (train, validation, test) fractions of each class."""
+        if split == "all":
+            return self
+        train, validation, *rest = stratified(self.labels, fractions, seed)
+        parts = {"train": train, "validation": validation, "train+validation": sorted(train + validation)}
+        if rest:
+            parts["test"] = rest[0]
+        indices = torch.tensor(parts[split], dtype=torch.int64)
+        return Collection(self.source, self.labels[indices], self.classes, indices)
+
+
+def natural(path: Path) -> list[tuple[int, int, str]]:
+    """Return a sort key under which ``s2`` comes before ``s10``."""
+    pieces = re.findall(r"\d+|\D+", path.name)
+    return [(0, int(piece), piece) if piece.isdecimal() else (1, 0, piece) for piece in pieces]
+
+
+def find_root(name: str, root: str | os.PathLike[str] | None = None) -> Path:
+    """Find the folder of an image set.
+
+    Args:
+        name: the set's name, say ``"faces"``.
+        root: the set's own folder, or a folder that holds one whose name starts with ``name``, say ``faces-21``;
+            ``$XAICORE_DATA`` when None.
+
+    Returns:
+        The set's own folder.
+
+    Raises:
+        UserError: no root is given, there is no such folder, or several folders could be meant.
+    """
+    shown = "$XAICORE_DATA" if root is None else str(root)
+    given = os.environ.get("XAICORE_DATA", "") if root is None else os.fspath(root)
+    if not given:
+        raise UserError(f"{name} is read from a folder: give data_root, or set XAICORE_DATA to the folder that holds it")
+    folder = Path(given).expanduser()
+    if not folder.is_dir():
+        raise UserError(f"there is no folder {shown}; data_root must be the folder of {name} or its parent")
+    if folder.resolve().name.startswith(name) and _own_folder(folder):
+        return folder
+    inside = sorted(entry for entry in folder.iterdir() if entry.is_dir() and entry.name.startswith(name))
+    exact = [entry for entry in inside if entry.name == name]
+    if len(exact or inside) == 1:
+        return (exact or inside)[0]
+    if inside:
+        names = ", ".join(entry.name for entry in inside)
+        raise UserError(f"{shown} holds several folders for {name} ({names}); give the one you mean as data_root")
+    if _own_folder(folder):
+        return folder
+    raise UserError(f"{shown} holds no folder whose name starts with {name}, and is itself not laid out as {LAYOUT}")
+
+
+def _own_folder(folder: Path) -> bool:
+    """Whether the folder itself looks like an image set: split folders, or a class folder with an image."""
+    children = [entry for entry in folder.iterdir() if entry.is_dir()]
+    splits = {name for names in SPLIT_FOLDERS.values() for name in names}
+    return any(
+        child.name in splits or any(file.suffix.lower() in IMAGE_SUFFIXES for file in child.iterdir()) for child in children
+    )
+
+
+def read_folder(root: Path, split: str) -> Collection:
+    """Read one split of a folder of classes (layouts above).
+
+    Raises:
+        UserError: the layout is wrong, a class has no image, or there is no such split.
+    """
+    folders = _split_folders(root)
+    if not folders:
+        files, classes = _scan(root, root, None)
+        return _cut(_collection(files, root, classes), split, (0.8, 0.1, 0.1), root)
+    names = _class_names(next(iter(folders.values())), root)
+
+    def read(part: str) -> Collection:
+        if part not in folders:
+            there = ", ".join(folder.name for folder in folders.values())
+            raise UserError(f"{root.name} has no folder for the {part} split, only {there}; expected {LAYOUT}")
+        return _collection(_scan(folders[part], root, names)[0], root, names)
+
+    if split == "test":
+        return read("test")
+    if split == "all":
+        return _join([read(part) for part in folders], root)
+    if "validation" not in folders:
+        return _cut(read("train"), split, (0.9, 0.1), root)
+    if split == "train+validation":
+        return _join([read("train"), read("validation")], root)
+    return read(split)
+
+
+def read_imagenet(root: Path, split: str, synsets: dict[str, int], classes: tuple[str, ...]) -> Collection:
+    """Read one split of ImageNet: synset folders under ``val/``, ``train/`` or in the folder itself.
+
+    The validation photographs of ImageNet, or a folder of synsets without split folders, are the test split.
+
+    Args:
+        root: the folder.
+        split: ``"train"``, ``"test"`` or ``"all"`` (everything there is).
+        synsets: class index of each synset.
+        classes: the 1,000 class names.
+
+    Raises:
+        UserError: a folder is not a synset, has no image, or there is no such split.
+    """
+    folders = _split_folders(root)
+    wanted = {
+        "train": [folders[part] for part in ("train",) if part in folders],
+        "test": [folders[part] for part in ("test", "validation") if part in folders][:1] or ([] if folders else [root]),
+        "all": list(folders.values()) or [root],
+    }.get(split, [])
+    if not wanted:
+        raise UserError(f"{root.name} has no {split} split of ImageNet; expected {{train,val}}/<synset>/*.jpg or <synset>/*.jpg")
+    collections = []
+    for folder in wanted:
+        files, names = _scan(folder, root, None)
+        unknown = [name for name in names if name not in synsets]
+        if unknown:
+            raise UserError(f"{unknown[0]} in {root.name} is no ImageNet synset; expected <synset>/*.jpg such as n01440764")
+        relabelled = [(file, synsets[names[label]]) for file, label in files]
+        collections.append(_collection(relabelled, root, classes))
+    return _join(collections, root)
+
+
+def _split_folders(root: Path) -> dict[str, Path]:
+    found = {}
+    for split, names in SPLIT_FOLDERS.items():
+        for name in names:
+            if (root / name).is_dir():
+                found[split] = root / name
+                break
+    return found
+
+
+def _class_folders(folder: Path, root: Path) -> list[Path]:
+    entries = [entry for entry in folder.iterdir() if not entry.name.startswith(".")]
+    folders = sorted((entry for entry in entries if entry.is_dir()), key=natural)
+    if not folders:
+        raise UserError(f"{_shown(folder, root)} has no class folders; expected {LAYOUT}")
+    return folders
+
+
+def _class_names(folder: Path, root: Path) -> tuple[str, ...]:
+    return tuple(entry.name for entry in _class_folders(folder, root))
+
+
+def _scan(folder: Path, root: Path, names: tuple[str, ...] | None) -> tuple[list[tuple[Path, int]], tuple[str, ...]]:
+    found = _class_names(folder, root)
+    if names is not None and found != names:
+        odd = sorted(set(found) ^ set(names))[0]
+        raise UserError(f"{root.name} has class folder {odd!r} in one split but not in the other; make the classes agree")
+    files = []
+    for label, name in enumerate(found):
+        members = _images(folder / name, root)
+        if not members:
+            raise UserError(f"class folder {_shown(folder / name, root)} has no image; add images or remove the folder")
+        files.extend((file, label) for file in members)
+    return files, found
+
+
+def _images(folder: Path, root: Path) -> list[Path]:
+    files = []
+    for entry in os.scandir(folder):
+        if entry.name.startswith(".") or entry.name.lower() in CLUTTER or entry.is_dir():
+            continue
+        path = Path(entry.path)
+        if path.suffix.lower() not in IMAGE_SUFFIXES:
+            raise UserError(f"{_shown(path, root)} is no image file (.jpg, .png, …); remove it from the class folder")
+        files.append(path)
+    return sorted(files, key=natural)
+
+
+def _shown(path: Path, root: Path) -> str:
+    return path.relative_to(root.parent).as_posix()
+
+
+def _collection(files: list[tuple[Path, int]], root: Path, classes: tuple[str, ...]) -> Collection:
+    labels = torch.tensor([label for _, label in files], dtype=torch.int64)
+    return Collection(FileSource([file for file, _ in files], root.parent), labels, classes)
+
+
+def _join(parts: list[Collection], root: Path) -> Collection:
+    if len(parts) == 1:
+        return parts[0]
+    paths = [path for part in parts if isinstance(part.source, FileSource) for path in part.source.paths]
+    return Collection(FileSource(paths, root.parent), torch.cat([part.labels for part in parts]), parts[0].classes)
+
+
+def _cut(everything: Collection, split: str, fractions: Sequence[float], root: Path) -> Collection:
+    try:
+        return everything.cut(split, fractions)
+    except ValueError as error:
+        message = re.sub(r"class (\d+)", lambda match: f"class {everything.classes[int(match[1])]!r} of {root.name}", str(error))
+        raise UserError(message) from None
+
+

@@ -1,0 +1,210 @@
+"""An image set: images in [0, 1] with integer labels and class names, decoded when asked for, named by its content."""
+
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from xaicore.data.sampling import pick, stratified
+from xaicore.data.sources import Geometry, Source, TensorSource
+from xaicore.errors import UserError
+from xaicore.fingerprint import digest
+
+
+class ImageSet(Dataset[tuple[Tensor, int]]):
+    """A torch ``Dataset`` of (image, label): image float32 (C, H, W) in [0, 1], label an int.
+
+    Made by :func:`xaicore.data.load` and :func:`from_tensors`; never changes once made.
+
+    Attributes:
+        name: the set's name, such as ``"mnist-5k"``.
+        split: ``"train"``, ``"validation"``, ``"train+validation"``, ``"test"`` or ``"all"``.
+        classes: class names; label k means ``classes[k]``.
+        labels: (N,) int64.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        labels: Tensor,
+        classes: Sequence[str],
+        *,
+        name: str,
+        split: str = "all",
+        indices: Tensor | None = None,
+        geometry: Geometry | None = None,
+    ) -> None:
+        self._source = source
+        self._indices = torch.arange(len(source)) if indices is None else indices
+        self._geometry = geometry or Geometry()
+        self.labels = labels.to(torch.int64)
+        self.classes = tuple(classes)
+        self.name = name
+        self.split = split
+        if len(self.labels) != len(self._indices):
+            raise ValueError(f"labels: {len(self.labels)} labels for {len(self._indices)} images")
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __repr__(self) -> str:
+        return f"ImageSet({self.name!r}, split={self.split!r}, n={len(self)}, classes={len(self.classes)})"
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        return self._decode(index), int(self.labels[index])
+
+    def _decode(self, index: int) -> Tensor:
+        return self._source.tensor(int(self._indices[index]), self._geometry)
+
+    def stack(self, indices: Tensor | Sequence[int] | None = None) -> tuple[Tensor, Tensor]:
+        """Decode images with a pool of threads.
+
+        Args:
+            indices: which ones, in which order; all of them by default.
+
+        Returns:
+            images (N, C, H, W) float32 in [0, 1] and labels (N,) int64.
+
+        Raises:
+            UserError: a file is corrupt, or images differ in shape (load them with a ``size``).
+        """
+        wanted = torch.arange(len(self)) if indices is None else torch.as_tensor(indices, dtype=torch.int64)
+        if len(wanted) == 0:
+            raise ValueError("indices must name at least one image")
+        first = self._decode(int(wanted[0]))
+        images = first.new_empty(len(wanted), *first.shape)
+
+        def place(position: int) -> None:
+            image = self._decode(int(wanted[position]))
+            if image.shape != first.shape:
+                raise UserError(
+                    f"images of {self.name} differ in shape ({self._label(int(wanted[0]))}: {_shown(first)}, "
+                    f"{self._label(int(wanted[position]))}: {_shown(image)}); give a size"
+                )
+            images[position] = image
+
+        _each(place, len(wanted))
+        return images, self.labels[wanted]
+
+    def _label(self, index: int) -> str:
+        return self._source.label(int(self._indices[index]))
+
+    def verify(self) -> None:
+        """Decode every image once.
+
+        Raises:
+            UserError: naming the first file that cannot be decoded.
+        """
+        _each(self._decode, len(self))
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """The sha256 (hex) of every image's content in order, the labels, the class names and the geometry."""
+        with ThreadPoolExecutor() as pool:
+            contents = list(pool.map(self._source.digest, self._indices.tolist()))
+        return digest("images", contents, self.labels, self.classes, self._geometry)
+
+    def subset(self, n: int, seed: int = 0) -> "ImageSet":
+        """Return ``n`` images spread evenly over the classes.
+
+        The choice and the order depend on the seed alone; subsets of one seed are nested, the smaller one leads the larger.
+
+        Raises:
+            UserError: ``n`` is not between 1 and the number of images.
+        """
+        if not 1 <= n <= len(self):
+            raise UserError(f"n must lie between 1 and {len(self)}, the images in {self.name} ({self.split}), got {n}")
+        return self._take(pick(self.labels, n, seed))
+
+    def partition(self, fractions: Sequence[float], seed: int = 0) -> tuple["ImageSet", ...]:
+        """Cut the set into disjoint parts with the given fractions of every class, such as (0.8, 0.2).
+
+        Raises:
+            ValueError: the fractions do not fit, or a class is too small to give an image to every part.
+        """
+        return tuple(self._take(torch.tensor(part, dtype=torch.int64)) for part in stratified(self.labels, fractions, seed))
+
+    def select(self, classes: Iterable[str | int]) -> "ImageSet":
+        """Keep the images of some classes and relabel them 0..k-1 in the given order.
+
+        Args:
+            classes: names, or positions in :attr:`classes`.
+
+        Raises:
+            UserError: a class does not exist, is named twice, or has no image.
+        """
+        chosen = [self._class_index(entry) for entry in classes]
+        if not chosen or len(set(chosen)) != len(chosen):
+            raise UserError(f"classes must name one or more different classes, got {[self.classes[k] for k in chosen]}")
+        counts = torch.bincount(self.labels, minlength=len(self.classes))
+        for entry in chosen:
+            if counts[entry] == 0:
+                raise UserError(f"class {self.classes[entry]!r} has no image in {self.name} ({self.split})")
+        relabel = torch.full((len(self.classes),), -1, dtype=torch.int64)
+        relabel[chosen] = torch.arange(len(chosen))
+        labels = relabel[self.labels]
+        kept = torch.nonzero(labels >= 0).flatten()
+        return self._take(kept, labels[kept], tuple(self.classes[k] for k in chosen))
+
+    def _class_index(self, entry: str | int) -> int:
+        if isinstance(entry, str) and entry in self.classes:
+            return self.classes.index(entry)
+        if isinstance(entry, int) and not isinstance(entry, bool) and 0 <= entry < len(self.classes):
+            return entry
+        some = ", ".join(self.classes[:12]) + (", …" if len(self.classes) > 12 else "")
+        raise UserError(f"{self.name} has no class {entry!r}; its classes are {some}")
+
+    def _take(self, positions: Tensor, labels: Tensor | None = None, classes: tuple[str, ...] | None = None) -> "ImageSet":
+        return ImageSet(
+            self._source,
+            self.labels[positions] if labels is None else labels,
+            self.classes if classes is None else classes,
+            name=self.name,
+            split=self.split,
+            indices=self._indices[positions],
+            geometry=self._geometry,
+        )
+
+
+def from_tensors(images: Tensor, labels: Tensor, classes: Sequence[str], name: str) -> ImageSet:
+    """Wrap images that are already in memory.
+
+    Args:
+        images: (N, C, H, W) float32 in [0, 1].
+        labels: (N,) integers, each an index into ``classes``.
+        classes: the class names.
+        name: what records should call the set.
+
+    Raises:
+        ValueError: shapes or ranges do not fit.
+        TypeError: ``images`` is not a float tensor.
+    """
+    if not isinstance(images, Tensor) or not images.is_floating_point():
+        raise TypeError("images must be a float tensor")
+    if images.ndim != 4 or len(images) == 0:
+        raise ValueError(f"images must have shape (N, C, H, W) with N > 0, got {tuple(images.shape)}")
+    if not bool(((images >= 0) & (images <= 1)).all()):
+        raise ValueError("images must lie in [0, 1]")
+    if labels.shape != images.shape[:1] or labels.is_floating_point():
+        raise ValueError(f"labels must be {len(images)} integers, got {tuple(labels.shape)} of {labels.dtype}")
+    if int(labels.min()) < 0 or int(labels.max()) >= len(classes):
+        raise ValueError(f"labels must lie between 0 and {len(classes) - 1}")
+    held = images.detach().to("cpu", torch.float32, copy=True)
+    return ImageSet(TensorSource(held), labels.detach().to("cpu", torch.int64, copy=True), classes, name=name)
+
+
+def _each(function: object, count: int) -> None:
+    assert callable(function)
+    pool = ThreadPoolExecutor()
+    try:
+        for _ in pool.map(function, range(count)):
+            pass
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _shown(image: Tensor) -> str:
+    return "×".join(map(str, image.shape[-2:]))

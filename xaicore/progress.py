@@ -1,0 +1,45 @@
+"""Progress of a run, as lines that another process can follow.
+
+The runner (:mod:`xaicore.book.runner`) names a file in ``$XAICORE_PROGRESS``; the process that works appends one JSON
+object a line to it. Without that variable every function here does nothing, so a notebook's page stays free of it.
+"""
+
+import json
+import os
+import time
+from typing import Any
+
+VARIABLE = "XAICORE_PROGRESS"
+
+
+def report(step: str, done: int, total: int) -> None:
+    """Say that ``done`` of ``total`` parts of ``step`` are finished.
+
+    Args:
+        step: what is being done, a few words.
+        done: finished parts, 0 … total.
+        total: parts in all.
+    """
+    _append({"step": step, "done": int(done), "total": int(total)})
+
+
+def warn(message: str) -> None:
+    """Say in one line that something was not as it should be but was mended, such as a corrupt entry of the store."""
+    _append({"warning": " ".join(message.split())})
+
+
+def _append(event: dict[str, Any]) -> None:
+    path = os.environ.get(VARIABLE)
+    if not path:
+        return
+    line = json.dumps({"time": round(time.time(), 3), **event}, ensure_ascii=False) + "\n"
+    try:
+        file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    except OSError:
+        return  # nobody follows any more; the work itself is not concerned
+    try:
+        os.write(file, line.encode())  # one write under O_APPEND: lines of several processes do not mix
+    except OSError:
+        return
+    finally:
+        os.close(file)

@@ -1,0 +1,139 @@
+"""The expensive steps of a chapter, each kept in the store: train, attack, explain.
+
+A chapter calls these instead of the rooms directly, so that a killed run continues with the batch it was at, and a
+second run takes its results from the store. Each step is addressed by the code of its own room only: a change in an
+explanation does not compute the attacks again.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from xaicore import progress
+from xaicore.attacks import ATTACKS, AttackResult
+from xaicore.attribution import lrp
+from xaicore.engine import Engine
+from xaicore.models import Classifier, Recipe, TrainingResult, train
+from xaicore.store import Store
+
+Tensor = torch.Tensor
+
+
+def trained(
+    store: Store,
+    label: str,
+    model: Classifier,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    validation: tuple[Tensor, Tensor],
+    recipe: Recipe,
+) -> TrainingResult:
+    """Train ``model`` as :func:`xaicore.models.train` does, or take the result from the store.
+
+    Args:
+        store: where results are kept.
+        label: what the progress line calls this model.
+        model: the network to start from; it is not changed.
+        images: (N, C, H, W) in [0, 1].
+        labels: (N,) int64.
+        validation: images and labels that choose the epoch.
+        recipe: how to train.
+    """
+
+    def compute() -> dict[str, Any]:
+        def report(epoch: int, epochs: int) -> None:
+            progress.report(f"training the {label} model", epoch, epochs)
+
+        result = train(model, images, labels, validation=validation, recipe=recipe, progress=report)
+        weights = {f"weights.{name}": tensor for name, tensor in result.model.state_dict().items()}
+        return {**weights, "history": result.history, "best_epoch": result.best_epoch, "seconds": result.seconds}
+
+    inputs = {"model": model, "images": images, "labels": labels, "validation": validation, "recipe": recipe}
+    kept = store.get_or_compute("train", inputs, compute, code=train)
+    weights = {name.removeprefix("weights."): kept[name] for name in kept if name.startswith("weights.")}
+    return TrainingResult(
+        model=model.with_weights(weights),
+        history=kept["history"],
+        best_epoch=kept["best_epoch"],
+        seconds=kept["seconds"],
+    )
+
+
+def attacked(
+    engine: Engine,
+    name: str,
+    model: Classifier,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    batch_size: int,
+    step: str | None = None,
+    **parameters: Any,
+) -> AttackResult:
+    """Attack images batch by batch, each finished batch kept in the store.
+
+    Args:
+        engine: where batches run.
+        name: an attack of :data:`xaicore.attacks.ATTACKS`.
+        model: the classifier under attack.
+        images: (N, C, H, W) in [0, 1].
+        labels: (N,) int64 true classes.
+        batch_size: images in a batch; the result does not depend on it.
+        step: what the progress line says; default: the attack's name.
+        parameters: passed to the attack.
+    """
+    arrays = {"images": images, "labels": labels, "index": torch.arange(len(images))}
+    return AttackResult.from_arrays(
+        engine.map(
+            step or name,
+            _attack_batch,
+            arrays,
+            constants={"attack": name, "model": model, "parameters": parameters},
+            batch_size=batch_size,
+            code=ATTACKS[name],
+        )
+    )
+
+
+def _attack_batch(
+    images: Tensor, labels: Tensor, index: Tensor, *, attack: str, model: Classifier, parameters: dict[str, Any]
+) -> dict[str, Tensor]:
+    function: Callable[..., AttackResult] = ATTACKS[attack]
+    return function(model, images, labels, index=index, **parameters).arrays()
+
+
+def explained(
+    engine: Engine,
+    model: Classifier,
+    images: Tensor,
+    targets: Tensor | None = None,
+    *,
+    preset: str = "preset-a-flat",
+    batch_size: int = 64,
+    step: str = "relevance",
+) -> Tensor:
+    """Relevance of images batch by batch, each finished batch kept in the store.
+
+    Args:
+        engine: where batches run.
+        model: the classifier to explain.
+        images: (N, C, H, W) in [0, 1].
+        targets: (N,) int64 classes to explain; None: the predicted ones.
+        preset: see :func:`xaicore.attribution.lrp`.
+        batch_size: images in a batch; the result does not depend on it.
+        step: what the progress line says.
+
+    Returns:
+        (N, C, H, W) relevance.
+    """
+    arrays = {"images": images} if targets is None else {"images": images, "targets": targets}
+    constants = {"model": model, "preset": preset}
+    return engine.map(step, _explain_batch, arrays, constants=constants, batch_size=batch_size, code=lrp)["relevance"]
+
+
+def _explain_batch(
+    images: Tensor, targets: Tensor | None = None, *, model: Classifier, preset: str
+) -> dict[str, Tensor]:
+    return {"relevance": lrp(model, images, targets, preset=preset)}
