@@ -1,9 +1,9 @@
 """Where batches run.
 
-``map`` cuts arrays into batches along their first dimension, runs a function on each and joins the results. Every
-finished batch is in the store at once, so a process that is killed loses only the batch under way, and every result is
-addressed by the content of its own batch. :class:`LocalEngine` works in this process; another place to work, such as a
-cluster, is another class with the same ``map``.
+``map`` cuts arrays into batches along their first dimension, runs a function on each and joins the results.
+Every finished batch is in the store at once, so a process that is killed loses only the batch under way, and
+every result is addressed by the content of its own batch. :class:`LocalEngine` works in this process; another
+place to work, such as a cluster, is another class with the same ``map``.
 """
 
 import os
@@ -31,6 +31,7 @@ class Engine(Protocol):
         *,
         constants: Mapping[str, Any] | None = None,
         batch_size: int = 32,
+        code: Callable[..., Any] | None = None,
     ) -> Result:
         """Run ``function`` on every batch of ``arrays``; see :meth:`LocalEngine.map`."""
         ...
@@ -54,24 +55,29 @@ class LocalEngine:
         *,
         constants: Mapping[str, Any] | None = None,
         batch_size: int = 32,
+        code: Callable[..., Any] | None = None,
     ) -> Result:
-        """Run ``function(**batch, **constants)`` on every batch and join what it returns, in the order of the rows.
+        """Run ``function(**batch, **constants)`` on every batch and join what it returns, in the order of the
+        rows.
 
         Args:
             step: name of the step, for the store and for the progress display.
-            function: takes the batch's tensors and the constants as keyword arguments, returns names → tensors whose
-                first dimension is that of the batch. Its result for a row must not depend on the other rows.
+            function: takes the batch's tensors and the constants as keyword arguments, returns names →
+                tensors whose first dimension is that of the batch. Its result for a row must not depend on
+                the other rows.
             arrays: names → tensors with the same first dimension N ≥ 1.
-            constants: passed on as they are and part of the address: numbers, strings, models (by ``fingerprint``), ….
+            constants: passed on as they are and part of the address: numbers, strings, models (by
+                ``fingerprint``), ….
             batch_size: rows in a batch (the last may have fewer).
+            code: the function whose code the results belong to; None means ``function``.
 
         Returns:
-            Names → tensors (N, …) on the CPU; ``.seconds`` is the sum over the batches when they were computed,
-            ``.reused`` whether all of them came out of the store.
+            Names → tensors (N, …) on the CPU; ``.seconds`` is the sum over the batches when they were
+            computed, ``.reused`` whether all of them came out of the store.
 
         Raises:
-            ValueError: no arrays, no rows, unequal first dimensions, a name in both ``arrays`` and ``constants``, a
-                batch size below 1, or a result that does not fit.
+            ValueError: no arrays, no rows, unequal first dimensions, a name in both ``arrays`` and
+                ``constants``, a batch size below 1, or a result that does not fit.
             TypeError: an array or a result is not a tensor, or a constant has no digest.
             UserError: the store cannot be written to.
         """
@@ -85,7 +91,7 @@ class LocalEngine:
             stop = min(start + batch_size, rows)
             batch = {name: array[start:stop] for name, array in arrays.items()}
             result = self.store.get_or_compute(
-                step, {"batch": batch, **shared}, _call(function, batch, constants), code=function
+                step, {"batch": batch, **shared}, _call(function, batch, constants), code=code or function
             )
             _put(step, joined, result, start, stop, rows)
             seconds += result.seconds
@@ -112,7 +118,9 @@ def get(spec: str | None = None, store: Store | None = None) -> Engine:
 def check(spec: str) -> None:
     """Raise a :class:`~xaicore.errors.UserError` unless :func:`get` can give the engine ``spec``."""
     if spec.startswith("ray://"):
-        raise UserError("a Ray cluster comes with the extra 'cluster', which is not there yet; use --engine local")
+        raise UserError(
+            "a Ray cluster comes with the extra 'cluster', which is not there yet; use --engine local"
+        )
     if spec != "local":
         raise UserError(f"unknown engine {spec!r}; use --engine local")
 
@@ -144,8 +152,8 @@ def _rows(arrays: Mapping[str, torch.Tensor], constants: Mapping[str, Any], batc
 
 
 def _device_of(constants: Mapping[str, Any]) -> list[torch.Tensor]:
-    """Return empty tensors on the devices that the constants lie on: no content, but the store sees where work is done."""
-    devices = set()
+    """Return empty tensors on the devices of the constants: they tell the store where the work is done."""
+    devices: set[torch.device] = set()
     for value in constants.values():
         if isinstance(value, torch.nn.Module):
             devices.update(parameter.device for parameter in value.parameters())
@@ -157,12 +165,14 @@ def _device_of(constants: Mapping[str, Any]) -> list[torch.Tensor]:
 def _put(
     step: str, joined: dict[str, torch.Tensor], result: Mapping[str, Any], start: int, stop: int, rows: int
 ) -> None:
-    """Copy a batch's result into the rows ``start`` … ``stop`` of the whole, which the first batch lays out."""
+    """Copy a batch's result into rows ``start`` … ``stop`` of the whole, which the first batch lays out."""
     for name, value in result.items():
         if not isinstance(value, torch.Tensor):
             raise TypeError(f"{step}: {name} must be a tensor, not a {type(value).__name__}")
         if value.ndim < 1 or len(value) != stop - start:
-            raise ValueError(f"{step}: {name} must have {stop - start} rows like its batch, got shape {tuple(value.shape)}")
+            raise ValueError(
+                f"{step}: {name} must have {stop - start} rows like its batch, got shape {tuple(value.shape)}"
+            )
         if start == 0:
             joined[name] = torch.empty((rows, *value.shape[1:]), dtype=value.dtype)
         whole = joined.get(name)

@@ -9,7 +9,8 @@ from xaicore.errors import UserError
 
 
 def write_atomically(path: Path, content: bytes | str, *, what: str) -> Path:
-    """Write ``content`` to ``path``: to a temporary name in the same folder, synced to the disk, then renamed.
+    """Write ``content`` to ``path``: to a temporary name in the same folder, synced to the disk, then
+    renamed.
 
     Args:
         path: final name; a file of that name is replaced.
@@ -37,7 +38,9 @@ def write_atomically(path: Path, content: bytes | str, *, what: str) -> Path:
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise UserError(
-                f"the disk is full: {what} was not written; free some space and run again, what is finished is kept"
+                f"the disk is full: {what} was not written; free some space and run again, the rest is kept"
             ) from error
-        raise UserError(f"{what} cannot be written to the folder {path.parent.name}: {error.strerror}") from error
+        raise UserError(
+            f"{what} cannot be written to the folder {path.parent.name}: {error.strerror}"
+        ) from error
     return path

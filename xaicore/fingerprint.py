@@ -1,7 +1,7 @@
 """Fingerprints: sha256 digests of data, weights, parameters and code.
 
-Two things with the same digest are the same for every purpose of this project, so a digest can serve as the address of
-a result (:mod:`xaicore.store`) and as provenance in a record (:mod:`xaicore.records`).
+Two things with the same digest are the same for every purpose of this project, so a digest can serve as the
+address of a result (:mod:`xaicore.store`) and as provenance in a record (:mod:`xaicore.records`).
 """
 
 import ast
@@ -25,9 +25,9 @@ PACKAGE = "xaicore"
 def digest(*things: Any) -> str:
     """Return the sha256 digest (64 hex characters) of the content of ``things``.
 
-    Understands ``None``, booleans, numbers, strings, bytes, tensors and arrays (dtype, shape and bytes), lists, tuples,
-    mappings (order of keys does not matter), dataclasses, paths (the bytes of the file) and everything that has a
-    ``fingerprint`` attribute.
+    Understands ``None``, booleans, numbers, strings, bytes, tensors and arrays (dtype, shape and bytes),
+    lists, tuples, mappings (order of keys does not matter), dataclasses, paths (the bytes of the file) and
+    everything that has a ``fingerprint`` attribute.
 
     Raises:
         TypeError: a thing has no stable content.
@@ -45,11 +45,19 @@ def _feed(state: Any, thing: Any) -> None:
         _frame(state, "float", struct.pack("<d", float(thing)))
     elif isinstance(thing, np.integer):
         _frame(state, "int", repr(int(thing)).encode())
+    elif isinstance(thing, np.bool_):
+        _frame(state, "bool", repr(bool(thing)).encode())
     elif isinstance(thing, bytes):
         _frame(state, "bytes", thing)
     elif isinstance(thing, torch.Tensor):
-        _feed(state, thing.detach().cpu().contiguous().numpy())
+        plain = thing.detach().cpu().contiguous()
+        if plain.dtype == torch.bfloat16:  # unknown to numpy: its bits stand for it
+            _frame(state, "bfloat16", b"")
+            plain = plain.view(torch.int16)
+        _feed(state, plain.numpy())
     elif isinstance(thing, np.ndarray):
+        if thing.dtype.hasobject:
+            raise TypeError("no stable digest of an array of objects")
         _frame(state, f"array {thing.dtype.str} {thing.shape}", np.ascontiguousarray(thing).tobytes())
     elif isinstance(getattr(thing, "fingerprint", None), str):
         _frame(state, "fingerprint", thing.fingerprint.encode())
@@ -78,10 +86,12 @@ def _frame(state: Any, kind: str, content: bytes) -> None:
 
 
 def code_digest(function: Callable[..., Any]) -> str:
-    """Return the digest of the code behind ``function``: its module and every ``xaicore`` module that this one imports.
+    """Return the digest of the code behind ``function``: its module and every ``xaicore`` module that this
+    one imports.
 
-    Comments, docstrings and layout do not count. For a function that lives outside the package, say in a notebook, its
-    own source counts, together with what it names: plain values, other such functions, and ``xaicore`` modules.
+    Comments, docstrings and layout do not count. For a function that lives outside the package, say in a
+    notebook, its own source counts, together with what it names: plain values, other such functions, and
+    ``xaicore`` modules.
 
     Raises:
         TypeError: the function has no source, or it uses a global or enclosing value that has no digest.
@@ -93,7 +103,8 @@ def code_digest(function: Callable[..., Any]) -> str:
 
 
 def source_digest(source: str) -> str:
-    """Return the digest of a piece of code: the code itself and the ``xaicore`` modules that it imports or names.
+    """Return the digest of a piece of code: the code itself and the ``xaicore`` modules that it imports or
+    names.
 
     Args:
         source: Python source, such as the joined code cells of a notebook.
@@ -114,12 +125,20 @@ def _outside(function: Callable[..., Any], seen: set[int]) -> list[Any]:
         tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
         scope = {**function.__globals__, **inspect.getclosurevars(function).nonlocals}  # type: ignore[attr-defined]
     except (OSError, TypeError, SyntaxError) as error:
-        raise TypeError(f"the source of {getattr(function, '__qualname__', function)!r} cannot be read") from error
+        raise TypeError(
+            f"the source of {getattr(function, '__qualname__', function)!r} cannot be read"
+        ) from error
     tree = _without_docstrings(tree)
     names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)} & set(scope)
-    bound = {name: value.__name__ for name, value in scope.items() if name in names and inspect.ismodule(value)}
+    bound = {
+        name: value.__name__ for name, value in scope.items() if name in names and inspect.ismodule(value)
+    }
     modules = _dotted_modules(tree, bound) | _imports(tree, "__main__", is_package=False)
-    parts: list[Any] = [ast.dump(tree), getattr(function, "__defaults__", None), getattr(function, "__kwdefaults__", None)]
+    parts: list[Any] = [
+        ast.dump(tree),
+        getattr(function, "__defaults__", None),
+        getattr(function, "__kwdefaults__", None),
+    ]
     for name in sorted(names):
         value = scope[name]
         home = getattr(value, "__module__", None) or ""
@@ -134,7 +153,9 @@ def _outside(function: Callable[..., Any], seen: set[int]) -> list[Any]:
         try:
             parts.append([name, digest(value)])
         except TypeError as error:
-            raise TypeError(f"{function.__qualname__} uses {name}, whose content has no digest; pass it as a constant") from error
+            raise TypeError(
+                f"{function.__qualname__} uses {name}, whose content has no digest; pass it as a constant"
+            ) from error
     return [*parts, {name: _closure_digest(name) for name in sorted(modules)}]
 
 

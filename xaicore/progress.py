@@ -1,7 +1,8 @@
 """Progress of a run, as lines that another process can follow.
 
-The runner (:mod:`xaicore.book.runner`) names a file in ``$XAICORE_PROGRESS``; the process that works appends one JSON
-object a line to it. Without that variable every function here does nothing, so a notebook's page stays free of it.
+The runner (:mod:`xaicore.book.runner`) names a file in ``$XAICORE_PROGRESS``; the process that works appends
+one JSON object a line to it. Without that variable every function here does nothing, so a notebook's page
+stays free of it.
 """
 
 import json
@@ -24,7 +25,7 @@ def report(step: str, done: int, total: int) -> None:
 
 
 def warn(message: str) -> None:
-    """Say in one line that something was not as it should be but was mended, such as a corrupt entry of the store."""
+    """Say in one line that something was wrong and was mended, such as a corrupt entry of the store."""
     _append({"warning": " ".join(message.split())})
 
 

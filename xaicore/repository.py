@@ -8,7 +8,11 @@ def working_copy(start: Path | None = None) -> Path | None:
     """Return the nearest folder at or above ``start`` (default: here) that holds this project, or None."""
     here = (start or Path.cwd()).resolve()
     for folder in (here, *here.parents):
-        if (folder / "editions").is_dir() and (folder / "notebooks").is_dir() and (folder / "pyproject.toml").is_file():
+        if (
+            (folder / "editions").is_dir()
+            and (folder / "notebooks").is_dir()
+            and (folder / "pyproject.toml").is_file()
+        ):
             return folder
     return None
 

@@ -42,23 +42,15 @@ def trained(
         recipe: how to train.
     """
 
-    def compute() -> dict[str, Any]:
-        def report(epoch: int, epochs: int) -> None:
-            progress.report(f"training the {label} model", epoch, epochs)
+    def report(entry: dict[str, float]) -> None:
+        progress.report(f"training the {label} network", int(entry["epoch"]), recipe.epochs)
 
-        result = train(model, images, labels, validation=validation, recipe=recipe, progress=report)
-        weights = {f"weights.{name}": tensor for name, tensor in result.model.state_dict().items()}
-        return {**weights, "history": result.history, "best_epoch": result.best_epoch, "seconds": result.seconds}
+    def compute() -> dict[str, Tensor]:
+        return train(model, images, labels, validation=validation, recipe=recipe, progress=report).arrays()
 
     inputs = {"model": model, "images": images, "labels": labels, "validation": validation, "recipe": recipe}
     kept = store.get_or_compute("train", inputs, compute, code=train)
-    weights = {name.removeprefix("weights."): kept[name] for name in kept if name.startswith("weights.")}
-    return TrainingResult(
-        model=model.with_weights(weights),
-        history=kept["history"],
-        best_epoch=kept["best_epoch"],
-        seconds=kept["seconds"],
-    )
+    return TrainingResult.from_arrays(model, kept, seconds=kept.seconds)
 
 
 def attacked(
@@ -85,20 +77,21 @@ def attacked(
         parameters: passed to the attack.
     """
     arrays = {"images": images, "labels": labels, "index": torch.arange(len(images))}
-    return AttackResult.from_arrays(
-        engine.map(
-            step or name,
-            _attack_batch,
-            arrays,
-            constants={"attack": name, "model": model, "parameters": parameters},
-            batch_size=batch_size,
-            code=ATTACKS[name],
-        )
+    constants = {"attack": name, "model": model, "parameters": parameters}
+    result = engine.map(
+        step or name, _attack_batch, arrays, constants=constants, batch_size=batch_size, code=ATTACKS[name]
     )
+    return AttackResult.from_arrays(result, seconds=result.seconds)
 
 
 def _attack_batch(
-    images: Tensor, labels: Tensor, index: Tensor, *, attack: str, model: Classifier, parameters: dict[str, Any]
+    images: Tensor,
+    labels: Tensor,
+    index: Tensor,
+    *,
+    attack: str,
+    model: Classifier,
+    parameters: dict[str, Any],
 ) -> dict[str, Tensor]:
     function: Callable[..., AttackResult] = ATTACKS[attack]
     return function(model, images, labels, index=index, **parameters).arrays()
@@ -130,7 +123,9 @@ def explained(
     """
     arrays = {"images": images} if targets is None else {"images": images, "targets": targets}
     constants = {"model": model, "preset": preset}
-    return engine.map(step, _explain_batch, arrays, constants=constants, batch_size=batch_size, code=lrp)["relevance"]
+    return engine.map(step, _explain_batch, arrays, constants=constants, batch_size=batch_size, code=lrp)[
+        "relevance"
+    ]
 
 
 def _explain_batch(

@@ -1,15 +1,14 @@
 """Results of expensive steps, addressed by what they were made from.
 
-The address of a result is the digest of the step's name, its code, its inputs and the environment (versions of the
-libraries that compute, kind of device, number of threads). So a run that was killed continues where it stopped, and a
-change of code, data, weights or parameters that matters gives another address. An entry is one safetensors file: the
-tensors as they are, everything else as JSON in its metadata, beside a checksum of both. It is written under a temporary
-name and renamed, so any number of processes may share a store.
+The address of a result is the digest of the step's name, its code, its inputs and the environment (versions
+of the libraries that compute, kind of device, number of threads). So a run that was killed continues where it
+stopped, and a change of code, data, weights or parameters that matters gives another address. An entry is one
+safetensors file: the tensors as they are, everything else as JSON in its metadata, beside a checksum of both.
+It is written under a temporary name and renamed, so any number of processes may share a store.
 """
 
 import importlib.metadata
 import json
-import math
 import os
 import re
 import time
@@ -29,7 +28,17 @@ from xaicore.files import write_atomically
 from xaicore.fingerprint import code_digest, digest
 from xaicore.repository import working_copy
 
-LIBRARIES = ("torch", "torchvision", "numpy", "scipy", "zennit", "captum", "umap-learn", "scikit-learn", "timm")
+LIBRARIES = (
+    "torch",
+    "torchvision",
+    "numpy",
+    "scipy",
+    "zennit",
+    "captum",
+    "umap-learn",
+    "scikit-learn",
+    "timm",
+)
 METADATA = "xaicore"
 STALE_SECONDS = 24 * 3600
 
@@ -52,10 +61,10 @@ class Store:
     """A folder of results.
 
     Args:
-        root: the folder; None takes ``$XAICORE_STORE``, else ``runs/store`` of the working copy that the current
-            folder lies in, else the user's cache folder.
-        read: whether existing entries are used. None means yes unless ``$XAICORE_STORE_READ`` is ``0``. Entries that
-            this very object wrote are always used.
+        root: the folder; None takes ``$XAICORE_STORE``, else ``runs/store`` of the working copy that the
+            current folder lies in, else the user's cache folder.
+        read: whether existing entries are used. None means yes unless ``$XAICORE_STORE_READ`` is ``0``.
+            Entries that this very object wrote are always used.
 
     Attributes:
         computed: steps computed by this object.
@@ -80,24 +89,23 @@ class Store:
         """Return the result of a step: from the store, or computed now and stored.
 
         Args:
-            step: name of the step, lower-case letters, digits and ``._-``; entries lie in a folder of that name.
-            inputs: everything the result depends on: whatever :func:`xaicore.fingerprint.digest` understands (models
-                count by their ``fingerprint``). A tensor or module on a GPU makes the result one of that kind of device.
+            step: what is done, a few words; entries lie in a folder of about that name.
+            inputs: everything the result depends on: whatever :func:`xaicore.fingerprint.digest` understands
+                (models count by their ``fingerprint``). A tensor or module on a GPU makes the result one of
+                that kind of device.
             compute: makes the result: names → tensors, arrays, or what JSON can hold.
             code: the function that does the work; the result belongs to its code as it is now.
 
         Returns:
-            The same values whether computed or found: tensors on the CPU with their dtype, arrays as tensors, other
-            values as JSON returns them.
+            The same values whether computed or found: tensors on the CPU with their dtype, arrays as tensors,
+            other values as JSON returns them.
 
         Raises:
             UserError: the disk is full or the store cannot be written to.
             TypeError: an input has no digest, or a value can be neither a tensor nor JSON.
         """
-        if not re.fullmatch(r"[a-z0-9][a-z0-9._-]*", step):
-            raise ValueError(f"step must be lower-case letters, digits and ._-, got {step!r}")
         address = self.address(step, inputs, code=code)
-        path = self.root / step / f"{address}.safetensors"
+        path = self.root / _folder(step) / f"{address}.safetensors"
         found = self._load(step, path) if self.read or address in self._own else None
         if found is not None:
             self.reused += 1
@@ -122,7 +130,9 @@ class Store:
             "checksum": _checksum(content, seconds),
         }
         write_atomically(
-            path, safetensors.torch.save(tensors, metadata={METADATA: json.dumps(description)}), what=f"a result of {step}"
+            path,
+            safetensors.torch.save(tensors, metadata={METADATA: json.dumps(description)}),
+            what=f"a result of {step}",
         )
 
     def _load(self, step: str, path: Path) -> Result | None:
@@ -133,7 +143,8 @@ class Store:
                 description = json.loads((file.metadata() or {})[METADATA])
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
             content = {
-                name: tensors[name] if name in tensors else description["values"][name] for name in description["order"]
+                name: tensors[name] if name in tensors else description["values"][name]
+                for name in description["order"]
             }
             seconds = float(description["seconds"])
             if description["checksum"] != _checksum(content, seconds):
@@ -144,7 +155,7 @@ class Store:
         return Result(content, seconds=seconds, reused=True)
 
     def _sweep(self, folder: Path) -> None:
-        """Remove what processes that were killed while writing left in ``folder``, once a process and folder."""
+        """Remove, once a folder, what processes that were killed while writing left in it."""
         if folder in self._swept or not folder.is_dir():
             return
         self._swept.add(folder)
@@ -169,6 +180,14 @@ def default_root() -> Path:
         return (Path(cache_folder) if cache_folder else Path.home() / ".cache") / "xaicore" / "store"
     except RuntimeError as error:
         raise UserError("there is no home folder to keep results in; name one in XAICORE_STORE") from error
+
+
+def _folder(step: str) -> str:
+    """Return a folder name for a step: its letters and digits, in lower case."""
+    name = re.sub(r"[^a-z0-9]+", "-", step.lower()).strip("-")[:60]
+    if not name:
+        raise ValueError(f"step must name what is done, got {step!r}")
+    return name
 
 
 def environment(device_type: str = "cpu") -> dict[str, Any]:
@@ -233,12 +252,4 @@ def _plain(step: str, content: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _checksum(content: Mapping[str, Any], seconds: float) -> str:
-    named = {name: _bits(value) for name, value in content.items()}
-    return digest(list(content), named, seconds if math.isfinite(seconds) else None)
-
-
-def _bits(value: Any) -> Any:
-    """Give bfloat16 tensors, which numpy does not know, as their bits."""
-    if isinstance(value, torch.Tensor) and value.dtype == torch.bfloat16:
-        return ["bfloat16", value.view(torch.int16)]
-    return value
+    return digest(list(content), content, seconds)

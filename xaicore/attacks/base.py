@@ -17,14 +17,15 @@ from xaicore.attacks import checks
 from xaicore.attacks.goal import Goal
 from xaicore.attacks.result import AttackResult, perturbation_norms
 from xaicore.attacks.victim import Victim, evaluation_mode, exact_arithmetic
+from xaicore.errors import UserError
 
 GROUP = 256
-"""Images that an attack holds in work at a time; what it needs beyond input and output does not grow with N."""
+"""Images an attack works on at a time: what it needs beyond its input and output does not grow with N."""
 
 
 @dataclass(frozen=True)
 class Attempt:
-    """What a step returns for its n images: images (n, C, H, W), forward passes (n,) int64, further tensors (n, ...)."""
+    """What a step returns for its n images: (n, C, H, W), passes (n,) int64, further tensors (n, ...)."""
 
     adversarial: Tensor
     queries: Tensor
@@ -32,7 +33,7 @@ class Attempt:
 
 
 Step = Callable[[Victim, Tensor, Goal, Tensor], Attempt]
-"""(victim, images, goal, index) -> attempt, all on the victim's device; must also work for no images at all."""
+"""(victim, images, goal, index) -> attempt; images on the victim's device, possibly none at all."""
 
 
 def run(
@@ -70,7 +71,7 @@ def run(
     goal = Goal(goal.labels, checks.target(target, goal.labels))
     index = torch.arange(len(images)) if index is None else checks.integers("index", index, len(images))
     if (index < 0).any():
-        raise checks.UserError("index must not be negative")
+        raise UserError("index must not be negative")
     victim = Victim(model, checks.integer("batch_size", batch_size, least=1))
     with exact_arithmetic(victim.device), evaluation_mode(model):
         clean = victim.logits(images).to(images.device)
@@ -102,7 +103,7 @@ def _in_groups(
     step: Step, victim: Victim, images: Tensor, goal: Goal, index: Tensor, attacked: Tensor
 ) -> Attempt:
     whole = Attempt(images.clone(), torch.zeros_like(goal.labels), {})
-    for which in attacked.split(GROUP):
+    for which in torch.split(attacked, GROUP):
         part = goal[which].to(victim.device)
         attempt = step(victim, images[which].to(victim.device), part, index[which].to(victim.device))
         whole.adversarial[which] = attempt.adversarial.clamp(0, 1).to(images.device)

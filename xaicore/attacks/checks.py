@@ -1,7 +1,7 @@
 """The door of every attack: each argument is checked before any work starts, and the message names it."""
 
 import math
-from numbers import Integral, Real
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -44,7 +44,7 @@ def images(value: Any) -> Tensor:
         raise UserError("images must not contain NaN")
     if low < 0 or high > 1:
         raise UserError(
-            f"images must lie in [0, 1]; found values from {low:g} to {high:g} (normalisation belongs in the model)"
+            f"images must lie in [0, 1], not in [{low:g}, {high:g}]; normalisation belongs in the model"
         )
     return value
 
@@ -103,7 +103,7 @@ def positive(name: str, value: Any, most: float = math.inf) -> float:
     """
     if (
         isinstance(value, bool)
-        or not isinstance(value, Real)
+        or not isinstance(value, (int, float))
         or not math.isfinite(value)
         or not 0 < value <= most
     ):

@@ -1,7 +1,7 @@
 """The one-pixel attack: change very few pixels, to any colour, knowing only the model's output.
 
 Differential evolution over candidates (row, column, colour) of the changed pixels, Su, Vargas & Sakurai 2019,
-Eq. 3:
+Eq. 3::
 
     child_i = c_r1 + F (c_r2 - c_r3),   r1, r2, r3, i distinct,   F = 0.5,   no crossover;
 
@@ -34,7 +34,7 @@ def one_pixel(
     target: int | Tensor | None = None,
     seed: int = 0,
     index: Tensor | None = None,
-    batch_size: int = 128,
+    batch_size: int = 64,
 ) -> AttackResult:
     """Change ``pixels`` pixels by differential evolution until the goal is reached or the budget is spent.
 
@@ -119,29 +119,22 @@ class Evolution:
         self.active = torch.arange(count)
 
     def advance(self, generation: int) -> None:
-        """Evaluate the first population (generation 0) or the children of the present one, and let the better stay."""
-        active = self.active
+        """Evaluate the first population (generation 0) or children of the last; the better ones stay."""
+        active, everyone = self.active, torch.arange(len(self.active))
         if not len(active):
             return
-        children = self._random(self.shape) if generation == 0 else self._mutants()
-        logits = self._evaluate(children)
-        goal = self.goal[active.to(self.images.device).repeat_interleave(self.shape[0])]
-        scores = goal.score(logits).view(len(active), -1).cpu().nan_to_num(-torch.inf, torch.inf, -torch.inf)
-        works = goal.reached(logits).view(len(active), -1).cpu()
-
+        candidates = self._random(self.shape) if generation == 0 else self._mutants()
+        scores, works = self._evaluate(candidates)
         better = scores >= self.scores[active]
-        self.genes[active] = torch.where(better[..., None, None], children, self.genes[active])
+        self.genes[active] = torch.where(better[..., None, None], candidates, self.genes[active])
         self.scores[active] = torch.where(better, scores, self.scores[active])
-        done = works.any(dim=1)
-        wanted = torch.where(done[:, None], scores.where(works, -torch.inf), self.scores[active]).argmax(
-            dim=1
-        )
-        pool = torch.where(done[:, None, None, None], children, self.genes[active])
-        self.best[active] = pool[torch.arange(len(active)), wanted]
-        self.history[active, generation] = torch.where(done[:, None], scores, self.scores[active])[
-            torch.arange(len(active)), wanted
-        ]
+        self.history[active, generation] = self.scores[active].amax(dim=1)
         self.generations[active] = generation
+
+        done = works.any(dim=1)
+        self.best[active] = self.genes[active][everyone, self.scores[active].argmax(dim=1)]
+        winner = scores[done].where(works[done], -torch.inf).argmax(dim=1)
+        self.best[active[done]] = candidates[done][everyone[: len(winner)], winner]
         first = works[done].int().argmax(dim=1)
         self.first_success[active[done]] = (generation * self.shape[0] + first + 1).double()
         self.active = active[~done]
@@ -173,17 +166,21 @@ class Evolution:
         mutants = parents[who, first] + SCALE * (parents[who, second] - parents[who, third])
         positions, colours = mutants[..., :2], mutants[..., 2:]
         outside = (positions < 0) | (positions >= 1)
-        positions = torch.where(outside, draws[..., 3:].unflatten(2, (pixels, 2)), positions)
+        positions = torch.where(outside, draws[..., 3:].view(positions.shape), positions)
         return torch.cat([positions, colours.clamp(0, 1)], dim=-1)
 
-    def _evaluate(self, candidates: Tensor) -> Tensor:
+    def _evaluate(self, candidates: Tensor) -> tuple[Tensor, Tensor]:
         rows, columns, colours = self._decode(candidates.flatten(0, 1))
         owners = self.active.repeat_interleave(self.shape[0]).to(self.images.device)
 
         def build(part: slice) -> Tensor:
             return self._paint(owners[part], rows[part], columns[part], colours[part])
 
-        return self.victim.logits_of(len(owners), self.images.shape[1:], build)
+        logits = self.victim.logits_of(len(owners), self.images.shape[1:], build)
+        goal = self.goal[owners]
+        scores = goal.score(logits).nan_to_num(-torch.inf, torch.inf, -torch.inf)
+        shape = (len(self.active), self.shape[0])
+        return scores.view(shape).cpu(), goal.reached(logits).view(shape).cpu()
 
     def _decode(self, genes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         height, width = self.images.shape[2:]

@@ -1,6 +1,6 @@
 """What an attack is after: lower the odds of the true class, or raise those of a target class.
 
-The objective is the log-odds of a class y under the softmax,
+The objective is the log-odds of a class y under the softmax::
 
     log p_y / (1 - p_y) = z_y - log sum_{k != y} exp z_k .
 
@@ -18,7 +18,7 @@ from torch import Tensor
 
 
 def log_odds(logits: Tensor, classes: Tensor) -> Tensor:
-    """Return log p/(1-p), (N,), of ``classes`` (N,) under the softmax of ``logits`` (N, K); K is at least 2."""
+    """Return log p/(1-p), (N,), of ``classes`` (N,) under the softmax of ``logits`` (N, K), K at least 2."""
     column = classes[:, None]
     rest = logits.scatter(1, column, -torch.inf).logsumexp(dim=1)
     return logits.gather(1, column).squeeze(1) - rest
@@ -39,11 +39,11 @@ class Goal:
         return Goal(self.labels.to(device), None if self.target is None else self.target.to(device))
 
     def score(self, logits: Tensor) -> Tensor:
-        """Return how near each image is to the goal, (N,), the higher the nearer: log-odds against the label, or of the target."""
+        """Return the log-odds against the label, or of the target, (N,): the higher, the nearer the goal."""
         return -log_odds(logits, self.labels) if self.target is None else log_odds(logits, self.target)
 
     def reached(self, logits: Tensor) -> Tensor:
-        """Return where the prediction differs from the label or equals the target, (N,) bool; never for NaN or infinite logits."""
+        """Return where the prediction is not the label, or is the target, (N,) bool; never at NaN logits."""
         predicted = logits.argmax(dim=1)
         there = predicted != self.labels if self.target is None else predicted == self.target
         return there & logits.isfinite().all(dim=1)

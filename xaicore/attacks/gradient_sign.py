@@ -1,11 +1,12 @@
 """Fast gradient sign attacks: one step of size eps along the sign of the input gradient.
 
-    x' = clip(x + eps * sign(grad_x J(x, y)), 0, 1)        Goodfellow, Shlens & Szegedy 2015, Sec. 4
+Goodfellow, Shlens & Szegedy (2015), Sec. 4::
+
+    x' = clip(x + eps * sign(grad_x J(x, y)), 0, 1)
 
 ``fgsm`` takes one step; ``fgsm_search`` follows the same direction and stops at the smallest step of a grid
-that works, as paper 1 does when it raises the gain "until the label flips". J is the cross-entropy; its
-gradient is taken through the log-odds, which have the same sign and do not vanish
-(:mod:`xaicore.attacks.goal`).
+that works, as paper 1 raises the gain until the label changes. J is the cross-entropy; its gradient is taken
+through the log-odds, which have the same sign and do not vanish (:mod:`xaicore.attacks.goal`).
 """
 
 import torch
@@ -108,7 +109,7 @@ def fgsm_search(
         ValueError: shape, type, range, NaN, labels, target, ``eps_max`` or ``steps`` do not fit.
 
     References:
-        Klawikowska, Mikołajczyk & Grochowski (2020), Sec. 3; Goodfellow, Shlens & Szegedy (2015), Sec. 4.
+        Klawikowska, Mikołajczyk & Grochowski (2020), Sec. 2.1; Goodfellow, Shlens & Szegedy (2015), Sec. 4.
     """
     eps_max = checks.positive("eps_max", eps_max, most=1)
     steps = checks.integer("steps", steps, least=1)

@@ -54,12 +54,12 @@ class AttackResult:
         return len(self.success)
 
     def success_rate(self) -> float:
-        """Return the share of successes among the images that were classified correctly before; NaN if there are none."""
+        """Return the share of successes among the images classified correctly before; NaN without any."""
         attacked = ~self.info["initially_wrong"]
         return self.success[attacked].float().mean().item() if attacked.any() else math.nan
 
     def arrays(self) -> dict[str, Tensor]:
-        """Return every per-image tensor under one flat name (``info`` entries as ``info.<name>``), for the store."""
+        """Return the per-image tensors by name, ``info`` entries as ``info.<name>``, for the store."""
         own = {name: getattr(self, name) for name in _per_image()}
         return own | {_INFO + name: tensor for name, tensor in self.info.items()}
 
@@ -99,7 +99,7 @@ def _per_image() -> tuple[str, ...]:
 
 
 def perturbation_norms(images: Tensor, adversarial: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return l0 (int64), l2 and linf (float32) of ``adversarial - images``, each (N,), for (N, C, H, W) inputs."""
+    """Return l0 (int64), l2 and linf of ``adversarial - images``, each (N,), for (N, C, H, W) inputs."""
     difference = adversarial - images
     l0 = (difference != 0).any(dim=1).flatten(1).sum(dim=1)
     flat = difference.flatten(1)

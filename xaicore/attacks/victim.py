@@ -31,7 +31,7 @@ def evaluation_mode(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def exact_arithmetic(device: torch.device) -> Iterator[None]:
-    """Compute in plain, deterministic float32: no autocast, and on a GPU no TF32 and no algorithm chosen by timing."""
+    """Compute in plain float32: no autocast, and on a GPU no TF32 and no algorithm chosen by timing."""
     with ExitStack() as stack:
         stack.enter_context(torch.inference_mode(False))
         stack.enter_context(torch.no_grad())
@@ -62,10 +62,11 @@ class Victim:
         first = next(model.parameters(), None)
         self.device = first.device if first is not None else torch.device("cpu")
         self._layout = torch.channels_last if self.device.type == "cpu" else torch.contiguous_format
-        self._parameters = {
-            name: p.detach().contiguous(memory_format=self._layout) if p.ndim == 4 else p.detach()
-            for name, p in model.named_parameters()
-        }
+        with torch.inference_mode(False):
+            self._parameters = {
+                name: p.detach().contiguous(memory_format=self._layout) if p.ndim == 4 else p.detach()
+                for name, p in model.named_parameters()
+            }
 
     def logits(self, images: Tensor) -> Tensor:
         """Return the logits (N, K) of ``images`` (N, C, H, W), on the model's device."""
@@ -89,7 +90,7 @@ class Victim:
         return torch.cat(rows) if rows else torch.empty(0, 0, device=self.device)
 
     def gradient(self, images: Tensor, goal: Goal) -> Tensor:
-        """Return the gradient (N, C, H, W) of ``goal.score`` with respect to ``images``, on the model's device."""
+        """Return the gradient (N, C, H, W) of ``goal.score`` at ``images``, on the model's device."""
         gradients = torch.zeros(images.shape, device=self.device)
         for part in self._parts(len(images)):
             size = part.stop - part.start

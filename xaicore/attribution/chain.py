@@ -1,10 +1,10 @@
 """The network as a chain of layers, in the order in which they run.
 
-Relevance can only be handed down correctly where every operation between input and logits is known. So the network is
-traced symbolically (``torch.fx``) and accepted only as a chain of convolutions, linear layers, ReLUs, pooling,
-reshaping and dropout; a sum of two branches, a BatchNorm, a functional call or an unknown layer is refused by name,
-because ignoring it would give heatmaps that look plausible and are wrong. The order of execution comes from the trace,
-not from the order in which layers were registered.
+Relevance can only be handed down correctly where every operation between input and logits is known. So
+the network is traced symbolically (``torch.fx``) and accepted only as a chain of convolutions, linear
+layers, ReLUs, pooling, reshaping and dropout; a sum of two branches, a BatchNorm, a functional call or an
+unknown layer is refused by name, because ignoring it would give heatmaps that look plausible and are
+wrong. The order of execution comes from the trace, not from the order in which layers were registered.
 """
 
 from dataclasses import dataclass
@@ -37,11 +37,16 @@ _BATCH_NORMS = (nn.modules.batchnorm._BatchNorm, nn.SyncBatchNorm)
 
 @dataclass(frozen=True)
 class Layer:
-    """One step of a chain: what kind it is, its name in the network and its module (None for a bare reshape)."""
+    """One step of a chain: its kind, its name in the network and its module (None for a bare reshape)."""
 
     kind: str
     name: str
     module: nn.Module | None
+
+    @property
+    def needs_values(self) -> bool:
+        """Whether handing relevance through this layer takes the values that it was given."""
+        return self.kind in (*WITH_WEIGHTS, "max-pool", "average-pool")
 
 
 class Chain:
@@ -58,36 +63,50 @@ class Chain:
         for name, module in network.named_modules():
             if isinstance(module, _BATCH_NORMS):
                 raise UserError(
-                    f"lrp has no rule for the BatchNorm layer {name!r}: call model.fold_batchnorm() and use its result"
+                    f"lrp has no rule for the BatchNorm layer {name!r}: "
+                    "call model.fold_batchnorm() and explain the model it returns"
                 )
         try:
-            self._traced = fx.symbolic_trace(network)
+            self._traced = fx.GraphModule(network, _Tracer().trace(network))
         except Exception as error:
             raise UserError(
-                f"lrp cannot follow the forward pass of {type(network).__name__}: it must be a chain of layers ({error})"
+                f"lrp cannot follow the forward pass of {type(network).__name__}, no chain of layers: "
+                + str(error).partition("\n")[0]
             ) from error
         self._nodes = _layers_by_node(self._traced)
         self.layers = list(self._nodes.values())
 
     def forward(self, inputs: Tensor) -> tuple[list[Tensor], Tensor]:
-        """Return what each layer was given, in order, and the output of the last."""
-        recorder = _Recorder(self._traced, set(self._nodes))
+        """Return what each layer was given, in order, and the output of the last.
+
+        Of what ReLU, dropout and reshaping were given only the shape is kept; the values are arbitrary.
+        """
+        recorder = _Recorder(self._traced, self._nodes)
         with torch.no_grad():
             output: Tensor = recorder.run(inputs)
         return recorder.given, output
 
 
-class _Recorder(fx.Interpreter):
-    """Runs a traced network and keeps the first argument of each node of interest."""
+class _Tracer(fx.Tracer):
+    """Takes a subclass of a known layer as one layer too, so that it can be refused by its name."""
 
-    def __init__(self, traced: fx.GraphModule, nodes: set[fx.Node]) -> None:
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        return isinstance(m, tuple(KINDS)) or super().is_leaf_module(m, module_qualified_name)
+
+
+class _Recorder(fx.Interpreter):
+    """Runs a traced network and keeps what each layer was given."""
+
+    def __init__(self, traced: fx.GraphModule, layers: dict[fx.Node, Layer]) -> None:
         super().__init__(traced)
-        self._nodes = nodes
+        self._layers = layers
         self.given: list[Tensor] = []
 
     def run_node(self, node: fx.Node) -> Any:
-        if node in self._nodes:
-            self.given.append(self.fetch_args_kwargs_from_env(node)[0][0])
+        if node in self._layers:
+            values: Tensor = self.fetch_args_kwargs_from_env(node)[0][0]
+            kept = values if self._layers[node].needs_values else values.new_empty(()).expand_as(values)
+            self.given.append(kept)
         return super().run_node(node)
 
 
@@ -99,19 +118,16 @@ def _layers_by_node(traced: fx.GraphModule) -> dict[fx.Node, Layer]:
             current = node
         elif node.op == "output":
             if node.args[0] is not current:
-                raise UserError("lrp needs a network whose output is the one tensor of logits of its last layer")
+                raise UserError(
+                    "lrp needs a network that returns the output of its last layer, one tensor of logits"
+                )
         elif _is_size(node):
             continue
         else:
             layers[node] = _layer(traced, node, current)
             current = node
-    modules = [layer.module for layer in layers.values() if layer.kind in WITH_WEIGHTS]
-    if not modules:
+    if not any(layer.kind in WITH_WEIGHTS for layer in layers.values()):
         raise UserError("lrp needs a network with at least one convolution or linear layer")
-    if next(reversed(layers.values())).kind not in WITH_WEIGHTS and "dense" in [x.kind for x in layers.values()]:
-        last = next(reversed(layers.values()))
-        if last.kind == "activation":
-            raise UserError(f"lrp starts from logits, but the network ends in the activation {last.name!r}: remove it")
     return layers
 
 
@@ -123,14 +139,15 @@ def _is_size(node: fx.Node) -> bool:
         return False
     name = getattr(node.target, "__name__", "")
     if name == "getattr":
-        return node.args[1] == "shape"
-    return name == "getitem" and isinstance(node.args[0], fx.Node) and _is_size(node.args[0])
+        return bool(node.args[1] == "shape")
+    return name == "getitem" and isinstance(node.args[0], fx.Node) and bool(_is_size(node.args[0]))
 
 
 def _layer(traced: fx.GraphModule, node: fx.Node, current: fx.Node | None) -> Layer:
-    name = str(node.target) if node.op == "call_module" else str(getattr(node.target, "__name__", node.target))
-    if not node.args or node.args[0] is not current or len(node.all_input_nodes) > 1 and node.op == "call_module":
-        raise UserError(f"lrp needs a chain of layers, but {name!r} joins or skips branches: this network is not one")
+    name = str(node.target if node.op == "call_module" else getattr(node.target, "__name__", node.target))
+    tensors = [item for item in node.all_input_nodes if not _is_size(item)]
+    if tensors != [current] or node.args[:1] != (current,):
+        raise UserError(f"lrp needs a chain of layers, but {name!r} joins or skips branches of this network")
     if node.op == "call_module":
         module = traced.get_submodule(str(node.target))
         kind = KINDS.get(type(module))
@@ -139,8 +156,9 @@ def _layer(traced: fx.GraphModule, node: fx.Node, current: fx.Node | None) -> La
         if isinstance(module, nn.Conv2d) and module.padding_mode != "zeros":
             raise UserError(f"lrp has no rule for the layer {name!r}: padding_mode must be 'zeros'")
         return Layer(kind, name, module)
-    tensors = [item for item in node.all_input_nodes if not _is_size(item)]
     reshapes = node.target is torch.flatten or (node.op == "call_method" and node.target in RESHAPING_METHODS)
-    if reshapes and tensors == [current]:
+    if reshapes:
         return Layer("reshape", name, None)
-    raise UserError(f"lrp has no rule for the function {name!r}: write it as a layer (nn.ReLU, nn.MaxPool2d, ...)")
+    raise UserError(
+        f"lrp has no rule for the function {name!r}: use a layer instead (nn.ReLU, nn.MaxPool2d, ...)"
+    )

@@ -2,8 +2,8 @@ r"""The gradient of a logit with respect to the input, alone and times the input
 
 .. math:: G = \frac{\partial z_t}{\partial x}, \qquad x \odot G
 
-Simonyan et al., ICLR workshop 2014; input times gradient equals the z rule of LRP for ReLU networks, up to the bias
-(Shrikumar et al., 2016).
+Simonyan et al., ICLR workshop 2014; input times gradient equals the z rule of LRP for ReLU networks, up
+to the bias (Shrikumar et al., 2016).
 """
 
 import torch
@@ -27,10 +27,11 @@ def gradient(
     """Return the gradient of the chosen logit with respect to the network's input.
 
     Args:
-        model: a :class:`~xaicore.models.Classifier`, whose network is explained on its normalised input, or a module
-            that takes ``images`` as they are. It is run in eval mode and left as it was.
+        model: a :class:`~xaicore.models.Classifier`, whose network is explained on its normalised input,
+            or a module that takes ``images`` as they are. It is run in eval mode and left as it was.
         images: (N, C, H, W), finite, of the floating type of the model; in [0, 1] for a classifier.
-        targets: the neurons to explain: one index for all, (N,) indices, or None for the arg max of the logits.
+        targets: the neurons to explain: one index for all, (N,) indices, or None for the arg max of the
+            logits.
         batch_size: how many images are computed at once; memory grows with it and not with N.
 
     Returns:
@@ -48,7 +49,8 @@ def input_times_gradient(
 ) -> Tensor:
     """Return the network's input times the gradient of the chosen logit with respect to it.
 
-    Arguments, result and errors are those of :func:`gradient`. For a classifier the input is the normalised image.
+    Arguments, result and errors are those of :func:`gradient`. For a classifier the input is the
+    normalised image.
     """
     return _gradient(model, images, targets, batch_size, times_input=True)
 
@@ -59,8 +61,8 @@ def _gradient(
     check_images(images, model)
     indices = check_targets(targets, len(images))
     check_batch_size(batch_size)
-    maps = torch.empty_like(images, requires_grad=False)
     with undisturbed(model) as device:
+        maps = torch.empty_like(images, requires_grad=False)
         network = network_of(model)
         for start in range(0, len(images), batch_size):
             batch = images.detach()[start : start + batch_size].to(device).clone()

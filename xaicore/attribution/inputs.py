@@ -1,7 +1,8 @@
-"""What every attribution shares: checks at the door, the network inside a classifier, and leaving no trace."""
+"""What every attribution shares: checks at the door, the network in a classifier, leaving no trace."""
 
+import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -51,7 +52,7 @@ def check_targets(targets: Tensor | int | None, n: int) -> Tensor | None:
 
 
 def chosen_logits(logits: Tensor, targets: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Return the indices (N,) of the chosen neurons, the arg max where ``targets`` is None, and their logits (N,).
+    """Return the indices (N,) of the chosen neurons (None: the arg max) and their logits (N,).
 
     Raises:
         ValueError: the model does not return finite logits (N, K), or a target is not below K.
@@ -62,7 +63,9 @@ def chosen_logits(logits: Tensor, targets: Tensor | None) -> tuple[Tensor, Tenso
         raise ValueError("model returns logits that are NaN or infinite")
     chosen = logits.argmax(1) if targets is None else targets.to(logits.device)
     if len(chosen) and int(chosen.max()) >= logits.shape[1]:
-        raise UserError(f"targets must be below the {logits.shape[1]} classes of the model: {int(chosen.max())} found")
+        raise UserError(
+            f"targets must be below {logits.shape[1]}, the number of classes: {int(chosen.max())} found"
+        )
     return chosen, logits.gather(1, chosen[:, None])[:, 0]
 
 
@@ -75,14 +78,20 @@ def check_batch_size(batch_size: int) -> None:
 def network_of(model: nn.Module) -> nn.Module:
     """Return the network that works on normalised images: that of a classifier, or the model itself."""
     network = getattr(model, "network", None)
-    return network if isinstance(network, nn.Module) and callable(getattr(model, "normalize", None)) else model
+    if isinstance(network, nn.Module) and callable(getattr(model, "normalize", None)):
+        return network
+    return model
 
 
 def network_input(model: nn.Module, images: Tensor) -> Tensor:
-    """Return ``images`` as the network of ``model`` sees them: normalised for a classifier, else unchanged."""
+    """Return ``images`` as the network of ``model`` sees them: normalised for a classifier."""
     if network_of(model) is model:
         return images
     normalised: Tensor = model.normalize(images)  # type: ignore[operator]
+    if normalised.shape != images.shape:
+        raise ValueError(
+            f"images must have {normalised.shape[1]} channels for this model, not {images.shape[1]}"
+        )
     return normalised
 
 
@@ -90,24 +99,25 @@ def network_input(model: nn.Module, images: Tensor) -> Tensor:
 def undisturbed(model: nn.Module) -> Iterator[torch.device]:
     """Put ``model`` in eval mode and full precision within the block; yield its device.
 
-    The mode of every module, autograd's mode and the precision settings are what they were afterwards, also after an
-    exception. Within the block a GPU computes convolutions in float32 proper, not in TF32.
+    The mode of every module, autograd's mode and the precision settings are what they were afterwards,
+    also after an exception. Within the block a GPU computes in float32 proper, not in TF32, and with
+    deterministic convolutions.
     """
     modes = [(module, module.training) for module in model.modules()]
     device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
-    matmul = torch.backends.cuda.matmul.allow_tf32
-    convolution = torch.backends.cudnn.allow_tf32
-    try:
-        model.eval()
-        torch.backends.cuda.matmul.allow_tf32 = False
-        torch.backends.cudnn.allow_tf32 = False
-        with torch.inference_mode(False), torch.enable_grad(), torch.autocast(device.type, enabled=False):
+    with ExitStack() as stack:
+        stack.enter_context(torch.inference_mode(False))
+        stack.enter_context(torch.enable_grad())
+        stack.enter_context(torch.autocast(device.type, enabled=False))
+        if device.type == "cuda":
+            cudnn = torch.backends.cudnn
+            stack.enter_context(cudnn.flags(enabled=True, deterministic=True, allow_tf32=False))
+        try:
+            model.eval()
             yield device
-    finally:
-        torch.backends.cuda.matmul.allow_tf32 = matmul
-        torch.backends.cudnn.allow_tf32 = convolution
-        for module, training in modes:
-            module.training = training
+        finally:
+            for module, training in modes:
+                module.training = training
 
 
 @contextmanager
@@ -117,6 +127,6 @@ def naming_images(shape: torch.Size) -> Iterator[None]:
         yield
     except RuntimeError as error:
         line = str(error).splitlines()[0]
-        if isinstance(error, torch.OutOfMemoryError) or not any(word in line for word in ("shape", "size", "channel")):
+        if isinstance(error, torch.OutOfMemoryError) or not re.search("shape|size|channel", line):
             raise
         raise ValueError(f"images of shape {tuple(shape)} do not fit the model: {line}") from error

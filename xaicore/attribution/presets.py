@@ -1,8 +1,8 @@
 """The presets of layer-wise relevance propagation: which rule for which layer.
 
 A preset is data. Its names and choices are those of iNNvestigate 2.1.2 (Alber et al., JMLR 20, 2019), whose
-``lrp.sequential_preset_a_flat`` is the "PresetAFlat" of the papers. Adding one is one entry here; the rules are in
-:mod:`xaicore.attribution.rules`.
+``lrp.sequential_preset_a_flat`` is the "PresetAFlat" of the papers. Adding one is one entry here; the
+rules are in :mod:`xaicore.attribution.rules`.
 """
 
 from dataclasses import dataclass

@@ -1,10 +1,10 @@
 """Layer-wise relevance propagation: from the logit of one neuron back to the pixels, layer by layer.
 
 Every layer hands the relevance of its outputs down to its inputs by the rule that the preset names for it
-(:mod:`xaicore.attribution.presets`, :mod:`xaicore.attribution.rules`). ReLU, dropout and reshaping pass relevance on,
-max-pooling gives it to the maximum, average pooling divides it among its inputs. Relevance starts as the logit of the
-chosen neuron, all other neurons get none. Bach et al., PLoS ONE 10(7), 2015; with the choices of iNNvestigate 2.1.2
-(Alber et al., JMLR 20, 2019).
+(:mod:`xaicore.attribution.presets`, :mod:`xaicore.attribution.rules`). ReLU, dropout and reshaping pass
+relevance on, max-pooling gives it to the maximum, average pooling divides it among its inputs. Relevance
+starts as the logit of the chosen neuron, all other neurons get none. Bach et al., PLoS ONE 10(7), 2015;
+with the choices of iNNvestigate 2.1.2 (Alber et al., JMLR 20, 2019).
 """
 
 import math
@@ -44,27 +44,31 @@ def lrp(
     """Return relevance heatmaps by layer-wise relevance propagation (LRP).
 
     Args:
-        model: a :class:`~xaicore.models.Classifier`, whose network is explained on its normalised input, or any module
-            that is a chain of Conv2d, Linear, ReLU, pooling, flatten and dropout layers and takes ``images`` as they
-            are. It is run in eval mode and left as it was.
+        model: a :class:`~xaicore.models.Classifier`, whose network is explained on its normalised input,
+            or any module that is a chain of Conv2d, Linear, ReLU, pooling, flatten and dropout layers and
+            takes ``images`` as they are. It is run in eval mode and left as it was.
         images: (N, C, H, W), finite, of the floating type of the model; in [0, 1] for a classifier.
-        targets: the neurons to explain: one index for all, (N,) indices, or None for the arg max of the logits.
+        targets: the neurons to explain: one index for all, (N,) indices, or None for the arg max of the
+            logits.
         preset: a name in :data:`~xaicore.attribution.presets.PRESETS`.
-        epsilon: stabiliser of the epsilon rule, at least 0, in units of a layer's output; for presets that use that
-            rule. Default 0.1 (which is iNNvestigate's for its presets A and B; its plain epsilon analyser has 1e-7).
-        low: for ``deep-taylor-bounded``, the smallest value an image can have: a number or a tensor broadcastable to
-            (C, H, W). Default 0 for a classifier; required for another module.
+        epsilon: stabiliser of the epsilon rule, at least 0, in units of a layer's output; for presets
+            that use that rule. Default 0.1 (which is iNNvestigate's for its presets A and B; its plain
+            epsilon analyser has 1e-7).
+        low: for ``deep-taylor-bounded``, the smallest value an image can have: a number or a tensor
+            broadcastable to (C, H, W). Default 0 for a classifier; required for another module.
         high: likewise the largest value. Default 1 for a classifier.
-        batch_size: how many images are propagated at once; memory grows with it and not with N. The heatmap of an
-            image does not depend on the images beside it.
+        batch_size: how many images are propagated at once; memory grows with it and not with N. The
+            images beside it change an image's heatmap by rounding at most.
 
     Returns:
-        (N, C, H, W) relevance of every value of the network's input, on the device of ``images`` and of their type.
+        (N, C, H, W) relevance of every value of the network's input, on the device of ``images`` and of
+        their type.
 
     Raises:
         ValueError: an argument is out of range, does not fit the model, or does not belong to the preset.
-        UserError: an unknown preset, a target the model does not have, or a network that is not a chain of known
-            layers (BatchNorm, residual sums, functional calls); the message names what does not fit.
+        UserError: an unknown preset, a target the model does not have, or a network that is not a chain
+            of known layers (BatchNorm, residual sums, functional calls); the message names what does not
+            fit.
         TypeError: ``images`` or ``targets`` is no tensor of the right kind.
     """
     if preset not in PRESETS:
@@ -74,14 +78,16 @@ def lrp(
     indices = check_targets(targets, len(images))
     check_batch_size(batch_size)
     epsilon = _checked_epsilon(epsilon, preset)
-    heatmaps = torch.empty_like(images, requires_grad=False)
     with undisturbed(model) as device:
+        heatmaps = torch.empty_like(images, requires_grad=False)
         bounds = _checked_bounds(low, high, preset, model, images, device)
         chain = Chain(network_of(model))
         for start in range(0, len(images), batch_size):
             batch = images.detach()[start : start + batch_size].to(device).clone()
             batch_targets = None if indices is None else indices[start : start + batch_size]
-            relevance = _propagate(chain, chosen_preset, network_input(model, batch), batch_targets, epsilon, bounds)
+            relevance = _propagate(
+                chain, chosen_preset, network_input(model, batch), batch_targets, epsilon, bounds
+            )
             heatmaps[start : start + batch_size] = relevance.to(images.device)
     return heatmaps
 
@@ -149,7 +155,7 @@ def _checked_bounds(
     images: Tensor,
     device: torch.device,
 ) -> tuple[Tensor, Tensor] | None:
-    """Return the range of the network's input as two (C, H, W) tensors, or None where the preset needs none."""
+    """Return the range of the network's input, two (C, H, W) tensors; None where the preset needs none."""
     if not PRESETS[preset].uses("bounded"):
         if low is not None or high is not None:
             raise ValueError(f"low and high do not belong to preset {preset!r}, which has no bounded rule")
@@ -164,7 +170,9 @@ def _checked_bounds(
             for bound in (low, high)
         )
     except RuntimeError as error:
-        raise ValueError(f"low and high must be numbers or broadcastable to {tuple(images.shape[1:])}") from error
+        raise ValueError(
+            f"low and high must be numbers or broadcastable to {tuple(images.shape[1:])}"
+        ) from error
     if not bool((smallest < largest).all()):
         raise ValueError("low must be below high")
     if not bool(((images >= smallest) & (images <= largest)).all()):

@@ -1,36 +1,41 @@
 r"""The rules of layer-wise relevance propagation: how one layer hands its relevance down to its inputs.
 
-A layer computes :math:`z_k = \sum_j a_j w_{jk} + b_k`; a rule turns the relevance :math:`R_k` of its outputs into
+A layer computes :math:`z_k = \sum_j a_j w_{jk} + b_k`; a rule turns the relevance :math:`R_k` of its
+outputs into
 
 .. math:: R_j = \sum_k \frac{q_{jk}}{Q_k} R_k,
 
-with the share :math:`q_{jk}` and the denominator :math:`Q_k` of the table (:math:`^\pm`: positive and negative part).
+with the share :math:`q_{jk}` and the denominator :math:`Q_k` of the table (:math:`^\pm`: positive and
+negative part).
 
-================  =======================================  ====================================================
-rule              share                                    denominator
-================  =======================================  ====================================================
-z                 :math:`a_j w_{jk}`                       :math:`z_k`
-epsilon           :math:`a_j w_{jk}`                       :math:`z_k \pm \epsilon`, the sign of :math:`z_k`
-w-square          :math:`w_{jk}^2`                         :math:`\sum_j w_{jk}^2`
-flat              1                                        number of inputs that :math:`k` sees
-alpha1-beta0      :math:`(a_j w_{jk})^+`                   :math:`\sum_j (a_j w_{jk})^+ + b_k`
-alpha2-beta1      twice the above, minus the same with     :math:`\sum_j (a_j w_{jk})^- + b_k` for the second
-                  :math:`(a_j w_{jk})^-`                   part
-z-plus            as alpha1-beta0                          without the bias
-bounded           :math:`a_j w_{jk} - l_j w_{jk}^+ -       :math:`\sum_j q_{jk}`
-                  h_j w_{jk}^-`
-================  =======================================  ====================================================
+================  ===================================  ==================================================
+rule              share                                denominator
+================  ===================================  ==================================================
+z                 :math:`a_j w_{jk}`                   :math:`z_k`
+epsilon           :math:`a_j w_{jk}`                   :math:`z_k \pm \epsilon`, the sign of :math:`z_k`
+w-square          :math:`w_{jk}^2`                     :math:`\sum_j w_{jk}^2`
+flat              1                                    number of inputs that :math:`k` sees
+alpha1-beta0      :math:`(a_j w_{jk})^+`               :math:`\sum_j (a_j w_{jk})^+ + b_k`
+alpha2-beta1      twice the above, minus the same      :math:`\sum_j (a_j w_{jk})^- + b_k` for the
+                  with :math:`(a_j w_{jk})^-`          second part
+z-plus            as alpha1-beta0                      without the bias
+bounded           :math:`a_j w_{jk} - l_j w_{jk}^+     :math:`\sum_j q_{jk}`
+                  - h_j w_{jk}^-`
+================  ===================================  ==================================================
 
-The whole bias, whatever its sign, enters *both* denominators of alpha-beta: so does iNNvestigate 2.1.2 (Alber et al.,
-JMLR 20, 2019), whose numbers these rules reproduce. A denominator that is exactly 0 becomes 1e-7. The rules are
-zennit's (Anders et al., 2021) wherever zennit's arithmetic is the same; the rest is written on its hook classes.
+The whole bias, whatever its sign, enters *both* denominators of alpha-beta: so does iNNvestigate 2.1.2
+(Alber et al., JMLR 20, 2019), whose numbers these rules reproduce. A denominator that is exactly 0
+becomes 1e-7. The rules are zennit's (Anders et al., 2021) wherever zennit's arithmetic is the same; the
+rest is written on its hook classes.
 
-Sources: Bach et al., PLoS ONE 10(7), 2015 (z, epsilon, alpha-beta); Montavon et al., Pattern Recognition 65, 2017
-(w-square, z-plus, bounded); Lapuschkin et al., Nature Communications 10, 2019 (flat).
+Sources: Bach et al., PLoS ONE 10(7), 2015 (z, epsilon, alpha-beta); Montavon et al., Pattern Recognition
+65, 2017 (w-square, z-plus, bounded); Lapuschkin et al., Nature Communications 10, 2019 (flat).
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import reduce
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -46,8 +51,9 @@ class RuleOptions:
     """What a rule may need to know beside its layer.
 
     Attributes:
-        epsilon: the stabiliser of the epsilon rule, in units of the layer's output.
-        low: smallest value of each input of the first layer, broadcastable to it; only for the bounded rule.
+        epsilon: the stabiliser of the epsilon rule, in units of the layer's output; 0 gives the z rule.
+        low: smallest value of each input of the first layer, broadcastable to it; only for the bounded
+            rule.
         high: largest value of each input of the first layer.
     """
 
@@ -57,57 +63,65 @@ class RuleOptions:
 
 
 def redistribute(rule: Hook, layer: nn.Module, inputs: Tensor, relevance: Tensor) -> Tensor:
-    """Return the relevance of ``inputs`` (their shape) given the ``relevance`` of the outputs of ``layer``."""
+    """Return the relevance of ``inputs`` given the ``relevance`` of the outputs of ``layer``."""
     rule.forward(layer, (inputs,), None)
     try:
         (result,) = rule.backward(layer, (inputs,), (relevance,))
     finally:
         rule.remove()
-    return result.detach()
+    return cast(Tensor, result).detach()
 
 
 def _nonzero(denominator: Tensor) -> Tensor:
     return denominator.masked_fill(denominator == 0, SMALLEST_DENOMINATOR)
 
 
-def _keep_positive(parameter: Tensor, name: str) -> Tensor:
+def _positive_weights(parameter: Tensor, name: str) -> Tensor:
     return parameter.clamp(min=0) if name == "weight" else parameter
 
 
-def _keep_negative(parameter: Tensor, name: str) -> Tensor:
+def _negative_weights(parameter: Tensor, name: str) -> Tensor:
     return parameter.clamp(max=0) if name == "weight" else parameter
 
 
-class _Positive(BasicHook):  # type: ignore[misc]
-    """The positive part of the alpha-beta rule: shares are the positive products of an activation and a weight.
+class _InputRule(Hook):  # type: ignore[misc]
+    """A rule that needs to know what its layer was given."""
 
-    Inputs without a negative entry (the output of a ReLU) only meet positive weights, which halves the work.
-    """
-
-    attracting: ParamMod = ParamMod(_keep_positive)
-    opposing: ParamMod = ParamMod(_keep_negative, zero_params=["bias"])
-    attracting_no_bias: ParamMod = ParamMod(_keep_positive, zero_params=["bias"])
-
-    def __init__(self, *, bias: bool = True) -> None:
-        super().__init__()
-        first = self.attracting if bias else self.attracting_no_bias
-        self._non_negative = _split_hook([_identity], [first])
-        self._general = _split_hook([_positive_part, _negative_part], [first, self.opposing])
+    def forward(self, module: nn.Module, input: tuple[Tensor, ...], output: Tensor | None) -> None:
+        self.stored_tensors["input"] = input
 
     def backward(
         self, module: nn.Module, grad_input: tuple[Tensor, ...], grad_output: tuple[Tensor, ...]
     ) -> tuple[Tensor, ...]:
-        inputs = self.stored_tensors["input"][0]
-        hook = self._general if bool((inputs < 0).any()) else self._non_negative
-        return (redistribute(hook, module, inputs, grad_output[0]),)
+        return (self.shares(module, self.stored_tensors["input"][0], grad_output[0]),)
+
+    def shares(self, layer: nn.Module, inputs: Tensor, relevance: Tensor) -> Tensor:
+        """Return the relevance of ``inputs`` given that of the outputs of ``layer``."""
+        raise NotImplementedError
 
 
-class _Negative(_Positive):
-    """The negative part of the alpha-beta rule: the same with the negative products."""
+class _OneSign(_InputRule):
+    """One part of the alpha-beta rule: shares are the products of activation and weight of one sign.
 
-    attracting = ParamMod(_keep_negative)
-    opposing = ParamMod(_keep_positive, zero_params=["bias"])
-    attracting_no_bias = ParamMod(_keep_negative, zero_params=["bias"])
+    Inputs without a negative entry (the output of a ReLU) meet the weights of that sign only, which
+    halves the work.
+    """
+
+    def __init__(self, *, positive: bool = True, bias: bool = True) -> None:
+        super().__init__()
+        same, opposite = _positive_weights, _negative_weights
+        if not positive:
+            same, opposite = opposite, same
+        for_positive_inputs = ParamMod(same, zero_params=[] if bias else ["bias"])
+        for_negative_inputs = ParamMod(opposite, zero_params=["bias"])
+        self._non_negative = _over_one_denominator([_identity], [for_positive_inputs])
+        self._any = _over_one_denominator(
+            [_positive_part, _negative_part], [for_positive_inputs, for_negative_inputs]
+        )
+
+    def shares(self, layer: nn.Module, inputs: Tensor, relevance: Tensor) -> Tensor:
+        rule = self._any if bool((inputs < 0).any()) else self._non_negative
+        return redistribute(rule, layer, inputs, relevance)
 
 
 def _identity(values: Tensor) -> Tensor:
@@ -122,67 +136,53 @@ def _negative_part(values: Tensor) -> Tensor:
     return values.clamp(max=0)
 
 
-def _split_hook(parts: list[Callable[[Tensor], Tensor]], parameters: list[ParamMod]) -> BasicHook:
-    """Return the rule that pairs each part of the input with its own parameters, over one common denominator."""
+def _over_one_denominator(parts: list[Callable[[Tensor], Tensor]], parameters: list[ParamMod]) -> Hook:
+    """Return the rule that pairs each part of the input with its weights, over the sum of the outputs."""
     return BasicHook(
         input_modifiers=parts,
         param_modifiers=parameters,
         output_modifiers=[_identity] * len(parts),
-        gradient_mapper=lambda relevance, outputs: [relevance / _nonzero(sum(outputs))] * len(outputs),
+        gradient_mapper=lambda relevance, outputs: (
+            [relevance / _nonzero(reduce(torch.add, outputs))] * len(outputs)
+        ),
         reducer=lambda inputs, gradients: sum(a * g for a, g in zip(inputs, gradients, strict=True)),
     )
 
 
-class _AlphaBeta(Hook):  # type: ignore[misc]
-    """``alpha`` times the positive part minus ``beta`` times the negative part."""
+class _Alpha2Beta1(_InputRule):
+    """Twice the positive part minus the negative part."""
 
-    def __init__(self, alpha: float, beta: float) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self._alpha, self._beta = alpha, beta
-        self._positive, self._negative = _Positive(), _Negative()
+        self._positive, self._negative = _OneSign(), _OneSign(positive=False)
 
-    def forward(self, module: nn.Module, input: tuple[Tensor, ...], output: Tensor | None) -> None:
-        self.stored_tensors["input"] = input
-
-    def backward(
-        self, module: nn.Module, grad_input: tuple[Tensor, ...], grad_output: tuple[Tensor, ...]
-    ) -> tuple[Tensor, ...]:
-        inputs, relevance = self.stored_tensors["input"][0], grad_output[0]
-        positive = redistribute(self._positive, module, inputs, relevance)
-        negative = redistribute(self._negative, module, inputs, relevance)
-        return (self._alpha * positive - self._beta * negative,)
+    def shares(self, layer: nn.Module, inputs: Tensor, relevance: Tensor) -> Tensor:
+        positive = redistribute(self._positive, layer, inputs, relevance)
+        return 2 * positive - redistribute(self._negative, layer, inputs, relevance)
 
 
-class _Flat(Hook):  # type: ignore[misc]
+class _Flat(_InputRule):
     """The flat rule: every input that an output sees gets the same share.
 
-    All output channels of a convolution (of one group) see the same inputs, so their relevance is summed first and
-    one kernel of ones distributes the sum: the cost does not depend on the number of channels.
+    All output channels of a convolution (of one group) see the same inputs, so their relevance is summed
+    first and one kernel of ones distributes the sum: the cost does not grow with the number of channels.
     """
 
-    def forward(self, module: nn.Module, input: tuple[Tensor, ...], output: Tensor | None) -> None:
-        self.stored_tensors["input"] = input
-
-    def backward(
-        self, module: nn.Module, grad_input: tuple[Tensor, ...], grad_output: tuple[Tensor, ...]
-    ) -> tuple[Tensor, ...]:
-        inputs, relevance = self.stored_tensors["input"][0], grad_output[0]
-        if isinstance(module, nn.Linear):
-            return ((relevance.sum(-1, keepdim=True) / module.in_features).expand_as(inputs).contiguous(),)
-        if not isinstance(module, nn.Conv2d):
-            raise TypeError(f"the flat rule knows Conv2d and Linear layers, not {type(module).__name__}")
+    def shares(self, layer: nn.Module, inputs: Tensor, relevance: Tensor) -> Tensor:
+        if isinstance(layer, nn.Linear):
+            return (relevance.sum(-1, keepdim=True) / layer.in_features).expand_as(inputs)
+        if not isinstance(layer, nn.Conv2d):
+            raise TypeError(f"the flat rule knows Conv2d and Linear layers, not {type(layer).__name__}")
         n, channels, height, width = inputs.shape
-        group_size = channels // module.groups
-        summed = relevance.reshape(n, module.groups, -1, *relevance.shape[2:]).sum(2)
-        summed = summed.reshape(n * module.groups, 1, *relevance.shape[2:])
-        kernel = inputs.new_ones(1, 1, *module.kernel_size)
-        one_map = inputs.new_ones(1, 1, height, width).requires_grad_()
+        per_group = channels // layer.groups
+        outputs = relevance.shape[2:]
+        summed = relevance.reshape(n, layer.groups, -1, *outputs).sum(2).reshape(-1, 1, *outputs)
+        kernel = inputs.new_ones(1, 1, *layer.kernel_size)
+        ones = inputs.new_ones(len(summed), 1, height, width).requires_grad_()
         with torch.enable_grad():
-            seen = functional.conv2d(one_map, kernel, None, module.stride, module.padding, module.dilation)
-            maps = one_map.expand(n * module.groups, 1, height, width)
-            spread = functional.conv2d(maps, kernel, None, module.stride, module.padding, module.dilation)
-        (shares,) = torch.autograd.grad(spread, maps, summed / _nonzero(seen.detach() * group_size))
-        return (shares.reshape(n, module.groups, height, width).repeat_interleave(group_size, dim=1),)
+            seen = functional.conv2d(ones, kernel, None, layer.stride, layer.padding, layer.dilation)
+        (spread,) = torch.autograd.grad(seen, ones, summed / _nonzero(seen.detach() * per_group))
+        return spread.reshape(n, layer.groups, height, width).repeat_interleave(per_group, dim=1)
 
 
 def _bounded(options: RuleOptions) -> Hook:
@@ -193,12 +193,12 @@ def _bounded(options: RuleOptions) -> Hook:
 
 RULES: dict[str, Callable[[RuleOptions], Hook]] = {
     "z": lambda options: Epsilon(epsilon=_nonzero),
-    "epsilon": lambda options: Epsilon(epsilon=options.epsilon),
+    "epsilon": lambda options: Epsilon(epsilon=options.epsilon or _nonzero),
     "w-square": lambda options: WSquare(stabilizer=_nonzero, zero_params=["bias"]),
     "flat": lambda options: _Flat(),
-    "alpha1-beta0": lambda options: _Positive(),
-    "alpha2-beta1": lambda options: _AlphaBeta(2.0, 1.0),
-    "z-plus": lambda options: _Positive(bias=False),
+    "alpha1-beta0": lambda options: _OneSign(),
+    "alpha2-beta1": lambda options: _Alpha2Beta1(),
+    "z-plus": lambda options: _OneSign(bias=False),
     "bounded": _bounded,
 }
 """Every rule by name; each entry makes a fresh rule for one layer."""

@@ -1,9 +1,9 @@
 """Sums over a paper's own numbers: a tiny evaluator for the internal-consistency claims.
 
-An expression in ``claims/pN.yml`` such as ``accuracy * test / extended`` or ``a <= b <= c`` is parsed by Python's
-own parser and walked here node by node; nothing is ever executed. Allowed are numbers, the names given,
-``+ - * /``, brackets, comparison chains and ``and`` between them. Everything else (calls, attributes, powers,
-subscripts, unknown names) is refused when the file is loaded.
+An expression in ``claims/pN.yml`` such as ``accuracy * test / extended`` or ``a <= b <= c`` is parsed by
+Python's own parser and walked here node by node; nothing is ever executed. Allowed are numbers, the given
+names, ``+ - * /``, brackets, comparison chains and ``and`` between them. Everything else (calls, attributes,
+powers, subscripts, unknown names) is refused when the file is loaded.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Comparison:
     holds: bool
 
     def __str__(self) -> str:
-        return f"{number(self.left)} {self.sign} {number(self.right)}"
+        return f"{number(self.left, 6)} {self.sign} {number(self.right, 6)}"
 
 
 def parse(expression: str, names: frozenset[str]) -> ast.expr:
@@ -84,8 +84,8 @@ def value(body: ast.expr, numbers: Mapping[str, float]) -> float:
         ZeroDivisionError: a division by zero.
     """
     match body:
-        case ast.Constant(value=number):
-            return float(number)  # type: ignore[arg-type]
+        case ast.Constant(value=constant):
+            return float(constant)  # type: ignore[arg-type]
         case ast.Name(id=name):
             return float(numbers[name])
         case ast.UnaryOp(op=sign, operand=operand):
@@ -117,7 +117,7 @@ def _links(body: ast.expr) -> list[ast.Compare]:
 
 def _refuse(node: ast.expr, names: frozenset[str], expression: str) -> None:
     match node:
-        case ast.Constant(value=number) if isinstance(number, (int, float)) and not isinstance(number, bool):
+        case ast.Constant(value=int() | float() as constant) if not isinstance(constant, bool):
             return
         case ast.Name(id=name):
             if name in names:

@@ -1,9 +1,10 @@
 """What a verdict rests on: recorded numbers with their intervals, and the paper's own reported numbers.
 
-The interval of a difference of two numbers that were not compared pair by pair is made from their own intervals by
-the MOVER method: with d = a - b, low = d - sqrt((a - a_low)^2 + (b_high - b)^2) and high accordingly (Newcombe
-1998, Statistics in Medicine 17:873; Zou and Donner 2008, Statistics in Medicine 27:1693). It assumes independent
-samples, so it is too wide, never too narrow, for the positively correlated ones met here.
+The interval of a difference of two numbers that were not compared pair by pair is made from their own
+intervals by the MOVER method: with d = a - b, low = d - sqrt((a - a_low)^2 + (b_high - b)^2) and high
+accordingly (Newcombe 1998, Statistics in Medicine 17:873; Zou and Donner 2008, Statistics in Medicine
+27:1693). It assumes independent samples, so it is too wide, never too narrow, for the positively correlated
+ones met here.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
+
+import numpy as np
 
 
 class Verdict(StrEnum):
@@ -43,8 +46,8 @@ class Measured:
     def from_record(cls, entry: Mapping[str, Any]) -> Measured | None:
         """Read one entry of the ``values`` of a ``record.json``.
 
-        A percentage of exactly 0 or 100 over n images has a bootstrap interval without width, which would claim
-        certainty from any n; the exact 97.5 % binomial bound (Clopper and Pearson 1934) stands in for it.
+        A percentage of exactly 0 or 100 over n images has a bootstrap interval without width, which would
+        claim certainty from any n; the exact 97.5 % binomial bound (Clopper and Pearson 1934) stands in.
 
         Args:
             entry: ``{"value", "n", "ci": [low, high] or None, "unit"}``.
@@ -96,14 +99,17 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Outcome:
-    """A verdict and why (one sentence with the numbers in it); a combined rule adds the outcome of each part."""
+    """A verdict and why (one sentence with the numbers in it); a combined rule adds each part's outcome."""
 
     verdict: Verdict
     explanation: str
     parts: tuple[Outcome, ...] = ()
 
 
-def number(value: float) -> str:
-    """A number for a sentence: four significant digits (integers in full), with a true minus sign."""
-    text = str(int(value)) if float(value).is_integer() and abs(value) < 1e15 else f"{value:.4g}"
+def number(value: float, digits: int = 4) -> str:
+    """A number for a sentence: so many significant digits (integers in full), with a true minus sign."""
+    if float(value).is_integer() and abs(value) < 1e15:
+        text = str(int(value))
+    else:
+        text = np.format_float_positional(value, precision=digits, unique=False, fractional=False, trim="-")
     return text.replace("-", "−")

@@ -10,6 +10,7 @@ import tomllib
 from pathlib import Path
 
 from xaicore.errors import UserError
+from xaicore.repository import working_copy
 
 CODE_HOSTS = ("github.com", "gitlab.com", "codeberg.org", "bitbucket.org")
 
@@ -20,11 +21,10 @@ def find_root(start: Path | None = None) -> Path:
     Raises:
         UserError: no such folder.
     """
-    here = (start or Path.cwd()).resolve()
-    for folder in (here, *here.parents):
-        if (folder / "editions").is_dir() and (folder / "notebooks").is_dir() and (folder / "pyproject.toml").is_file():
-            return folder
-    raise UserError("this folder is not inside the project; change to the folder that holds editions/ and notebooks/")
+    root = working_copy(start)
+    if root is None:
+        raise UserError("this folder is not inside the project; change to the one that holds editions/ and notebooks/")
+    return root
 
 
 def repository_address(root: Path) -> str | None:

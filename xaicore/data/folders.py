@@ -1,13 +1,13 @@
-"""Image sets in a folder of the reader's own: where the folder is, how it must be laid out, what is train and test.
+"""Image sets in a folder of the reader's own: where it is, how it is laid out, what is train and test.
 
 Layouts, with any class names and any file names:
 
 - ``train/<class>/*.jpg`` and ``test/<class>/*.jpg``, optionally ``val/<class>/*.jpg``;
 - ``<class>/*.jpg`` alone: each class is split 80/10/10 into train, validation and test.
 
-Without a validation folder, a tenth of each class of the train folder becomes the validation split. A split never
-depends on the seed of a run. For ImageNet the class folders are synsets, any subset of the 1,000, and the labels are the
-true class indices.
+Without a validation folder, a tenth of each class of the train folder becomes the validation split. A split
+never depends on the seed of a run. For ImageNet the class folders are synsets, any subset of the 1,000, and
+the labels are the true class indices.
 """
 
 import os
@@ -25,7 +25,9 @@ from xaicore.errors import UserError
 
 SPLITS = ("train", "validation", "train+validation", "test", "all")
 SPLIT_FOLDERS = {"train": ("train",), "validation": ("val", "valid", "validation"), "test": ("test",)}
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".pgm", ".ppm", ".bmp", ".gif", ".tif", ".tiff", ".webp"})
+IMAGE_SUFFIXES = frozenset(
+    {".jpg", ".jpeg", ".png", ".pgm", ".ppm", ".bmp", ".gif", ".tif", ".tiff", ".webp"}
+)
 CLUTTER = frozenset({"thumbs.db", "desktop.ini"})
 LAYOUT = "{train,test}/<class>/*.jpg or <class>/*.jpg"
 SPLIT_SEED = 0  # how a set is split is part of the set, not of a run: one constant for everyone
@@ -63,8 +65,8 @@ def find_root(name: str, root: str | os.PathLike[str] | None = None) -> Path:
 
     Args:
         name: the set's name, say ``"faces"``.
-        root: the set's own folder, or a folder that holds one whose name starts with ``name``, say ``faces-21``;
-            ``$XAICORE_DATA`` when None.
+        root: the set's own folder, or a folder that holds one whose name starts with ``name``, say
+            ``faces-21``; ``$XAICORE_DATA`` when None.
 
     Returns:
         The set's own folder.
@@ -75,7 +77,9 @@ def find_root(name: str, root: str | os.PathLike[str] | None = None) -> Path:
     shown = "$XAICORE_DATA" if root is None else str(root)
     given = os.environ.get("XAICORE_DATA", "") if root is None else os.fspath(root)
     if not given:
-        raise UserError(f"{name} is read from a folder: give data_root, or set XAICORE_DATA to the folder that holds it")
+        raise UserError(
+            f"{name} is read from a folder: give data_root, or set XAICORE_DATA to the folder that holds it"
+        )
     folder = Path(given).expanduser()
     if not folder.is_dir():
         raise UserError(f"there is no folder {shown}; data_root must be the folder of {name} or its parent")
@@ -87,10 +91,14 @@ def find_root(name: str, root: str | os.PathLike[str] | None = None) -> Path:
         return (exact or inside)[0]
     if inside:
         names = ", ".join(entry.name for entry in inside)
-        raise UserError(f"{shown} holds several folders for {name} ({names}); give the one you mean as data_root")
+        raise UserError(
+            f"{shown} holds several folders for {name} ({names}); give the one you mean as data_root"
+        )
     if _own_folder(folder):
         return folder
-    raise UserError(f"{shown} holds no folder whose name starts with {name}, and is itself not laid out as {LAYOUT}")
+    raise UserError(
+        f"{shown} holds no folder whose name starts with {name}, and is itself not laid out as {LAYOUT}"
+    )
 
 
 def _own_folder(folder: Path) -> bool:
@@ -98,7 +106,8 @@ def _own_folder(folder: Path) -> bool:
     children = [entry for entry in folder.iterdir() if entry.is_dir()]
     splits = {name for names in SPLIT_FOLDERS.values() for name in names}
     return any(
-        child.name in splits or any(file.suffix.lower() in IMAGE_SUFFIXES for file in child.iterdir()) for child in children
+        child.name in splits or any(file.suffix.lower() in IMAGE_SUFFIXES for file in child.iterdir())
+        for child in children
     )
 
 
@@ -117,7 +126,9 @@ def read_folder(root: Path, split: str) -> Collection:
     def read(part: str) -> Collection:
         if part not in folders:
             there = ", ".join(folder.name for folder in folders.values())
-            raise UserError(f"{root.name} has no folder for the {part} split, only {there}; expected {LAYOUT}")
+            raise UserError(
+                f"{root.name} has no folder for the {part} split, only {there}; expected {LAYOUT}"
+            )
         return _collection(_scan(folders[part], root, names)[0], root, names)
 
     if split == "test":
@@ -148,17 +159,22 @@ def read_imagenet(root: Path, split: str, synsets: dict[str, int], classes: tupl
     folders = _split_folders(root)
     wanted = {
         "train": [folders[part] for part in ("train",) if part in folders],
-        "test": [folders[part] for part in ("test", "validation") if part in folders][:1] or ([] if folders else [root]),
+        "test": [folders[part] for part in ("test", "validation") if part in folders][:1]
+        or ([] if folders else [root]),
         "all": list(folders.values()) or [root],
     }.get(split, [])
     if not wanted:
-        raise UserError(f"{root.name} has no {split} split of ImageNet; expected {{train,val}}/<synset>/*.jpg or <synset>/*.jpg")
+        raise UserError(
+            f"{root.name} has no {split} split; expected {{train,val}}/<synset>/*.jpg or <synset>/*.jpg"
+        )
     collections = []
     for folder in wanted:
         files, names = _scan(folder, root, None)
         unknown = [name for name in names if name not in synsets]
         if unknown:
-            raise UserError(f"{unknown[0]} in {root.name} is no ImageNet synset; expected <synset>/*.jpg such as n01440764")
+            raise UserError(
+                f"{unknown[0]} in {root.name} is no ImageNet synset; expected folders such as n01440764"
+            )
         relabelled = [(file, synsets[names[label]]) for file, label in files]
         collections.append(_collection(relabelled, root, classes))
     return _join(collections, root)
@@ -186,16 +202,22 @@ def _class_names(folder: Path, root: Path) -> tuple[str, ...]:
     return tuple(entry.name for entry in _class_folders(folder, root))
 
 
-def _scan(folder: Path, root: Path, names: tuple[str, ...] | None) -> tuple[list[tuple[Path, int]], tuple[str, ...]]:
+def _scan(
+    folder: Path, root: Path, names: tuple[str, ...] | None
+) -> tuple[list[tuple[Path, int]], tuple[str, ...]]:
     found = _class_names(folder, root)
     if names is not None and found != names:
         odd = sorted(set(found) ^ set(names))[0]
-        raise UserError(f"{root.name} has class folder {odd!r} in one split but not in the other; make the classes agree")
-    files = []
+        raise UserError(
+            f"{root.name} has class folder {odd!r} in one split but not in the other; make the classes agree"
+        )
+    files: list[tuple[Path, int]] = []
     for label, name in enumerate(found):
         members = _images(folder / name, root)
         if not members:
-            raise UserError(f"class folder {_shown(folder / name, root)} has no image; add images or remove the folder")
+            raise UserError(
+                f"class folder {_shown(folder / name, root)} has no image; add images or remove the folder"
+            )
         files.extend((file, label) for file in members)
     return files, found
 
@@ -207,7 +229,9 @@ def _images(folder: Path, root: Path) -> list[Path]:
             continue
         path = Path(entry.path)
         if path.suffix.lower() not in IMAGE_SUFFIXES:
-            raise UserError(f"{_shown(path, root)} is no image file (.jpg, .png, …); remove it from the class folder")
+            raise UserError(
+                f"{_shown(path, root)} is no image file (.jpg, .png, …); remove it from the class folder"
+            )
         files.append(path)
     return sorted(files, key=natural)
 
@@ -225,14 +249,18 @@ def _join(parts: list[Collection], root: Path) -> Collection:
     if len(parts) == 1:
         return parts[0]
     paths = [path for part in parts if isinstance(part.source, FileSource) for path in part.source.paths]
-    return Collection(FileSource(paths, root.parent), torch.cat([part.labels for part in parts]), parts[0].classes)
+    return Collection(
+        FileSource(paths, root.parent), torch.cat([part.labels for part in parts]), parts[0].classes
+    )
 
 
 def _cut(everything: Collection, split: str, fractions: Sequence[float], root: Path) -> Collection:
     try:
         return everything.cut(split, fractions)
     except ValueError as error:
-        message = re.sub(r"class (\d+)", lambda match: f"class {everything.classes[int(match[1])]!r} of {root.name}", str(error))
+        message = re.sub(
+            r"class (\d+)",
+            lambda match: f"class {everything.classes[int(match[1])]!r} of {root.name}",
+            str(error),
+        )
         raise UserError(message) from None
-
-

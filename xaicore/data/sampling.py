@@ -1,8 +1,8 @@
 """Which image goes where: class-balanced subsets and stratified splits that depend on nothing but a seed.
 
-Images are ranked within their class by sha256(seed, class, position), so a choice needs no random generator, is the same
-in every process and on every machine, and the subsets of one seed are nested: the first n images of the balanced order
-are also the first n of every larger subset.
+Images are ranked within their class by sha256(seed, class, position), so a choice needs no random generator,
+is the same in every process and on every machine, and the subsets of one seed are nested: the first n images
+of the balanced order are also the first n of every larger subset.
 """
 
 import hashlib
@@ -21,7 +21,9 @@ def _ranked_by_class(labels: Tensor, seed: int) -> dict[int, list[int]]:
     for position, label in enumerate(labels.tolist()):
         members.setdefault(label, []).append(position)
     return {
-        label: [positions[i] for i in sorted(range(len(positions)), key=lambda i: _rank("image", seed, label, i))]
+        label: [
+            positions[i] for i in sorted(range(len(positions)), key=lambda i: _rank("image", seed, label, i))
+        ]
         for label, positions in sorted(members.items())
     }
 
@@ -29,8 +31,8 @@ def _ranked_by_class(labels: Tensor, seed: int) -> dict[int, list[int]]:
 def balanced_order(labels: Tensor, seed: int) -> list[int]:
     """Order all positions so that every prefix is as evenly spread over the classes as the classes allow.
 
-    One image of each class, in shuffled class order, then a second one of each class, and so on; classes that run out are
-    skipped.
+    One image of each class, in shuffled class order, then a second one of each class, and so on; classes that
+    run out are skipped.
 
     Args:
         labels: (N,) integer labels.
@@ -51,8 +53,9 @@ def balanced_order(labels: Tensor, seed: int) -> list[int]:
 def stratified(labels: Tensor, fractions: Sequence[float], seed: int) -> list[list[int]]:
     """Cut every class into disjoint parts of the given fractions.
 
-    The parts of a class with m images have round(m·fraction) images; the first part takes what rounding leaves when the
-    fractions sum to one. Every part of a positive fraction gets at least one image of every class.
+    The parts of a class with m images have round(m·fraction) images; the first part takes what rounding
+    leaves when the fractions sum to one. Every part of a positive fraction gets at least one image of every
+    class.
 
     Args:
         labels: (N,) integer labels.
@@ -77,7 +80,9 @@ def stratified(labels: Tensor, fractions: Sequence[float], seed: int) -> list[li
             counts[largest] -= excess
         if counts[largest] < 1:
             needed = sum(fraction > 0 for fraction in fractions)
-            raise ValueError(f"class {label} has {len(positions)} images, but a split needs at least {needed}")
+            raise ValueError(
+                f"class {label} has {len(positions)} images, but a split needs at least {needed}"
+            )
         start = 0
         for part, count in zip(parts, counts, strict=True):
             part.extend(positions[start : start + count])
@@ -86,7 +91,7 @@ def stratified(labels: Tensor, fractions: Sequence[float], seed: int) -> list[li
 
 
 def pick(labels: Tensor, n: int, seed: int) -> Tensor:
-    """Return the positions of a class-balanced subset of ``n`` images, the first n of :func:`balanced_order`."""
+    """Return the positions of a class-balanced subset: the first ``n`` of :func:`balanced_order`."""
     if not 1 <= n <= len(labels):
         raise ValueError(f"n must lie between 1 and the {len(labels)} images there are, got {n}")
     return torch.tensor(balanced_order(labels, seed)[:n])

@@ -1,10 +1,12 @@
 """Where the pixels of an image set come from, and how one image becomes a tensor.
 
-A source knows its images by number: ``tensor(i, geometry)`` decodes one, ``digest(i)`` names its content. Files are only
-opened when they are asked for, so a set of 50,000 photographs costs no memory.
+A source knows its images by number: ``tensor(i, geometry)`` decodes one, ``digest(i)`` names its content.
+Files are only opened when they are asked for, so a set of 50,000 photographs costs no memory.
 
-Sizes: an image is scaled until it just covers the wanted size and what sticks out is cropped evenly (aspect ratio kept),
-in one antialiased bilinear step on 8-bit pixels, so that every image lies on the 8-bit grid, as a file on disk would.
+Sizes: an image is scaled until it just covers the wanted size and what sticks out is cropped evenly (aspect
+    ratio kept),
+in one antialiased bilinear step on 8-bit pixels, so that every image lies on the 8-bit grid, as a file on
+disk would.
 """
 
 import hashlib
@@ -29,8 +31,10 @@ class Geometry:
     Attributes:
         size: (height, width), or None to leave images as they are.
         channels: 1 (luma of ITU-R 601) or 3; None leaves images as they are.
-        pad_to: a size to which smaller images are padded with zeros instead of scaled, symmetrically and without loss.
-        crop: the central share of each side that is used; 0.875 is the usual "resize 256, centre crop 224" of ImageNet.
+        pad_to: a size to which smaller images are padded with zeros instead of scaled, symmetrically and
+            without loss.
+        crop: the central share of each side that is used; 0.875 is the usual "resize 256, centre crop 224" of
+            ImageNet.
     """
 
     size: tuple[int, int] | None = None
@@ -65,7 +69,12 @@ class Geometry:
         scale = max(height / image.height, width / image.width) / self.crop
         box_height, box_width = height / scale, width / scale
         left, top = (image.width - box_width) / 2, (image.height - box_height) / 2
-        box = (max(left, 0.0), max(top, 0.0), min(left + box_width, image.width), min(top + box_height, image.height))
+        box = (
+            max(left, 0.0),
+            max(top, 0.0),
+            min(left + box_width, image.width),
+            min(top + box_height, image.height),
+        )
         return image.resize((width, height), Image.Resampling.BILINEAR, box=box)
 
 
@@ -115,7 +124,9 @@ class FileSource:
         try:
             with Image.open(self.paths[index]) as file:
                 if file.mode.startswith(("I", "F")):
-                    raise UserError(f"{self.label(index)} has more than 8 bits per channel; save it as an 8-bit image")
+                    raise UserError(
+                        f"{self.label(index)} has more than 8 bits per channel; save it as an 8-bit image"
+                    )
                 return geometry.apply(ImageOps.exif_transpose(file))
         except UserError:
             raise

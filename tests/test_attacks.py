@@ -1,0 +1,362 @@
+"""The base of all attacks: the door, success, untouched images, no influence of the batch, no trace left."""
+
+import warnings
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from xaicore import attacks
+from xaicore.attacks import ATTACKS, AttackResult
+from xaicore.attacks.goal import Goal, log_odds
+
+SMALL = {"fgsm": {}, "fgsm_search": {"steps": 12}, "one_pixel": {"population": 8, "generations": 3}}
+
+
+def net(channels: int = 1, classes: int = 3, seed: int = 0, gain: float = 1.0) -> nn.Sequential:
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = nn.Sequential(
+            nn.Conv2d(channels, 6, 3, padding=1),
+            nn.ReLU(),
+            nn.MaxPool2d(2),
+            nn.Conv2d(6, 8, 3),
+            nn.ReLU(),
+            nn.Flatten(),
+            nn.Linear(8 * 4, classes),
+        )
+    with torch.no_grad():
+        model[-1].weight.mul_(gain)
+        model[-1].bias.mul_(gain)
+    return model.eval()
+
+
+def draw(count: int, channels: int = 1, side: int = 8, seed: int = 1) -> Tensor:
+    return torch.rand(count, channels, side, side, generator=torch.Generator().manual_seed(seed))
+
+
+def right(model: nn.Module, images: Tensor) -> Tensor:
+    with torch.no_grad():
+        return model(images).argmax(dim=1)
+
+
+def same(first: AttackResult, second: AttackResult, rows: Tensor | slice = slice(None)) -> None:
+    assert set(first.arrays()) == set(second.arrays())
+    for name, tensor in first.arrays().items():
+        assert torch.equal(tensor[rows].nan_to_num(-7), second.arrays()[name].nan_to_num(-7)), name
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+@pytest.mark.parametrize(("channels", "classes"), [(1, 2), (3, 4)])
+@pytest.mark.parametrize("targeted", [False, True])
+def test_result_is_measured_and_within_bounds(name: str, channels: int, classes: int, targeted: bool) -> None:
+    model, images = net(channels, classes), draw(11, channels)
+    labels = right(model, images)
+    target = (labels + 1) % classes if targeted else None
+    result = ATTACKS[name](model, images, labels, target=target, seed=3, **SMALL[name])
+    predicted = right(model, result.adversarial)
+    assert torch.equal(result.success, predicted == target if targeted else predicted != labels)
+    assert result.adversarial.min() >= 0
+    assert result.adversarial.max() <= 1
+    difference = result.adversarial - images
+    assert torch.equal(result.l0, (difference != 0).any(1).sum((1, 2)))
+    torch.testing.assert_close(result.l2, difference.square().sum((1, 2, 3)).sqrt())
+    torch.testing.assert_close(result.linf, difference.abs().amax((1, 2, 3)))
+    assert (result.queries > 0).all()
+    assert result.seconds > 0
+    assert all(len(tensor) == 11 for tensor in result.arrays().values())
+    assert not any(tensor.requires_grad for tensor in result.arrays().values())
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_an_image_does_not_depend_on_its_batch_mates(name: str) -> None:
+    model, images = net(3, 3, gain=4.0), draw(23, 3)
+    labels = right(model, images)
+    labels[4] = (labels[4] + 1) % 3
+    whole = ATTACKS[name](model, images, labels, seed=5, **SMALL[name])
+    order = torch.randperm(23, generator=torch.Generator().manual_seed(0))
+    shuffled = ATTACKS[name](model, images[order], labels[order], index=order, seed=5, **SMALL[name])
+    same(whole, shuffled, order)
+    parts = [
+        ATTACKS[name](model, images[p], labels[p], index=p, seed=5, **SMALL[name])
+        for p in torch.split(torch.arange(23), [1, 4, 11, 7])
+    ]
+    same(whole, AttackResult.cat(parts))
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_groups_do_not_matter(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, images = net(), draw(9)
+    labels = right(model, images)
+    whole = ATTACKS[name](model, images, labels, **SMALL[name])
+    monkeypatch.setattr("xaicore.attacks.base.GROUP", 4)
+    same(whole, ATTACKS[name](model, images, labels, **SMALL[name]))
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_batch_size_matters_in_the_last_bits_only(name: str) -> None:
+    model, images = net(), draw(9)
+    labels = right(model, images)
+    first = ATTACKS[name](model, images, labels, batch_size=1, **SMALL[name])
+    second = ATTACKS[name](model, images, labels, batch_size=50, **SMALL[name])
+    torch.testing.assert_close(first.adversarial, second.adversarial, atol=1e-6, rtol=0)
+    assert torch.equal(first.queries, second.queries)
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+@pytest.mark.parametrize("targeted", [False, True])
+def test_misclassified_images_are_left_alone(name: str, targeted: bool) -> None:
+    model, images = net(classes=3), draw(6)
+    predicted = right(model, images)
+    labels = predicted.clone()
+    labels[:4] = (predicted[:4] + 1) % 3
+    target = (labels + torch.tensor([1, 2, 1, 2, 1, 2])) % 3 if targeted else None
+    result = ATTACKS[name](model, images, labels, target=target, **SMALL[name])
+    wrong = torch.tensor([True] * 4 + [False] * 2)
+    assert torch.equal(result.info["initially_wrong"], wrong)
+    assert torch.equal(result.adversarial[wrong], images[wrong])
+    assert (result.queries[wrong] == 0).all()
+    assert (result.l0[wrong] == 0).all()
+    expected = predicted[wrong] == target[wrong] if targeted else torch.ones(4, dtype=torch.bool)
+    assert torch.equal(result.success[wrong], expected)
+    assert result.success_rate() == pytest.approx(result.success[4:].float().mean().item())
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_nothing_to_attack_still_has_every_entry(name: str) -> None:
+    model, images = net(), draw(3)
+    labels = right(model, images)
+    full = ATTACKS[name](model, images, labels, **SMALL[name])
+    empty = ATTACKS[name](model, images, (labels + 1) % 3, **SMALL[name])
+    for key, tensor in full.arrays().items():
+        assert empty.arrays()[key].shape == tensor.shape
+        assert empty.arrays()[key].dtype == tensor.dtype
+    assert torch.isnan(torch.tensor(empty.success_rate()))
+    assert len(AttackResult.cat([full, empty])) == 6
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_nothing_is_left_behind(name: str) -> None:
+    model = nn.Sequential(net(), nn.Dropout(0.9)).train()
+    model[0].eval()
+    model[0][0].weight.requires_grad_(False)
+    before = [(m, m.training) for m in model.modules()], [p.requires_grad for p in model.parameters()]
+    weights = [(p.data_ptr(), p.stride(), p.clone()) for p in model.parameters()]
+    images = draw(5).requires_grad_()
+    labels = right(net(), images.detach())
+    state = torch.get_rng_state()
+
+    ATTACKS[name](model, images, labels, **SMALL[name])
+
+    class Broken(nn.Module):
+        def __init__(self, inner: nn.Module) -> None:
+            super().__init__()
+            self.inner, self.calls = inner, 0
+
+        def forward(self, x: Tensor) -> Tensor:
+            self.calls += 1
+            if self.calls > 1:
+                raise RuntimeError("boom")
+            return self.inner(x)
+
+    broken = Broken(model)
+    with pytest.raises(RuntimeError, match="boom"):
+        ATTACKS[name](broken, images, labels, **SMALL[name])
+    assert broken.training
+    assert (
+        [(m, m.training) for m in model.modules()],
+        [p.requires_grad for p in model.parameters()],
+    ) == before
+    for parameter, (pointer, stride, value) in zip(model.parameters(), weights, strict=True):
+        assert (parameter.data_ptr(), parameter.stride()) == (pointer, stride)
+        assert torch.equal(parameter, value)
+        assert parameter.grad is None
+    assert images.requires_grad
+    assert images.grad is None
+    assert torch.equal(torch.get_rng_state(), state)
+    assert torch.is_grad_enabled()
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_the_callers_modes_do_not_matter(name: str) -> None:
+    model, images = net(), draw(4)
+    labels = right(model, images)
+    plain = ATTACKS[name](model, images, labels, **SMALL[name])
+    with torch.inference_mode(), torch.autocast("cpu", dtype=torch.bfloat16):
+        same(plain, ATTACKS[name](model, images.clone(), labels.clone(), **SMALL[name]))
+    training = net().train()
+    with torch.no_grad():
+        same(plain, ATTACKS[name](training, images, labels, **SMALL[name]))
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_same_seed_same_result(name: str) -> None:
+    model, images = net(), draw(6)
+    labels = right(model, images)
+    torch.manual_seed(1)
+    first = ATTACKS[name](model, images, labels, seed=2, **SMALL[name])
+    torch.manual_seed(2)
+    same(first, ATTACKS[name](model, images, labels, seed=2, **SMALL[name]))
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"model": "vgg16"}, "model must be"),
+        ({"model": net().double()}, "model must have float32"),
+        ({"model": nn.Flatten(0)}, "model must return logits"),
+        ({"images": draw(4).numpy()}, "images must be a torch.Tensor"),
+        ({"images": draw(4)[0]}, "images must have shape"),
+        ({"images": draw(4)[:0]}, "images must have shape"),
+        ({"images": draw(4).double()}, "images must be float32"),
+        ({"images": draw(4) * 2}, "images must lie in"),
+        ({"images": draw(4) - 0.5}, "images must lie in"),
+        ({"images": torch.full((4, 1, 8, 8), torch.nan)}, "images must not contain NaN"),
+        ({"labels": [0, 1, 0, 1]}, "labels must be a torch.Tensor"),
+        ({"labels": torch.zeros(3, dtype=torch.int64)}, "labels must have shape"),
+        ({"labels": torch.zeros(4, dtype=torch.int32)}, "labels must be int64"),
+        ({"labels": torch.tensor([0, 0, 0, 3])}, "labels must lie in"),
+        ({"labels": torch.tensor([0, 0, 0, -1])}, "labels must lie in"),
+        ({"target": 0}, "target must differ"),
+        (
+            {"target": torch.tensor([1, 1, 0, 1])},
+            "target must differ from the label; it does not for image 2",
+        ),
+        ({"target": 3}, "target must lie in"),
+        ({"target": "cat"}, "target must be"),
+        ({"index": torch.arange(3)}, "index must have shape"),
+        ({"index": torch.arange(4) - 1}, "index must not be negative"),
+        ({"seed": -1}, "seed must be an integer"),
+        ({"seed": 1.5}, "seed must be an integer"),
+        ({"batch_size": 0}, "batch_size must be an integer"),
+    ],
+)
+def test_bad_input_is_one_clear_error(name: str, change: dict[str, object], message: str) -> None:
+    arguments = {"model": net(), "images": draw(4), "labels": torch.zeros(4, dtype=torch.int64)} | change
+    with pytest.raises((ValueError, TypeError), match=message) as caught:
+        ATTACKS[name](**arguments)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "parameter"),
+    [
+        *[("fgsm", {"eps": bad}) for bad in (0, -0.1, 1.5, float("nan"), "8/255", True)],
+        *[("fgsm_search", {"eps_max": bad}) for bad in (0, float("inf"))],
+        *[("fgsm_search", {"steps": bad}) for bad in (0, 2.0)],
+        *[("one_pixel", {"population": bad}) for bad in (3, 10.5, "40")],
+        *[("one_pixel", {"generations": bad}) for bad in (0, 1.0)],
+        *[("one_pixel", {"pixels": bad}) for bad in (0, 65)],
+    ],
+)
+def test_bad_parameter_is_one_clear_error(name: str, parameter: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match=f"{next(iter(parameter))} must be"):
+        ATTACKS[name](net(), draw(2), torch.zeros(2, dtype=torch.int64), **parameter)
+
+
+class Sick(nn.Module):
+    """Gives NaN where the first pixel is over a half."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = net()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.inner(x) * torch.where(x[:, 0, 0, 0] > 0.5, torch.nan, 1.0)[:, None]
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_nan_logits_are_reported_and_never_a_success(name: str) -> None:
+    images = draw(6)
+    images[:, 0, 0, 0] = torch.tensor([0.9, 0.1, 0.1, 0.9, 0.1, 0.499])
+    labels = right(net(), images)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        result = ATTACKS[name](Sick(), images, labels, **SMALL[name])
+    assert result.info["nonfinite"][[0, 3]].all()
+    assert result.info["initially_wrong"][[0, 3]].all()
+    assert not (result.success & result.info["nonfinite"]).any()
+
+
+def test_log_odds_are_those_of_the_softmax() -> None:
+    logits = torch.randn(40, 5, generator=torch.Generator().manual_seed(0)).double() * 3
+    classes = torch.arange(40) % 5
+    p = logits.softmax(1).gather(1, classes[:, None]).squeeze(1)
+    torch.testing.assert_close(log_odds(logits, classes), (p / (1 - p)).log())
+    wide = torch.tensor([[300.0, 0.0, 0.0]])
+    assert log_odds(wide, torch.tensor([0])).item() == pytest.approx(300 - 0.6931472)
+
+
+def test_goal() -> None:
+    logits = torch.tensor([[2.0, 1.0, 0.0], [0.0, 1.0, 2.0], [torch.nan, 0.0, 0.0]])
+    labels = torch.tensor([0, 0, 1])
+    assert Goal(labels, None).reached(logits).tolist() == [False, True, False]
+    assert Goal(labels, torch.tensor([1, 2, 0])).reached(logits).tolist() == [False, True, False]
+
+
+def test_arrays_round_trip_and_concatenation() -> None:
+    model, images = net(), draw(5)
+    result = attacks.one_pixel(model, images, right(model, images), population=5, generations=2)
+    again = AttackResult.from_arrays(result.arrays(), seconds=result.seconds)
+    same(result, again)
+    assert again.seconds == result.seconds
+    twice = AttackResult.cat([result, result])
+    assert len(twice) == 10
+    assert twice.seconds == 2 * result.seconds
+    same(twice, result, slice(5, None))
+    with pytest.raises(ValueError, match="arrays must hold"):
+        AttackResult.from_arrays({"success": result.success}, seconds=0.0)
+    with pytest.raises(ValueError, match="at least one"):
+        AttackResult.cat([])
+    with pytest.raises(ValueError, match="same attack"):
+        AttackResult.cat([result, attacks.fgsm(model, images, right(model, images))])
+
+
+def test_success_after_uint8() -> None:
+    class Threshold(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.stack([torch.zeros(len(x)), x[:, 0, 0, 0] - 100 / 255 - 1e-5], dim=1)
+
+    images = torch.tensor([100.2, 100.6]).div(255).view(2, 1, 1, 1)
+    labels = torch.zeros(2, dtype=torch.int64)
+    assert right(Threshold(), images).tolist() == [1, 1]
+    assert attacks.success_after_uint8(Threshold(), images, labels).tolist() == [False, True]
+    assert attacks.success_after_uint8(Threshold(), images, labels, target=1).tolist() == [False, True]
+    with pytest.raises(ValueError, match="labels must lie"):
+        attacks.success_after_uint8(Threshold(), images, labels + 2)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    seed=st.integers(0, 1000),
+    channels=st.sampled_from([1, 3]),
+    eps=st.floats(1e-3, 1.0),
+    pixels=st.integers(1, 4),
+    population=st.integers(4, 9),
+    count=st.integers(1, 5),
+)
+def test_range_and_budget(
+    seed: int, channels: int, eps: float, pixels: int, population: int, count: int
+) -> None:
+    model, images = net(channels, 3, seed), draw(count, channels, seed=seed).round(decimals=1)
+    labels = right(net(channels, 3, seed + 1), images)
+    results = {
+        "fgsm": attacks.fgsm(model, images, labels, eps=eps),
+        "fgsm_search": attacks.fgsm_search(model, images, labels, eps_max=eps, steps=7),
+        "one_pixel": attacks.one_pixel(
+            model, images, labels, pixels=pixels, population=population, generations=2, seed=seed
+        ),
+    }
+    for result in results.values():
+        assert result.adversarial.min() >= 0
+        assert result.adversarial.max() <= 1
+        wrong = right(model, images) != labels
+        assert torch.equal(result.info["initially_wrong"], wrong)
+        assert torch.equal(result.adversarial[wrong], images[wrong])
+        assert torch.equal(result.success, right(model, result.adversarial) != labels)
+    assert (results["fgsm"].linf <= eps + 1e-6).all()
+    assert (results["fgsm_search"].linf <= eps + 1e-6).all()
+    assert (results["one_pixel"].l0 <= pixels).all()

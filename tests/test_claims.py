@@ -1,0 +1,285 @@
+"""The committed claims and reported numbers of the five papers, and what the loader says about a bad file."""
+
+from pathlib import Path
+
+import pytest
+
+from xaicore.book.claims import Claim, Paper, load_claims
+from xaicore.book.evidence import Evidence
+from xaicore.book.rules import RULES, Rule, evaluate
+from xaicore.errors import UserError
+
+FOLDER = Path(__file__).parents[1] / "claims"
+PAPERS = load_claims(FOLDER)
+CLAIMS = [claim for paper in PAPERS for claim in paper.claims]
+
+SPECIFIED = """
+p1.clean-accuracy p1.fgsm-drop p1.onepixel-drop p1.fgsm-immune-restores p1.onepixel-immune-restores
+p1.fgsm-reverses-heatmap p1.onepixel-heatmap-on-pixel p1.onepixel-immune-map-as-before
+p1.fgsm-immune-map-noisier p1.attacked-lie-in-class-overlap p1.signatures-identify-attack
+p1.counts-consistent p2.accuracy-falls-with-eps p2.vgg16-barely-affected p2.wide-fail-more
+p2.preprocessing-helps p2.mod-grows-with-eps p2.vgg16-lowest-mod p2.wide-higher-mod-at-small-eps
+p2.vid-vgg16-most-stable p2.whitebox-stronger-than-blackbox p2.deep-better-at-similar-shift
+p2.larger-mod-more-likely-to-fail p2.ic.preprocessing-benefits-all p2.ic.mod-monotone
+p2.ic.resnet50-transfer p3.adversarial-deviates-more p3.adversarial-more-variance
+p3.gaussian-deviates-too p3.block4conv1-block5conv1-most-vulnerable p3.deeper-deviates-more
+p3.strength-grows-deviation p3.half-and-one-identical p3.quarter-two-four-similar
+p3.compromise-40-percent-at-weakest p3.compromise-80-percent p3.some-compromise-all-layers
+p3.some-compromise-none-or-few p3.coverage-adversarial-faster p3.coverage-grows-with-strength
+p3.dlfuzz-success p3.ic.lowest-strength p4.masks-agree-across-neurons p4.masks-agree-under-attack
+p4.aes-highlight-target-features p4.targeted-ndcg-near-zero p4.untargeted-ndcg-about-half
+p4.cleaned-recovers p4.control-ndcg-high p4.ndcg-steadier-than-top1 p4.sigma-tradeoff p4.blur-alone-worse
+p4.adaptive-below-one-percent p4.top5-percent-mask p5.cw-detected-99 p5.iterative-detected-80
+p5.beats-magnet-on-cw p5.beats-squeezing-on-cw p5.baselines-better-on-bim-mim p5.low-false-positive-rate
+p5.ig-and-deeplift-separate p5.gradient-separates-less p5.all-attacks-separate
+p5.normal-entropy-drops-after-denoising p5.patch-detected p5.explanation-shows-patch p5.seconds-per-image
+p5.ic.around-99
+"""
+
+
+def paper(name: str) -> Paper:
+    return next(paper for paper in PAPERS if paper.id == name)
+
+
+def every_check(check: Rule) -> list[Rule]:
+    return [check, *(inner for part in getattr(check, "checks", ()) for inner in every_check(part))]
+
+
+def test_every_claim_of_the_specifications_is_there() -> None:
+    assert set(SPECIFIED.split()) - {claim.id for claim in CLAIMS} == set()
+    assert [paper.id for paper in PAPERS] == ["p1", "p2", "p3", "p4", "p5"]
+
+
+@pytest.mark.parametrize("claim", CLAIMS, ids=lambda claim: claim.id)
+def test_a_claim_is_complete(claim: Claim) -> None:
+    checks = [inner for top in (claim.check, *claim.check_in.values()) for inner in every_check(top)]
+    assert all(check.rule in RULES and type(check) is RULES[check.rule] for check in checks)
+    assert len(claim.check.reason) > 30
+    assert claim.locator
+    assert claim.statement.endswith(".")
+    assert all(name.startswith(claim.paper + ".") for name in claim.results)
+    assert claim.reported is not None
+    assert not claim.internal or claim.check.reported_ids()
+
+
+def test_the_records_of_paper_1() -> None:
+    agreed = """
+    accuracy.clear.clear accuracy.clear.fgsm accuracy.clear.onepixel accuracy.fgsm_immune.fgsm
+    accuracy.onepixel_immune.onepixel accuracy.fgsm_immune.clear accuracy.onepixel_immune.clear drop.fgsm
+    drop.onepixel restore.fgsm restore.onepixel restore_gap.fgsm restore_gap.onepixel success.fgsm
+    success.onepixel count.test count.fgsm_test count.onepixel_test count.train count.fgsm_train
+    count.onepixel_train rank_correlation.fgsm rank_correlation.onepixel rank_correlation.noise
+    rank_correlation.fgsm_same_class pixel_rank pixel_share_ratio pixel_share_ratio.clean
+    similarity.onepixel_immune similarity.onepixel_attacked similarity.onepixel_gain
+    similarity.onepixel_same_model_gain roughness.fgsm_immune roughness.clear roughness.gain
+    roughness.gain_entropy mixing.attacked mixing.unattacked mixing.difference mixing_umap.difference
+    margin.difference signature_classifier.accuracy signature_classifier.chance signature_classifier.gain
+    reattack.fgsm_immune reattack.onepixel_immune
+    """
+    agreed_ids = {f"p1.{name}" for name in agreed.split()}
+    used = {name for claim in paper("p1").claims for name in claim.results}
+    used |= {entry.result for entry in paper("p1").reported if entry.result}
+    assert used <= agreed_ids
+
+
+def test_reported_tables_cell_by_cell() -> None:
+    first = paper("p1").numbers
+    cells = [first[f"p1.table1.{name}"] for name in ("clear.clear", "clear.fgsm", "clear.onepixel")]
+    assert cells == [85.80, 58.37, 64.62]
+    assert first["p1.table1.fgsm_immune.fgsm"] == 84.15
+    assert first["p1.table1.onepixel_immune.onepixel"] == 86.09
+    assert first["p1.count.fgsm_test.cats"] + first["p1.count.fgsm_test.dogs"] == first["p1.count.fgsm_test"]
+    assert (
+        first["p1.count.fgsm_train.cats"] + first["p1.count.fgsm_train.dogs"] == first["p1.count.fgsm_train"]
+    )
+    assert first["p1.count.onepixel_train"] == 5178 + 5454
+    assert first["p1.count.onepixel_test"] == 1244 + 1416
+
+    second = paper("p2").numbers
+    networks = ("vgg16", "resnet50", "resnet101", "inception_v3", "xception")
+    levels = ("000", "010", "050", "075", "100")
+    rows = {
+        ("1", "vgg16"): "91.89 91.55 90.87 89.86 89.86",
+        ("1", "resnet50"): "90.54 91.89 88.51 78.04 70.60",
+        ("1", "resnet101"): "90.87 92.22 89.18 75.33 61.82",
+        ("1", "inception_v3"): "88.51 88.51 57.09 35.13 25.33",
+        ("1", "xception"): "92.56 92.56 81.41 69.59 56.41",
+        ("2", "vgg16"): "87.54 85.60 85.21 84.82 84.43",
+        ("2", "resnet50"): "94.16 94.55 90.66 85.21 75.09",
+        ("2", "resnet101"): "93.38 93.38 87.15 84.82 77.43",
+        ("2", "inception_v3"): "85.21 84.82 66.92 47.85 29.96",
+        ("2", "xception"): "89.49 90.27 71.20 59.14 45.13",
+        ("3", "vgg16"): "0 0.098875 0.117416 0.121993 0.127394",
+        ("3", "resnet50"): "0 0.127743 0.241743 0.269364 0.292002",
+        ("3", "resnet101"): "0 0.084589 0.208446 0.245334 0.262114",
+        ("3", "inception_v3"): "0 0.160696 0.275883 0.296766 0.295898",
+        ("3", "xception"): "0 0.162345 0.255316 0.272804 0.27981",
+        ("3", "mean"): "0 0.12685 0.219761 0.241252 0.251444",
+    }
+    assert len([name for name in second if name.startswith("p2.table")]) == 5 * len(rows)
+    for (table, network), row in rows.items():
+        found = [second[f"p2.table{table}.{network}.eps_{level}"] for level in levels]
+        assert found == [float(cell) for cell in row.split()]
+    for level in levels:  # the last row of Table 3 is the mean of the others
+        mean = sum(second[f"p2.table3.{network}.eps_{level}"] for network in networks) / 5
+        assert second[f"p2.table3.mean.eps_{level}"] == pytest.approx(mean, abs=1e-6)
+
+    fifth = paper("p5").numbers
+    table = {"explainer": (99.8, 99.9, 80, 80, 80), "magnet": (86, 86, 96, 100, 100)}
+    table["squeezing"] = (91, 100, 100, 98, 98)
+    for detector, row in table.items():
+        attacks = ("cw_l0", "cw_l2", "cw_linf", "bim", "mim")
+        assert tuple(fifth[f"p5.table1.{detector}.{attack}"] for attack in attacks) == row
+    assert paper("p3").numbers["p3.success.share"] == 48
+    assert paper("p4").numbers["p4.pairs.boundary"] == 175
+
+
+def test_derived_reported_numbers() -> None:
+    claims = {claim.id: claim for claim in CLAIMS}
+    first, second = paper("p1").numbers, paper("p2").numbers
+    clean = first["p1.table1.clear.clear"]
+    assert claims["p1.fgsm-drop"].reported == pytest.approx(clean - first["p1.table1.clear.fgsm"])
+    assert claims["p1.onepixel-drop"].reported == pytest.approx(clean - first["p1.table1.clear.onepixel"])
+    drop = {
+        (table, net): second[f"p2.table{table}.{net}.eps_000"] - second[f"p2.table{table}.{net}.eps_100"]
+        for table in (1, 2)
+        for net in ("vgg16", "resnet50", "resnet101", "inception_v3", "xception")
+    }
+    vgg = (drop[1, "vgg16"], drop[2, "vgg16"])
+    assert claims["p2.vgg16-barely-affected"].reported == pytest.approx(vgg)
+    gaps = []
+    for table in (1, 2):
+        wide = (drop[table, "inception_v3"] + drop[table, "xception"]) / 2
+        gaps.append(wide - (drop[table, "vgg16"] + drop[table, "resnet50"] + drop[table, "resnet101"]) / 3)
+    assert claims["p2.wide-fail-more"].reported == pytest.approx(gaps, abs=0.006)
+    small = {net: second[f"p2.table3.{net}.eps_010"] for net in ("vgg16", "resnet50", "resnet101")}
+    wide_small = (second["p2.table3.inception_v3.eps_010"] + second["p2.table3.xception.eps_010"]) / 2
+    reported = claims["p2.wide-higher-mod-at-small-eps"].reported
+    assert float(str(reported)) == pytest.approx(wide_small - sum(small.values()) / 3, abs=5e-5)
+    fifth = paper("p5").numbers
+    for detector in ("magnet", "squeezing"):
+        gain = [
+            fifth[f"p5.table1.explainer.{attack}"] - fifth[f"p5.table1.{detector}.{attack}"]
+            for attack in ("cw_l0", "cw_l2", "cw_linf")
+        ]
+        assert claims[f"p5.beats-{detector}-on-cw"].reported == pytest.approx(gain)
+
+
+@pytest.mark.parametrize(
+    ("claim_id", "verdict"),
+    [
+        ("p1.counts-consistent", "partly"),
+        ("p2.ic.preprocessing-benefits-all", "not reproduced"),
+        ("p2.ic.mod-monotone", "not reproduced"),
+        ("p2.ic.resnet50-transfer", "not reproduced"),
+        ("p2.ic.mean-shift-row", "reproduced"),
+        ("p3.ic.lowest-strength", "not reproduced"),
+        ("p5.ic.around-99", "not reproduced"),
+    ],
+)
+def test_the_papers_against_themselves(claim_id: str, verdict: str) -> None:
+    claim = next(claim for claim in CLAIMS if claim.id == claim_id)
+    assert claim.internal
+    assert evaluate(claim.check, Evidence(reported=paper(claim.paper).numbers)).verdict == verdict
+
+
+def test_a_value_on_the_papers_own_photographs_is_not_asked_of_digits() -> None:
+    def rules(check: Rule) -> set[str]:
+        return {inner.rule for inner in every_check(check)}
+
+    for claim in paper("p1").claims:
+        if "embedded" in claim.editions:
+            assert "within" not in rules(claim.check_for("embedded"))
+    drop = next(claim for claim in CLAIMS if claim.id == "p1.fgsm-drop")
+    assert "within" in rules(drop.check_for("reference"))
+    assert "within" in rules(drop.check_for("paper"))
+
+
+GOOD = """
+id: p7
+title: A title
+authors: [A. Author]
+year: 2020
+bib: author2020
+notebook: p7_something
+reported:
+  - {id: p7.a, locator: Table 1, label: a, number: 1}
+claims:
+  - id: p7.first
+    locator: Table 1
+    statement: It is so.
+    kind: value
+    results: [p7.x]
+    check: {rule: at_least, value: p7.x, threshold: 1, reason: because}
+"""
+
+
+def test_a_good_file_loads(tmp_path: Path) -> None:
+    (tmp_path / "p7.yml").write_text(GOOD, encoding="utf-8")
+    (found,) = load_claims(tmp_path)
+    assert found.claims[0].paper == "p7"
+    assert found.claims[0].anchor == "claim-p7-first"
+    assert found.short == "Author (2020)"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ("rule: at_least", "rule: roughly", ["p7.first", "unknown rule 'roughly'"]),
+        ("threshold: 1", "treshold: 1", ["p7.first", "threshold"]),
+        ("threshold: 1", "threshold: one", ["p7.first", "threshold", "number"]),
+        (", reason: because", "", ["p7.first", "reason"]),
+        ("results: [p7.x]", "results: [p7.y]", ["p7.first", "p7.x", "results"]),
+        ("results: [p7.x]", "results: [P7-x]", ["p7.first", "P7-x", "record id"]),
+        ("kind: value", "kind: guess", ["p7.first", "kind"]),
+        ("    kind: value\n", "", ["p7.first", "kind", "required"]),
+        ("statement: It is so.", "statement: It is so.\n    colour: red", ["p7.first", "colour"]),
+        ("id: p7.first", "id: first", ["first", "claim id"]),
+        ("id: p7.first", "id: p8.first", ["p8.first", "begin"]),
+        ("number: 1}", "number: 1, claim: p7.second}", ["p7.a", "p7.second"]),
+        ("number: 1}", "number: many}", ["p7.a", "number"]),
+        (
+            "at_least, value: p7.x, threshold: 1",
+            "within, value: p7.x, reported: p7.b, tolerance: 1",
+            ["p7.b"],
+        ),
+        ("kind: value", "kind: internal-consistency", ["p7.first", "internal-consistency"]),
+        ("kind: value", "kind: value\n    editions: [quick]", ["p7.first", "editions"]),
+        ("id: p7\n", "id: p6\n", ["p6"]),
+        ("title: A title", "title: A: title", ["YAML", "line 3"]),
+        ("authors: [A. Author]", "authors: []", ["authors"]),
+    ],
+)
+def test_a_bad_file_is_one_clear_line(tmp_path: Path, old: str, new: str, says: list[str]) -> None:
+    assert GOOD.count(old) >= 1
+    (tmp_path / "p7.yml").write_text(GOOD.replace(old, new, 1), encoding="utf-8")
+    with pytest.raises(UserError) as caught:
+        load_claims(tmp_path)
+    message = str(caught.value)
+    assert message.startswith("p7.yml")
+    assert "\n" not in message
+    assert str(tmp_path) not in message
+    assert all(word in message for word in says), message
+
+
+def test_a_sum_that_cannot_be_done_is_refused(tmp_path: Path) -> None:
+    check = (
+        "check: {rule: arithmetic, numbers: {a: p7.a}, expression: a / (a - a), expected: 1, reason: because}"
+    )
+    text = GOOD.replace("kind: value", "kind: internal-consistency").replace("    results: [p7.x]\n", "")
+    text = text[: text.index("    check:")] + f"    {check}\n"
+    (tmp_path / "p7.yml").write_text(text, encoding="utf-8")
+    with pytest.raises(UserError, match=r"p7\.first.*division by zero"):
+        load_claims(tmp_path)
+
+
+def test_double_ids_and_an_empty_folder(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no claims found"):
+        load_claims(tmp_path)
+    twice = GOOD + GOOD[GOOD.index("  - id: p7.first") :]
+    (tmp_path / "p7.yml").write_text(twice, encoding="utf-8")
+    with pytest.raises(UserError, match=r"p7\.first: the id is used twice"):
+        load_claims(tmp_path)
+    (tmp_path / "p7.yml").write_text("- a list", encoding="utf-8")
+    with pytest.raises(UserError, match="mapping"):
+        load_claims(tmp_path)

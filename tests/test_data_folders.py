@@ -1,0 +1,248 @@
+"""Image sets in folders: layouts, splits, where the folder is looked for, and what can be wrong with it."""
+
+import contextlib
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from xaicore import data
+from xaicore.data.embedded import imagenet_synsets
+from xaicore.errors import UserError
+
+
+def write(path: Path, seed: int = 0, size: tuple[int, int] = (12, 10), mode: str = "RGB") -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+    Image.fromarray(pixels).convert(mode).save(path)
+    return path
+
+
+def make(root: Path, parts: dict[str, int], classes: tuple[str, ...] = ("cat", "dog")) -> Path:
+    names = [
+        (part, name, number) for part, count in parts.items() for name in classes for number in range(count)
+    ]
+    for seed, (part, name, number) in enumerate(names):
+        write(root / part / name / f"{number}.png", seed)
+    return root
+
+
+def files(images: data.ImageSet) -> set[str]:
+    return {images._label(i) for i in range(len(images))}
+
+
+def test_train_and_test_folders(tmp_path: Path) -> None:
+    root = make(tmp_path / "cats-vs-dogs-tiny", {"train": 20, "test": 5})
+    sizes = {split: len(data.load("cats-vs-dogs", root, split)) for split in data.folders.SPLITS}
+    assert sizes == {"train": 36, "validation": 4, "train+validation": 40, "test": 10, "all": 50}
+    train, validation = (data.load("cats-vs-dogs", root, split) for split in ("train", "validation"))
+    assert not files(train) & files(validation)
+    assert train.classes == ("cat", "dog")
+    assert train.stack()[0].shape == (36, 3, 10, 12)
+
+
+def test_a_validation_folder_is_used(tmp_path: Path) -> None:
+    root = make(tmp_path / "faces", {"train": 4, "val": 2, "test": 1}, ("id_2", "id_10"))
+    images = data.load("faces", root, "validation")
+    assert all("/val/" in name for name in files(images))
+    assert images.classes == ("id_2", "id_10")
+    assert len(data.load("faces", root, "train")) == 8
+    assert len(data.load("faces", root, "train+validation")) == 12
+
+
+def test_class_folders_alone_are_split_80_10_10(tmp_path: Path) -> None:
+    root = make(tmp_path / "own", {"": 10}, ("a", "b", "c"))
+    parts = [data.load("folder", root, split) for split in ("train", "validation", "test")]
+    assert [len(part) for part in parts] == [24, 3, 3]
+    assert len(set.union(*map(files, parts))) == 30
+
+
+def test_imagenet_keeps_true_labels_of_some_synsets(tmp_path: Path) -> None:
+    assert imagenet_synsets()["n01440764"] == 0
+    assert len(imagenet_synsets()) == 1000
+    for number, synset in enumerate(("n01443537", "n15075141")):
+        write(tmp_path / "imagenet-few" / synset / "a.png", number, (300, 260))
+    images = data.load("imagenet", tmp_path, size=224)
+    assert images.labels.tolist() == [1, 999]
+    assert images.classes[1] == "goldfish"
+    assert images.stack()[0].shape == (2, 3, 224, 224)
+    with pytest.raises(UserError, match="no train split"):
+        data.load("imagenet", tmp_path, "train")
+    write(tmp_path / "imagenet-few" / "cat" / "a.png")
+    with pytest.raises(UserError, match="cat in imagenet-few is no ImageNet synset"):
+        data.load("imagenet", tmp_path)
+
+
+def test_imagenet_validation_folder_is_the_test_split(tmp_path: Path) -> None:
+    write(tmp_path / "val" / "n01440764" / "a.png")
+    write(tmp_path / "train" / "n01440764" / "b.png")
+    write(tmp_path / "train" / "n01443537" / "c.png")
+    assert data.load("imagenet", tmp_path).labels.tolist() == [0]
+    assert data.load("imagenet", tmp_path, "train").labels.tolist() == [0, 1]
+    assert len(data.load("imagenet", tmp_path, "all")) == 3
+
+
+def test_where_the_folder_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = make(tmp_path / "faces-3", {"train": 1, "test": 1})
+    assert data.find_root("faces", own) == own
+    assert data.find_root("faces", tmp_path) == own
+    monkeypatch.setenv("XAICORE_DATA", str(tmp_path))
+    assert data.find_root("faces") == own
+    with pytest.raises(
+        UserError, match=r"\$XAICORE_DATA holds no folder whose name starts with cats-vs-dogs"
+    ):
+        data.load("cats-vs-dogs")
+    make(tmp_path / "faces-4", {"train": 1, "test": 1})
+    with pytest.raises(UserError, match=r"several folders for faces \(faces-3, faces-4\)"):
+        data.find_root("faces")
+    make(tmp_path / "faces", {"train": 1, "test": 1})
+    assert data.find_root("faces").name == "faces"
+    other = make(tmp_path / "mine", {"train": 1, "test": 1})
+    assert data.find_root("cats-vs-dogs", other) == other
+    monkeypatch.delenv("XAICORE_DATA")
+    with pytest.raises(UserError, match="give data_root, or set XAICORE_DATA"):
+        data.load("faces")
+    with pytest.raises(UserError, match="there is no folder nowhere"):
+        data.load("faces", "nowhere")
+    with pytest.raises(UserError, match="give data_root"):
+        data.load("folder")
+
+
+def _empty_class(root: Path) -> None:
+    (root / "train" / "eel").mkdir()
+    (root / "test" / "eel").mkdir()
+
+
+def _extra_class(root: Path) -> None:
+    write(root / "test" / "eel" / "1.png")
+
+
+def _note(root: Path) -> None:
+    (root / "test" / "cat" / "notes.txt").write_text("hello")
+
+
+def _no_test(root: Path) -> None:
+    for file in sorted((root / "test").rglob("*"), reverse=True):
+        file.unlink() if file.is_file() else file.rmdir()
+    (root / "test").rmdir()
+
+
+def _no_classes(root: Path) -> None:
+    _no_test(root)
+    (root / "test").mkdir()
+
+
+@pytest.mark.parametrize(
+    ("harm", "words"),
+    [
+        (_empty_class, "class folder faces/test/eel has no image"),
+        (_extra_class, "class folder 'eel' in one split but not in the other"),
+        (_note, "faces/test/cat/notes.txt is no image file"),
+        (_no_test, "faces has no folder for the test split, only train"),
+        (_no_classes, "faces/test has no class folders"),
+    ],
+)
+def test_wrong_layouts_say_what_is_wrong(tmp_path: Path, harm, words: str) -> None:
+    root = make(tmp_path / "faces", {"train": 2, "test": 2})
+    harm(root)
+    with pytest.raises(UserError, match=words) as caught:
+        data.load("faces", root)
+    assert str(tmp_path) not in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_clutter_is_passed_over(tmp_path: Path) -> None:
+    root = make(tmp_path / "faces", {"train": 2, "test": 2})
+    (root / "test" / "cat" / "Thumbs.db").write_bytes(b"x")
+    (root / "test" / "cat" / ".DS_Store").write_bytes(b"x")
+    assert len(data.load("faces", root)) == 4
+
+
+def test_classes_too_small_to_split_are_named(tmp_path: Path) -> None:
+    root = make(tmp_path / "own", {"": 2}, ("a", "b"))
+    with pytest.raises(UserError, match="class 'a' of own has 2 images, but a split needs at least 3"):
+        data.load("folder", root)
+
+
+@pytest.mark.parametrize("content", [b"", b"not an image", "half"])
+def test_corrupt_files_are_named(tmp_path: Path, content: bytes | str) -> None:
+    root = make(tmp_path / "faces", {"train": 3, "test": 3})
+    bad = root / "test" / "dog" / "1.png"
+    bad.write_bytes(bad.read_bytes()[:200] if isinstance(content, str) else content)
+    images = data.load("faces", root)
+    for action in (images.verify, images.stack):
+        with pytest.raises(UserError, match=r"faces/test/dog/1.png is corrupt or no image") as caught:
+            action()
+        assert "\n" not in str(caught.value)
+        assert str(tmp_path) not in str(caught.value)
+    bad.unlink()
+    with pytest.raises(UserError, match=r"dog/1.png has gone"):
+        images.verify()
+
+
+def test_modes_depths_and_rotation(tmp_path: Path) -> None:
+    root = tmp_path / "own"
+    for number, mode in enumerate(("L", "RGBA", "P", "1", "CMYK")):
+        suffix = ".jpg" if mode == "CMYK" else ".png"
+        write(root / "test" / "a" / f"{number}{suffix}", number, mode=mode)
+    turned = Image.new("RGB", (12, 10))
+    exif = turned.getexif()
+    exif[274] = 6
+    turned.save(root / "test" / "a" / "9.jpg", exif=exif)
+    images = data.load("folder", root, size=(10, 12))
+    assert images.stack()[0].shape == (6, 3, 10, 12)
+    assert data.load("folder", root)[5][0].shape == (3, 12, 10)
+    assert data.load("folder", root, channels=1)[0][0].shape == (1, 10, 12)
+    Image.fromarray(np.zeros((4, 4), np.uint16)).save(root / "test" / "a" / "10.png")
+    with pytest.raises(UserError, match=r"10.png has more than 8 bits"):
+        data.load("folder", root).verify()
+
+
+def test_mixed_sizes_need_a_size(tmp_path: Path) -> None:
+    root = make(tmp_path / "own", {"test": 2})
+    write(root / "test" / "dog" / "7.png", size=(20, 20))
+    with pytest.raises(UserError, match=r"differ in shape.*give a size"):
+        data.load("folder", root).stack()
+    assert data.load("folder", root, size=8).stack()[0].shape == (5, 3, 8, 8)
+
+
+def test_fingerprint_is_of_content_not_place(tmp_path: Path) -> None:
+    images = [data.load("folder", make(tmp_path / name, {"test": 3})) for name in ("one", "two")]
+    assert images[0].fingerprint == images[1].fingerprint
+    write(tmp_path / "two" / "test" / "cat" / "1.png", seed=77777)
+    assert images[0].fingerprint != data.load("folder", tmp_path / "two").fingerprint
+
+
+def test_covering_keeps_the_aspect_ratio(tmp_path: Path) -> None:
+    canvas = np.zeros((40, 80, 3), np.uint8)
+    canvas[10:30, 30:50] = 255
+    (tmp_path / "test" / "a").mkdir(parents=True)
+    Image.fromarray(canvas).save(tmp_path / "test" / "a" / "1.png")
+    image, _ = data.load("folder", tmp_path, size=20)[0]
+    bright = image[0] > 0.5
+    assert torch.equal(bright.any(0), torch.isin(torch.arange(20), torch.arange(5, 15)))
+    assert torch.equal(bright.any(1), torch.isin(torch.arange(20), torch.arange(5, 15)))
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.sampled_from(("PNG", "JPEG", "GIF", "TIFF", "BMP", "WEBP")), st.integers(0, 10_000), st.data())
+def test_damaged_bytes_never_give_another_error(
+    tmp_path: Path, kind: str, seed: int, draw: st.DataObject
+) -> None:
+    stream = io.BytesIO()
+    Image.fromarray(np.random.default_rng(seed).integers(0, 256, (9, 9, 3), dtype=np.uint8)).save(
+        stream, kind
+    )
+    content = bytearray(stream.getvalue())
+    for _ in range(draw.draw(st.integers(1, 6))):
+        content[draw.draw(st.integers(0, len(content) - 1))] = draw.draw(st.integers(0, 255))
+    folder = tmp_path / "test" / "a"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "1.png").write_bytes(content[: draw.draw(st.integers(0, len(content)))])
+    with contextlib.suppress(UserError):
+        assert data.load("folder", tmp_path, size=8).stack()[0].shape == (1, 3, 8, 8)

@@ -1,0 +1,98 @@
+"""Editions: the ones we have are right, wrong ones are told in one line."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from xaicore.book.editions import choose, edition_names, load_edition
+from xaicore.errors import UserError
+from xaicore.params import SCHEMAS
+
+ROOT = Path(__file__).parents[1]
+GOOD = {
+    "name": "toy",
+    "description": "A toy",
+    "notebooks": {"p1_a": {"expected_seconds": 1}, "p10_b": {"expected_seconds": 2, "after": ["p1_a"]}},
+}
+
+
+@pytest.fixture
+def write(tmp_path, monkeypatch):
+    (tmp_path / "editions").mkdir()
+    for name in ("p1_a", "p10_b"):
+        monkeypatch.setitem(SCHEMAS, name, SCHEMAS["p1_inspecting_attacks"])
+
+    def write(content, name="toy"):
+        text = content if isinstance(content, str) else yaml.safe_dump({**GOOD, **content}, sort_keys=False)
+        (tmp_path / "editions" / f"{name}.yml").write_text(text)
+        return tmp_path
+
+    return write
+
+
+@pytest.mark.parametrize("name", ["quick", "embedded", "reference", "paper"])
+def test_our_editions_are_right(name):
+    edition = load_edition(ROOT, name)
+    assert edition.notebooks
+    for notebook, run in edition.notebooks.items():
+        given = {key: value for key, value in run.parameters.items() if key != "device"}
+        SCHEMAS[notebook].check(given)
+
+
+def test_what_ships_in_packages_needs_nothing():
+    for name in ("quick", "embedded"):
+        needs = load_edition(ROOT, name).needs
+        assert (needs.network, needs.gpu, needs.data) == (False, False, [])
+
+
+def test_names_and_defaults(write):
+    root = write({})
+    assert edition_names(root) == ["toy"]
+    edition = load_edition(root, "toy")
+    assert edition.expected_seconds == 3
+    assert (edition.threads, edition.needs.gpu) == (1, False)
+
+
+def test_notebooks_are_chosen_by_their_beginnings(write):
+    edition = load_edition(write({}), "toy")
+    assert choose(edition, None) == ["p1_a", "p10_b"]
+    assert choose(edition, "p1") == ["p1_a"], "p1 is not p10"
+    assert choose(edition, "p10, p1") == ["p1_a", "p10_b"]
+    for only in ("p2", "", "p1,x"):
+        with pytest.raises(UserError, match="no notebook"):
+            choose(edition, only)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("name: [", "cannot be read"),
+        ("- a", "must be a mapping"),
+        ({"name": "other"}, "name must be toy"),
+        ({"notebooks": {"p1_a": {}}}, "notebooks.p1_a.expected_seconds: field required"),
+        ({"notebooks": {"p7": {"expected_seconds": 1}}}, "there is no notebook 'p7'"),
+        ({"notebooks": {"p1_a": {"expected_seconds": 1, "after": ["x"]}}}, "comes after 'x'"),
+        (
+            {
+                "notebooks": {
+                    "p1_a": {"expected_seconds": 1, "after": ["p10_b"]},
+                    "p10_b": {"expected_seconds": 1, "after": ["p1_a"]},
+                }
+            },
+            "in a circle",
+        ),
+        ({"threads": 0}, "threads"),
+        ({"colour": "red"}, "colour: extra inputs"),
+    ],
+)
+def test_wrong_files_are_told_in_one_line(write, content, message):
+    with pytest.raises(UserError, match=message) as caught:
+        load_edition(write(content), "toy")
+    assert "\n" not in str(caught.value)
+    assert str(caught.value).startswith("editions/toy.yml")
+
+
+def test_an_edition_that_is_not_there():
+    with pytest.raises(UserError, match=r"no edition 'enbedded'; there are .*embedded"):
+        load_edition(ROOT, "enbedded")

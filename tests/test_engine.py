@@ -1,0 +1,147 @@
+"""The local engine: batches in order, each kept at once."""
+
+import json
+
+import pytest
+import torch
+
+from xaicore import engine
+from xaicore.errors import UserError
+from xaicore.progress import report
+from xaicore.store import Store
+
+IMAGES = torch.rand(7, 1, 4, 4, generator=torch.Generator().manual_seed(0))
+ARRAYS = {"images": IMAGES, "index": torch.arange(7)}
+
+
+class Interrupted(Exception):
+    pass
+
+
+class Counter:
+    """Works like a batch function and counts its calls; a constant, so it has a fingerprint."""
+
+    fingerprint = "counter"
+
+    def __init__(self, fail_at=None):
+        self.rows = []
+        self.fail_at = fail_at
+
+    def note(self, index):
+        if self.fail_at in index.tolist():
+            raise Interrupted
+        self.rows += index.tolist()
+
+
+def double(images, index, *, counter, factor=2):
+    counter.note(index)
+    return {"doubled": images * factor, "success": index % 2 == 0, "index": index}
+
+
+def test_results_keep_the_order_and_do_not_depend_on_the_batches(tmp_path):
+    results = [
+        engine.get("local", Store(tmp_path / str(size))).map(
+            "double", double, ARRAYS, constants={"counter": Counter()}, batch_size=size
+        )
+        for size in (1, 3, 7, 50)
+    ]
+    for result in results:
+        assert torch.equal(result["doubled"], IMAGES * 2)
+        assert torch.equal(result["index"], torch.arange(7))
+        assert result["success"].dtype == torch.bool
+        assert not result.reused
+
+
+def test_finished_batches_survive_an_interruption(tmp_path):
+    broken, rest, again = Counter(fail_at=5), Counter(), Counter()
+    with pytest.raises(Interrupted):
+        engine.get("local", Store(tmp_path)).map(
+            "double", double, ARRAYS, constants={"counter": broken}, batch_size=2
+        )
+    store = Store(tmp_path)
+    result = engine.get("local", store).map(
+        "double", double, ARRAYS, constants={"counter": rest}, batch_size=2
+    )
+    assert (broken.rows, rest.rows) == ([0, 1, 2, 3], [4, 5, 6])
+    assert (store.computed, store.reused) == (2, 2)
+    assert torch.equal(result["doubled"], IMAGES * 2)
+    second = engine.get("local", Store(tmp_path)).map(
+        "double", double, ARRAYS, constants={"counter": again}, batch_size=2
+    )
+    assert again.rows == []
+    assert second.reused
+    assert second.seconds == result.seconds
+
+
+def test_constants_and_content_make_another_result(tmp_path):
+    runner = engine.get("local", Store(tmp_path))
+    for constants in ({"factor": 2}, {"factor": 3}):
+        counter = Counter()
+        result = runner.map("double", double, ARRAYS, constants={"counter": counter, **constants})
+        assert torch.equal(result["doubled"], IMAGES * constants["factor"])
+        assert len(counter.rows) == 7
+    counter = Counter()
+    runner.map(
+        "double", double, {**ARRAYS, "images": IMAGES + 1}, constants={"counter": counter, "factor": 2}
+    )
+    assert len(counter.rows) == 7
+
+
+def test_progress_is_told_a_line_a_batch(tmp_path, monkeypatch):
+    report("nobody listens", 1, 2)
+    monkeypatch.setenv("XAICORE_PROGRESS", str(tmp_path / "progress"))
+    engine.get("local", Store(tmp_path)).map(
+        "double", double, ARRAYS, constants={"counter": Counter()}, batch_size=3
+    )
+    events = [json.loads(line) for line in (tmp_path / "progress").read_text().splitlines()]
+    assert [(event["step"], event["done"], event["total"]) for event in events] == [
+        ("double", done, 7) for done in (0, 3, 6, 7)
+    ]
+
+
+def bad_rows(images):
+    return {"x": images[:1]}
+
+
+def bad_kind(images):
+    return {"x": 1}
+
+
+def bad_shape(images):
+    return {"x": images[:, : len(images)]}
+
+
+@pytest.mark.parametrize(
+    ("function", "error"), [(bad_rows, ValueError), (bad_kind, TypeError), (bad_shape, ValueError)]
+)
+def test_results_that_do_not_fit_are_refused(tmp_path, function, error):
+    with pytest.raises(error, match="step: x"):
+        engine.get("local", Store(tmp_path)).map(
+            "step", function, {"images": torch.zeros(5, 3)}, batch_size=2
+        )
+
+
+@pytest.mark.parametrize(
+    ("arrays", "options", "message"),
+    [
+        ({}, {}, "at least one tensor"),
+        ({"a": torch.zeros(0, 2)}, {}, "at least one row"),
+        ({"a": torch.zeros(2), "b": torch.zeros(3)}, {}, "first dimension"),
+        ({"a": torch.zeros(2)}, {"batch_size": 0}, "batch_size"),
+        ({"a": torch.zeros(2)}, {"constants": {"a": 1}}, "'a'"),
+    ],
+)
+def test_arguments_are_checked(tmp_path, arrays, options, message):
+    with pytest.raises(ValueError, match=message):
+        engine.get("local", Store(tmp_path)).map("step", bad_rows, arrays, **options)
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"), [("ray://head:10001", "not there yet"), ("slurm", "unknown engine")]
+)
+def test_other_places_are_refused_in_one_line(spec, message, tmp_path, monkeypatch):
+    with pytest.raises(UserError, match=message):
+        engine.get(spec, Store(tmp_path))
+    monkeypatch.setenv("XAICORE_ENGINE", spec)
+    with pytest.raises(UserError, match=message):
+        engine.get(store=Store(tmp_path))

@@ -1,0 +1,226 @@
+"""Judging records, the committed verdicts, and pages that Sphinx builds without a warning."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from xaicore.book.claims import Judgement, Paper, load_claims
+from xaicore.book.evidence import Verdict
+from xaicore.book.ledger import (
+    claims_table,
+    compare_verdicts,
+    judge,
+    ledger_page,
+    read_verdicts,
+    scoreboard,
+    write_verdicts,
+)
+from xaicore.errors import UserError
+
+PAPERS = load_claims(Path(__file__).parents[1] / "claims")
+P1 = "p1_inspecting_attacks"
+
+
+def record(values: dict[str, tuple], status: str = "completed") -> dict:
+    entries = {
+        name: {"value": value, "n": n, "ci": [low, high], "unit": "points"}
+        for name, (value, low, high, n) in values.items()
+    }
+    return {"schema": 1, "notebook": P1, "edition": "any", "status": status, "values": entries}
+
+
+EMBEDDED = record(
+    {
+        "p1.drop.fgsm": (30.0, 28.0, 32.0, 500),
+        "p1.rank_correlation.fgsm": (-0.2, -0.25, -0.15, 300),
+        "p1.pixel_rank": (98.0, 90.0, 99.5, 12),
+        "p1.pixel_share_ratio": (3.0, 2.5, 3.5, 12),
+        "p1.pixel_share_ratio.clean": (1.0, 0.8, 1.2, 12),
+        "p1.accuracy.clear.clear": (99.0, 98.5, 99.5, 1000),
+    }
+)
+REFERENCE = record(
+    {
+        "p1.drop.fgsm": (12.0, 10.0, 13.0, 2000),
+        "p1.accuracy.clear.clear": (86.0, 84.5, 87.5, 2000),
+    }
+)
+
+
+def judged(records: dict) -> dict[str, Judgement]:
+    return {judgement.claim.id: judgement for judgement in judge(PAPERS, records)}
+
+
+def test_without_any_run_only_the_papers_own_numbers_are_judged() -> None:
+    found = judged({})
+    assert len(found) == sum(len(paper.claims) for paper in PAPERS)
+    for judgement in found.values():
+        assert (judgement.verdict is Verdict.NOT_TESTABLE) is not judgement.claim.internal
+        assert judgement.pending is not judgement.claim.internal
+    assert "no result yet" in found["p1.fgsm-drop"].outcome.explanation
+
+
+def test_verdicts_by_hand() -> None:
+    found = judged({"embedded": {P1: EMBEDDED}})
+    assert found["p1.fgsm-drop"].verdict is Verdict.REPRODUCED
+    assert found["p1.fgsm-reverses-heatmap"].verdict is Verdict.PARTLY
+    assert found["p1.onepixel-heatmap-on-pixel"].verdict is Verdict.INCONCLUSIVE
+    clean = found["p1.clean-accuracy"]
+    assert clean.verdict is Verdict.NOT_TESTABLE
+    assert not clean.pending
+    assert "embedded edition cannot test" in clean.outcome.explanation
+    assert "reference or paper" in clean.outcome.explanation
+    missing = found["p1.onepixel-drop"]
+    assert missing.verdict is Verdict.NOT_TESTABLE
+    assert "recorded no number `p1.drop.onepixel`" in missing.outcome.explanation
+
+
+def test_the_larger_edition_makes_the_headline_and_its_own_check_counts() -> None:
+    found = judged({"quick": {P1: EMBEDDED}, "embedded": {P1: EMBEDDED}, "reference": {P1: REFERENCE}})
+    drop = found["p1.fgsm-drop"]
+    assert drop.edition == "reference"
+    assert drop.verdict is Verdict.PARTLY  # it falls, but by less than half and not within 10 points of 27.43
+    assert len(drop.outcome.parts) == 3
+    assert drop.by_edition["embedded"].verdict is Verdict.REPRODUCED
+    assert drop.verdict_in("embedded") is Verdict.REPRODUCED
+    assert found["p1.clean-accuracy"].verdict is Verdict.REPRODUCED
+    turned = found[
+        "p1.fgsm-reverses-heatmap"
+    ]  # the reference run has no such number: the embedded one speaks
+    assert (turned.edition, turned.verdict) == ("embedded", Verdict.PARTLY)
+
+
+def test_quick_and_unfinished_runs_make_no_headline() -> None:
+    found = judged({"quick": {P1: EMBEDDED}, "embedded": {P1: record({}, status="failed")}})
+    assert found["p1.fgsm-drop"].pending
+    assert found["p1.fgsm-drop"].edition is None
+
+
+def test_a_number_that_could_not_be_computed_is_missing() -> None:
+    empty = json.loads(json.dumps(EMBEDDED))
+    empty["values"]["p1.drop.fgsm"] |= {"value": None, "ci": None, "n": 0}
+    assert judged({"embedded": {P1: empty}})["p1.fgsm-drop"].verdict is Verdict.NOT_TESTABLE
+
+
+def test_claims_table() -> None:
+    table = claims_table(judge(PAPERS, {"embedded": {P1: EMBEDDED}})).set_index("id")
+    row = table.loc["p1.fgsm-drop"]
+    assert row["ours"] == 30.0
+    assert row["n"] == 500
+    assert row["interval"] == (28.0, 32.0)
+    assert (row["paper"], row["reported"], row["edition"]) == ("p1", "27.43 points", "embedded")
+    assert row["verdict"] == "reproduced"
+    assert table.loc["p2.wide-fail-more", "ours"] is None
+    text = json.dumps(claims_table(judge(PAPERS, {})).to_dict("records"), allow_nan=False)
+    assert len(json.loads(text)) == len(table)
+
+
+def test_committed_verdicts(tmp_path: Path) -> None:
+    before = judge(PAPERS, {"embedded": {P1: EMBEDDED}})
+    assert read_verdicts(tmp_path, "embedded") == {}
+    assert compare_verdicts({}, before, "embedded") == []
+    path = write_verdicts(tmp_path / "verdicts", "embedded", before)
+    committed = read_verdicts(path.parent, "embedded")
+    assert list(path.parent.iterdir()) == [path]
+    assert committed["p1.fgsm-drop"] is Verdict.REPRODUCED
+    assert committed["p5.ic.around-99"] is Verdict.NOT_REPRODUCED
+    assert compare_verdicts(committed, before, "embedded") == []
+
+    weaker = json.loads(json.dumps(EMBEDDED))
+    weaker["values"]["p1.drop.fgsm"] |= {"value": 14.0, "ci": [10.0, 18.0]}
+    after = judge(PAPERS, {"embedded": {P1: weaker}, "reference": {P1: REFERENCE}})
+    assert compare_verdicts(committed, after, "embedded") == ["p1.fgsm-drop: reproduced → inconclusive"]
+
+    gone = committed | {"p1.old": Verdict.PARTLY}
+    del gone["p1.clean-accuracy"]
+    changes = compare_verdicts(gone, before, "embedded")
+    assert changes == [
+        "p1.clean-accuracy: new claim, not testable here",
+        "p1.old: committed as partly, no such claim",
+    ]
+
+
+@pytest.mark.parametrize("text", ["p1.fgsm-drop: maybe", "- a\n- list", "p1: [", "just words"])
+def test_damaged_verdicts_are_one_clear_line(tmp_path: Path, text: str) -> None:
+    (tmp_path / "embedded.yml").write_text(text, encoding="utf-8")
+    with pytest.raises(UserError, match=r"^claims/verdicts/embedded\.yml.*--verdicts accept$"):
+        read_verdicts(tmp_path, "embedded")
+
+
+def test_a_ledger_shows_every_claim_and_every_reported_number() -> None:
+    judgements = judge(PAPERS, {"embedded": {P1: EMBEDDED}})
+    for paper in PAPERS:
+        page = ledger_page(paper, judgements)
+        for claim in paper.claims:
+            assert page.count(f"({claim.anchor})=\n") == 1
+            assert claim.statement in page
+            assert claim.check.reason in page or claim.check_for("embedded").reason in page
+        assert page.count("\n| ") >= len(paper.reported)
+        assert all(f" {entry.label} " in page or f"`{entry.label} <" in page for entry in paper.reported)
+    first = ledger_page(PAPERS[0], judgements)
+    assert '<span class="verdict verdict-reproduced">reproduced</span>' in first
+    assert (
+        "99 points (95 % interval 98.5 to 99.5, n = 1000), embedded" in first
+    )  # beside 85.8 in the number table
+
+
+def test_scoreboard_counts_and_links() -> None:
+    judgements = judge(PAPERS, {"embedded": {P1: EMBEDDED}})
+    text = scoreboard(PAPERS, judgements)
+    for judgement in judgements:
+        assert f"<{judgement.claim.anchor}>`" in text
+    row = next(line for line in text.splitlines() if "verdict-reproduced" in line)
+    assert [cell.strip() for cell in row.split("|")[2:4]] == ["1", "1"]
+    assert "fgsm-drop <claim-p1-fgsm-drop>` (embedded, n = 500)" in text
+
+
+CONF = """
+extensions = ["myst_parser", "sphinxcontrib.bibtex"]
+myst_enable_extensions = ["amsmath", "attrs_inline", "attrs_block", "colon_fence", "deflist", "dollarmath"]
+bibtex_bibfiles = ["references.bib"]
+exclude_patterns = []
+root_doc = "book/index"
+html_theme = "basic"
+"""
+
+
+def build(folder: Path, papers: list[Paper], judgements: list[Judgement]) -> Path:
+    (folder / "book" / "claims").mkdir(parents=True)
+    (folder / "conf.py").write_text(CONF, encoding="utf-8")
+    keys = "\n".join(
+        f"@misc{{{p.bib},\n title={{T}},\n author={{A}},\n year={{{p.year}}}\n}}" for p in papers
+    )
+    (folder / "references.bib").write_text(keys, encoding="utf-8")
+    toctree = "\n".join(f"claims/{paper.id}" for paper in papers)
+    front = f"# Front\n\n{scoreboard(papers, judgements)}\n"
+    index = f"{front}```{{toctree}}\n{toctree}\n```\n\n```{{bibliography}}\n```\n"
+    (folder / "book" / "index.md").write_text(index, encoding="utf-8")
+    for paper in papers:
+        (folder / "book" / "claims" / f"{paper.id}.md").write_text(
+            ledger_page(paper, judgements), encoding="utf-8"
+        )
+    command = [sys.executable, "-m", "sphinx", "-W", "-n", "--keep-going", "-q", "-b", "html", str(folder)]
+    answer = subprocess.run([*command, str(folder / "out")], capture_output=True, text=True, check=False)
+    assert answer.returncode == 0, answer.stderr
+    return folder / "out" / "book"
+
+
+def test_the_pages_build_without_a_warning_and_their_links_resolve(tmp_path: Path) -> None:
+    judgements = judge(PAPERS, {"embedded": {P1: EMBEDDED}, "reference": {P1: REFERENCE}})
+    out = build(tmp_path, PAPERS, judgements)
+    index = (out / "index.html").read_text(encoding="utf-8")
+    for judgement in judgements:
+        claim = judgement.claim
+        assert f'href="claims/{claim.paper}.html#{claim.anchor}"' in index
+        assert f'id="{claim.anchor}"' in (out / "claims" / f"{claim.paper}.html").read_text(encoding="utf-8")
+    words = re.findall(r'<span class="verdict verdict-([a-z-]+)">([a-z ]+)</span>', index)
+    assert all(name == word.replace(" ", "-") for name, word in words)
+    assert len(words) == len(Verdict) + len(judgements)
+    page = (out / "claims" / "p1.html").read_text(encoding="utf-8")
+    assert page.count("<dl") >= len(PAPERS[0].claims)
+    assert "{ref}" not in page
+    assert "$" not in re.sub(r"<script.*?</script>", "", page, flags=re.S)

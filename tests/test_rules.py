@@ -1,0 +1,325 @@
+"""Verdicts worked out by hand, and properties no rule may break."""
+
+import math
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from xaicore.book import arithmetic
+from xaicore.book.evidence import Evidence, Measured, Verdict, number
+from xaicore.book.rules import RULES, evaluate, parse_check
+
+R, P, N = Verdict.REPRODUCED, Verdict.PARTLY, Verdict.NOT_REPRODUCED
+INC, NT = Verdict.INCONCLUSIVE, Verdict.NOT_TESTABLE
+
+
+def judge(check: dict, values: dict | None = None, reported: dict | None = None) -> Verdict:
+    measured = {name: Measured(*entry) for name, entry in (values or {}).items()}
+    return evaluate(parse_check(check), Evidence(measured, reported or {})).verdict
+
+
+@pytest.mark.parametrize(
+    ("rule", "low", "high", "verdict"),
+    [
+        ("at_least", 5.0, 6.0, R),
+        ("at_least", 4.0, 4.9, N),
+        ("at_least", 4.9, 5.1, INC),
+        ("at_least", 4.0, 5.0, INC),
+        ("at_most", 4.0, 5.0, R),
+        ("at_most", 5.1, 6.0, N),
+        ("at_most", 5.0, 6.0, INC),
+        ("more_than", 5.1, 6.0, R),
+        ("more_than", 5.0, 6.0, INC),
+        ("more_than", 4.0, 5.0, N),
+        ("less_than", 4.0, 4.9, R),
+        ("less_than", 4.0, 5.0, INC),
+        ("less_than", 5.0, 6.0, N),
+    ],
+)
+def test_threshold(rule: str, low: float, high: float, verdict: Verdict) -> None:
+    check = {"rule": rule, "value": "p1.x", "threshold": 5}
+    assert judge(check, {"p1.x": ((low + high) / 2, low, high)}) is verdict
+
+
+@pytest.mark.parametrize(
+    ("interval", "verdict"),
+    [((84, 85, 86), R), ((80, 83, 85), INC), ((70, 75, 80), N), ((95, 96, 97), N), ((70, 85, 99), INC)],
+)
+def test_within_by_number_and_by_reported_id(interval: tuple, verdict: Verdict) -> None:
+    low, value, high = interval
+    for reported in (85.8, "p1.table1.clear"):
+        check = {"rule": "within", "value": "p1.x", "reported": reported, "tolerance": 4}
+        assert judge(check, {"p1.x": (value, low, high)}, {"p1.table1.clear": 85.8}) is verdict
+
+
+def test_difference_uses_the_recorded_pairs_where_there_are_any() -> None:
+    check = {"rule": "difference", "a": "p1.a", "b": "p1.b", "value": "p1.gain"}
+    wide = {"p1.a": (0.6, 0.4, 0.8), "p1.b": (0.5, 0.3, 0.7)}
+    assert judge(check, wide) is INC
+    assert judge(check, wide | {"p1.gain": (0.1, 0.05, 0.15)}) is R
+    assert judge(check, {"p1.a": (0.9, 0.8, 1.0), "p1.b": (0.5, 0.4, 0.6)}) is R
+    assert judge(check, {"p1.a": (0.5, 0.4, 0.6), "p1.b": (0.9, 0.8, 1.0)}) is N
+
+
+def test_difference_interval_by_hand() -> None:
+    difference = Measured(10, 7, 14, 50, "%") - Measured(4, 2, 8, 40, "%")
+    assert difference.value == 6
+    assert difference.low == pytest.approx(6 - math.sqrt(3**2 + 4**2))
+    assert difference.high == pytest.approx(6 + math.sqrt(4**2 + 2**2))
+    assert (difference.n, difference.unit) == (40, "points")
+
+
+def test_ordering() -> None:
+    chain = {"rule": "ordering", "chain": ["p2.a", "p2.b", "p2.c"]}
+    assert judge(chain, {"p2.a": (9, 9, 9), "p2.b": (5, 5, 5), "p2.c": (1, 1, 1)}) is R
+    assert judge(chain, {"p2.a": (9, 9, 9), "p2.b": (1, 1, 1), "p2.c": (5, 5, 5)}) is P
+    assert judge(chain, {"p2.a": (1, 1, 1), "p2.b": (5, 5, 5), "p2.c": (9, 9, 9)}) is N
+    assert judge(chain, {"p2.a": (9, 9, 9), "p2.b": (5, 4, 6), "p2.c": (4.5, 3, 6)}) is INC
+    assert judge(chain | {"margin": 4}, {"p2.a": (9, 9, 9), "p2.b": (5, 5, 5), "p2.c": (0, 0, 0)}) is P
+
+
+def test_trend() -> None:
+    falling = {"rule": "trend", "sequence": ["p2.a", "p2.b", "p2.c"], "direction": "falling", "slack": 2}
+    assert judge(falling, {"p2.a": (90, 88, 92), "p2.b": (91.5, 90, 93), "p2.c": (60, 57, 63)}) is R
+    assert judge(falling, {"p2.a": (90, 88, 92), "p2.b": (93, 91, 95), "p2.c": (60, 57, 63)}) is P
+    assert judge(falling, {"p2.a": (60, 58, 62), "p2.b": (61, 60, 62), "p2.c": (90, 88, 92)}) is N
+    level = {"p2.a": (60, 58, 62), "p2.b": (60, 58, 62), "p2.c": (59, 57, 61)}
+    assert judge(falling, level) is INC
+    paired = level | {"p2.change": (-1, -1.5, -0.5)}
+    assert judge(falling | {"change": "p2.change"}, paired) is R
+    rising = falling | {"direction": "rising"}
+    assert judge(rising, {"p2.a": (60, 58, 62), "p2.b": (61, 60, 62), "p2.c": (90, 88, 92)}) is R
+
+
+SURE = {"p1.yes": (1, 1, 1), "p1.no": (-1, -1, -1), "p1.open": (0, -1, 1)}
+
+
+@pytest.mark.parametrize(
+    ("over", "all_of", "any_of"),
+    [
+        (["yes"], R, R),
+        (["no"], N, N),
+        (["open"], INC, INC),
+        (["yes", "no"], P, R),
+        (["yes", "open"], INC, R),
+        (["no", "open"], N, INC),
+        (["yes", "no", "open"], P, R),
+        (["yes", "absent"], NT, R),
+        (["no", "absent"], NT, NT),
+    ],
+)
+def test_combinations(over: list[str], all_of: Verdict, any_of: Verdict) -> None:
+    each = {"rule": "more_than", "threshold": 0}
+    ids = [f"p1.{name}" for name in over]
+    assert judge({"rule": "all_of", "over": ids, "each": each}, SURE) is all_of
+    assert judge({"rule": "any_of", "over": ids, "each": each}, SURE) is any_of
+
+
+def test_a_partly_part_makes_the_whole_partly() -> None:
+    parts = [{"rule": "more_than", "value": f"p1.{name}", "threshold": 0} for name in ("yes", "no")]
+    nested = {"rule": "all_of", "checks": [{"rule": "all_of", "checks": parts}, parts[0]]}
+    assert judge(nested, SURE) is P
+
+
+@pytest.mark.parametrize(
+    ("over", "verdict"),
+    [
+        (["yes", "yes", "no"], R),
+        (["yes", "no", "no"], P),
+        (["no", "no", "no"], N),
+        (["yes", "open", "no"], INC),
+        (["no", "open", "no"], N),
+        (["yes", "absent", "no"], NT),
+        (["yes", "yes", "absent"], R),
+    ],
+)
+def test_fraction_of(over: list[str], verdict: Verdict) -> None:
+    check = {"rule": "fraction_of", "needed": 2, "partly": 1, "over": [f"p1.{name}" for name in over]}
+    assert judge(check | {"each": {"rule": "more_than", "threshold": 0}}, SURE) is verdict
+
+
+def test_a_missing_result_is_named() -> None:
+    check = parse_check({"rule": "at_least", "value": "p1.absent", "threshold": 0})
+    outcome = evaluate(check, Evidence())
+    assert outcome.verdict is NT
+    assert "p1.absent" in outcome.explanation
+
+
+def test_explanations_hold_the_numbers() -> None:
+    check = parse_check({"rule": "at_least", "value": "p1.drop.fgsm", "threshold": 13.7})
+    outcome = evaluate(check, Evidence({"p1.drop.fgsm": Measured(25.13, 22, 28.1, 500, "points")}))
+    assert outcome.explanation == (
+        "`p1.drop.fgsm` is 25.13 points (95 % interval 22 to 28.1, n = 500), above 13.7"
+    )
+    assert number(-0.00004) == "−0.00004"
+    assert number(1234567) == "1234567"
+
+
+def test_arithmetic_sum_and_chain() -> None:
+    numbers = {"accuracy": "p1.a", "test": "p1.b", "extended": "p1.c", "printed": "p1.d"}
+    total = {"rule": "arithmetic", "numbers": numbers, "expression": "accuracy * test / extended"}
+    total |= {"expected": "printed", "tolerance": 0.01}
+    reported = {"p1.a": 85.8, "p1.b": 2000.0, "p1.c": 2940.0}
+    assert judge(total, reported=reported | {"p1.d": 58.37}) is R
+    assert judge(total, reported=reported | {"p1.d": 58.40}) is N
+    chain = {
+        "rule": "arithmetic",
+        "numbers": {"a": "p2.a", "b": "p2.b"},
+        "expression": "0 <= a <= b and b < 1",
+    }
+    assert judge(chain, reported={"p2.a": 0.2, "p2.b": 0.3}) is R
+    assert judge(chain, reported={"p2.a": 0.3, "p2.b": 0.2}) is N
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        "__import__('os').system('true')",
+        "max(a, b)",
+        "a.real",
+        "a ** 9",
+        "a[0]",
+        "c + a",
+        "(lambda: a)()",
+        "'text'",
+        "True",
+        "a if a else b",
+        "a < b or b < a",
+        "not a < b",
+        "a in b",
+        "(a < b) + 1",
+        "[a, b]",
+        "a = b",
+        "a <",
+        "",
+        "(" * 500 + "a" + ")" * 500,
+    ],
+)
+def test_arithmetic_refuses_everything_else(expression: str) -> None:
+    with pytest.raises(ValueError, match=r"expression|comparisons"):
+        arithmetic.parse(expression, frozenset({"a", "b"}))
+    data = {"rule": "arithmetic", "numbers": {"a": "p1.a", "b": "p1.b"}, "expression": expression}
+    with pytest.raises(ValueError):
+        parse_check(data)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        {"rule": "arithmetic", "numbers": {"a": "p1.a"}, "expression": "a + 1"},
+        {"rule": "arithmetic", "numbers": {"a": "p1.a"}, "expression": "a < 1", "expected": 1},
+        {"rule": "arithmetic", "numbers": {"a": "p1.a"}, "expression": "a + 1", "expected": "b"},
+        {"rule": "fraction_of", "needed": 2, "over": ["p1.a"], "each": {"rule": "more_than", "threshold": 0}},
+        {"rule": "all_of", "over": ["p1.a"], "checks": []},
+        {"rule": "all_of", "checks": []},
+        {"rule": "at_least", "value": "p1.a"},
+        {"rule": "at_least", "value": "p1.a", "threshold": 1, "tolerance": 2},
+        {"rule": "within", "value": "p1.a", "reported": 1, "tolerance": 0},
+        {"rule": "roughly", "value": "p1.a"},
+        {"rule": ["at_least"]},
+        "at_least",
+    ],
+)
+def test_bad_checks_are_refused(data: object) -> None:
+    with pytest.raises((ValueError, ValidationError)):
+        parse_check(data)
+
+
+def test_measured_from_record() -> None:
+    entry = {"value": 0.5, "n": 20, "ci": [0.4, 0.6], "unit": None}
+    assert Measured.from_record(entry) == Measured(0.5, 0.4, 0.6, 20, None)
+    assert Measured.from_record({"value": 7}) == Measured(7, 7, 7)
+    assert Measured.from_record({"value": 0.5, "n": 5, "ci": [0.6, 0.7]}) == Measured(0.5, 0.5, 0.7, 5)
+    for empty in (
+        {"value": None},
+        {"value": math.nan, "n": 3},
+        {"value": math.inf},
+        {"value": 0.0, "n": 0},
+        {},
+    ):
+        assert Measured.from_record(empty) is None
+
+
+def test_no_success_in_twenty_is_not_certainty() -> None:
+    none = Measured.from_record({"value": 0.0, "n": 20, "ci": [0.0, 0.0], "unit": "%"})
+    every = Measured.from_record({"value": 100.0, "n": 20, "ci": [100.0, 100.0], "unit": "%"})
+    assert none is not None
+    assert every is not None
+    assert none.high == pytest.approx(16.84, abs=0.01)  # Clopper-Pearson, 0 of 20
+    assert every.low == pytest.approx(83.16, abs=0.01)
+    check = {"rule": "at_most", "value": "p4.adaptive_success", "threshold": 1}
+    assert evaluate(parse_check(check), Evidence({"p4.adaptive_success": none})).verdict is INC
+    many = Measured.from_record({"value": 0.0, "n": 400, "ci": [0.0, 0.0], "unit": "%"})
+    assert evaluate(parse_check(check), Evidence({"p4.adaptive_success": many or none})).verdict is R
+
+
+finite = st.floats(-50, 50, allow_nan=False)
+width = st.floats(0, 20, allow_nan=False)
+IDS = ["p1.a", "p1.b", "p1.c"]
+EACH = {"rule": "more_than", "threshold": 0}
+CHECKS = [
+    {"rule": "at_least", "value": "p1.a", "threshold": 1},
+    {"rule": "at_most", "value": "p1.a", "threshold": 1},
+    {"rule": "more_than", "value": "p1.a", "threshold": 1},
+    {"rule": "less_than", "value": "p1.a", "threshold": 1},
+    {"rule": "within", "value": "p1.a", "reported": 2.0, "tolerance": 5},
+    {"rule": "difference", "a": "p1.a", "b": "p1.b"},
+    {"rule": "ordering", "chain": IDS},
+    {"rule": "trend", "sequence": IDS, "direction": "rising", "slack": 3},
+    {"rule": "trend", "sequence": IDS, "direction": "falling"},
+    {"rule": "all_of", "over": IDS, "each": EACH},
+    {"rule": "any_of", "over": IDS, "each": EACH},
+    {"rule": "fraction_of", "needed": 2, "partly": 1, "over": IDS, "each": EACH},
+]
+
+
+@st.composite
+def measurements(draw: st.DrawFn) -> dict[str, Measured]:
+    found = {}
+    for name in IDS:
+        value = draw(finite)
+        found[name] = Measured(value, value - draw(width), value + draw(width))
+    return found
+
+
+@pytest.mark.parametrize("data", CHECKS, ids=lambda data: data["rule"])
+@settings(max_examples=50, deadline=None)
+@given(values=measurements(), wider=st.lists(width, min_size=6, max_size=6))
+def test_a_wider_interval_never_turns_a_verdict_round(data: dict, values: dict, wider: list[float]) -> None:
+    check = parse_check(data)
+    before = evaluate(check, Evidence(values)).verdict
+    widened = {
+        name: Measured(m.value, m.low - wider[i], m.high + wider[i + 3])
+        for i, (name, m) in enumerate(values.items())
+    }
+    after = evaluate(check, Evidence(widened)).verdict
+    assert {before, after} != {R, N}
+    assert after is not R or before is R  # and never makes one better
+
+
+@pytest.mark.parametrize("data", CHECKS, ids=lambda data: data["rule"])
+@settings(max_examples=50, deadline=None)
+@given(values=measurements())
+def test_exact_numbers_are_never_inconclusive(data: dict, values: dict) -> None:
+    exact = {name: Measured(m.value, m.value, m.value) for name, m in values.items()}
+    outcome = evaluate(parse_check(data), Evidence(exact))
+    assert outcome.verdict in (R, P, N)
+    assert outcome.explanation
+
+
+@settings(max_examples=50, deadline=None)
+@given(values=measurements())
+def test_at_least_and_less_than_are_opposites(values: dict) -> None:
+    evidence = Evidence(values)
+    one = evaluate(parse_check(CHECKS[0]), evidence).verdict
+    other = evaluate(parse_check(CHECKS[3]), evidence).verdict
+    assert {R: N, N: R, INC: INC}[one] is other
+
+
+def test_every_rule_is_covered_here_and_says_itself_in_words() -> None:
+    covered = {check["rule"] for check in CHECKS} | {"arithmetic"}
+    assert covered == set(RULES)
+    for check in CHECKS:
+        assert parse_check(check).words()

@@ -1,0 +1,301 @@
+"""The runner, on a small notebook: killed and continued, failing, dying, interrupted; nothing half-done is left."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import nbformat
+import pytest
+from pydantic import Field
+
+from xaicore.book.display import PlainLines, Row
+from xaicore.book.preflight import check_data
+from xaicore.book.runner import completed_runs, run
+from xaicore.errors import UserError
+from xaicore.params import SCHEMAS, NotebookParameters
+from xaicore.records import compare_records, load_record
+
+ROOT = Path(__file__).parents[1]
+BATCHES = 6
+
+PARAMETERS = 'seed: int = 0\nnap: float = 0.0\nend: str = "well"\nthreads: int = 1'
+WORK = """
+import os, time, torch
+from xaicore import engine, records
+from xaicore.errors import UserError
+from xaicore.store import Store
+
+given = {"seed": seed, "nap": nap, "end": end}
+store = Store()
+run = records.Run("toy", given, store=store)
+
+def halve(images, seconds):
+    time.sleep(seconds)
+    return {"half": images / 2}
+
+images = torch.arange(6.0) + seed
+half = engine.get(store=store).map("halve", halve, {"images": images}, constants={"seconds": nap}, batch_size=1)
+"""
+END = """
+if end == "mistake":
+    raise UserError("the folder is not there; name another")
+if end == "kill":
+    os.kill(os.getpid(), 9)
+if end != "no record":
+    run.value("sum", half["half"].sum(), n=6)
+    run.finish()
+half["half"].tolist()
+"""
+
+# The schema as a script that starts the runner in a process of its own, which a test can kill.
+SCRIPT = """
+import sys
+sys.path.insert(0, {tests!r})
+import test_runner
+from pathlib import Path
+from xaicore.book.runner import run
+from xaicore.params import SCHEMAS
+SCHEMAS.clear()
+SCHEMAS["toy"] = test_runner.Toy
+sys.exit(run(Path({root!r}), "quick"))
+"""
+
+
+class Toy(NotebookParameters):
+    threads: int | None = Field(1, ge=1)
+    nap: float = Field(0.0, ge=0)
+    end: str = Field("well")
+
+
+class Screen(PlainLines):
+    def __init__(self):
+        super().__init__()
+        self.lines = []
+
+    def say(self, line):
+        self.lines.append(line)
+
+
+def _notebook(path):
+    cells = [
+        nbformat.v4.new_markdown_cell("# A toy"),
+        nbformat.v4.new_code_cell(PARAMETERS, metadata={"tags": ["parameters"]}),
+        nbformat.v4.new_code_cell(WORK),
+        nbformat.v4.new_code_cell(END),
+    ]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), path)
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """A project with the notebooks toy and other and the edition quick."""
+    for name in ("editions", "notebooks"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "pyproject.toml").touch()
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.delenv("XAICORE_STORE", raising=False)
+    monkeypatch.setattr("xaicore.params.SCHEMAS", SCHEMAS)
+    for name in list(SCHEMAS):
+        monkeypatch.delitem(SCHEMAS, name)
+    for name in ("toy", "other"):
+        monkeypatch.setitem(SCHEMAS, name, Toy)
+        _notebook(tmp_path / "notebooks" / f"{name}.ipynb")
+    _edition(tmp_path, {"toy": {}})
+    return tmp_path
+
+
+def _edition(project, notebooks, **more):
+    runs = {name: {"parameters": given, "expected_seconds": 9, **more} for name, given in notebooks.items()}
+    content = {"name": "quick", "description": "A toy", "threads": 1, "notebooks": runs}
+    (project / "editions" / "quick.yml").write_text(json.dumps(content))
+
+
+def _batches(project):
+    return list((project / "runs" / "store").rglob("*.safetensors"))
+
+
+def _wait(condition, seconds=60):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it took too long"
+        time.sleep(0.05)
+
+
+def test_a_killed_run_continues_and_ends_like_an_undisturbed_one(project):
+    _edition(project, {"toy": {"nap": 0.3}})
+    script = SCRIPT.format(tests=str(ROOT / "tests"), root=str(project))
+    killed = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.DEVNULL)
+    _wait(lambda: len(_batches(project)) >= 2)
+    with pytest.raises(UserError, match="another run of quick is under way"):
+        run(project, "quick", show=Screen())
+    killed.send_signal(signal.SIGKILL)
+    killed.wait()
+    assert completed_runs(project, "quick") == {}
+    assert not (project / "runs" / "quick" / "toy").exists()
+    time.sleep(2.5)  # the orphaned kernel notices within a second or two
+    kept = len(_batches(project))
+    assert 2 <= kept < BATCHES, "the kernel must not outlive the runner"
+
+    screen = Screen()
+    assert run(project, "quick", show=screen) == 0
+    folder = completed_runs(project, "quick")["toy"]
+    record = load_record(folder)
+    assert record["provenance"]["store"] == {"computed": BATCHES - kept, "reused": kept}
+    assert record["edition"] == "quick"
+    assert {path.name for path in folder.iterdir()} == {"notebook.ipynb", "record.json", "status.json"}
+    assert any(line.startswith("toy: halve") for line in screen.lines)
+    assert screen.lines[-1].startswith("toy: completed in ")
+    text = (folder / "notebook.ipynb").read_text()
+    assert str(project) not in text
+    assert "papermill" not in text
+    assert "iopub" not in text
+
+    again = Screen()
+    assert run(project, "quick", show=again) == 0
+    assert again.lines == ["toy: up to date"]
+
+    first = project / "first"
+    folder.rename(first)
+    assert run(project, "quick", fresh=True, show=Screen()) == 0
+    undisturbed = load_record(folder)
+    assert undisturbed["provenance"]["store"] == {"computed": BATCHES, "reused": 0}
+    assert compare_records(first / "record.json", folder / "record.json") == []
+    assert (first / "notebook.ipynb").read_bytes() == (folder / "notebook.ipynb").read_bytes()
+
+
+def test_failures_are_one_line_each_and_leave_nothing_under_the_final_name(project):
+    _edition(project, {"toy": {"end": "mistake"}, "other": {"end": "kill"}})
+    screen = Screen()
+    assert run(project, "quick", show=screen) == 1
+    ends = [line for line in screen.lines if "failed" in line]
+    assert sorted(ends) == [
+        "other failed: the kernel died (killed, perhaps out of memory); run again, finished batches are kept",
+        "toy failed in cell 5: UserError: the folder is not there; name another",
+    ]
+    assert completed_runs(project, "quick") == {}
+    runs = project / "runs" / "quick"
+    assert {path.name for path in runs.iterdir()} == {
+        ".lock",
+        ".toy.failed",
+        ".other.failed",
+        "toy.log",
+        "other.log",
+    }
+    status = json.loads((runs / ".toy.failed" / "status.json").read_text())
+    assert status["state"] == "failed"
+    cells = nbformat.read(runs / ".toy.failed" / "notebook.ipynb", as_version=4).cells
+    assert cells[4].outputs[0].output_type == "error"
+    assert len(_batches(project)) == BATCHES, "both notebooks make the same batches"
+
+
+def test_ctrl_c_ends_the_children_and_says_so(project):
+    class Impatient(Screen):
+        def update(self, rows):
+            raise KeyboardInterrupt
+
+    screen = Impatient()
+    assert run(project, "quick", show=screen) == 130
+    assert screen.lines == ["interrupted; run again to continue, finished batches are kept"]
+    assert completed_runs(project, "quick") == {}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"only": "p9"}, "no notebook 'p9' in the edition quick; it has toy"),
+        ({"overrides": {"nape": "1"}}, "unknown parameter 'nape'; did you mean 'nap'"),
+        ({"overrides": {"nap": "abc"}}, "toy: parameter nap: 'abc' is not a number"),
+        ({"overrides": {"output_dir": "x"}}, "toy: output_dir is chosen by the runner"),
+        ({"overrides": {"model": "vgg61"}}, "toy: parameter model: there is no 'vgg61'"),
+        ({"overrides": {"device": "cuda:99"}}, "toy: parameter device: cuda:99"),
+        ({"overrides": {"dataset": "cats-vs-dogs"}}, "toy: cats-vs-dogs is read from a folder"),
+        ({"overrides": {"dataset": "cats-vs-dogs", "data_root": "nowhere"}}, "toy: there is no folder nowhere"),
+        ({"overrides": {"n_images": "1000000"}}, "toy: .*1000000"),
+        ({"overrides": {"weights": "nowhere.pt"}}, "toy: .*nowhere.pt"),
+        ({"engine": "ray://head"}, "not there yet"),
+        ({"edition": "slow"}, "there is no edition 'slow'; there are quick"),
+    ],
+)
+def test_what_is_known_to_be_wrong_is_said_before_anything_starts(project, monkeypatch, options, message):
+    monkeypatch.delenv("XAICORE_DATA", raising=False)
+    monkeypatch.setattr(subprocess, "Popen", lambda *a, **k: pytest.fail("something was started"))
+    options = {"edition": "quick", **options}
+    with pytest.raises(UserError, match=message) as caught:
+        run(project, show=Screen(), **options)
+    assert "\n" not in str(caught.value)
+
+
+def _pictures(root, names=("a", "b")):
+    from PIL import Image
+
+    for split in ("train", "test"):
+        for label, name in enumerate(names):
+            folder = root / split / name
+            folder.mkdir(parents=True)
+            for k in range(12):
+                Image.new("RGB", (16, 16), (20 * k, 100 * label, 0)).save(folder / f"{k}.jpg")
+
+
+def test_a_corrupt_image_is_named_and_a_good_folder_is_read_once(project, monkeypatch):
+    root = project / "cats-vs-dogs-small"
+    _pictures(root)
+    parameters = Toy.check({"dataset": "cats-vs-dogs", "data_root": str(root), "device": "cpu"})
+    good = check_data(parameters, project / "memory")
+    from xaicore.data import ImageSet
+
+    monkeypatch.setattr(ImageSet, "verify", lambda self: pytest.fail("decoded again"))
+    assert check_data(parameters, project / "memory") == good
+    monkeypatch.undo()
+    (root / "test" / "b" / "3.jpg").write_bytes(b"\xff\xd8\xff not a picture")
+    with pytest.raises(UserError, match=r"3\.jpg"):
+        check_data(parameters, project / "memory")
+
+
+def test_a_notebook_waits_for_those_it_needs(project):
+    _edition(project, {"toy": {}})
+    content = json.loads((project / "editions" / "quick.yml").read_text())
+    content["notebooks"]["other"] = {"expected_seconds": 1, "after": ["toy"]}
+    (project / "editions" / "quick.yml").write_text(json.dumps(content))
+    with pytest.raises(UserError, match="other needs toy, which has no complete run; run it too"):
+        run(project, "quick", only="other", show=Screen())
+
+
+def test_progress_lines_come_with_every_step_and_every_quarter_minute(tmp_path, capsys, monkeypatch):
+    path = tmp_path / "progress"
+    row = Row("toy", 75.0, state="running", begin=time.monotonic())
+    screen = PlainLines()
+
+    def tell(text):
+        with path.open("a") as file:
+            file.write(text)
+        row.follow(path)
+        screen.update([row])
+
+    tell('{"step": "train", "done": 0, "total": 3}\n{"step": "train", "do')
+    tell('ne": 1, "total": 3}\n')
+    tell('{"step": "attack", "done": 0, "total": 2}\n{"warning": "a stored result is damaged"}\n')
+    assert capsys.readouterr().out.splitlines() == [
+        "toy: train 0/3, 0:00 of about 1:15",
+        "toy: attack 0/2, 0:00 of about 1:15",
+    ]
+    assert row.warnings == ["a stored result is damaged"]
+    later = time.monotonic() + 16
+    monkeypatch.setattr(time, "monotonic", lambda: later)
+    screen.update([row])
+    assert capsys.readouterr().out.splitlines() == ["toy: attack 0/2, 0:16 of about 1:15"]
+
+
+def test_the_kernel_is_of_this_python(tmp_path, monkeypatch):
+    from jupyter_client.kernelspec import KernelSpecManager
+
+    from xaicore.book.kernel import own_kernelspec
+
+    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path / "other"))
+    own_kernelspec(tmp_path / "own")
+    spec = KernelSpecManager().get_kernel_spec("python3")
+    assert spec.argv[0] == sys.executable
+    assert os.environ["JUPYTER_PATH"].endswith(str(tmp_path / "other"))

@@ -1,0 +1,177 @@
+"""Training: reproducible, traceless, best epoch kept, recipes checked."""
+
+import pytest
+import torch
+from torch.nn import functional
+
+from xaicore import data, models
+from xaicore.errors import UserError
+from xaicore.models.augmentation import AUGMENTATIONS, augment
+from xaicore.models.training import TrainingResult
+
+
+def digits(split: str, n: int) -> data.ImageSet:
+    return data.load("mnist-5k", split=split, classes=("0", "1"), n=n)
+
+
+def small(**options) -> models.Classifier:
+    return models.load(
+        "small_cnn", **{"classes": ("0", "1"), "width": 0.25, "channels": 1, "dropout": 0.2, **options}
+    )
+
+
+RECIPE = models.Recipe(epochs=3, batch_size=16, learning_rate=5e-3, augment="flip-shift", seed=3)
+
+
+def test_training_learns_is_reproducible_and_leaves_no_trace() -> None:
+    model, train, validation = small(), digits("train", 64), digits("validation", 20)
+    before = model.fingerprint
+    torch.manual_seed(11)
+    wanted = torch.rand(2)
+    torch.manual_seed(11)
+    threads = torch.get_num_threads()
+    seen: list[dict[str, float]] = []
+    first = models.train(model, train, None, validation, RECIPE, progress=seen.append)
+    second = models.train(model, *train.stack(), validation.stack(), RECIPE)
+    assert torch.equal(torch.rand(2), wanted)
+    assert torch.get_num_threads() == threads
+    assert not torch.are_deterministic_algorithms_enabled()
+    assert model.fingerprint == before
+    assert first.model.fingerprint == second.model.fingerprint != before
+    assert first.history == second.history == seen
+    assert first.seconds > 0
+    assert not first.model.training
+    other = models.train(model, train, recipe=models.Recipe(epochs=1, seed=4))
+    assert other.model.fingerprint != first.model.fingerprint
+
+
+def test_training_learns() -> None:
+    result = models.train(
+        small(), digits("train", 128), recipe=models.Recipe(epochs=4, batch_size=16, learning_rate=5e-3)
+    )
+    assert models.accuracy(result.model, digits("test", 60)) > 0.95
+
+
+def test_history_and_best_epoch() -> None:
+    validation = digits("validation", 20)
+    result = models.train(small(), digits("train", 48), validation=validation, recipe=RECIPE)
+    assert [entry["epoch"] for entry in result.history] == [1, 2, 3]
+    scores = [(entry["validation_accuracy"], -entry["validation_loss"]) for entry in result.history]
+    assert result.best_epoch == 1 + scores.index(max(scores))
+    images, labels = validation.stack()
+    logits = models.predict(result.model, images)
+    best = result.history[result.best_epoch - 1]
+    assert float(functional.cross_entropy(logits, labels)) == pytest.approx(best["validation_loss"], abs=1e-5)
+    assert models.accuracy(result.model, validation) == best["validation_accuracy"]
+
+
+def test_without_validation_the_last_epoch_is_kept() -> None:
+    result = models.train(small(), digits("train", 20), recipe=models.Recipe(epochs=2))
+    assert result.best_epoch == 2
+    assert "validation_loss" not in result.history[0]
+
+
+def test_results_go_through_arrays() -> None:
+    result = models.train(small(), digits("train", 20), validation=digits("validation", 10), recipe=RECIPE)
+    back = TrainingResult.from_arrays(small(seed=9), result.arrays(), result.seconds)
+    assert back.model.fingerprint == result.model.fingerprint
+    assert back.history == result.history
+    assert back.best_epoch == result.best_epoch
+
+
+def test_paper_recipe_follows_keras_decay() -> None:
+    recipe = models.Recipe(
+        epochs=2,
+        batch_size=8,
+        learning_rate=1e-3,
+        weight_decay=0,
+        optimizer="sgd",
+        schedule="inverse-time",
+        decay=0.5,
+    )
+    result = models.train(small(), digits("train", 24), recipe=recipe)
+    assert [entry["learning_rate"] for entry in result.history] == pytest.approx([1e-3 / 2.5, 1e-3 / 4])
+
+
+def test_one_sgd_step_is_the_textbook_one() -> None:
+    model = small(dropout=0.0)
+    images, labels = digits("train", 6).stack()
+    recipe = models.Recipe(
+        epochs=1, batch_size=6, learning_rate=0.1, weight_decay=0, optimizer="sgd", schedule="constant"
+    )
+    trained = models.train(model, images, labels, recipe=recipe).model
+    model.train()
+    loss = functional.cross_entropy(model(images), labels)
+    (gradient,) = torch.autograd.grad(loss, [model.network.classifier[3].weight])
+    wanted = model.network.classifier[3].weight - 0.1 * gradient
+    assert torch.allclose(trained.network.classifier[3].weight, wanted, atol=1e-6)
+
+
+def test_bfloat16_trains() -> None:
+    recipe = models.Recipe(epochs=1, precision="bfloat16")
+    result = models.train(small(), digits("train", 16), recipe=recipe)
+    assert all(parameter.dtype == torch.float32 for parameter in result.model.parameters())
+    assert models.predict(result.model, digits("test", 4)).dtype == torch.float32
+
+
+def test_divergence_is_one_clear_line_and_leaves_no_trace() -> None:
+    recipe = models.Recipe(epochs=3, learning_rate=1e30, optimizer="sgd", schedule="constant", weight_decay=0)
+    model = small(batch_norm=False)
+    before = model.fingerprint
+    state = torch.random.get_rng_state()
+    with pytest.raises(UserError, match=r"training diverged: the loss is .* lower learning_rate \(1e\+30\)"):
+        models.train(model, digits("train", 64), recipe=recipe)
+    assert torch.equal(torch.random.get_rng_state(), state)
+    assert not torch.are_deterministic_algorithms_enabled()
+    assert model.fingerprint == before
+
+
+def test_labels_are_checked() -> None:
+    images, labels = digits("train", 8).stack()
+    with pytest.raises(ValueError, match=r"train_labels must lie in 0\.\.1"):
+        models.train(small(), images, labels + 1)
+    with pytest.raises(ValueError, match="labels must be 8 integers"):
+        models.train(small(), images, labels[:4])
+    with pytest.raises(ValueError, match="labels must be given"):
+        models.train(small(), images)
+    with pytest.raises(ValueError, match="validation labels"):
+        models.train(small(), images, labels, (images, labels - 1))
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"epochs": 0}, "epochs must be"),
+        ({"batch_size": 2.5}, "batch_size must be"),
+        ({"learning_rate": 0.0}, "learning_rate must be"),
+        ({"learning_rate": float("nan")}, "learning_rate must be"),
+        ({"weight_decay": -1.0}, "weight_decay must be"),
+        ({"optimizer": "adam"}, "optimizer must be one of"),
+        ({"schedule": "cosine"}, "schedule must be one of"),
+        ({"augment": "mixup"}, "augment must be one of"),
+        ({"precision": "fp8"}, "precision must be one of"),
+        ({"momentum": 0.9}, "momentum belongs to"),
+        ({"optimizer": "sgd", "momentum": 1.0}, "momentum must lie in"),
+        ({"decay": 1e-6}, "decay belongs to"),
+    ],
+)
+def test_recipes_are_checked(options: dict, words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        models.Recipe(**options)
+
+
+@pytest.mark.parametrize("name", AUGMENTATIONS)
+def test_augmentation_moves_pixels_and_nothing_else(name: str) -> None:
+    images = torch.zeros(30, 2, 16, 16)
+    images[:, 0, 6, 5] = 1.0
+    before = images.clone()
+    changed = augment(images, name, torch.Generator().manual_seed(0))
+    assert torch.equal(images, before)
+    assert changed.shape == images.shape
+    assert bool((changed.sum((1, 2, 3)) == 1).all())
+    rows, columns = torch.nonzero(changed[:, 0])[:, 1], torch.nonzero(changed[:, 0])[:, 2]
+    assert bool(((rows - 6).abs() <= (2 if "shift" in name else 0)).all())
+    allowed = {5} | ({10} if "flip" in name else set())
+    reach = 2 if "shift" in name else 0
+    assert {int(c) for c in columns} <= {a + d for a in allowed for d in range(-reach, reach + 1)}
+    assert (len(torch.unique(changed, dim=0)) > 1) == (name != "none")

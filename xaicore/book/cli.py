@@ -1,0 +1,211 @@
+"""The command ``xaibook``: run, build, verify, claims, editions, doctor.
+
+Exit status: 0 when all went well; 1 when a notebook failed, a value differs or something is missing; 2 when
+the command cannot be carried out as given; 130 after Ctrl-C. What a user can mend is said in one line, never
+as a traceback.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from xaicore.book.display import clock
+from xaicore.book.project import find_root
+from xaicore.errors import UserError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Carry out a command line (default: the process's own) and return the exit status."""
+    options = _parser().parse_args(arguments)
+    try:
+        return int(options.command(find_root(), options))
+    except UserError as error:
+        print(f"xaibook: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("xaibook: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # the reader of our output, say `head`, has gone
+        sys.stderr.close()
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="xaibook", description="Run and build the book Attacks, Explained.")
+    commands = parser.add_subparsers(required=True, metavar="command")
+
+    run = commands.add_parser("run", help="execute the notebooks of an edition")
+    run.add_argument("--edition", default="embedded", help="which edition (default: embedded)")
+    run.add_argument("--only", metavar="p1,p3", help="only notebooks whose names begin so")
+    run.add_argument(
+        "--engine", default="local", metavar="local|ray://…", help="where batches run (default: local)"
+    )
+    run.add_argument(
+        "-p",
+        dest="overrides",
+        nargs=2,
+        action="append",
+        default=[],
+        metavar=("NAME", "VALUE"),
+        help="another value for a parameter, may be repeated; such a run goes to runs/custom",
+    )
+    again = run.add_mutually_exclusive_group()
+    again.add_argument(
+        "--resume", action="store_true", help="continue where an earlier run stopped (the default)"
+    )
+    again.add_argument(
+        "--fresh", action="store_true", help="execute everything anew and take nothing from the store"
+    )
+    run.set_defaults(command=_run)
+
+    build = commands.add_parser("build", help="build the book from the executed notebooks and check it")
+    build.add_argument(
+        "--edition", default="embedded", help="whose runs the chapters show (default: embedded)"
+    )
+    build.add_argument(
+        "--verdicts",
+        choices=("fail", "report", "accept"),
+        default="fail",
+        help="when a verdict differs from the committed one: fail, report it, or accept it (default: fail)",
+    )
+    build.set_defaults(command=_build)
+
+    verify = commands.add_parser("verify", help="compare this machine's values with the committed ones")
+    verify.add_argument("--edition", default="embedded", help="which edition (default: embedded)")
+    verify.set_defaults(command=_verify)
+
+    claims = commands.add_parser(
+        "claims", help="list every claim with the paper's number, ours and the verdict"
+    )
+    claims.add_argument("--edition", default="embedded", help="whose fresh runs count (default: embedded)")
+    claims.add_argument("--json", action="store_true", help="print JSON")
+    claims.set_defaults(command=_claims)
+
+    editions = commands.add_parser(
+        "editions", help="list what there is to run, what it needs, how long it takes"
+    )
+    editions.set_defaults(command=_editions)
+
+    doctor = commands.add_parser("doctor", help="say what this machine can run and what is missing")
+    doctor.set_defaults(command=_doctor)
+    return parser
+
+
+def _run(root: Path, options: argparse.Namespace) -> int:
+    from xaicore.book.runner import run
+
+    overrides: dict[str, str] = {}
+    for name, value in options.overrides:
+        if name in overrides:
+            raise UserError(f"parameter {name} is given twice")
+        overrides[name] = value
+    return run(
+        root,
+        options.edition,
+        only=options.only,
+        overrides=overrides,
+        fresh=options.fresh,
+        engine=options.engine,
+    )
+
+
+def _build(root: Path, options: argparse.Namespace) -> int:
+    from xaicore.book.build import build
+
+    page = build(root, options.edition, verdicts=options.verdicts)
+    print(f"the book is built; open {page.relative_to(root)}")
+    return 0
+
+
+def _verify(root: Path, options: argparse.Namespace) -> int:
+    from xaicore.book.verify import DIFFERENT, MISSING, verify
+
+    rows = verify(root, options.edition)
+    _print_table(
+        list(rows.columns),
+        [[_cell(value) for value in row] for row in rows.itertuples(index=False, name=None)],
+    )
+    counts = rows["outcome"].value_counts()
+    print(", ".join(f"{count} {outcome}" for outcome, count in counts.items()))
+    return 1 if {DIFFERENT, MISSING} & set(counts.index) else 0
+
+
+def _claims(root: Path, options: argparse.Namespace) -> int:
+    from xaicore.book.build import gather_records
+    from xaicore.book.claims import load_claims
+    from xaicore.book.editions import load_edition
+    from xaicore.book.ledger import claims_table, judge
+
+    load_edition(root, options.edition)
+    table = claims_table(judge(load_claims(root / "claims"), gather_records(root, options.edition)))
+    if options.json:
+        print(json.dumps(table.to_dict("records"), indent=1, ensure_ascii=False, default=list))
+    else:
+        rows = [[_cell(value) for value in row] for row in table.itertuples(index=False, name=None)]
+        _print_table(list(table.columns), rows)
+    return 0
+
+
+def _editions(root: Path, options: argparse.Namespace) -> int:
+    from xaicore.book.editions import edition_names, load_edition
+
+    rows = []
+    for edition in sorted((load_edition(root, name) for name in edition_names(root)), key=_duration):
+        needs = [*(f"data: {name}" for name in edition.needs.data)]
+        needs += ["a GPU"] if edition.needs.gpu else []
+        needs += ["network"] if edition.needs.network else []
+        rows.append(
+            [
+                edition.name,
+                clock(edition.expected_seconds),
+                ", ".join(needs) or "nothing",
+                edition.description,
+            ]
+        )
+        rows += [
+            ["  " + name, clock(run.expected_seconds), "", ""] for name, run in edition.notebooks.items()
+        ]
+    _print_table(["edition", "takes about", "needs", "is"], rows)
+    return 0
+
+
+def _duration(edition: object) -> float:
+    return float(getattr(edition, "expected_seconds", 0.0))
+
+
+def _doctor(root: Path, options: argparse.Namespace) -> int:
+    from xaicore.book.doctor import examine
+
+    findings, well = examine(root)
+    for finding in findings:
+        print(finding)
+    return 0 if well else 1
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, (tuple, list)):
+        return " … ".join(_cell(item) for item in value)
+    return str(value)
+
+
+def _print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    table = Table(*columns, box=None, pad_edge=False)
+    for row in rows:
+        table.add_row(*row)
+    console = Console(markup=False, highlight=False)
+    if not console.is_terminal:  # a file or pipe has no width to wrap to
+        console = Console(markup=False, highlight=False, width=200)
+    console.print(table)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,245 @@
+"""``xaibook doctor``: what this machine can run and what is missing, in plain words."""
+
+import importlib.metadata
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import tomllib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import torch
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+import xaicore.data
+import xaicore.models
+from xaicore.book.editions import Edition, edition_names, load_edition
+from xaicore.data import SETS
+from xaicore.errors import UserError
+from xaicore.store import default_root
+
+DISK_BYTES = 2 * 2**30
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
+KERNEL_TEST = """
+import sys
+from pathlib import Path
+from jupyter_client.manager import start_new_kernel
+from xaicore.book.kernel import own_kernelspec
+own_kernelspec(Path(sys.argv[1]))
+manager, client = start_new_kernel(startup_timeout=60)
+client.stop_channels()
+manager.shutdown_kernel(now=True)
+"""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the report.
+
+    Attributes:
+        mark: ``ok``, ``note`` (worth knowing) or ``missing`` (something cannot run).
+        text: what was found.
+    """
+
+    mark: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.mark:>7}  {self.text}"
+
+
+def examine(root: Path) -> tuple[list[Finding], bool]:
+    """Look at this machine.
+
+    Args:
+        root: the project's folder.
+
+    Returns:
+        What was found, and whether the embedded edition can run.
+    """
+    basics = [
+        Finding("ok", f"Python {platform.python_version()}"),
+        *_machine(root),
+        *_packages(root),
+        _kernel(),
+    ]
+    embedded = list(_embedded())
+    findings = [*basics, *embedded, _data_root(), _browser()]
+    ready = not any(finding.mark == "missing" for finding in (*basics, *embedded))
+    well = False
+    for name in edition_names(root):
+        try:
+            edition = load_edition(root, name)
+        except UserError as error:
+            findings.append(Finding("missing", str(error)))
+            continue
+        lacks = [] if ready else ["what is marked as missing above"]
+        lacks += _lacks(edition)
+        if lacks:
+            findings.append(Finding("note", f"edition {name} cannot run: it needs {'; '.join(lacks)}"))
+        else:
+            minutes = max(1, round(edition.expected_seconds / 60))
+            note = " and the network" if edition.needs.network else ""
+            findings.append(Finding("ok", f"edition {name} can run: about {minutes} min{note}"))
+        well = well or (name == "embedded" and not lacks)
+    return findings, well
+
+
+def _machine(root: Path) -> Iterator[Finding]:
+    if torch.cuda.is_available():
+        names = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+        yield Finding("ok", f"torch {torch.__version__} with GPU: {', '.join(names)}")
+    else:
+        yield Finding("note", f"torch {torch.__version__} without a GPU: everything runs on the CPU")
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    memory = _memory_bytes()
+    yield Finding("ok", f"{cores} CPU cores" + (f", {memory / 2**30:.1f} GiB of memory" if memory else ""))
+    free = shutil.disk_usage(root).free
+    enough = free >= DISK_BYTES
+    text = f"{free / 2**30:.1f} GiB free on the disk"
+    yield Finding("ok" if enough else "missing", text if enough else f"{text}: 2 GiB are needed")
+    store = default_root()
+    nearest = next(place for place in (store, *store.parents) if place.exists())
+    if not os.access(nearest, os.W_OK):
+        yield Finding(
+            "missing", "the folder of the store cannot be written to; name another in XAICORE_STORE"
+        )
+
+
+def _memory_bytes() -> int | None:
+    """Return the memory this process may use."""
+    try:
+        total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (ValueError, OSError):
+        return None
+    try:
+        limit = Path("/sys/fs/cgroup/memory.max").read_text(encoding="utf-8").strip()
+    except OSError:
+        return total
+    return min(total, int(limit)) if limit.isdigit() else total
+
+
+def _packages(root: Path) -> Iterator[Finding]:
+    """Compare what is installed with what pyproject.toml asks for and constraints.txt names."""
+    project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    wanted = [Requirement(text) for text in project["dependencies"]]
+    wanted += [Requirement(text) for text in project["optional-dependencies"]["book"]]
+    locked = _locked(root / "constraints.txt")
+    fine, other = 0, []
+    for requirement in wanted:
+        try:
+            version = importlib.metadata.version(requirement.name)
+        except importlib.metadata.PackageNotFoundError:
+            yield Finding(
+                "missing", f"package {requirement.name}: not installed; run make, or pip install it"
+            )
+            continue
+        if not requirement.specifier.contains(version, prereleases=True):
+            yield Finding(
+                "missing", f"package {requirement.name} {version}: {requirement.specifier} is needed"
+            )
+            continue
+        lock = locked.get(canonicalize_name(requirement.name))
+        if lock and lock != version.split("+")[0]:
+            other.append(f"{requirement.name} {version} (not {lock})")
+        fine += 1
+    yield Finding("ok", f"{fine} of {len(wanted)} packages installed as needed")
+    if other:
+        yield Finding(
+            "note", f"versions other than in constraints.txt: {', '.join(other)}; numbers may differ"
+        )
+
+
+def _locked(path: Path) -> dict[str, str]:
+    if not path.is_file():
+        return {}
+    lines = (
+        re.match(r"([A-Za-z0-9_.-]+)==([^\s;+]+)", line)
+        for line in path.read_text(encoding="utf-8").splitlines()
+    )
+    return {canonicalize_name(match[1]): match[2] for match in lines if match}
+
+
+def _kernel() -> Finding:
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            answer = subprocess.run(
+                [sys.executable, "-c", KERNEL_TEST, folder], capture_output=True, check=False, timeout=120
+            )
+        except subprocess.TimeoutExpired:
+            return Finding("missing", "a Jupyter kernel does not start within two minutes")
+    if answer.returncode != 0:
+        return Finding("missing", "a Jupyter kernel does not start; install the package ipykernel anew")
+    return Finding("ok", "a Jupyter kernel starts")
+
+
+def _embedded() -> Iterator[Finding]:
+    """Open what ships inside Python packages."""
+    for name, spec in SETS.items():
+        if spec.read is not None:
+            yield _try(f"image set {name}: {spec.about}", partial(_first_image, name))
+    weights = "weights of EfficientNet-Lite0 for ImageNet"
+    if "efficientnet_lite0" in xaicore.models.REGISTRY:
+        yield _try(weights, lambda: xaicore.models.load("efficientnet_lite0", weights="imagenet"))
+
+
+def _first_image(name: str) -> object:
+    return xaicore.data.load(name, split="all")[0]
+
+
+def _try(text: str, action: Callable[[], object]) -> Finding:
+    try:
+        action()
+    except Exception as error:  # whatever is wrong with a package's files is to be reported, not raised
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        return Finding("missing", f"{text}: {reason}")
+    return Finding("ok", text)
+
+
+def _data_root() -> Finding:
+    given = os.environ.get("XAICORE_DATA")
+    if not given:
+        return Finding(
+            "note", "XAICORE_DATA is not set: no image sets in folders (only needed beyond embedded)"
+        )
+    found = [name for name in _folder_sets() if _has(name)]
+    if not found:
+        return Finding("note", f"XAICORE_DATA holds none of {', '.join(_folder_sets())}")
+    return Finding("ok", f"XAICORE_DATA holds {', '.join(found)}")
+
+
+def _folder_sets() -> list[str]:
+    return [name for name, spec in SETS.items() if spec.read_root is not None and name != "folder"]
+
+
+def _has(name: str) -> bool:
+    try:
+        xaicore.data.find_root(name)
+    except UserError:
+        return False
+    return True
+
+
+def _browser() -> Finding:
+    browser = next((path for name in BROWSERS if (path := shutil.which(name))), None)
+    if browser is None:
+        return Finding("note", "no Chromium: only screenshots of the pages cannot be made")
+    return Finding("ok", f"browser for screenshots: {Path(browser).name}")
+
+
+def _lacks(edition: Edition) -> list[str]:
+    lacks = [f"{name} in XAICORE_DATA" for name in edition.needs.data if not _has(name)]
+    if edition.needs.gpu and not torch.cuda.is_available():
+        lacks.append("a GPU")
+    memory = _memory_bytes()
+    largest = max((run.expected_memory_mb or 0.0 for run in edition.notebooks.values()), default=0.0)
+    if memory is not None and largest * 2**20 > memory:
+        lacks.append(f"{largest / 1024:.1f} GiB of memory")
+    return lacks

@@ -1,0 +1,179 @@
+"""The pages made of the judgements, in MyST: a ledger for each paper and the front page's scoreboard.
+
+A ledger gives every claim a block of short definitions (it must read well on a phone, so no wide tables)
+under a label of its own, then every number the paper reports beside ours. A verdict is always a word; its
+colour only helps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from xaicore.book.claims import EDITIONS, Claim, Judgement, Paper, Reported
+from xaicore.book.evidence import Verdict, number
+
+_KINDS = {
+    "value": "a value",
+    "ordering": "an ordering",
+    "trend": "a trend",
+    "qualitative": "a statement made measurable",
+    "internal-consistency": "the paper against itself",
+}
+
+
+def badge(verdict: Verdict) -> str:
+    """The verdict as inline HTML: the word, with a class for its colour."""
+    return f'<span class="verdict verdict-{verdict.replace(" ", "-")}">{verdict}</span>'
+
+
+def reported_text(claim: Claim) -> str:
+    """What the paper gives for the claim, as text; empty where it gives nothing."""
+    if claim.reported is None or isinstance(claim.reported, str):
+        return claim.reported or ""
+    numbers = claim.reported if isinstance(claim.reported, tuple) else (claim.reported,)
+    return ", ".join(number(value, 8) for value in numbers) + (f" {claim.unit}" if claim.unit else "")
+
+
+def scoreboard(papers: Sequence[Paper], judgements: Sequence[Judgement]) -> str:
+    """The front page's overview: verdict counts by paper, then each claim with its verdict, edition and n.
+
+    Args:
+        papers: the papers.
+        judgements: one per claim.
+
+    Returns:
+        MyST Markdown without headings; its links are relative to ``book/index``.
+    """
+    by_paper = {paper.id: [j for j in judgements if j.claim.paper == paper.id] for paper in papers}
+    head = [f"{{doc}}`{paper.id.upper()} <claims/{paper.id}>`" for paper in papers]
+    lines = [_row(["Verdict", *head]), _row(["---"] + ["---:"] * len(papers))]
+    for verdict in Verdict:
+        counts = [sum(j.verdict is verdict for j in by_paper[paper.id]) for paper in papers]
+        lines.append(_row([badge(verdict), *(str(count or "·") for count in counts)]))
+    lines.append(_row(["all claims", *(str(len(by_paper[paper.id])) for paper in papers)]))
+    pending = sum(judgement.pending for judgement in judgements)
+    if pending:
+        lines += ["", f"Of the claims not testable here, {pending} wait for their chapter to be run."]
+    for paper in papers:
+        lines += ["", f"**{paper.id.upper()} · {{doc}}`{paper.short} <claims/{paper.id}>`**", ""]
+        for judgement in by_paper[paper.id]:
+            claim = judgement.claim
+            link = f"{{ref}}`{claim.id.removeprefix(paper.id + '.')} <{claim.anchor}>`"
+            lines.append(f"- {badge(judgement.verdict)} {link} {_basis(judgement)}".rstrip())
+    return "\n".join(lines) + "\n"
+
+
+def ledger_page(paper: Paper, judgements: Sequence[Judgement]) -> str:
+    """One paper's ledger: every claim with its rule and verdict, then every reported number beside ours.
+
+    Args:
+        paper: the paper.
+        judgements: one per claim; those of other papers are ignored.
+
+    Returns:
+        A MyST page whose labels are :attr:`xaicore.book.claims.Claim.anchor`.
+    """
+    mine = [judgement for judgement in judgements if judgement.claim.paper == paper.id]
+    lines = [f"# {paper.id.upper()}: ledger", "", f"*{paper.title}*.", _source(paper), ""]
+    lines += [paper.note, ""] if paper.note else []
+    lines += ["## Claims", ""]
+    for judgement in mine:
+        lines += [*_block(judgement), ""]
+    lines += ["## Every reported number", "", *_numbers(paper, mine)]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _source(paper: Paper) -> str:
+    links = [
+        f"[doi:{paper.doi}](https://doi.org/{paper.doi})" if paper.doi else "",
+        f"[arXiv:{paper.arxiv}](https://arxiv.org/abs/{paper.arxiv})" if paper.arxiv else "",
+        f"[{paper.hal}](https://hal.science/{paper.hal})" if paper.hal else "",
+        f"<{paper.url}>" if paper.url else "",
+    ]
+    head = f"{', '.join(paper.authors)} ({paper.year}){f', {paper.venue}' if paper.venue else ''}"
+    return ", ".join([head, *(link for link in links if link)]) + f"; {{cite:p}}`{paper.bib}`."
+
+
+def _block(judgement: Judgement) -> list[str]:
+    claim, outcome = judgement.claim, judgement.outcome
+    check = claim.check_for(judgement.edition or "")
+    paper = f"{reported_text(claim) or 'no number'} ({claim.locator}; {_KINDS[claim.kind]})"
+    lines = [f"({claim.anchor})=", f"### `{claim.id}`", "", f"{badge(outcome.verdict)} {claim.statement}", ""]
+    lines += ["Paper", f": {paper}", ""]
+    if not claim.internal:
+        lines += ["Ours", *_ours(judgement), ""]
+    lines += ["Rule", f": Reproduced if {check.words()}. *Why:* {check.reason}", ""]
+    lines += ["Verdict", f": {_sentence(outcome.explanation)}"]
+    if len(outcome.parts) > 1:
+        lines += ["", *(f"  - {badge(part.verdict)} {_sentence(part.explanation)}" for part in outcome.parts)]
+    other = {
+        name: found
+        for name, found in judgement.by_edition.items()
+        if name in EDITIONS and name != judgement.edition
+    }
+    if other:
+        shown = "; ".join(f"{name} {badge(found.verdict)}" for name, found in other.items())
+        lines += ["", "Other editions", f": {shown}"]
+    if claim.note:
+        lines += ["", "Note", f": {claim.note}"]
+    return lines
+
+
+def _ours(judgement: Judgement) -> list[str]:
+    shown = [name for name in judgement.claim.results if name in judgement.values]
+    if not shown:
+        return [
+            ": no result yet"
+            if judgement.edition is None
+            else f": no result in the {judgement.edition} edition"
+        ]
+    lines = [f": {judgement.edition} edition", ""]
+    for name in shown:
+        value = (
+            f"**{judgement.values[name]}**" if name == judgement.claim.results[0] else judgement.values[name]
+        )
+        lines.append(f"  - {value}, `{name}`")
+    return lines
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:] + "."
+
+
+def _basis(judgement: Judgement) -> str:
+    if judgement.claim.internal:
+        return "(the paper's own numbers)"
+    if judgement.edition is None:
+        return ""
+    measured = judgement.measured
+    n = f", n = {measured.n}" if measured is not None and measured.n is not None else ""
+    return f"({judgement.edition}{n})"
+
+
+def _numbers(paper: Paper, judgements: Sequence[Judgement]) -> list[str]:
+    runs = {j.edition: j.values for j in judgements if j.edition is not None}
+    ours = {
+        name: (edition, value)
+        for edition in reversed(EDITIONS)
+        for name, value in runs.get(edition, {}).items()
+    }
+    anchors = {claim.id: claim.anchor for claim in paper.claims}
+    lines = []
+    for locator in dict.fromkeys(entry.locator for entry in paper.reported):
+        entries = [entry for entry in paper.reported if entry.locator == locator]
+        lines += [f"**{locator}**", "", _row(["What", "Paper", "Ours"]), _row(["---", "---:", "---"])]
+        for entry in entries:
+            what = entry.label if entry.claim is None else f"{{ref}}`{entry.label} <{anchors[entry.claim]}>`"
+            edition, value = ours.get(entry.result or "", (None, None))
+            lines.append(_row([what, _reported(entry), f"{value}, {edition}" if value else "·"]))
+        lines.append("")
+    return lines
+
+
+def _reported(entry: Reported) -> str:
+    unit = f" {entry.unit}" if entry.unit else ""
+    return f"{entry.qualifier + ' ' if entry.qualifier else ''}{number(entry.number, 8)}{unit}"
+
+
+def _row(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cells) + " |"

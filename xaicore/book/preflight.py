@@ -1,0 +1,98 @@
+"""What can be known to go wrong before any minute is spent: data, weights, room on the disk."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import xaicore.data
+import xaicore.models
+from xaicore.data import SETS, ImageSet
+from xaicore.errors import UserError
+from xaicore.files import write_atomically
+from xaicore.fingerprint import digest
+from xaicore.params import NotebookParameters
+
+ROOM_BYTES = 200 * 2**20
+
+
+def check_room(folder: Path) -> None:
+    """Raise a :class:`~xaicore.errors.UserError` when the disk of ``folder`` is as good as full."""
+    nearest = next(place for place in (folder, *folder.parents) if place.exists())
+    free = shutil.disk_usage(nearest).free
+    if free < ROOM_BYTES:
+        raise UserError(
+            f"only {free // 2**20} MiB are free on the disk of the runs; make room for {ROOM_BYTES // 2**20}"
+        )
+
+
+def check_model(parameters: NotebookParameters) -> None:
+    """Raise a :class:`~xaicore.errors.UserError` when the network cannot be built or its weights do not fit.
+
+    Published weights, which may have to be downloaded, are left to the notebook.
+    """
+    if parameters.weights == "imagenet":
+        return
+    options: dict[str, Any] = {"classes": _class_count(parameters), "weights": parameters.weights}
+    for name, argument in (("width", "width"), ("size", "input_size")):
+        if hasattr(parameters, name):
+            options[argument] = getattr(parameters, name)
+    xaicore.models.load(parameters.model, channels=SETS[parameters.dataset].channels, **options)
+
+
+def check_data(parameters: NotebookParameters, memory: Path) -> str:
+    """Open the image set, decode every file of a set in a folder once, and return the fingerprint of the
+    whole set.
+
+    Args:
+        parameters: of a notebook.
+        memory: a folder to remember verified sets in; a set whose files have not changed is not decoded
+            again.
+
+    Raises:
+        UserError: the folder is missing or laid out wrongly, a file is no image, a class is not there, or
+            there are fewer images than asked for.
+    """
+    name, root = parameters.dataset, parameters.data_root
+    _load(parameters, "test", parameters.n_images)
+    for split, count in (("train", "n_train"), ("validation", "n_validation")):
+        if hasattr(parameters, count):
+            _load(parameters, split, getattr(parameters, count))
+    whole = xaicore.data.load(name, root=root, split="all")
+    if SETS[name].read_root is None:
+        return whole.fingerprint
+    folder = xaicore.data.find_root(name, root) if name != "folder" else Path(str(root)).expanduser()
+    remembered = memory / f"{_stamp(folder)}.json"
+    try:
+        return str(json.loads(remembered.read_text(encoding="utf-8"))["fingerprint"])
+    except (OSError, ValueError, KeyError):
+        whole.verify()
+    write_atomically(
+        remembered, json.dumps({"fingerprint": whole.fingerprint}), what="the check of the image set"
+    )
+    return whole.fingerprint
+
+
+def _load(parameters: NotebookParameters, split: str, n: int | None) -> ImageSet:
+    return xaicore.data.load(
+        parameters.dataset,
+        root=parameters.data_root,
+        split=split,
+        n=n,
+        seed=parameters.seed,
+        classes=getattr(parameters, "classes", None),
+    )
+
+
+def _class_count(parameters: NotebookParameters) -> int:
+    return len(_load(parameters, "test", None).classes)
+
+
+def _stamp(folder: Path) -> str:
+    """Return a digest of names, sizes and times of the files in ``folder``: equal until one is touched."""
+    entries = []
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            facts = path.stat()
+            entries.append([path.relative_to(folder).as_posix(), facts.st_size, facts.st_mtime_ns])
+    return digest(str(folder.resolve()), entries)

@@ -1,0 +1,112 @@
+"""The folder of one notebook's run, which appears under its name only when it is complete.
+
+``runs/<edition>/<notebook>/`` holds ``notebook.ipynb``, ``record.json``, ``tables/`` and ``status.json``.
+Until all of it is there it is called ``.<notebook>.partial``; a run that failed is kept as
+``.<notebook>.failed``; the log lies beside them as ``<notebook>.log``.
+"""
+
+import json
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import nbformat
+
+from xaicore.errors import UserError
+from xaicore.files import write_atomically
+from xaicore.records import FILE, load_record
+
+NOTEBOOK = "notebook.ipynb"
+STATUS = "status.json"
+
+
+class RunFolder:
+    """Paths and changes of state of a notebook's run.
+
+    Args:
+        runs: the folder of the edition's runs.
+        notebook: the notebook's name.
+    """
+
+    def __init__(self, runs: Path, notebook: str) -> None:
+        self.notebook = notebook
+        self.final = runs / notebook
+        self.partial = runs / f".{notebook}.partial"
+        self.failed = runs / f".{notebook}.failed"
+        self.log = runs / f"{notebook}.log"
+        self._old = runs / f".{notebook}.old"
+
+    def status(self) -> dict[str, Any] | None:
+        """Return the status of the complete run, None where there is none."""
+        if not self.final.exists() and self._old.exists():
+            self._old.rename(self.final)  # the runner was killed between its two renames
+        try:
+            status = json.loads((self.final / STATUS).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+        there = (self.final / FILE).is_file() and (self.final / NOTEBOOK).is_file()
+        return status if there and isinstance(status, dict) and status.get("state") == "completed" else None
+
+    def begin(self) -> None:
+        """Make an empty folder for a run; an older complete run stays where it is."""
+        shutil.rmtree(self.partial, ignore_errors=True)
+        self.partial.mkdir(parents=True)
+        self.log.unlink(missing_ok=True)
+
+    def complete(self, address: str, seconds: float) -> None:
+        """Check what the run left, clean the notebook, and give the folder its name.
+
+        Args:
+            address: digest of everything the run depends on.
+            seconds: how long it took.
+
+        Raises:
+            UserError: the record is missing or damaged, or a cell shows an error or was not executed.
+        """
+        load_record(self.partial / FILE)
+        path = self.partial / NOTEBOOK
+        cells = nbformat.read(path, as_version=4).cells
+        for position, cell in enumerate(cells, start=1):
+            if cell.cell_type != "code" or not cell.source.strip():
+                continue
+            if cell.execution_count is None or any(output.output_type == "error" for output in cell.outputs):
+                raise UserError(f"cell {position} was not executed or shows an error")
+        write_atomically(path, _clean(path), what="the executed notebook")
+        for name in ("job.json", "outcome.json", "progress.jsonl"):
+            (self.partial / name).unlink(missing_ok=True)
+        self._write_status(
+            self.partial, {"state": "completed", "address": address, "seconds": round(seconds, 3)}
+        )
+        shutil.rmtree(self._old, ignore_errors=True)
+        if self.final.exists():
+            self.final.rename(self._old)
+        self.partial.rename(self.final)
+        shutil.rmtree(self._old, ignore_errors=True)
+        shutil.rmtree(self.failed, ignore_errors=True)
+
+    def fail(self, error: str) -> None:
+        """Keep what there is of a run that failed, for those who want to look."""
+        shutil.rmtree(self.failed, ignore_errors=True)
+        (self.partial / FILE).unlink(missing_ok=True)
+        self._write_status(self.partial, {"state": "failed", "error": error})
+        self.partial.rename(self.failed)
+        if self.log.is_file():
+            shutil.copy(self.log, self.failed / "log.txt")
+
+    def _write_status(self, folder: Path, status: dict[str, Any]) -> None:
+        when = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        content = {"notebook": self.notebook, **status, "when": when}
+        write_atomically(folder / STATUS, json.dumps(content, indent=1) + "\n", what="the status of the run")
+
+
+def _clean(path: Path) -> str:
+    """Return the executed notebook without papermill's paths, times and random identifiers."""
+    notebook = nbformat.read(path, as_version=4)
+    notebook.metadata.pop("papermill", None)
+    for cell in notebook.cells:
+        cell.metadata.pop("papermill", None)
+        cell.metadata.pop("execution", None)
+        if "injected-parameters" in cell.metadata.get("tags", []):
+            cell.id = "injected-parameters"
+    return nbformat.writes(notebook)

@@ -1,0 +1,345 @@
+"""``xaibook run``: executes the notebooks of an edition, side by side where the machine allows it.
+
+Everything that can be known to be wrong is said before the first notebook starts. A notebook runs in a
+process of its own into a temporary folder, which gets its name when it is complete
+(:mod:`xaicore.book.run_folder`). A notebook whose complete run has the address it would have now is not
+executed again; one that was killed starts over, but takes its finished batches from the store.
+"""
+
+import fcntl
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import nbformat
+
+from xaicore import engine as engines
+from xaicore.book.display import Display, Row, clock, display
+from xaicore.book.editions import CUSTOM, Edition, choose, load_edition
+from xaicore.book.kernel import DIED
+from xaicore.book.preflight import check_data, check_model, check_room
+from xaicore.book.run_folder import NOTEBOOK, RunFolder
+from xaicore.errors import UserError
+from xaicore.fingerprint import digest, source_digest
+from xaicore.params import SCHEMAS, NotebookParameters
+from xaicore.params.base import unknown_parameter
+from xaicore.records import load_record
+from xaicore.store import environment
+
+POLL_SECONDS = 0.2
+GRACE_SECONDS = 10.0
+INTERRUPTED = 130
+
+
+@dataclass(frozen=True)
+class Task:
+    """A notebook that is to run.
+
+    Attributes:
+        name: the notebook's name.
+        source: its file.
+        given: the parameters to inject, as given.
+        parameters: all of them, checked.
+        threads: CPU threads.
+        address: digest of everything its results depend on.
+        after: notebooks that must be complete before.
+        expected_seconds: how long it is said to take.
+        folder: where its run goes.
+    """
+
+    name: str
+    source: Path
+    given: dict[str, Any]
+    parameters: NotebookParameters
+    threads: int
+    address: str
+    after: tuple[str, ...]
+    expected_seconds: float
+    folder: RunFolder
+
+
+def run(
+    root: Path,
+    edition: str = "embedded",
+    *,
+    only: str | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    fresh: bool = False,
+    engine: str = "local",
+    show: Display | None = None,
+) -> int:
+    """Execute the notebooks of an edition.
+
+    Args:
+        root: the project's folder.
+        edition: name of the edition.
+        only: comma-separated beginnings of notebook names; None means all.
+        overrides: parameters that replace the edition's, for every chosen notebook that has them. Such runs
+            go to ``runs/custom``, so they never stand where an edition's results are expected.
+        fresh: execute notebooks that are up to date as well, and compute every step anew.
+        engine: where batches run, see :func:`xaicore.engine.get`.
+        show: where progress is shown; None means the screen.
+
+    Returns:
+        Exit status: 0, 1 when a notebook failed, 130 after Ctrl-C.
+
+    Raises:
+        UserError: something is known to be wrong before the first notebook starts.
+    """
+    engines.check(engine)
+    chosen = load_edition(root, edition)
+    runs = root / "runs" / (CUSTOM if overrides else edition)
+    check_room(runs)
+    tasks = plan(root, chosen, runs, only=only, overrides=overrides or {})
+    variables = {"XAICORE_EDITION": runs.name, "XAICORE_ENGINE": engine}
+    if fresh:
+        variables["XAICORE_STORE_READ"] = "0"
+    if not chosen.needs.network:
+        variables["HF_HUB_OFFLINE"] = "1"
+    with _alone(runs), show or display() as screen:
+        return _Runner(root, tasks, variables, screen).work(fresh=fresh)
+
+
+def plan(
+    root: Path, edition: Edition, runs: Path, *, only: str | None = None, overrides: Mapping[str, Any]
+) -> list[Task]:
+    """Return what is to be executed, after checking parameters, data and weights of all of it.
+
+    Raises:
+        UserError: the first thing that is wrong, with the notebook's name.
+    """
+    names = choose(edition, only)
+    for name in overrides:
+        if not any(name in SCHEMAS[notebook].model_fields for notebook in names):
+            known = {field: None for notebook in names for field in SCHEMAS[notebook].model_fields}
+            raise UserError(unknown_parameter(name, known))
+    checked = []
+    for notebook in names:
+        source = root / "notebooks" / f"{notebook}.ipynb"
+        if not source.is_file():
+            raise UserError(f"notebooks/{source.name} is missing; take it from the repository")
+        schema, given = SCHEMAS[notebook], dict(edition.notebooks[notebook].parameters)
+        if edition.threads != schema.model_fields["threads"].default:
+            given.setdefault("threads", edition.threads)
+        given.update({name: value for name, value in overrides.items() if name in schema.model_fields})
+        with _named(notebook):
+            if "output_dir" in given:
+                raise UserError(
+                    "output_dir is chosen by the runner; run papermill yourself to choose another"
+                )
+            checked.append((notebook, source, given, schema.check(given)))
+    tasks = []
+    for notebook, source, given, parameters in checked:
+        run = edition.notebooks[notebook]
+        with _named(notebook):
+            check_model(parameters)
+            data = check_data(parameters, root / "runs" / ".verified")
+        for other in run.after:
+            if other not in names and RunFolder(runs, other).status() is None:
+                raise UserError(f"{notebook} needs {other}, which has no complete run; run it too")
+        threads = parameters.threads or edition.threads
+        address = _address(source, given, parameters, data, threads)
+        folder = RunFolder(runs, notebook)
+        after = tuple(other for other in run.after if other in names)
+        tasks.append(
+            Task(notebook, source, given, parameters, threads, address, after, run.expected_seconds, folder)
+        )
+    return tasks
+
+
+def completed_runs(root: Path, edition: str) -> dict[str, Path]:
+    """Return notebook → folder of an edition's complete runs; see :mod:`xaicore.book.run_folder`."""
+    runs = root / "runs" / edition
+    if not runs.is_dir():
+        return {}
+    found = {name: RunFolder(runs, name) for name in SCHEMAS}
+    return {name: folder.final for name, folder in found.items() if folder.status() is not None}
+
+
+class _Runner:
+    """Starts tasks when their turn comes and sees them to their end."""
+
+    def __init__(
+        self, root: Path, tasks: Sequence[Task], variables: Mapping[str, str], screen: Display
+    ) -> None:
+        self.root = root
+        self.tasks = list(tasks)
+        self.variables = variables
+        self.screen = screen
+        self.rows = {task.name: Row(task.name, task.expected_seconds) for task in tasks}
+        self.running: dict[str, tuple[Task, subprocess.Popen[bytes], IO[bytes]]] = {}
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        self.workers = max(1, cores // max((task.threads for task in tasks), default=1))
+
+    def work(self, *, fresh: bool) -> int:
+        waiting = []
+        for task in self.tasks:
+            status = task.folder.status()
+            if not fresh and status is not None and status.get("address") == task.address:
+                self.rows[task.name].state = "up to date"
+                self.screen.say(f"{task.name}: up to date")
+            else:
+                waiting.append(task)
+        try:
+            while waiting or self.running:
+                self._start(waiting)
+                time.sleep(POLL_SECONDS if self.running else 0)
+                for name in list(self.running):
+                    self._look_after(name)
+                self.screen.update(list(self.rows.values()))
+        except KeyboardInterrupt:
+            self._stop_all()
+            self.screen.say("interrupted; run again to continue, finished batches are kept")
+            return INTERRUPTED
+        except BaseException:
+            self._stop_all()
+            raise
+        return 1 if any(row.state == "failed" for row in self.rows.values()) else 0
+
+    def _start(self, waiting: list[Task]) -> None:
+        for task in list(waiting):
+            states = {other: self.rows[other].state for other in task.after}
+            if "failed" in states.values():
+                waiting.remove(task)
+                self.rows[task.name].state = "failed"
+                lost = ", ".join(other for other, state in states.items() if state == "failed")
+                self.screen.say(f"{task.name} not run: {lost}, which it needs, failed")
+            elif len(self.running) < self.workers and not set(states.values()) & {"waiting", "running"}:
+                waiting.remove(task)
+                self._launch(task)
+
+    def _launch(self, task: Task) -> None:
+        folder = task.folder
+        folder.begin()
+        job = {
+            "notebook": str(task.source),
+            "output": str(folder.partial / NOTEBOOK),
+            "parameters": task.given,
+            "folder": str(self.root),
+            "outcome": str(folder.partial / "outcome.json"),
+            "parent": os.getpid(),
+        }
+        path = folder.partial / "job.json"
+        path.write_text(json.dumps(job), encoding="utf-8")
+        log = folder.log.open("wb")
+        process = subprocess.Popen(
+            [sys.executable, "-m", "xaicore.book.kernel", str(path)],
+            cwd=self.root,
+            env=self._environment(task),
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,  # Ctrl-C reaches the runner alone, which then ends its children
+        )
+        self.running[task.name] = (task, process, log)
+        row = self.rows[task.name]
+        row.state, row.begin = "running", time.monotonic()
+
+    def _environment(self, task: Task) -> dict[str, str]:
+        threads = str(task.threads)
+        return {
+            **os.environ,
+            "XAICORE_STORE": os.environ.get("XAICORE_STORE") or str(self.root / "runs" / "store"),
+            **self.variables,
+            "XAICORE_OUTPUT_DIR": str(task.folder.partial),
+            "XAICORE_PROGRESS": str(task.folder.partial / "progress.jsonl"),
+            "OMP_NUM_THREADS": threads,
+            "OPENBLAS_NUM_THREADS": threads,
+            "MKL_NUM_THREADS": threads,
+            "MPLBACKEND": "agg",
+            "PYTHONHASHSEED": "0",
+        }
+
+    def _look_after(self, name: str) -> None:
+        task, process, log = self.running[name]
+        row = self.rows[name]
+        row.follow(task.folder.partial / "progress.jsonl")
+        while row.warnings:
+            self.screen.say(f"{name}: {row.warnings.pop(0)}")
+        if process.poll() is None:
+            return
+        del self.running[name]
+        log.close()
+        row.seconds = time.monotonic() - row.begin
+        problem = _problem(task)
+        if problem is None:
+            try:
+                task.folder.complete(task.address, row.seconds)
+                row.state = "completed"
+                counters = load_record(task.folder.final)["provenance"]["store"]
+                self.screen.say(
+                    f"{name}: completed in {clock(row.seconds)}, {counters['computed']} steps computed, "
+                    f"{counters['reused']} taken from the store"
+                )
+                return
+            except UserError as error:
+                problem = f": {error}"
+        row.state = "failed"
+        task.folder.fail(problem.lstrip(": "))
+        self.screen.say(f"{name} failed{problem}")
+
+    def _stop_all(self) -> None:
+        for _, process, _ in self.running.values():
+            process.terminate()
+        end = time.monotonic() + GRACE_SECONDS
+        for _, process, log in self.running.values():
+            try:
+                process.wait(max(0.0, end - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+            log.close()
+        self.running.clear()
+
+
+def _problem(task: Task) -> str | None:
+    """Return how a task failed, as the end of a line that begins with ``… failed``; None when it did not."""
+    try:
+        outcome = json.loads((task.folder.partial / "outcome.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return f": {DIED}"
+    if outcome["state"] == "completed":
+        return None
+    place = f" in cell {outcome['cell']}" if outcome.get("cell") else ""
+    return f"{place}: {outcome['error']}"
+
+
+def _address(
+    source: Path, given: Mapping[str, Any], parameters: NotebookParameters, data: str, threads: int
+) -> str:
+    cells = nbformat.read(source, as_version=4).cells
+    shown = [[cell.cell_type, cell.source, dict(cell.metadata)] for cell in cells]
+    code = "\n".join(cell.source for cell in cells if cell.cell_type == "code")
+    plain = "\n".join(line for line in code.splitlines() if not line.lstrip().startswith(("%", "!")))
+    resolved = parameters.model_dump(mode="json", exclude={"output_dir", "data_root"})
+    weights = parameters.weights
+    file = Path(weights) if weights and weights != "imagenet" else None
+    machine = {**environment(parameters.torch_device.type), "threads": threads}
+    return digest(shown, given, source_digest(plain), resolved, file, data, machine)
+
+
+@contextmanager
+def _named(notebook: str) -> Iterator[None]:
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"{notebook}: {error}") from None
+
+
+@contextmanager
+def _alone(runs: Path) -> Iterator[None]:
+    """Hold the edition's folder, so that two commands never write the same run."""
+    runs.mkdir(parents=True, exist_ok=True)
+    with (runs / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise UserError(f"another run of {runs.name} is under way; wait for it or end it") from None
+        yield

@@ -1,0 +1,90 @@
+"""Adversarial retraining as paper 1 does it: go on training on the clean set plus what fooled the model.
+
+Klawikowska, Mikołajczyk & Grochowski (2020), Sec. 4.1: the extended set is the clean set followed by the
+*successfully* attacked images under their true labels; training starts from the trained weights. The attack
+is made once, against the model before retraining, unlike adversarial training (Madry et al. 2018), which
+attacks anew in each step.
+"""
+
+import torch
+from torch import Tensor
+
+from xaicore.attacks.result import AttackResult
+from xaicore.models import Classifier, Recipe, TrainingResult, train
+
+
+def extended_set(images: Tensor, labels: Tensor, result: AttackResult) -> tuple[Tensor, Tensor]:
+    """Return the clean images followed by the successfully attacked ones, with the true labels of both.
+
+    An image that the model misclassified before the attack was not attacked and is not repeated.
+
+    Args:
+        images: (N, C, H, W) float32 in [0, 1], the images that were attacked.
+        labels: (N,) int64, their true classes.
+        result: the attack on all of them, in the same order.
+
+    Returns:
+        Images (N + S, C, H, W) and labels (N + S,), S being the number of successes.
+
+    Raises:
+        ValueError: ``images``, ``labels`` and ``result`` do not belong together.
+    """
+    if result.adversarial.shape != images.shape:
+        raise ValueError(
+            f"result must be an attack on these images: it holds {tuple(result.adversarial.shape)}, "
+            f"images {tuple(images.shape)}"
+        )
+    _check_pair("labels", images, labels)
+    fooled = (result.success & ~result.info["initially_wrong"]).to(images.device)
+    return torch.cat([images, result.adversarial.to(images.device)[fooled]]), torch.cat(
+        [labels, labels[fooled.to(labels.device)]]
+    )
+
+
+def adversarial_retraining(
+    model: Classifier,
+    train_images: Tensor,
+    train_labels: Tensor,
+    adversarial_images: Tensor,
+    adversarial_labels: Tensor,
+    *,
+    validation: tuple[Tensor, Tensor] | None,
+    recipe: Recipe,
+) -> TrainingResult:
+    """Train ``model`` further on the clean and the adversarial images together, starting from its weights.
+
+    Args:
+        model: the trained classifier; it is not changed.
+        train_images: (N, C, H, W) float32 in [0, 1].
+        train_labels: (N,) int64.
+        adversarial_images: (M, C, H, W) float32 in [0, 1]; M of at least 1.
+        adversarial_labels: (M,) int64, the *true* classes.
+        validation: images and labels by which the best epoch is chosen. With clean images alone, an epoch is
+            chosen that may have forgotten the adversarial ones; give an extended set.
+        recipe: how to train.
+
+    Returns:
+        What :func:`xaicore.models.train` returns; its ``model`` is the immune one.
+
+    Raises:
+        ValueError: images and labels do not fit each other, or there is no adversarial image.
+    """
+    _check_pair("train_labels", train_images, train_labels)
+    _check_pair("adversarial_labels", adversarial_images, adversarial_labels)
+    if not len(adversarial_images):
+        raise ValueError("adversarial_images must hold at least one image: the attack never succeeded")
+    if adversarial_images.shape[1:] != train_images.shape[1:]:
+        raise ValueError(
+            f"adversarial_images must be of the size of train_images, {tuple(train_images.shape[1:])}, "
+            f"not {tuple(adversarial_images.shape[1:])}"
+        )
+    images = torch.cat([train_images, adversarial_images])
+    labels = torch.cat([train_labels, adversarial_labels])
+    return train(model, images, labels, validation=validation, recipe=recipe)
+
+
+def _check_pair(name: str, images: Tensor, labels: Tensor) -> None:
+    if labels.dtype != torch.int64 or labels.shape != images.shape[:1]:
+        raise ValueError(
+            f"{name} must be int64 of shape ({len(images)},), not {labels.dtype}, {tuple(labels.shape)}"
+        )

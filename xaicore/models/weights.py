@@ -1,0 +1,188 @@
+"""Weights: where they come from, whether they fit, and saving them.
+
+Files are read as data only (safetensors, or ``torch.load`` with ``weights_only=True``), so a hostile file
+cannot run code.
+"""
+
+import json
+import os
+import pickle
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from xaicore.errors import UserError
+from xaicore.models.classifier import Classifier
+
+SUFFIXES = (".safetensors", ".pt", ".pth")
+WRAPPERS = ("state_dict", "model")
+PREFIXES = ("module.", "network.")
+IMAGENET_CLASSES = 1000
+
+
+def read(path: str | os.PathLike[str]) -> dict[str, Tensor]:
+    """Read a file of weights.
+
+    Args:
+        path: a ``.safetensors``, ``.pt`` or ``.pth`` file of a state dict, possibly wrapped in
+            ``{"state_dict": …}``, names possibly prefixed with ``module.`` or ``network.``.
+
+    Returns:
+        Name -> tensor, on the CPU.
+
+    Raises:
+        UserError: the file is missing, truncated, of another kind, or would have to execute code to be read.
+    """
+    file, shown = Path(path).expanduser(), str(path)
+    if not file.is_file():
+        raise UserError(f"there is no weights file {shown}")
+    if file.suffix not in SUFFIXES:
+        raise UserError(f"weights must be a {', '.join(SUFFIXES)} file, got {shown}")
+    try:
+        content = (
+            load_file(file)
+            if file.suffix == ".safetensors"
+            else torch.load(file, map_location="cpu", weights_only=True)
+        )
+    except pickle.UnpicklingError:
+        raise UserError(
+            f"{shown} holds no plain tensors or is damaged; nothing of it was executed; save a state dict"
+        ) from None
+    except (
+        SafetensorError,
+        RuntimeError,
+        EOFError,
+        OSError,
+        ValueError,
+        KeyError,
+        IndexError,
+        TypeError,
+        AttributeError,
+    ):
+        raise UserError(f"{shown} is truncated or no weights file; fetch or save it again") from None
+    for wrapper in WRAPPERS:
+        if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
+            content = content[wrapper]
+    if (
+        not isinstance(content, Mapping)
+        or not content
+        or not all(isinstance(entry, Tensor) for entry in content.values())
+    ):
+        raise UserError(f"{shown} holds no state dict (names and tensors); save model.state_dict() instead")
+    return {_bare(str(name)): tensor for name, tensor in content.items()}
+
+
+def _bare(name: str) -> str:
+    for prefix in PREFIXES:
+        name = name.removeprefix(prefix)
+    return name
+
+
+def put(network: nn.Module, state: Mapping[str, Tensor], shown: str, *, head: str, transfer: bool) -> None:
+    """Put weights into a network, all of them or none.
+
+    Args:
+        network: the network.
+        state: name -> tensor.
+        shown: what messages call the weights.
+        head: prefix of the names of the last layers, such as ``"fc."``.
+        transfer: leave the network's own head as initialised and ignore the one in ``state``.
+
+    Raises:
+        UserError: naming the first tensor that is missing, superfluous, of another shape, or not finite.
+    """
+    expected = {
+        name: tensor
+        for name, tensor in network.state_dict().items()
+        if not (transfer and name.startswith(head))
+    }
+    given = {name: tensor for name, tensor in state.items() if not (transfer and name.startswith(head))}
+    for name, tensor in expected.items():
+        if name not in given:
+            if name.endswith("num_batches_tracked"):
+                continue
+            raise UserError(f"{shown} does not fit: it has no {name} (expected {_shape(tensor)})")
+        if given[name].shape != tensor.shape:
+            raise UserError(
+                f"{shown} does not fit: {name} is {_shape(given[name])}, expected {_shape(tensor)}"
+            )
+        if not bool(torch.isfinite(given[name]).all()):
+            raise UserError(f"{shown} is damaged: {name} holds values that are not finite")
+    for name in given:
+        if name not in expected:
+            raise UserError(
+                f"{shown} does not fit: it has {name} ({_shape(given[name])}), which the network lacks"
+            )
+    network.load_state_dict(
+        {name: given[name].to(tensor.dtype) for name, tensor in expected.items() if name in given},
+        strict=False,
+    )
+
+
+def _shape(tensor: Tensor) -> str:
+    return "x".join(map(str, tensor.shape)) or "a scalar"
+
+
+def is_imagenet(state: Mapping[str, Tensor], head: str) -> bool:
+    """Whether the last layer of ``state`` has the 1,000 outputs of ImageNet."""
+    biases = [tensor for name, tensor in state.items() if name.startswith(head) and name.endswith("bias")]
+    return bool(biases) and biases[-1].shape == (IMAGENET_CLASSES,)
+
+
+def download(name: str, fetch: Callable[[], Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """Return published weights, from the local cache or over the network.
+
+    Raises:
+        UserError: they cannot be fetched, say because there is no network.
+    """
+    try:
+        return dict(fetch())
+    except Exception as error:  # each library has its own errors for "no network"
+        raise UserError(
+            f"the ImageNet weights of {name} cannot be downloaded ({type(error).__name__}); "
+            "go online once, or give the path of a weights file"
+        ) from error
+
+
+def save(model: Classifier, path: str | os.PathLike[str]) -> Path:
+    """Save the weights of a model, whole or not at all.
+
+    Args:
+        model: the model.
+        path: a ``.safetensors`` file, which also holds the name, classes and options of the model, or a
+            ``.pt``/``.pth`` file.
+
+    Returns:
+        The path.
+
+    Raises:
+        UserError: the suffix is another, or the folder does not exist.
+    """
+    file = Path(path).expanduser()
+    if file.suffix not in SUFFIXES:
+        raise UserError(f"weights must be saved as {', '.join(SUFFIXES)}, got {path}")
+    if not file.parent.is_dir():
+        raise UserError(f"there is no folder for {path}; make it first")
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.network.state_dict().items()}
+    about = {
+        "name": model.name,
+        "classes": model.classes,
+        "input_size": model.input_size,
+        "options": model.options,
+    }
+    handle, temporary = tempfile.mkstemp(dir=file.parent, suffix=file.suffix)
+    os.close(handle)
+    try:
+        if file.suffix == ".safetensors":
+            save_file(state, temporary, metadata={"format": "pt", "xaicore": json.dumps(about)})
+        else:
+            torch.save(state, temporary)
+        os.replace(temporary, file)
+    finally:
+        Path(temporary).unlink(missing_ok=True)
+    return file

@@ -1,0 +1,13 @@
+"""The typed parameters of the notebooks.
+
+A notebook's cell tagged ``parameters`` holds plain assignments; the next cell calls ``resolve(globals())`` of
+its schema, which turns what papermill or the reader put there into checked values, or into one clear line.
+:data:`SCHEMAS` says which schema belongs to which notebook.
+"""
+
+from xaicore.params.base import Fraction, NotebookParameters
+from xaicore.params.chapter1 import P1Parameters
+
+SCHEMAS: dict[str, type[NotebookParameters]] = {"p1_inspecting_attacks": P1Parameters}
+
+__all__ = ["SCHEMAS", "Fraction", "NotebookParameters", "P1Parameters"]

@@ -1,0 +1,48 @@
+"""Parameters of chapter 1, Explainable AI for Inspecting Adversarial Attacks on Deep Neural Networks."""
+
+from pydantic import Field, field_validator
+
+from xaicore.attribution import PRESETS
+from xaicore.params.base import Fraction, NotebookParameters
+
+
+class P1Parameters(NotebookParameters):
+    """Parameters of the notebook ``p1_inspecting_attacks``."""
+
+    classes: list[str] | None = Field(
+        default_factory=lambda: ["4", "9"], description="the two classes; none: all of the set"
+    )
+    n_train: int | None = Field(None, ge=4, description="number of training images; none: all")
+    n_validation: int | None = Field(None, ge=2, description="number of validation images; none: all")
+    size: int = Field(32, ge=32, le=1024, description="height and width of the images in pixels")
+    width: float = Field(0.25, gt=0, le=4, description="channels of the network relative to VGG16's")
+    epochs: int = Field(12, ge=1, description="epochs of the first training")
+    batch_size: int = Field(32, ge=1, description="images in a batch of training")
+    learning_rate: Fraction = Field(2e-3, gt=0, le=10, description="learning rate of the first training")
+    immune_epochs: int = Field(6, ge=1, description="epochs of the training on attacked images")
+    immune_learning_rate: Fraction = Field(5e-4, gt=0, le=10, description="its learning rate")
+    eps_max: Fraction = Field(
+        8 / 255, gt=0, le=1, description="largest step of FGSM, in units of the [0, 1] range"
+    )
+    eps_steps: int = Field(32, ge=1, le=10_000, description="number of steps up to it")
+    population: int = Field(40, ge=4, description="candidates of the one-pixel attack in a generation")
+    generations: int = Field(10, ge=1, description="generations of the one-pixel attack")
+    pixels: int = Field(1, ge=1, le=100, description="pixels the one-pixel attack may change")
+    preset: str = Field("preset-a-flat", description="rules of the relevance maps")
+    neighbours: int = Field(10, ge=1, description="neighbours that measure how classes mix")
+    umap_neighbors: int = Field(15, ge=2, description="neighbours that UMAP keeps together")
+    umap_seeds: int = Field(3, ge=1, le=100, description="number of UMAP maps with different seeds")
+
+    @field_validator("preset")
+    @classmethod
+    def _preset_is_known(cls, preset: str) -> str:
+        if preset not in PRESETS:
+            raise ValueError(f"{preset!r} is none of {', '.join(PRESETS)}")
+        return preset
+
+    @field_validator("classes")
+    @classmethod
+    def _two_classes(cls, classes: list[str] | None) -> list[str] | None:
+        if classes is not None and len(set(classes)) != 2:
+            raise ValueError(f"{classes!r} does not name two different classes")
+        return classes

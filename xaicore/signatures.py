@@ -1,0 +1,76 @@
+"""Signatures: one explanation as one vector, and what a whole set of them looks like.
+
+Fidel et al. (2019, arXiv:1909.03418) call the vector of SHAP values of a layer the signature of an image and train a
+detector on it; Klawikowska et al. (2020, Sec. 3.2) take the relevance that propagation returns from the last layer's
+decision instead, and project it to the plane with UMAP (McInnes et al. 2018). Here a signature is the relevance map of
+the predicted class, channels summed, flattened, and scaled to unit length, so that it tells where the relevance lies and
+not how large the logit was.
+"""
+
+import warnings
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.svm import SVC
+from torch import Tensor
+
+
+def signatures(relevance: Tensor) -> NDArray[np.float32]:
+    """Return relevance maps (N, C, H, W) or (N, H, W) as unit vectors (N, H·W); a zero map stays zero.
+
+    Raises:
+        ValueError: another shape, or a value that is not finite.
+    """
+    if relevance.ndim not in (3, 4):
+        raise ValueError(f"relevance must be (N, C, H, W) or (N, H, W), got {tuple(relevance.shape)}")
+    if not torch.isfinite(relevance).all():
+        raise ValueError("relevance must be finite")
+    maps = relevance.sum(dim=1) if relevance.ndim == 4 else relevance
+    flat = maps.flatten(start_dim=1).double()
+    lengths = flat.norm(dim=1, keepdim=True)
+    return (flat / torch.where(lengths > 0, lengths, 1.0)).float().cpu().numpy()
+
+
+def embed(points: NDArray[np.float32], *, neighbors: int = 15, seed: int = 0) -> NDArray[np.float32]:
+    """Project points (N, D) to the plane (N, 2) with UMAP, Euclidean metric; the same seed gives the same map.
+
+    Args:
+        points: (N, D), N ≥ 4.
+        neighbors: neighbours that the map tries to keep; at most N − 1 are used.
+        seed: seed of the layout.
+
+    Raises:
+        ValueError: too few points.
+    """
+    if points.ndim != 2 or len(points) < 4:
+        raise ValueError(f"points must be (N, D) with N of at least 4, got {points.shape}")
+    import umap
+
+    with warnings.catch_warnings():
+        # Eigenvalue solvers warn on tiny or disconnected graphs and fall back to a random start by themselves.
+        warnings.simplefilter("ignore")
+        layout = umap.UMAP(n_neighbors=min(neighbors, len(points) - 1), random_state=seed, n_jobs=1)
+        return np.asarray(layout.fit_transform(points), dtype=np.float32)
+
+
+def classify(
+    points: NDArray[np.float32], labels: NDArray[np.int64], held_out: NDArray[np.float32], *, seed: int = 0
+) -> NDArray[np.int64]:
+    """Predict the labels of held-out signatures with a support vector machine (RBF kernel) fitted on others.
+
+    Classes weigh equally, whatever their counts, and features are standardised; nothing is tuned.
+
+    Args:
+        points: (N, D) to fit on.
+        labels: (N,) their classes, at least two different ones.
+        held_out: (M, D) to predict.
+        seed: seed of the solver.
+
+    Returns:
+        (M,) predicted classes.
+    """
+    machine = make_pipeline(StandardScaler(), SVC(class_weight="balanced", random_state=seed))
+    return np.asarray(machine.fit(points, labels).predict(held_out))
