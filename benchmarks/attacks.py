@@ -5,11 +5,11 @@ folded):
 
 - ``fgsm`` against foolbox's, at equal output;
 - ``one_pixel`` against the same differential evolution written plainly, image after image, once with a
-  population as a batch (as torchattacks works) and once candidate by candidate (as with scipy's function); same
-  draws, same outcome.
+  population as a batch (as torchattacks works) and once candidate by candidate (as with scipy's function);
+  same draws, same outcome.
 
-Prints times and ratios (above 1: ours is faster) and writes them as JSON where a path is given. A time is that of
-the fastest of interleaved repeats.
+Prints times and ratios (above 1: ours is faster) and writes them as JSON where a path is given. A time is
+that of the fastest of interleaved repeats.
 """
 
 import argparse
@@ -45,7 +45,7 @@ def subject(count: int) -> tuple[nn.Module, Tensor, Tensor]:
 
 
 def best_seconds(works: dict[str, Callable[[], Any]], repeats: int) -> dict[str, float]:
-    """Run each work in turn, ``repeats`` times round, so that a busy machine slows all alike; the fastest counts."""
+    """Run all in turn, ``repeats`` times, so that a busy machine slows all alike; the fastest counts."""
     seconds = dict.fromkeys(works, float("inf"))
     for _ in range(repeats):
         for name, work in works.items():

@@ -70,7 +70,7 @@ def test_misfits_name_the_first_tensor(tmp_path: Path) -> None:
     del state["extra"]
     state["features.0.weight"][0] = torch.nan
     safetensors.torch.save_file(state, path)
-    with pytest.raises(UserError, match="features.0.weight holds values that are not finite"):
+    with pytest.raises(UserError, match=r"features.0.weight holds values that are not finite"):
         small(weights=path)
 
 

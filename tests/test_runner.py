@@ -1,4 +1,4 @@
-"""The runner, on a small notebook: killed and continued, failing, dying, interrupted; nothing half-done is left."""
+"""The runner, on a small notebook: killed, failing, dying, interrupted; nothing half-done is left."""
 
 import json
 import os
@@ -20,7 +20,7 @@ from xaicore.params import SCHEMAS, NotebookParameters
 from xaicore.records import compare_records, load_record
 
 ROOT = Path(__file__).parents[1]
-BATCHES = 6
+BATCHES = 10
 
 PARAMETERS = 'seed: int = 0\nnap: float = 0.0\nend: str = "well"\nthreads: int = 1'
 WORK = """
@@ -37,8 +37,9 @@ def halve(images, seconds):
     time.sleep(seconds)
     return {"half": images / 2}
 
-images = torch.arange(6.0) + seed
-half = engine.get(store=store).map("halve", halve, {"images": images}, constants={"seconds": nap}, batch_size=1)
+images = torch.arange(10.0) + seed
+local = engine.get(store=store)
+half = local.map("halve", halve, {"images": images}, constants={"seconds": nap}, batch_size=1)
 """
 END = """
 if end == "mistake":
@@ -46,7 +47,7 @@ if end == "mistake":
 if end == "kill":
     os.kill(os.getpid(), 9)
 if end != "no record":
-    run.value("sum", half["half"].sum(), n=6)
+    run.value("sum", half["half"].sum(), n=10)
     run.finish()
 half["half"].tolist()
 """
@@ -66,6 +67,7 @@ sys.exit(run(Path({root!r}), "quick"))
 
 
 class Toy(NotebookParameters):
+    model: str = Field("small_cnn")
     threads: int | None = Field(1, ge=1)
     nap: float = Field(0.0, ge=0)
     end: str = Field("well")
@@ -126,7 +128,7 @@ def _wait(condition, seconds=60):
 
 
 def test_a_killed_run_continues_and_ends_like_an_undisturbed_one(project):
-    _edition(project, {"toy": {"nap": 0.3}})
+    _edition(project, {"toy": {"nap": 0.4}})
     script = SCRIPT.format(tests=str(ROOT / "tests"), root=str(project))
     killed = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.DEVNULL)
     _wait(lambda: len(_batches(project)) >= 2)
@@ -213,7 +215,10 @@ def test_ctrl_c_ends_the_children_and_says_so(project):
         ({"overrides": {"model": "vgg61"}}, "toy: parameter model: there is no 'vgg61'"),
         ({"overrides": {"device": "cuda:99"}}, "toy: parameter device: cuda:99"),
         ({"overrides": {"dataset": "cats-vs-dogs"}}, "toy: cats-vs-dogs is read from a folder"),
-        ({"overrides": {"dataset": "cats-vs-dogs", "data_root": "nowhere"}}, "toy: there is no folder nowhere"),
+        (
+            {"overrides": {"dataset": "cats-vs-dogs", "data_root": "nowhere"}},
+            "toy: there is no folder nowhere",
+        ),
         ({"overrides": {"n_images": "1000000"}}, "toy: .*1000000"),
         ({"overrides": {"weights": "nowhere.pt"}}, "toy: .*nowhere.pt"),
         ({"engine": "ray://head"}, "not there yet"),

@@ -47,11 +47,12 @@ def embed(points: NDArray[np.float32], *, neighbors: int = 15, seed: int = 0) ->
     """
     if points.ndim != 2 or len(points) < 4:
         raise ValueError(f"points must be (N, D) with N of at least 4, got {points.shape}")
-    import umap
-
     with warnings.catch_warnings():
-        # Eigenvalue solvers warn on tiny or disconnected graphs and fall back to a random start by themselves.
+        # Importing umap warns of missing widgets in a notebook; on tiny or disconnected graphs its eigenvalue
+        # solver warns and falls back to a random start by itself.
         warnings.simplefilter("ignore")
+        import umap
+
         layout = umap.UMAP(n_neighbors=min(neighbors, len(points) - 1), random_state=seed, n_jobs=1)
         return np.asarray(layout.fit_transform(points), dtype=np.float32)
 

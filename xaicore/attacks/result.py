@@ -1,8 +1,8 @@
 """What an attack hands back: the images, whether they fool the model, and what they cost.
 
-The norms are those of the perturbation d = adversarial - image in [0,1] units: l0 counts the pixels that
-differ in any channel (Su et al. 2019), l2 = sqrt(sum d^2) and linf = max |d| run over all channels and pixels
-(Carlini & Wagner 2017).
+The norms are those of the perturbation d = adversarial - image in [0, 1] units: l0 counts the pixels that
+differ in any channel (Su et al. 2019), l2 = sqrt(sum d^2) and linf = max abs(d) run over all channels
+and pixels (Carlini & Wagner 2017).
 """
 
 import dataclasses

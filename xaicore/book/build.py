@@ -34,18 +34,22 @@ def gather_records(root: Path, edition: str) -> dict[str, dict[str, Any]]:
     return records
 
 
-def build(root: Path, edition: str = "embedded", *, verdicts: str = "fail") -> Path:
-    """Build the book of ``edition`` into ``_build/html`` and return the path of its first page.
+def build(
+    root: Path, edition: str = "embedded", *, verdicts: str = "fail", target: Path | None = None
+) -> Path:
+    """Build the book of ``edition`` and return the path of its first page.
 
     Args:
         root: the project's folder.
         edition: which edition's runs the chapters show.
         verdicts: what to do when a verdict differs from the committed one: ``fail``, ``report`` it and go on, or
             ``accept`` it as the new committed verdict.
+        target: folder of the built HTML, replaced as a whole; None: ``_build/html``. Sphinx works beside it.
 
     Raises:
         UserError: a notebook of the edition has no completed run, a verdict changed, or a page did not pass.
     """
+    target = target or root / "_build" / "html"
     wanted = load_edition(root, edition).notebooks
     done = completed_runs(root, edition)
     missing = [name for name in wanted if name not in done]
@@ -61,7 +65,7 @@ def build(root: Path, edition: str = "embedded", *, verdicts: str = "fail") -> P
     judgements = judge(papers, records)
     _check_verdicts(root / "claims" / "verdicts", edition, judgements, verdicts)
 
-    work = root / "_build" / "stage"
+    work = target.with_name("stage")
     stage(
         root,
         work,
@@ -73,10 +77,11 @@ def build(root: Path, edition: str = "embedded", *, verdicts: str = "fail") -> P
     )
     _sphinx(work)
     built = work / "_build" / "html"
-    findings = html_findings(built, forbidden=(str(root), str(Path.home()), sys.prefix, tempfile.gettempdir() + "/"))
+    forbidden = (str(root), str(Path.home()), sys.prefix, tempfile.gettempdir() + "/")
+    findings = html_findings(built, forbidden=forbidden)
     if findings:
         raise UserError(_report("the built pages did not pass", findings))
-    return _publish(built, root / "_build" / "html")
+    return _publish(built, target)
 
 
 def _shown(records: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Mapping[str, Any]]:
@@ -107,11 +112,11 @@ def _sphinx(work: Path) -> None:
         log.write_text(answer.stdout + answer.stderr, encoding="utf-8")
         lines = [line for line in answer.stderr.splitlines() if "WARNING" in line or "ERROR" in line or "rror:" in line]
         shown = [line.replace(str(work) + "/", "") for line in lines]
-        raise UserError(_report(f"Sphinx is not content (whole log: _build/{log.name})", shown or ["see the log"]))
+        raise UserError(_report(f"Sphinx is not content (whole log: {log.parent.name}/{log.name})", shown or ["see the log"]))
 
 
 def _publish(built: Path, target: Path) -> Path:
-    old = target.with_name("html.old")
+    old = target.with_name(f"{target.name}.old")
     shutil.rmtree(old, ignore_errors=True)
     if target.exists():
         target.rename(old)

@@ -97,14 +97,15 @@ def run(
     chosen = load_edition(root, edition)
     runs = root / "runs" / (CUSTOM if overrides else edition)
     check_room(runs)
-    tasks = plan(root, chosen, runs, only=only, overrides=overrides or {})
     variables = {"XAICORE_EDITION": runs.name, "XAICORE_ENGINE": engine}
     if fresh:
         variables["XAICORE_STORE_READ"] = "0"
     if not chosen.needs.network:
         variables["HF_HUB_OFFLINE"] = "1"
-    with _alone(runs), show or display() as screen:
-        return _Runner(root, tasks, variables, screen).work(fresh=fresh)
+    with _alone(runs):
+        tasks = plan(root, chosen, runs, only=only, overrides=overrides or {})
+        with show or display() as screen:
+            return _Runner(root, tasks, variables, screen).work(fresh=fresh)
 
 
 def plan(

@@ -4,9 +4,8 @@ A source knows its images by number: ``tensor(i, geometry)`` decodes one, ``dige
 Files are only opened when they are asked for, so a set of 50,000 photographs costs no memory.
 
 Sizes: an image is scaled until it just covers the wanted size and what sticks out is cropped evenly (aspect
-    ratio kept),
-in one antialiased bilinear step on 8-bit pixels, so that every image lies on the 8-bit grid, as a file on
-disk would.
+ratio kept), in one antialiased bilinear step on 8-bit pixels, so that every image lies on the 8-bit grid, as
+a file on disk would.
 """
 
 import hashlib

@@ -5,11 +5,15 @@ names, so its ImageNet weights fit. timm's network starts its second and later b
 own; only in-place flags change.
 """
 
-from timm.models.xception import Block as TimmBlock
-from timm.models.xception import Xception
+import warnings
+from typing import TYPE_CHECKING
+
 from torch import Tensor, nn
 
 from xaicore.models.residual import Add, not_in_place
+
+if TYPE_CHECKING:
+    from timm.models.xception import Block as TimmBlock
 
 MIN_SIZE = 48
 BLOCKS = [f"block{number}" for number in range(1, 13)]
@@ -22,7 +26,7 @@ class Block(nn.Module):
         block: the block whose layers, and their names, are taken over.
     """
 
-    def __init__(self, block: TimmBlock) -> None:
+    def __init__(self, block: "TimmBlock") -> None:
         super().__init__()
         self.skip = block.skip
         if block.skip is not None:
@@ -44,6 +48,11 @@ def build(*, classes: int, channels: int) -> nn.Module:
         classes: number of classes.
         channels: image channels.
     """
+    with warnings.catch_warnings():
+        # timm's import takes seconds and warns in a notebook that has no progress widgets.
+        warnings.simplefilter("ignore")
+        from timm.models.xception import Xception
+
     network = Xception(num_classes=classes, in_chans=channels)
     for name in BLOCKS:
         setattr(network, name, Block(getattr(network, name)))

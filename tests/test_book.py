@@ -1,0 +1,111 @@
+"""The quick edition, run and built behind the gate, twice: as it is, and with a public address."""
+
+import hashlib
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from xaicore.book import build as building
+from xaicore.book.claims import load_claims
+
+ROOT = Path(__file__).resolve().parent.parent
+ADDRESS = "https://github.com/someone/attacks-explained"
+
+pytestmark = pytest.mark.book
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The book of the quick edition, no address set."""
+    command = [sys.executable, "-m", "xaicore.book.cli", "run", "--edition", "quick"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return _build(tmp_path_factory.mktemp("plain") / "html", None)
+
+
+def _build(target: Path, address: str | None) -> Path:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(building, "repository_address", lambda root: address)
+        return building.build(ROOT, "quick", target=target).parent.parent
+
+
+def _pages(folder: Path) -> dict[str, str]:
+    paths = folder.rglob("*.html")
+    return {path.relative_to(folder).as_posix(): path.read_text(encoding="utf-8") for path in paths}
+
+
+def _digests(folder: Path) -> dict[str, str]:
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    return {p.relative_to(folder).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
+
+
+def test_the_record_of_the_run_is_complete(plain: Path) -> None:
+    record = json.loads((ROOT / "runs" / "quick" / "p1_inspecting_attacks" / "record.json").read_text("utf-8"))
+    assert record["status"] == "completed"
+    assert {item["label"] for item in record["provenance"]["models"]} == {"clear", "FGSM-immune", "one-pixel-immune"}
+    assert 0 < record["values"]["p1.accuracy.clear.clear"]["value"] <= 100
+    assert record["provenance"]["peak_memory_bytes"] < 2**31
+
+
+def test_every_page_of_the_contents_is_there(plain: Path) -> None:
+    pages = _pages(plain)
+    contents = (ROOT / "book" / "_toc.yml").read_text(encoding="utf-8")
+    for page in re.findall(r"(?:root|file): (\S+)", contents):
+        assert f"{page}.html" in pages
+
+
+def test_front_page_links_every_claim(plain: Path) -> None:
+    front = _pages(plain)["book/index.html"]
+    claims = [claim.id for paper in load_claims(ROOT / "claims") for claim in paper.claims]
+    assert len(claims) > 60
+    for claim in claims:
+        assert f"#claim-{claim.replace('.', '-')}" in front, claim
+
+
+def test_chapter_has_its_figures_tables_and_download(plain: Path) -> None:
+    chapter = _pages(plain)["notebooks/p1_inspecting_attacks.html"]
+    for label in ("fig-1", "fig-2", "fig-3", "fig-4", "fig-5", "fig-6", "fig-training"):
+        assert f'id="p1-{label}"' in chapter, label
+    numbers = re.findall(r'class="caption-number">Fig\. ([\d.]+) ', chapter)
+    assert len(numbers) == len(set(numbers)) >= 11
+    assert "clear+fgsm_test" in chapter
+    assert re.search(r'href="[^"]*p1_inspecting_attacks\.ipynb"', chapter)
+    assert (plain / "_sources" / "notebooks" / "p1_inspecting_attacks.ipynb").is_file()
+
+
+def test_without_an_address_no_page_offers_a_launch(plain: Path) -> None:
+    for name, text in _pages(plain).items():
+        assert "colab.research.google.com/github" not in text, name
+        assert "mybinder.org/v2" not in text, name
+    assert "Repository" in _pages(plain)["book/running.html"]
+
+
+def test_with_an_address_every_launch_leads_to_a_tracked_file(plain: Path, tmp_path: Path) -> None:
+    folder = _build(tmp_path / "html", ADDRESS)
+    links = re.findall(r'href="(https://(?:colab|mybinder)[^"]+)"', " ".join(_pages(folder).values()))
+    assert any("colab" in link for link in links)
+    assert any("mybinder" in link for link in links)
+    listing = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True)
+    tracked = set(listing.stdout.splitlines())
+    for link in links:
+        path = re.search(r"(?:blob/[^/]+/|(?:urlpath|labpath|filepath)=(?:lab/)?(?:tree/)?)([^&?]+)", link)
+        assert path, link
+        assert re.sub("%2F", "/", path.group(1), flags=re.IGNORECASE) in tracked, link
+
+    again = _build(tmp_path / "again" / "html", ADDRESS)
+    assert _digests(again) == _digests(folder)
+
+
+def test_a_changed_verdict_stops_the_build(plain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from xaicore.errors import UserError
+
+    papers = load_claims(ROOT / "claims")
+    committed = {claim.id: "inconclusive" for paper in papers for claim in paper.claims}
+    monkeypatch.setattr(building, "read_verdicts", lambda folder, edition: committed)
+    with pytest.raises(UserError, match="p1.counts-consistent"):
+        building.build(ROOT, "quick", target=tmp_path / "html")
+    assert not (tmp_path / "html").exists()

@@ -1,0 +1,154 @@
+"""The command: exit statuses, and one line instead of a traceback."""
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from xaicore.book import cli
+from xaicore.book.verify import compare
+from xaicore.records import Run
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def command(monkeypatch, capsys):
+    def command(*arguments, folder=ROOT):
+        monkeypatch.chdir(folder)
+        status = cli.main(list(arguments))
+        return status, *capsys.readouterr()
+
+    return command
+
+
+@pytest.fixture
+def project(tmp_path):
+    for name in ("editions", "notebooks", "claims"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "pyproject.toml").touch()
+    (tmp_path / "editions" / "quick.yml").write_text((ROOT / "editions" / "quick.yml").read_text())
+    return tmp_path
+
+
+def _record(folder, accuracy, more=()):
+    run = Run("p1_inspecting_attacks", {"seed": 0}, folder, edition="quick")
+    run.value("accuracy", accuracy, n=10)
+    run.value("count", 3)
+    for id in more:
+        run.value(id, 1)
+    run.finish()
+    (folder / "notebook.ipynb").write_text("{}")
+    (folder / "status.json").write_text('{"state": "completed", "address": "x"}')
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ["run", "--edition", "slow"],
+            "there is no edition 'slow'; there are embedded, paper, quick, reference",
+        ),
+        (
+            ["run", "--edition", "quick", "-p", "epss_max", "1"],
+            "unknown parameter 'epss_max'; did you mean 'eps_max'?",
+        ),
+        (
+            ["run", "--edition", "quick", "-p", "eps_max", "abc"],
+            "parameter eps_max: 'abc' is not a number or a fraction",
+        ),
+        (
+            ["run", "--edition", "quick", "-p", "seed", "1", "-p", "seed", "2"],
+            "parameter seed is given twice",
+        ),
+        (["run", "--edition", "quick", "--only", "p9"], "no notebook 'p9'"),
+        (["run", "--edition", "quick", "--engine", "ray://head"], "which is not there yet"),
+        (["build", "--edition", "slow"], "there is no edition 'slow'"),
+        (["verify", "--edition", "nothing"], "no results of the edition nothing are committed"),
+    ],
+)
+def test_what_a_user_can_mend_is_one_line(command, arguments, message):
+    status, out, error = command(*arguments)
+    assert status == 2
+    assert out == ""
+    assert error.startswith("xaibook: ")
+    assert message in error
+    assert error.count("\n") == 1
+
+
+def test_outside_the_project(command, tmp_path):
+    status, _, error = command("editions", folder=tmp_path)
+    assert status == 2
+    assert "not inside the project" in error
+
+
+def test_wrong_arguments_end_with_two(capsys):
+    for arguments in ([], ["fly"], ["run", "--resume", "--fresh"]):
+        with pytest.raises(SystemExit) as caught:
+            cli.main(arguments)
+        assert caught.value.code == 2
+
+
+def test_editions_are_listed(command):
+    status, out, _ = command("editions")
+    assert status == 0
+    named = [
+        line.split()[0]
+        for line in out.splitlines()
+        if line.startswith(("quick", "embedded", "reference", "paper"))
+    ]
+    assert named[0] == "quick"
+    assert sorted(named) == ["embedded", "paper", "quick", "reference"]
+    assert "data: cats-vs-dogs" in out
+
+
+def test_claims_are_listed_with_and_without_runs(command, project):
+    (project / "claims" / "p1.yml").write_text((ROOT / "claims" / "p1.yml").read_text())
+    status, out, _ = command("claims", "--edition", "quick", "--json", folder=project)
+    assert status == 0
+    claims = json.loads(out)
+    assert {"id", "paper", "reported", "ours", "n", "interval", "edition", "verdict"} == set(claims[0])
+    assert any(claim["id"] == "p1.clean-accuracy" for claim in claims)
+    status, out, _ = command("claims", "--edition", "quick", folder=project)
+    assert status == 0
+    assert "p1.clean-accuracy" in out
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "more", "status", "summary"),
+    [
+        (0.5, (), 0, "2 identical"),
+        (0.5 + 1e-9, (), 0, "1 within tolerance"),
+        (0.6, (), 1, "1 different"),
+        (0.5, ("new",), 1, "1 missing"),
+    ],
+)
+def test_verify_compares_value_by_value(command, project, accuracy, more, status, summary):
+    _record(project / "results" / "quick" / "p1_inspecting_attacks", 0.5)
+    _record(project / "runs" / "quick" / "p1_inspecting_attacks", accuracy, more)
+    found, out, _ = command("verify", "--edition", "quick", folder=project)
+    assert found == status
+    assert summary in out.splitlines()[-1]
+
+
+def test_verify_without_a_run(command, project):
+    _record(project / "results" / "quick" / "p1_inspecting_attacks", 0.5)
+    status, _, error = command("verify", "--edition", "quick", folder=project)
+    assert status == 2
+    assert "run: xaibook run --edition quick" in error
+
+
+@pytest.mark.parametrize(
+    ("tolerance", "outcome"),
+    [
+        (0.3, "within tolerance"),
+        (0.1, "different"),
+        ({"absolute": 0.2}, "within tolerance"),
+        ({}, "different"),
+    ],
+)
+def test_a_committed_value_may_carry_its_tolerance(tolerance, outcome):
+    committed = {"values": {"a": {"value": 1.0, "tolerance": tolerance}}}
+    rows = pd.DataFrame(compare("p1", committed, {"values": {"a": {"value": 1.2}}}))
+    assert rows.iloc[0, 5] == outcome

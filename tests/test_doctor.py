@@ -1,0 +1,73 @@
+"""The doctor: what is there, what is missing, in plain words."""
+
+import importlib.metadata
+from pathlib import Path
+
+import pytest
+
+from xaicore.book import cli, doctor
+from xaicore.book.doctor import Finding, examine
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """Without starting a kernel, which the runner's tests do."""
+    monkeypatch.setattr(doctor, "_kernel", lambda: Finding("ok", "a Jupyter kernel starts"))
+    monkeypatch.delenv("XAICORE_DATA", raising=False)
+
+
+def _text(findings):
+    return "\n".join(map(str, findings))
+
+
+def test_a_kernel_starts():
+    assert doctor._kernel().mark == "ok"
+
+
+def test_a_complete_machine_can_run_the_embedded_edition(quick, monkeypatch, capsys):
+    monkeypatch.chdir(ROOT)
+    assert cli.main(["doctor"]) == 0
+    text = capsys.readouterr().out
+    assert "ok  edition embedded can run" in text
+    assert "edition reference cannot run: it needs cats-vs-dogs in XAICORE_DATA" in text
+    for name in ("mnist-5k", "orl-faces", "imagenet-20"):
+        assert f"ok  image set {name}" in text
+
+
+def test_a_missing_package_is_named_and_stops_the_editions(quick, monkeypatch):
+    installed = importlib.metadata.version
+
+    def version(name):
+        if name == "zennit":
+            raise importlib.metadata.PackageNotFoundError(name)
+        return "0.1" if name == "captum" else installed(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", version)
+    findings, well = examine(ROOT)
+    assert not well
+    text = _text(findings)
+    assert "missing  package zennit: not installed" in text
+    assert "missing  package captum 0.1: >=0.8 is needed" in text
+    assert "edition embedded cannot run: it needs what is marked as missing above" in text
+
+
+def test_damaged_package_data_is_missing_not_a_traceback(quick, monkeypatch):
+    def broken(*arguments, **options):
+        raise FileNotFoundError("mnist_5k.csv.gz is not there")
+
+    monkeypatch.setattr("xaicore.data.load", broken)
+    findings, well = examine(ROOT)
+    assert not well
+    assert "mnist_5k.csv.gz is not there" in _text(findings)
+
+
+def test_data_folders_are_found(quick, monkeypatch, tmp_path):
+    (tmp_path / "cats-vs-dogs-112" / "train").mkdir(parents=True)
+    (tmp_path / "cats-vs-dogs-112" / "test").mkdir()
+    monkeypatch.setenv("XAICORE_DATA", str(tmp_path))
+    findings, _ = examine(ROOT)
+    text = _text(findings)
+    assert "ok  XAICORE_DATA holds cats-vs-dogs" in text
+    assert "edition reference can run" in text
