@@ -55,11 +55,11 @@ def test_results_keep_the_order_and_do_not_depend_on_the_batches(tmp_path):
 def test_finished_batches_survive_an_interruption(tmp_path):
     broken, rest, again = Counter(fail_at=5), Counter(), Counter()
     with pytest.raises(Interrupted):
-        engine.get("local", Store(tmp_path)).map(
+        engine.LocalEngine(Store(tmp_path), workers=1).map(
             "double", double, ARRAYS, constants={"counter": broken}, batch_size=2
         )
     store = Store(tmp_path)
-    result = engine.get("local", store).map(
+    result = engine.LocalEngine(store, workers=1).map(
         "double", double, ARRAYS, constants={"counter": rest}, batch_size=2
     )
     assert (broken.rows, rest.rows) == ([0, 1, 2, 3], [4, 5, 6])
@@ -145,3 +145,32 @@ def test_other_places_are_refused_in_one_line(spec, message, tmp_path, monkeypat
     monkeypatch.setenv("XAICORE_ENGINE", spec)
     with pytest.raises(UserError, match=message):
         engine.get(store=Store(tmp_path))
+
+
+def test_workers_change_nothing_and_leave_the_model_alone(tmp_path):
+    from xaicore.attacks import one_pixel
+    from xaicore.models import load
+
+    model = load("small_cnn", classes=2, channels=1, input_size=16)
+    generator = torch.Generator().manual_seed(0)
+    images = torch.rand(12, 1, 16, 16, generator=generator)
+    arrays = {"images": images, "labels": torch.arange(12) % 2, "index": torch.arange(12)}
+
+    def attack(images, labels, index, *, model):
+        return one_pixel(model, images, labels, index=index, population=6, generations=2, batch_size=8).arrays()
+
+    before = model.fingerprint
+    results = [
+        engine.LocalEngine(Store(tmp_path / str(workers)), workers=workers).map(
+            "one pixel", attack, arrays, constants={"model": model}, batch_size=3, code=one_pixel
+        )
+        for workers in (1, 4)
+    ]
+    assert model.fingerprint == before
+    for name in results[0]:
+        assert torch.equal(results[0][name].nan_to_num(-1), results[1][name].nan_to_num(-1)), name
+
+
+def test_the_number_of_workers_must_make_sense(tmp_path):
+    with pytest.raises(ValueError, match="workers"):
+        engine.LocalEngine(Store(tmp_path), workers=0)

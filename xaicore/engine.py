@@ -6,8 +6,11 @@ every result is addressed by the content of its own batch. :class:`LocalEngine` 
 place to work, such as a cluster, is another class with the same ``map``.
 """
 
+import copy
 import os
+import threading
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import Any, Protocol
 
 import torch
@@ -38,14 +41,24 @@ class Engine(Protocol):
 
 
 class LocalEngine:
-    """Runs the batches one after the other in this process.
+    """Runs the batches in this process, several at a time.
+
+    Small networks leave most of a processor idle when all of its cores work on one batch. So each batch is computed with
+    torch's own number of threads (:func:`torch.get_num_threads`), and as many batches run side by side as there
+    are cores for them; every worker has its own copy of the models. Which worker takes a batch changes
+    nothing in its result. Work on a GPU goes one batch at a time.
 
     Args:
         store: where finished batches go and are looked for.
+        workers: batches side by side; None takes ``$XAICORE_WORKERS``, else the cores this process may use
+            divided by torch's threads.
     """
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, workers: int | None = None) -> None:
+        if workers is not None and (isinstance(workers, bool) or workers < 1):
+            raise ValueError(f"workers must be a whole number of at least 1, got {workers!r}")
         self.store = store
+        self.workers = workers
 
     def map(
         self,
@@ -84,20 +97,46 @@ class LocalEngine:
         constants = dict(constants or {})
         rows = _rows(arrays, constants, batch_size)
         shared = {"constants": digest(constants), "device": _device_of(constants)}
+        starts = range(0, rows, batch_size)
+        copies = threading.local()
+        threads = torch.get_num_threads()
+
+        def compute(start: int) -> Result:
+            if not hasattr(copies, "constants"):
+                torch.set_num_threads(threads)
+                copies.constants = {name: _own(value) for name, value in constants.items()}
+            batch = {name: array[start : start + batch_size] for name, array in arrays.items()}
+            work = _call(function, batch, copies.constants)
+            return self.store.get_or_compute(step, {"batch": batch, **shared}, work, code=code or function)
+
         joined: dict[str, torch.Tensor] = {}
-        seconds, reused = 0.0, True
+        seconds, reused, done = 0.0, True, 0
         progress.report(step, 0, rows)
-        for start in range(0, rows, batch_size):
-            stop = min(start + batch_size, rows)
-            batch = {name: array[start:stop] for name, array in arrays.items()}
-            result = self.store.get_or_compute(
-                step, {"batch": batch, **shared}, _call(function, batch, constants), code=code or function
-            )
-            _put(step, joined, result, start, stop, rows)
-            seconds += result.seconds
-            reused = reused and result.reused
-            progress.report(step, stop, rows)
+        with ThreadPoolExecutor(self._workers(constants, threads)) as pool:
+            waiting = {pool.submit(compute, start): start for start in starts}
+            try:
+                for future in as_completed(list(waiting)):
+                    start = waiting.pop(future)
+                    stop = min(start + batch_size, rows)
+                    result = future.result()
+                    _put(step, joined, result, start, stop, rows)
+                    seconds += result.seconds
+                    reused = reused and result.reused
+                    done += stop - start
+                    progress.report(step, done, rows)
+            finally:
+                pool.shutdown(wait=True, cancel_futures=True)
         return Result(joined, seconds=seconds, reused=reused)
+
+    def _workers(self, constants: Mapping[str, Any], threads: int) -> int:
+        if _device_of(constants):
+            return 1
+        return self.workers or int(os.environ.get("XAICORE_WORKERS") or 0) or max(1, cores() // threads)
+
+
+def cores() -> int:
+    """Return the number of processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def get(spec: str | None = None, store: Store | None = None) -> Engine:
@@ -123,6 +162,11 @@ def check(spec: str) -> None:
         )
     if spec != "local":
         raise UserError(f"unknown engine {spec!r}; use --engine local")
+
+
+def _own(value: Any) -> Any:
+    """Return a worker's own copy of a model, anything else as it is."""
+    return copy.deepcopy(value) if isinstance(value, torch.nn.Module) else value
 
 
 def _call(
@@ -165,7 +209,8 @@ def _device_of(constants: Mapping[str, Any]) -> list[torch.Tensor]:
 def _put(
     step: str, joined: dict[str, torch.Tensor], result: Mapping[str, Any], start: int, stop: int, rows: int
 ) -> None:
-    """Copy a batch's result into rows ``start`` … ``stop`` of the whole, which the first batch lays out."""
+    """Copy a batch's result into the rows ``start`` … ``stop`` of the whole, which the first to come lays out."""
+    first = not joined
     for name, value in result.items():
         if not isinstance(value, torch.Tensor):
             raise TypeError(f"{step}: {name} must be a tensor, not a {type(value).__name__}")
@@ -173,7 +218,7 @@ def _put(
             raise ValueError(
                 f"{step}: {name} must have {stop - start} rows like its batch, got shape {tuple(value.shape)}"
             )
-        if start == 0:
+        if first:
             joined[name] = torch.empty((rows, *value.shape[1:]), dtype=value.dtype)
         whole = joined.get(name)
         if whole is None or whole.shape[1:] != value.shape[1:] or whole.dtype != value.dtype:
@@ -181,4 +226,4 @@ def _put(
         whole[start:stop] = value
     missing = sorted(set(joined) - set(result))
     if missing:
-        raise ValueError(f"{step}: {missing[0]} is missing from a later batch")
+        raise ValueError(f"{step}: {missing[0]} is missing from another batch")

@@ -22,6 +22,7 @@ import xaicore.data
 import xaicore.models
 from xaicore.book.editions import Edition, edition_names, load_edition
 from xaicore.data import SETS
+from xaicore.engine import cores
 from xaicore.errors import UserError
 from xaicore.store import default_root
 
@@ -98,9 +99,8 @@ def _machine(root: Path) -> Iterator[Finding]:
         yield Finding("ok", f"torch {torch.__version__} with GPU: {', '.join(names)}")
     else:
         yield Finding("note", f"torch {torch.__version__} without a GPU: everything runs on the CPU")
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     memory = _memory_bytes()
-    yield Finding("ok", f"{cores} CPU cores" + (f", {memory / 2**30:.1f} GiB of memory" if memory else ""))
+    yield Finding("ok", f"{cores()} CPU cores" + (f", {memory / 2**30:.1f} GiB of memory" if memory else ""))
     free = shutil.disk_usage(root).free
     enough = free >= DISK_BYTES
     text = f"{free / 2**30:.1f} GiB free on the disk"

@@ -176,8 +176,8 @@ class _Runner:
         self.screen = screen
         self.rows = {task.name: Row(task.name, task.expected_seconds) for task in tasks}
         self.running: dict[str, tuple[Task, subprocess.Popen[bytes], IO[bytes]]] = {}
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        self.workers = max(1, cores // max((task.threads for task in tasks), default=1))
+        self.workers = max(1, engines.cores() // max((task.threads for task in tasks), default=1))
+        self.workers = min(self.workers, max(1, len(self.tasks)))
 
     def work(self, *, fresh: bool) -> int:
         waiting = []
@@ -251,6 +251,7 @@ class _Runner:
             **self.variables,
             "XAICORE_OUTPUT_DIR": str(task.folder.partial),
             "XAICORE_PROGRESS": str(task.folder.partial / "progress.jsonl"),
+            "XAICORE_WORKERS": str(max(1, engines.cores() // (self.workers * task.threads))),
             "OMP_NUM_THREADS": threads,
             "OPENBLAS_NUM_THREADS": threads,
             "MKL_NUM_THREADS": threads,

@@ -73,7 +73,7 @@ class NotebookParameters(BaseModel):
     weights: str | None = Field(None, description="imagenet, a file of weights, or none to train here")
     seed: int = Field(0, ge=0, lt=2**31, description="seed of everything random")
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1, mps")
-    threads: int | None = Field(2, ge=1, le=1024, description="CPU threads; none: as they are")
+    threads: int | None = Field(1, ge=1, le=1024, description="CPU threads; none: as they are")
     output_dir: str | None = Field(None, description="where the record goes; none: chosen by the runner")
 
     @classmethod

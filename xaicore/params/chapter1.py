@@ -16,17 +16,17 @@ class P1Parameters(NotebookParameters):
     n_validation: int | None = Field(None, ge=2, description="number of validation images; none: all")
     size: int = Field(32, ge=32, le=1024, description="height and width of the images in pixels")
     width: float = Field(0.25, gt=0, le=4, description="channels of the network relative to VGG16's")
-    epochs: int = Field(12, ge=1, description="epochs of the first training")
+    epochs: int = Field(8, ge=1, description="epochs of the first training")
     batch_size: int = Field(32, ge=1, description="images in a batch of training")
     learning_rate: Fraction = Field(2e-3, gt=0, le=10, description="learning rate of the first training")
     immune_epochs: int = Field(6, ge=1, description="epochs of the training on attacked images")
     immune_learning_rate: Fraction = Field(5e-4, gt=0, le=10, description="its learning rate")
     eps_max: Fraction = Field(
-        8 / 255, gt=0, le=1, description="largest step of FGSM, in units of the [0, 1] range"
+        0.2, gt=0, le=1, description="largest step of FGSM, in units of the [0, 1] range"
     )
-    eps_steps: int = Field(32, ge=1, le=10_000, description="number of steps up to it")
-    population: int = Field(40, ge=4, description="candidates of the one-pixel attack in a generation")
-    generations: int = Field(10, ge=1, description="generations of the one-pixel attack")
+    eps_steps: int = Field(51, ge=1, le=10_000, description="number of steps up to it")
+    population: int = Field(20, ge=4, description="candidates of the one-pixel attack in a generation")
+    generations: int = Field(19, ge=1, description="generations of the one-pixel attack")
     pixels: int = Field(1, ge=1, le=100, description="pixels the one-pixel attack may change")
     preset: str = Field("preset-a-flat", description="rules of the relevance maps")
     neighbours: int = Field(10, ge=1, description="neighbours that measure how classes mix")
