@@ -44,7 +44,7 @@ class LocalEngine:
     """Runs the batches in this process, several at a time.
 
     Small networks leave most of a processor idle when all of its cores work on one batch. So each batch is computed with
-    torch's own number of threads (:func:`torch.get_num_threads`), and as many batches run side by side as there
+    torch's own number of threads (``torch.get_num_threads()``), and as many batches run side by side as there
     are cores for them; every worker has its own copy of the models. Which worker takes a batch changes
     nothing in its result. Work on a GPU goes one batch at a time.
 

@@ -105,8 +105,12 @@ def _check_verdicts(folder: Path, edition: str, judgements: list[Any], mode: str
 
 
 def _sphinx(work: Path) -> None:
-    command = [sys.executable, "-m", "jupyter_book", "build", str(work), "--all", "-W", "-n", "--keep-going", "-q"]
-    answer = subprocess.run(command, capture_output=True, text=True, check=False)
+    # Not the script of that name: this very interpreter, wherever the environment was moved to.
+    start = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()"]
+    options = ["--all", "-W", "-n", "--keep-going", "-q"]
+    answer = subprocess.run(
+        [*start, "build", str(work), *options], capture_output=True, text=True, check=False
+    )
     if answer.returncode != 0:
         log = work.parent / "sphinx.log"
         log.write_text(answer.stdout + answer.stderr, encoding="utf-8")

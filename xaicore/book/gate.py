@@ -98,6 +98,8 @@ def html_findings(folder: Path, forbidden: Iterable[str] = ()) -> list[str]:
     pages: dict[Path, _Page] = {}
     findings = []
     for path in sorted(folder.rglob("*.html")):
+        if path.parent.name == "_static":  # templates of the theme, not pages
+            continue
         text = path.read_text(encoding="utf-8")
         page = _Page()
         page.feed(text)
