@@ -35,6 +35,7 @@ class Engine(Protocol):
         constants: Mapping[str, Any] | None = None,
         batch_size: int = 32,
         code: Callable[..., Any] | None = None,
+        workers: int | None = None,
     ) -> Result:
         """Run ``function`` on every batch of ``arrays``; see :meth:`LocalEngine.map`."""
         ...
@@ -69,6 +70,7 @@ class LocalEngine:
         constants: Mapping[str, Any] | None = None,
         batch_size: int = 32,
         code: Callable[..., Any] | None = None,
+        workers: int | None = None,
     ) -> Result:
         """Run ``function(**batch, **constants)`` on every batch and join what it returns, in the order of the
         rows.
@@ -83,6 +85,8 @@ class LocalEngine:
                 ``fingerprint``), ….
             batch_size: rows in a batch (the last may have fewer).
             code: the function whose code the results belong to; None means ``function``.
+            workers: 1 for a function that changes something global while it runs, as torch.fx does while it
+                traces; None: as many as this engine has.
 
         Returns:
             Names → tensors (N, …) on the CPU; ``.seconds`` is the sum over the batches when they were
@@ -112,7 +116,7 @@ class LocalEngine:
         joined: dict[str, torch.Tensor] = {}
         seconds, reused, done = 0.0, True, 0
         progress.report(step, 0, rows)
-        with ThreadPoolExecutor(self._workers(constants, threads)) as pool:
+        with ThreadPoolExecutor(workers or self._workers(constants, threads)) as pool:
             waiting = {pool.submit(compute, start): start for start in starts}
             try:
                 for future in as_completed(list(waiting)):

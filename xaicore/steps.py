@@ -123,9 +123,11 @@ def explained(
     """
     arrays = {"images": images} if targets is None else {"images": images, "targets": targets}
     constants = {"model": model, "preset": preset}
-    return engine.map(step, _explain_batch, arrays, constants=constants, batch_size=batch_size, code=lrp)[
-        "relevance"
-    ]
+    # One worker: relevance traces the network with torch.fx, which patches modules for the whole process.
+    maps = engine.map(
+        step, _explain_batch, arrays, constants=constants, batch_size=batch_size, code=lrp, workers=1
+    )
+    return maps["relevance"]
 
 
 def _explain_batch(

@@ -20,6 +20,9 @@ from xaicore.book.statistics import statistics_page
 SCOREBOARD_MARK = "<!-- scoreboard -->"
 LAUNCH_MARK = "<!-- launch -->"
 
+LONG_CELL = 12
+"""Cells of more lines are folded, so that the page tells the story and the code is one click away."""
+
 LAUNCH_OFF = """```{note}
 This copy of the book knows of no public repository, so its pages carry no launch buttons. To turn them on, set
 `Repository` under `[project.urls]` in `pyproject.toml`, or give git a remote `origin` on a code host, and build again.
@@ -84,7 +87,8 @@ def page_notebook(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
         cell.metadata.pop("papermill", None)
         cell.metadata.pop("execution", None)
         tags = cell.metadata.setdefault("tags", [])
-        if {"parameters", "injected-parameters"} & set(tags):
+        long = cell.cell_type == "code" and len(cell.source.splitlines()) > LONG_CELL
+        if long or {"parameters", "injected-parameters"} & set(tags):
             tags.append("hide-input")
         if "bootstrap" in tags:
             tags.append("remove-cell")
