@@ -107,5 +107,5 @@ def test_a_changed_verdict_stops_the_build(plain: Path, tmp_path: Path, monkeypa
     committed = {claim.id: "inconclusive" for paper in papers for claim in paper.claims}
     monkeypatch.setattr(building, "read_verdicts", lambda folder, edition: committed)
     with pytest.raises(UserError, match="p1.counts-consistent"):
-        building.build(ROOT, "quick", target=tmp_path / "html")
+        building.build(ROOT, "quick", verdicts="fail", target=tmp_path / "html")
     assert not (tmp_path / "html").exists()

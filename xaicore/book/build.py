@@ -35,15 +35,16 @@ def gather_records(root: Path, edition: str) -> dict[str, dict[str, Any]]:
 
 
 def build(
-    root: Path, edition: str = "embedded", *, verdicts: str = "fail", target: Path | None = None
+    root: Path, edition: str = "embedded", *, verdicts: str = "auto", target: Path | None = None
 ) -> Path:
     """Build the book of ``edition`` and return the path of its first page.
 
     Args:
         root: the project's folder.
         edition: which edition's runs the chapters show.
-        verdicts: what to do when a verdict differs from the committed one: ``fail``, ``report`` it and go on, or
-            ``accept`` it as the new committed verdict.
+        verdicts: what to do when a verdict differs from the committed one: ``fail``, ``report`` it and go on,
+            ``accept`` it as the new committed verdict, together with the record behind it, or ``auto``: fail,
+            unless the networks that this machine trained are not the committed ones.
         target: folder of the built HTML, replaced as a whole; None: ``_build/html``. Sphinx works beside it.
 
     Raises:
@@ -63,7 +64,11 @@ def build(
     papers = load_claims(root / "claims")
     records = gather_records(root, edition)
     judgements = judge(papers, records)
+    if verdicts == "auto":
+        verdicts = "fail" if _same_weights(root, edition, records) else "report"
     _check_verdicts(root / "claims" / "verdicts", edition, judgements, verdicts)
+    if verdicts == "accept":
+        _commit_records(root, edition, done)
 
     work = target.with_name("stage")
     stage(
@@ -96,12 +101,34 @@ def _check_verdicts(folder: Path, edition: str, judgements: list[Any], mode: str
     changes = compare_verdicts(read_verdicts(folder, edition), judgements, edition)
     if changes and mode == "fail":
         advice = (
-            "look for the cause first; on another kind of processor training takes another path, then build with "
-            "--verdicts report; a change that is understood is committed with --verdicts accept"
+            "look for the cause first; a change that is understood is committed with --verdicts accept, and "
+            "--verdicts report builds anyway"
         )
         raise UserError(_report(f"verdicts changed ({advice})", changes))
     for change in changes:
         print(f"verdict changed: {change}")
+
+
+def _same_weights(root: Path, edition: str, records: Mapping[str, Mapping[str, Any]]) -> bool:
+    """Whether this run's networks are the committed ones; on another kind of processor training takes another path."""
+    for notebook, record in records.get(edition, {}).items():
+        path = root / "results" / edition / notebook / "record.json"
+        if not path.is_file() or load_record(path)["provenance"]["models"] == record["provenance"]["models"]:
+            continue
+        print(
+            f"{notebook}: this machine trained other weights than the committed run, as another kind of processor "
+            "does; verdicts that differ are reported and do not stop the build"
+        )
+        return False
+    return True
+
+
+def _commit_records(root: Path, edition: str, done: Mapping[str, Path]) -> None:
+    for notebook, folder in done.items():
+        target = root / "results" / edition / notebook
+        shutil.rmtree(target, ignore_errors=True)
+        shutil.copytree(folder / "tables", target / "tables")
+        shutil.copy(folder / "record.json", target / "record.json")
 
 
 def _sphinx(work: Path) -> None:

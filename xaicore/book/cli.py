@@ -69,9 +69,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     build.add_argument(
         "--verdicts",
-        choices=("fail", "report", "accept"),
-        default="fail",
-        help="when a verdict differs from the committed one: fail, report it, or accept it (default: fail)",
+        choices=("auto", "fail", "report", "accept"),
+        default="auto",
+        help="when a verdict differs from the committed one: fail, report it, or accept it as the new one "
+        "(default: fail, unless this machine trained other weights than the committed run)",
     )
     build.set_defaults(command=_build)
 
