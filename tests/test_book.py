@@ -44,9 +44,15 @@ def _digests(folder: Path) -> dict[str, str]:
 
 
 def test_the_record_of_the_run_is_complete(plain: Path) -> None:
-    record = json.loads((ROOT / "runs" / "quick" / "p1_inspecting_attacks" / "record.json").read_text("utf-8"))
+    record = json.loads(
+        (ROOT / "runs" / "quick" / "p1_inspecting_attacks" / "record.json").read_text("utf-8")
+    )
     assert record["status"] == "completed"
-    assert {item["label"] for item in record["provenance"]["models"]} == {"clear", "FGSM-immune", "one-pixel-immune"}
+    assert {item["label"] for item in record["provenance"]["models"]} == {
+        "clear",
+        "FGSM-immune",
+        "one-pixel-immune",
+    }
     assert 0 < record["values"]["p1.accuracy.clear.clear"]["value"] <= 100
     assert record["provenance"]["peak_memory_bytes"] < 2**31
 
@@ -100,12 +106,14 @@ def test_with_an_address_every_launch_leads_to_a_tracked_file(plain: Path, tmp_p
     assert _digests(again) == _digests(folder)
 
 
-def test_a_changed_verdict_stops_the_build(plain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_changed_verdict_stops_the_build(
+    plain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from xaicore.errors import UserError
 
     papers = load_claims(ROOT / "claims")
     committed = {claim.id: "inconclusive" for paper in papers for claim in paper.claims}
     monkeypatch.setattr(building, "read_verdicts", lambda folder, edition: committed)
-    with pytest.raises(UserError, match="p1.counts-consistent"):
+    with pytest.raises(UserError, match=r"p1\.counts-consistent"):
         building.build(ROOT, "quick", verdicts="fail", target=tmp_path / "html")
     assert not (tmp_path / "html").exists()

@@ -157,7 +157,9 @@ def test_workers_change_nothing_and_leave_the_model_alone(tmp_path):
     arrays = {"images": images, "labels": torch.arange(12) % 2, "index": torch.arange(12)}
 
     def attack(images, labels, index, *, model):
-        return one_pixel(model, images, labels, index=index, population=6, generations=2, batch_size=8).arrays()
+        return one_pixel(
+            model, images, labels, index=index, population=6, generations=2, batch_size=8
+        ).arrays()
 
     before = model.fingerprint
     results = [

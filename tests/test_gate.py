@@ -11,7 +11,9 @@ from xaicore.book.gate import html_findings, notebook_findings
 PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 
 
-def executed(tmp_path: Path, *outputs: nbformat.NotebookNode, count: int | None = 1, **metadata: object) -> Path:
+def executed(
+    tmp_path: Path, *outputs: nbformat.NotebookNode, count: int | None = 1, **metadata: object
+) -> Path:
     cell = new_code_cell("1 + 1", execution_count=count, outputs=list(outputs), metadata=metadata)
     path = tmp_path / "page.ipynb"
     nbformat.write(new_notebook(cells=[cell]), path)
@@ -37,7 +39,9 @@ def test_a_clean_notebook_passes(tmp_path: Path) -> None:
         (new_output("display_data", data={"image/png": PIXEL}), "without an alternative text"),
     ],
 )
-def test_a_notebook_that_shows_trouble_does_not_pass(tmp_path: Path, output: nbformat.NotebookNode, word: str) -> None:
+def test_a_notebook_that_shows_trouble_does_not_pass(
+    tmp_path: Path, output: nbformat.NotebookNode, word: str
+) -> None:
     (finding,) = notebook_findings(executed(tmp_path, output))
     assert word in finding
     assert finding.startswith("page.ipynb, cell 1")

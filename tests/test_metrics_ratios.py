@@ -68,7 +68,12 @@ def test_pairing_narrows_the_interval() -> None:
 
 @pytest.mark.parametrize(
     ("above", "below", "word"),
-    [([1, np.nan], None, "finite"), ([[1]], None, r"\(N,\)"), ([1, 0], [0, 0], "not all zero"), ([1], [1, 1], r"\(N,\)")],
+    [
+        ([1, np.nan], None, "finite"),
+        ([[1]], None, r"\(N,\)"),
+        ([1, 0], [0, 0], "not all zero"),
+        ([1], [1, 1], r"\(N,\)"),
+    ],
 )
 def test_bad_counts_are_refused(above: list, below: list | None, word: str) -> None:
     with pytest.raises(ValueError, match=word):

@@ -39,7 +39,9 @@ def test_environment_yml_says_what_pyproject_says() -> None:
     conda = [re.sub(r"^[\w-]+", lambda m: CONDA_NAMES.get(m.group(), m.group()), item) for item in conda]
     ours = requirements([*conda, *(item for item in pip if not item.startswith("--"))])
     wanted = requirements(PROJECT["dependencies"])
-    assert {name: r.specifier for name, r in ours.items()} == {name: r.specifier for name, r in wanted.items()}
+    assert {name: r.specifier for name, r in ours.items()} == {
+        name: r.specifier for name, r in wanted.items()
+    }
 
 
 def test_constraints_pin_every_dependency_within_its_range() -> None:
@@ -49,9 +51,13 @@ def test_constraints_pin_every_dependency_within_its_range() -> None:
         assert version, f"{line!r} in constraints.txt is not a pin"
         pins[canonicalize_name(name)] = version
     extras = PROJECT["optional-dependencies"]
-    for name, requirement in requirements([*PROJECT["dependencies"], *(r for extra in extras.values() for r in extra)]).items():
+    for name, requirement in requirements(
+        [*PROJECT["dependencies"], *(r for extra in extras.values() for r in extra)]
+    ).items():
         assert name in pins, f"{name} has no pin in constraints.txt"
-        assert requirement.specifier.contains(pins[name]), f"{name}=={pins[name]} is outside {requirement.specifier}"
+        assert requirement.specifier.contains(pins[name]), (
+            f"{name}=={pins[name]} is outside {requirement.specifier}"
+        )
 
 
 def test_versions_agree() -> None:
@@ -63,7 +69,9 @@ def test_versions_agree() -> None:
 
 def test_citation_names_the_five_papers() -> None:
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
-    bibliography = (ROOT / "book" / "references.bib").read_text(encoding="utf-8").replace("{", "").replace("}", "")
+    bibliography = (
+        (ROOT / "book" / "references.bib").read_text(encoding="utf-8").replace("{", "").replace("}", "")
+    )
     titles = [reference["title"] for reference in citation["references"]]
     assert len(titles) == 5
     for title in titles:
@@ -101,4 +109,6 @@ def test_nothing_tracked_is_large_or_names_this_machine() -> None:
     for path in tracked():
         assert path.stat().st_size < 2_000_000, f"{path.name} is over 2 MB"
         if path.suffix in {".py", ".md", ".yml", ".toml", ".ipynb", ".txt", ".cff", ".json"}:
-            assert str(ROOT) not in path.read_text(encoding="utf-8"), f"{path.name} names a folder of this machine"
+            assert str(ROOT) not in path.read_text(encoding="utf-8"), (
+                f"{path.name} names a folder of this machine"
+            )

@@ -26,7 +26,9 @@ def test_embedding_is_repeatable_and_keeps_far_groups_apart() -> None:
     points = (generator.normal(size=(40, 6)) + 20 * groups[:, None]).astype(np.float32)
     plane = embed(points, neighbors=5, seed=1)
     np.testing.assert_array_equal(plane, embed(points, neighbors=5, seed=1))
-    within = max(np.linalg.norm(plane[groups == k] - plane[groups == k].mean(0), axis=1).mean() for k in (0, 1))
+    within = max(
+        np.linalg.norm(plane[groups == k] - plane[groups == k].mean(0), axis=1).mean() for k in (0, 1)
+    )
     between = np.linalg.norm(plane[groups == 0].mean(0) - plane[groups == 1].mean(0))
     assert between > within
 

@@ -22,7 +22,7 @@ RELEVANCE_MAP = "RdBu_r"
 WIDTH = 7.4
 DPI = 144
 
-STYLE = {
+STYLE: Any = {
     "font.size": 10,
     "axes.titlesize": 10,
     "axes.labelsize": 10,
@@ -92,8 +92,8 @@ def _bare(axes: Axes, title: str) -> None:
 
 def _relevance_bar(figure: Figure, axes: Sequence[Axes]) -> None:
     colours = mpl.cm.ScalarMappable(norm=mpl.colors.Normalize(-1, 1), cmap=RELEVANCE_MAP)
-    bar = figure.colorbar(colours, ax=list(axes), location="right", shrink=0.8, pad=0.01, ticks=[-1, 0, 1])
-    bar.set_label("relevance / largest of the map")
+    bar = figure.colorbar(colours, ax=list(axes), location="right", shrink=0.7, pad=0.01, ticks=[-1, 0, 1])
+    bar.set_label("relevance / largest")
 
 
 def _arrow(axes: Axes, row: float, column: float, size: int) -> None:
@@ -172,7 +172,7 @@ def image_grid_with_relevance(
                     _arrow(axes, *arrows[position], size=_relevance(heatmap).shape[0])
         grid[0, 0].set_ylabel("input")
         grid[1, 0].set_ylabel("relevance")
-        _relevance_bar(figure, grid[1].tolist())
+        _relevance_bar(figure, grid.ravel().tolist())
         return figure
 
 
@@ -197,13 +197,25 @@ def scatter_groups(
 
 
 def _scatter(
-    axes: Axes, points: NDArray[Any], groups: Sequence[tuple[str, NDArray[Any]]], background: NDArray[Any] | None
+    axes: Axes,
+    points: NDArray[Any],
+    groups: Sequence[tuple[str, NDArray[Any]]],
+    background: NDArray[Any] | None,
 ) -> None:
     if background is not None:
-        axes.scatter(*points[background].T, s=8, color="#c4c4c4", linewidths=0, label="_other")
+        axes.scatter(
+            points[background, 0], points[background, 1], s=8, color="#c4c4c4", linewidths=0, label="_other"
+        )
     for (label, mask), colour, marker in zip(groups, PALETTE, MARKERS, strict=False):
         axes.scatter(
-            *points[mask].T, s=26, color=colour, marker=marker, alpha=0.75, linewidths=0, label=f"{label} (n = {int(mask.sum())})"
+            points[mask, 0],
+            points[mask, 1],
+            s=26,
+            color=colour,
+            marker=marker,
+            alpha=0.75,
+            linewidths=0,
+            label=f"{label} (n = {int(mask.sum())})",
         )
     axes.set(xticks=[], yticks=[])
     axes.grid(False)
@@ -230,7 +242,9 @@ def scatter_panels(
         return figure
 
 
-def distributions(samples: Mapping[str, NDArray[Any]], *, xlabel: str, reference: float | None = None) -> BookFigure:
+def distributions(
+    samples: Mapping[str, NDArray[Any]], *, xlabel: str, reference: float | None = None
+) -> BookFigure:
     """One row a group: every value as a dot, the quartiles as a box, the mean as a diamond.
 
     Args:
@@ -248,7 +262,12 @@ def distributions(samples: Mapping[str, NDArray[Any]], *, xlabel: str, reference
             labels.append(f"{label}\n(n = {len(shown)})")
             height = -position
             axes.scatter(
-                shown, height + jitter.uniform(-0.22, 0.22, len(shown)), s=9, alpha=0.45, linewidths=0, color=PALETTE[0]
+                shown,
+                height + jitter.uniform(-0.22, 0.22, len(shown)),
+                s=9,
+                alpha=0.45,
+                linewidths=0,
+                color=PALETTE[0],
             )
             if len(shown):
                 axes.boxplot(
@@ -292,7 +311,15 @@ def curves(
             else:
                 axes.plot(x, y, marker=marker, markersize=4, color=colour, label=label)
             if band is not None:
-                axes.fill_between(x, band[:, 0], band[:, 1], color=colour, alpha=0.18, linewidth=0, step="post" if steps else None)
+                axes.fill_between(
+                    x,
+                    band[:, 0],
+                    band[:, 1],
+                    color=colour,
+                    alpha=0.18,
+                    linewidth=0,
+                    step="post" if steps else None,
+                )
         if reference is not None:
             axes.axhline(reference, color="#555555", linestyle="--", linewidth=1)
         axes.set(xlabel=xlabel, ylabel=ylabel)

@@ -141,9 +141,17 @@ def _sphinx(work: Path) -> None:
     if answer.returncode != 0:
         log = work.parent / "sphinx.log"
         log.write_text(answer.stdout + answer.stderr, encoding="utf-8")
-        lines = [line for line in answer.stderr.splitlines() if "WARNING" in line or "ERROR" in line or "rror:" in line]
+        lines = [
+            line
+            for line in answer.stderr.splitlines()
+            if "WARNING" in line or "ERROR" in line or "rror:" in line
+        ]
         shown = [line.replace(str(work) + "/", "") for line in lines]
-        raise UserError(_report(f"Sphinx is not content (whole log: {log.parent.name}/{log.name})", shown or ["see the log"]))
+        raise UserError(
+            _report(
+                f"Sphinx is not content (whole log: {log.parent.name}/{log.name})", shown or ["see the log"]
+            )
+        )
 
 
 def _publish(built: Path, target: Path) -> Path:

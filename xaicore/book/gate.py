@@ -25,7 +25,15 @@ ASSET_ATTRIBUTES = {
     "embed": ("src",),
     "object": ("data",),
 }
-LINK_RELATIONS_LOADED = {"stylesheet", "icon", "preload", "modulepreload", "prefetch", "preconnect", "manifest"}
+LINK_RELATIONS_LOADED = {
+    "stylesheet",
+    "icon",
+    "preload",
+    "modulepreload",
+    "prefetch",
+    "preconnect",
+    "manifest",
+}
 
 
 def notebook_findings(path: Path) -> list[str]:
@@ -39,10 +47,14 @@ def notebook_findings(path: Path) -> list[str]:
             findings.append(f"{where}: was not executed")
         for output in cell.outputs:
             if output.output_type == "error":
-                findings.append(f"{where}: shows {output.ename}: {output.evalue.splitlines()[0] if output.evalue else ''}")
+                findings.append(
+                    f"{where}: shows {output.ename}: {output.evalue.splitlines()[0] if output.evalue else ''}"
+                )
             elif output.output_type == "stream" and output.name == "stderr":
                 findings.append(f"{where}: wrote to stderr: {output.text.strip().splitlines()[0][:120]}")
-            elif "image/png" in output.get("data", {}) and not cell.metadata.get("mystnb", {}).get("image", {}).get("alt"):
+            elif "image/png" in output.get("data", {}) and not cell.metadata.get("mystnb", {}).get(
+                "image", {}
+            ).get("alt"):
                 findings.append(f"{where}: shows a figure without an alternative text")
     return findings
 
@@ -96,7 +108,7 @@ def html_findings(folder: Path, forbidden: Iterable[str] = ()) -> list[str]:
     """
     forbidden = [text for text in forbidden if len(text) > 5]
     pages: dict[Path, _Page] = {}
-    findings = []
+    findings: list[str] = []
     for path in sorted(folder.rglob("*.html")):
         if path.parent.name == "_static":  # templates of the theme, not pages
             continue
@@ -104,11 +116,19 @@ def html_findings(folder: Path, forbidden: Iterable[str] = ()) -> list[str]:
         page = _Page()
         page.feed(text)
         pages[path.resolve()] = page
-        findings.extend(f"{path.relative_to(folder)}: shows a path of this machine ({word})" for word in forbidden if word in text)
+        findings.extend(
+            f"{path.relative_to(folder)}: shows a path of this machine ({word})"
+            for word in forbidden
+            if word in text
+        )
     for path, page in pages.items():
         name = path.relative_to(folder.resolve())
-        findings.extend(f"{name}: image without an alternative text: {image}" for image in page.unlabelled_images)
-        findings.extend(f"{name}: loads {asset} from the network" for asset in page.assets if REMOTE.match(asset))
+        findings.extend(
+            f"{name}: image without an alternative text: {image}" for image in page.unlabelled_images
+        )
+        findings.extend(
+            f"{name}: loads {asset} from the network" for asset in page.assets if REMOTE.match(asset)
+        )
         local = [asset for asset in page.assets if not REMOTE.match(asset) and not asset.startswith("data:")]
         for reference in {*page.links, *local}:
             problem = _unresolved(reference, path, pages)

@@ -23,7 +23,9 @@ def find_root(start: Path | None = None) -> Path:
     """
     root = working_copy(start)
     if root is None:
-        raise UserError("this folder is not inside the project; change to the one that holds editions/ and notebooks/")
+        raise UserError(
+            "this folder is not inside the project; change to the one that holds editions/ and notebooks/"
+        )
     return root
 
 

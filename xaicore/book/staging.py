@@ -75,7 +75,11 @@ def stage(
         (ledgers / f"{paper.id}.md").write_text(ledger_page(paper, judgements), encoding="utf-8")
     (target / "book" / "statistics.md").write_text(statistics_page(records), encoding="utf-8")
     _replace(target / "book" / "index.md", SCOREBOARD_MARK, scoreboard(papers, judgements))
-    _replace(target / "book" / "running.md", LAUNCH_MARK, LAUNCH_ON.format(address=address) if address else LAUNCH_OFF)
+    _replace(
+        target / "book" / "running.md",
+        LAUNCH_MARK,
+        LAUNCH_ON.format(address=address) if address else LAUNCH_OFF,
+    )
     _copy_mathjax(target / "book" / "_extra" / "mathjax")
 
 
@@ -122,4 +126,6 @@ def _copy_mathjax(target: Path) -> None:
     source = Path(next(iter(mathjax.__path__))) / "static" / "mathjax" / "es5"
     target.mkdir(parents=True)
     shutil.copy(source / "tex-mml-chtml.js", target)
-    shutil.copytree(source / "output" / "chtml" / "fonts" / "woff-v2", target / "output" / "chtml" / "fonts" / "woff-v2")
+    shutil.copytree(
+        source / "output" / "chtml" / "fonts" / "woff-v2", target / "output" / "chtml" / "fonts" / "woff-v2"
+    )

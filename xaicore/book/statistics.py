@@ -20,7 +20,9 @@ def statistics_page(records: Mapping[str, Mapping[str, Any]]) -> str:
         "fingerprints are the first 16 characters of sha256 digests; equal fingerprints mean equal bytes.",
         "",
     ]
-    for edition in sorted(records, key=lambda name: (EDITION_ORDER.index(name) if name in EDITION_ORDER else 9, name)):
+    for edition in sorted(
+        records, key=lambda name: (EDITION_ORDER.index(name) if name in EDITION_ORDER else 9, name)
+    ):
         for notebook, record in sorted(records[edition].items()):
             lines += _run(edition, notebook, record)
     return "\n".join(lines) + "\n"
@@ -33,16 +35,22 @@ def _run(edition: str, notebook: str, record: Mapping[str, Any]) -> list[str]:
         ("Threads", source["threads"]),
         ("Time", _duration(source["seconds"])),
         ("Peak memory", f"{source['peak_memory_bytes'] / 2**20:,.0f} MiB"),
-        ("Steps computed / taken from the store", f"{source['store']['computed']} / {source['store']['reused']}"),
+        (
+            "Steps computed / taken from the store",
+            f"{source['store']['computed']} / {source['store']['reused']}",
+        ),
         ("Seed", source["seed"]),
         ("Python", source["python"]),
     ]
     lines = [f"## {notebook}, {edition} edition", ""]
     lines += _table(("", ""), facts)
-    data = [(item["name"], item["split"], item["n"], f"`{item['fingerprint'][:16]}`") for item in source["data"]]
+    data = [
+        (item["name"], item["split"], item["n"], f"`{item['fingerprint'][:16]}`") for item in source["data"]
+    ]
     lines += ["**Data**", "", *_table(("Set", "Split", "Images", "Fingerprint"), data)]
     models = [
-        (item["label"], item["name"], f"{item['parameters']:,}", f"`{item['fingerprint'][:16]}`") for item in source["models"]
+        (item["label"], item["name"], f"{item['parameters']:,}", f"`{item['fingerprint'][:16]}`")
+        for item in source["models"]
     ]
     lines += ["**Weights**", "", *_table(("Model", "Architecture", "Parameters", "Fingerprint"), models)]
     parameters = [(f"`{name}`", f"`{value}`") for name, value in record["parameters"].items()]
