@@ -10,7 +10,7 @@ import copy
 import os
 import threading
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import CancelledError, ThreadPoolExecutor, as_completed
 from typing import Any, Protocol
 
 import torch
@@ -105,7 +105,18 @@ class LocalEngine:
         copies = threading.local()
         threads = torch.get_num_threads()
 
+        failed = threading.Event()
+
         def compute(start: int) -> Result:
+            if failed.is_set():
+                raise CancelledError
+            try:
+                return one_batch(start)
+            except BaseException:
+                failed.set()
+                raise
+
+        def one_batch(start: int) -> Result:
             if not hasattr(copies, "constants"):
                 torch.set_num_threads(threads)
                 copies.constants = {name: _own(value) for name, value in constants.items()}
