@@ -24,7 +24,11 @@ def test_embedding_is_repeatable_and_keeps_far_groups_apart() -> None:
     generator = np.random.default_rng(0)
     groups = np.repeat([0, 1], 20)
     points = (generator.normal(size=(40, 6)) + 20 * groups[:, None]).astype(np.float32)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
     plane = embed(points, neighbors=5, seed=1)
+    assert torch.get_num_threads() == 1
+    torch.set_num_threads(threads)
     np.testing.assert_array_equal(plane, embed(points, neighbors=5, seed=1))
     within = max(
         np.linalg.norm(plane[groups == k] - plane[groups == k].mean(0), axis=1).mean() for k in (0, 1)

@@ -47,6 +47,7 @@ def embed(points: NDArray[np.float32], *, neighbors: int = 15, seed: int = 0) ->
     """
     if points.ndim != 2 or len(points) < 4:
         raise ValueError(f"points must be (N, D) with N of at least 4, got {points.shape}")
+    threads = torch.get_num_threads()
     with warnings.catch_warnings():
         # Importing umap warns of missing widgets in a notebook; on tiny or disconnected graphs its eigenvalue
         # solver warns and falls back to a random start by itself.
@@ -54,7 +55,10 @@ def embed(points: NDArray[np.float32], *, neighbors: int = 15, seed: int = 0) ->
         import umap
 
         layout = umap.UMAP(n_neighbors=min(neighbors, len(points) - 1), random_state=seed, n_jobs=1)
-        return np.asarray(layout.fit_transform(points), dtype=np.float32)
+        try:
+            return np.asarray(layout.fit_transform(points), dtype=np.float32)
+        finally:
+            torch.set_num_threads(threads)  # numba, below UMAP, sets it to the number of cores
 
 
 def classify(
