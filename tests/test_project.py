@@ -1,0 +1,63 @@
+"""Where the project lies, what its address is, and that the chapter cites the paper's numbers as the claims have them."""
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from xaicore.book.claims import load_claims
+from xaicore.book.project import find_root, repository_address
+from xaicore.errors import UserError
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def project(folder: Path, urls: str = "") -> Path:
+    (folder / "pyproject.toml").write_text(f'[project]\nname = "x"\n{urls}', encoding="utf-8")
+    return folder
+
+
+def test_the_root_is_found_from_inside_and_missed_from_outside(tmp_path: Path) -> None:
+    assert find_root(ROOT / "tests") == ROOT
+    with pytest.raises(UserError, match="not inside the project"):
+        find_root(tmp_path)
+
+
+def test_the_address_stands_in_pyproject(tmp_path: Path) -> None:
+    urls = '[project.urls]\nRepository = "https://github.com/someone/book.git"\n'
+    assert repository_address(project(tmp_path, urls)) == "https://github.com/someone/book"
+
+
+@pytest.mark.parametrize(
+    ("remote", "address"),
+    [
+        ("https://github.com/someone/book.git", "https://github.com/someone/book"),
+        ("https://token@gitlab.com/group/sub/book", "https://gitlab.com/group/sub/book"),
+        ("git@github.com:someone/book.git", None),
+        ("/some/folder/book", None),
+        ("https://intranet.example.org/someone/book", None),
+    ],
+)
+def test_otherwise_an_https_origin_on_a_code_host_counts(
+    tmp_path: Path, remote: str, address: str | None
+) -> None:
+    subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)
+    subprocess.run(["git", "-C", str(tmp_path), "remote", "add", "origin", remote], check=True)
+    assert repository_address(project(tmp_path)) == address
+
+
+def test_no_address_at_all(tmp_path: Path) -> None:
+    assert repository_address(project(tmp_path)) is None
+
+
+def test_the_chapter_cites_table_1_as_the_claims_have_it() -> None:
+    (paper,) = [paper for paper in load_claims(ROOT / "claims") if paper.id == "p1"]
+    cells = json.loads((ROOT / "notebooks" / "p1_inspecting_attacks.ipynb").read_text(encoding="utf-8"))[
+        "cells"
+    ]
+    code = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
+    table = [reported for reported in paper.reported if reported.id.startswith("p1.table1.")]
+    assert len(table) == 5
+    for reported in table:
+        assert f"{reported.number:.2f}" in code, reported.id
