@@ -224,3 +224,18 @@ def test_the_pages_build_without_a_warning_and_their_links_resolve(tmp_path: Pat
     assert page.count("<dl") >= len(PAPERS[0].claims)
     assert "{ref}" not in page
     assert "$" not in re.sub(r"<script.*?</script>", "", page, flags=re.S)
+
+
+def test_every_code_span_in_the_ledgers_is_closed() -> None:
+    from pathlib import Path
+
+    from xaicore.book.claims import load_claims
+    from xaicore.book.ledger import judge, ledger_page
+
+    papers = load_claims(Path(__file__).resolve().parent.parent / "claims")
+    judgements = judge(papers, {})
+    for paper in papers:
+        for line in ledger_page(paper, judgements).splitlines():
+            assert line.count("`") % 2 == 0, line
+            for word in line.split("`")[1::2]:
+                assert ", the values" not in word, line

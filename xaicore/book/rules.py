@@ -82,8 +82,10 @@ class _Combined(Rule):
         """The parts in words, those that ask the same of several results taken together."""
         same: dict[str, list[str]] = {}
         for check in self.checks:
-            subject, separator, rest = check.words().partition("` is ")
-            same.setdefault(separator + rest, []).append(subject)
+            words = check.words()
+            subject, separator, rest = words.partition("` is ")
+            condition, whose = (separator + rest, subject) if separator else (words, "")
+            same.setdefault(condition, []).append(whose)
         several = {
             rest: rest.replace("` is ", "`, each is ", 1) for rest, names in same.items() if len(names) > 1
         }

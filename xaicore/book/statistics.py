@@ -33,7 +33,7 @@ def _run(edition: str, notebook: str, record: Mapping[str, Any]) -> list[str]:
     facts = [
         ("Device", source["device"]),
         ("Threads", source["threads"]),
-        ("Time", _duration(source["seconds"])),
+        ("Time of this run (steps from the store cost none)", _duration(source["seconds"])),
         ("Peak memory", f"{source['peak_memory_bytes'] / 2**20:,.0f} MiB"),
         (
             "Steps computed / taken from the store",
