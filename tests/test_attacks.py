@@ -91,7 +91,7 @@ def test_groups_do_not_matter(name: str, monkeypatch: pytest.MonkeyPatch) -> Non
     model, images = net(), draw(9)
     labels = right(model, images)
     whole = ATTACKS[name](model, images, labels, **SMALL[name])
-    monkeypatch.setattr("xaicore.attacks.base.GROUP", 4)
+    monkeypatch.setattr("xaicore.attacks.base.GROUP", 4 * 64)
     same(whole, ATTACKS[name](model, images, labels, **SMALL[name]))
 
 

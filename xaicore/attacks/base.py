@@ -16,11 +16,12 @@ from torch import Tensor, nn
 from xaicore.attacks import checks
 from xaicore.attacks.goal import Goal
 from xaicore.attacks.result import AttackResult, perturbation_norms
-from xaicore.attacks.victim import Victim, evaluation_mode, exact_arithmetic
+from xaicore.attacks.victim import Victim, default_batch_size, device_of, evaluation_mode, exact_arithmetic
 from xaicore.errors import UserError
 
-GROUP = 256
-"""Images an attack works on at a time: what it needs beyond its input and output does not grow with N."""
+GROUP = 2**26
+"""Values of the images an attack holds on the model's device at a time, 256 MB: memory beyond input and output
+does not grow with N."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ def run(
     *,
     target: int | Tensor | None,
     index: Tensor | None,
-    batch_size: int,
+    batch_size: int | None,
 ) -> AttackResult:
     """Run ``step`` on the correctly classified ``images`` and measure what comes out.
 
@@ -55,7 +56,7 @@ def run(
         labels: (N,) int64, the true classes.
         target: class that each image shall get, or (N,) int64; None for an untargeted attack.
         index: (N,) int64, the number of each image in its set, for its own random stream; None counts from 0.
-        batch_size: images in one pass of the model.
+        batch_size: images in one pass of the model; None: what suits their size and the device.
 
     Returns:
         The result, with tensors on the device of ``images``.
@@ -72,7 +73,7 @@ def run(
     index = torch.arange(len(images)) if index is None else checks.integers("index", index, len(images))
     if (index < 0).any():
         raise UserError("index must not be negative")
-    victim = Victim(model, checks.integer("batch_size", batch_size, least=1))
+    victim = open_victim(model, images, batch_size)
     with exact_arithmetic(victim.device), evaluation_mode(model):
         clean = victim.logits(images).to(images.device)
         checks.classes_in_range("labels", goal.labels, clean.shape[1])
@@ -95,15 +96,27 @@ def run(
         linf=linf,
         queries=attempt.queries,
         seconds=time.perf_counter() - started,
-        info={"initially_wrong": wrong, "nonfinite": nonfinite, **attempt.info},
+        info={
+            "initially_wrong": wrong,
+            "nonfinite": nonfinite,
+            "margin": goal.margin(final),
+            **attempt.info,
+        },
     )
+
+
+def open_victim(model: nn.Module, images: Tensor, batch_size: int | None) -> Victim:
+    """Return the view of ``model`` through passes of ``batch_size`` of these ``images`` (N, C, H, W)."""
+    if batch_size is None:
+        return Victim(model, default_batch_size(images.shape[1:], device_of(model)))
+    return Victim(model, checks.integer("batch_size", batch_size, least=1))
 
 
 def _in_groups(
     step: Step, victim: Victim, images: Tensor, goal: Goal, index: Tensor, attacked: Tensor
 ) -> Attempt:
     whole = Attempt(images.clone(), torch.zeros_like(goal.labels), {})
-    for which in torch.split(attacked, GROUP):
+    for which in torch.split(attacked, max(1, GROUP // images[0].numel())):
         part = goal[which].to(victim.device)
         attempt = step(victim, images[which].to(victim.device), part, index[which].to(victim.device))
         whole.adversarial[which] = attempt.adversarial.clamp(0, 1).to(images.device)
@@ -126,7 +139,7 @@ def success_after_uint8(
     labels: Tensor,
     *,
     target: int | Tensor | None = None,
-    batch_size: int = 32,
+    batch_size: int | None = None,
 ) -> Tensor:
     """Return which images still reach the goal once they are stored with 8 bits per channel, (N,) bool.
 
@@ -135,7 +148,7 @@ def success_after_uint8(
         adversarial: (N, C, H, W) float32 in [0, 1]; rounded here to multiples of 1/255.
         labels: (N,) int64, the true classes.
         target: as in the attack.
-        batch_size: images in one pass of the model.
+        batch_size: images in one pass of the model; None: what suits their size and the device.
 
     Raises:
         TypeError: an argument is of the wrong kind.
@@ -144,7 +157,7 @@ def success_after_uint8(
     images = checks.images(adversarial).detach().mul(255).round().div(255)
     goal = Goal(checks.integers("labels", labels, len(images)).to(images.device), None)
     goal = Goal(goal.labels, checks.target(target, goal.labels))
-    victim = Victim(checks.model(model), checks.integer("batch_size", batch_size, least=1))
+    victim = open_victim(checks.model(model), images, batch_size)
     with exact_arithmetic(victim.device), evaluation_mode(model):
         logits = victim.logits(images).to(images.device)
     checks.classes_in_range("labels", goal.labels, logits.shape[1])

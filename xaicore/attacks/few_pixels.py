@@ -34,7 +34,7 @@ def one_pixel(
     target: int | Tensor | None = None,
     seed: int = 0,
     index: Tensor | None = None,
-    batch_size: int = 64,
+    batch_size: int | None = None,
 ) -> AttackResult:
     """Change ``pixels`` pixels by differential evolution until the goal is reached or the budget is spent.
 
@@ -56,7 +56,7 @@ def one_pixel(
             index[i]).
         index: (N,) int64, number of each image in its set; None counts from 0. With the same index an image
             has the same result in any batch.
-        batch_size: candidates in one pass of the model.
+        batch_size: candidates in one pass of the model; None: what suits their size and the device.
 
     Returns:
         The result; a failed image carries its best candidate. ``queries`` counts all candidates evaluated, in

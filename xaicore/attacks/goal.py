@@ -42,6 +42,25 @@ class Goal:
         """Return the log-odds against the label, or of the target, (N,): the higher, the nearer the goal."""
         return -log_odds(logits, self.labels) if self.target is None else log_odds(logits, self.target)
 
+    def margin(self, logits: Tensor) -> Tensor:
+        """Return the lead of the best wrong class over the label, or of the target over all others, (N,).
+
+        Positive where the goal is reached; -f of Carlini & Wagner (2017), Eq. 6 of Sec. V, without its confidence.
+        """
+        chosen = self.labels if self.target is None else self.target
+        own = logits.gather(1, chosen[:, None]).squeeze(1)
+        rest = logits.scatter(1, chosen[:, None], -torch.inf).amax(dim=1)
+        return rest - own if self.target is None else own - rest
+
+    def attained(self, logits: Tensor, confidence: float = 0.0) -> Tensor:
+        """Return where the margin is at least ``confidence`` and more than rounding, (n,) bool.
+
+        Attacks that look for the smallest change end beside the border, where the last bits of the logits
+        decide; these differ with the size of the batch. What counts here is a success in any batch.
+        """
+        rounding = 1e-5 * logits.abs().amax(dim=1)
+        return self.margin(logits) >= rounding.clamp(min=max(confidence, 1e-12))
+
     def reached(self, logits: Tensor) -> Tensor:
         """Return where the prediction is not the label, or is the target, (N,) bool; never at NaN logits."""
         predicted = logits.argmax(dim=1)

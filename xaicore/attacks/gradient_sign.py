@@ -28,7 +28,7 @@ def fgsm(
     target: int | Tensor | None = None,
     seed: int = 0,
     index: Tensor | None = None,
-    batch_size: int = 32,
+    batch_size: int | None = None,
 ) -> AttackResult:
     """Take one step of size ``eps`` along the sign of the gradient.
 
@@ -44,7 +44,7 @@ def fgsm(
         target: class to reach, or (N,) int64 of them; None to leave the true class.
         seed: accepted so that all attacks can be called alike; nothing here is random.
         index: accepted so that all attacks can be called alike.
-        batch_size: images in one pass of the model.
+        batch_size: images in one pass of the model; None: what suits their size and the device.
 
     Returns:
         The result. ``queries`` is 1 per image attacked; ``info["zero_gradient"]`` (N,) bool marks images with
@@ -79,7 +79,7 @@ def fgsm_search(
     target: int | Tensor | None = None,
     seed: int = 0,
     index: Tensor | None = None,
-    batch_size: int = 32,
+    batch_size: int | None = None,
 ) -> AttackResult:
     """Find the smallest step along the sign of the gradient that reaches the goal.
 
@@ -96,7 +96,7 @@ def fgsm_search(
         target: class to reach, or (N,) int64 of them; None to leave the true class.
         seed: accepted so that all attacks can be called alike; nothing here is random.
         index: accepted so that all attacks can be called alike.
-        batch_size: images in one pass of the model.
+        batch_size: images in one pass of the model; None: what suits their size and the device.
 
     Returns:
         The result; a failed image is the one at ``eps_max``. ``info["eps"]`` (N,) float32 is the step found,

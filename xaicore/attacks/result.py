@@ -37,8 +37,9 @@ class AttackResult:
         seconds: wall-clock time of the whole call, both measurements included.
         info: further tensors with first dimension N. Always ``initially_wrong`` (bool: misclassified before
             the attack, thus not attacked) and ``nonfinite`` (bool: the model gave NaN or infinite logits for
-            the clean or the final image; never a success). In the attacks' own entries, images that were not
-            attacked hold NaN, -1 or False.
+            the clean or the final image; never a success) and ``margin`` (float32: by how many logits the best
+            wrong class leads the label, or the target all others, in the final image; positive at success). In
+            the attacks' own entries, images that were not attacked hold NaN, -1 or False.
     """
 
     adversarial: Tensor

@@ -6,6 +6,7 @@ can then end otherwise. Here every pass has exactly ``batch_size`` rows, a short
 image's logits and gradients no longer depend on its batch mates nor on its place in the batch.
 """
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 
@@ -44,6 +45,22 @@ def exact_arithmetic(device: torch.device) -> Iterator[None]:
         yield
 
 
+def default_batch_size(image: torch.Size, device: torch.device) -> int:
+    """Return the rows of a pass that suit images (C, H, W): a power of two, 32 for digits, 4 at 224 pixels.
+
+    On a CPU larger passes are no faster; on other devices it is 16 times as many.
+    """
+    side = max(1, image[1] * image[2])
+    rows = min(32, max(4, 2 ** int(math.log2(max(1, 65536 // side)))))
+    return rows if device.type == "cpu" else 16 * rows
+
+
+def device_of(model: nn.Module) -> torch.device:
+    """Return where the parameters of ``model`` are; the CPU if it has none."""
+    first = next(model.parameters(), None)
+    return first.device if first is not None else torch.device("cpu")
+
+
 class Victim:
     """Logits and input gradients of a frozen view of a model, in batches of one fixed shape.
 
@@ -54,13 +71,17 @@ class Victim:
     Args:
         model: (N, C, H, W) images in [0, 1] to (N, K) logits; in eval mode for the time of the attack.
         batch_size: rows of every pass.
+
+    Attributes:
+        device: where it computes.
+        classes: K, known after the first pass.
     """
 
     def __init__(self, model: nn.Module, batch_size: int) -> None:
         self.model = model
         self.batch_size = batch_size
-        first = next(model.parameters(), None)
-        self.device = first.device if first is not None else torch.device("cpu")
+        self.classes = 0
+        self.device = device_of(model)
         self._layout = torch.channels_last if self.device.type == "cpu" else torch.contiguous_format
         with torch.inference_mode(False):
             self._parameters = {
@@ -87,20 +108,35 @@ class Victim:
             buffer[:size] = build(part)
             with torch.inference_mode():
                 rows.append(self._forward(buffer)[:size].clone())
-        return torch.cat(rows) if rows else torch.empty(0, 0, device=self.device)
+        return torch.cat(rows) if rows else torch.empty(0, self.classes, device=self.device)
 
     def gradient(self, images: Tensor, goal: Goal) -> Tensor:
         """Return the gradient (N, C, H, W) of ``goal.score`` at ``images``, on the model's device."""
+        return self.differentiate(images, lambda logits, part: goal[part].score(logits))[1]
+
+    def differentiate(
+        self, images: Tensor, objective: Callable[[Tensor, slice], Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        """Return the logits (N, K) and the gradient (N, C, H, W) of an objective at ``images``.
+
+        Args:
+            images: (N, C, H, W).
+            objective: from the logits (m, K) of a slice of the images, and that slice, to (m,) numbers to
+                differentiate, one for each image and depending on its own logits only.
+        """
         gradients = torch.zeros(images.shape, device=self.device)
+        rows = []
         for part in self._parts(len(images)):
             size = part.stop - part.start
             batch = self._buffer(images.shape[1:])
             batch[:size] = images[part]
             with torch.enable_grad():
-                score = goal[part].score(self._forward(batch.requires_grad_())[:size]).sum()
-            if score.requires_grad:
-                gradients[part] = torch.autograd.grad(score, batch)[0][:size]
-        return gradients
+                logits = self._forward(batch.requires_grad_())[:size]
+                total = objective(logits, part).sum()
+            if total.requires_grad:
+                gradients[part] = torch.autograd.grad(total, batch)[0][:size]
+            rows.append(logits.detach())
+        return torch.cat(rows) if rows else torch.empty(0, self.classes, device=self.device), gradients
 
     def _buffer(self, shape: torch.Size) -> Tensor:
         return torch.zeros((self.batch_size, *shape), device=self.device).contiguous(
@@ -117,4 +153,5 @@ class Victim:
             raise UserError(
                 f"model must return logits (N, K) with K of at least 2, not {tuple(logits.shape)}"
             )
+        self.classes = logits.shape[1]
         return logits
