@@ -1,172 +1,193 @@
-"""How fast our attacks are: ``python -m benchmarks.attacks [results.json] [--images 60] [--threads 1]``.
+"""How fast and how good our attacks are beside foolbox, torchattacks and ART.
 
-In one run, on VGG16 at a quarter of the width trained for two epochs on MNIST 4 against 9 (32x32, batch norm
-folded):
+``python -m benchmarks.attacks [results.json] [--only fgsm,pgd_linf] [--images N] [--threads T] [--repeats R] [--quick]``
 
-- ``fgsm`` against foolbox's, at equal output;
-- ``one_pixel`` against the same differential evolution written plainly, image after image, once with a
-  population as a batch (as torchattacks works) and once candidate by candidate (as with scipy's function);
-  same draws, same outcome.
+For each attack that a peer has (:mod:`benchmarks.comparisons`): the time per image on both sides, the images
+fooled, and the median distance from the clean images, in the same run, on the same images, at the same
+settings. foolbox runs in this process, torchattacks and ART in an environment of their own that is made the
+first time (:mod:`benchmarks.peers`); where that fails they are left out and the rest runs. An attack's
+preparation (objects, conversion) is not timed. Ours and a peer's runs alternate, never two at a time, and the
+fastest of each counts. Judged is by a fresh pass of the model, for all alike (:mod:`benchmarks.measure`).
 
-Prints times and ratios (above 1: ours is faster) and writes them as JSON where a path is given. A time is
-that of the fastest of interleaved repeats.
+The goals: at least as fast as foolbox (FGSM, BIM, PGD); 2x for Carlini-Wagner L2 at equal or smaller distance;
+5x for one_pixel against torchattacks at the same population and generations; 10x for Carlini-Wagner
+L-infinity against ART; success never lower. A ratio is the peer's time over ours: above 1, ours is faster.
+
+The JSON, ``schema`` 1::
+
+    date, machine {processor, cores, system}, versions {package: version}, threads, repeats, quick
+    subjects   {name: what it is}
+    rows       one for each attack, peer and variant of our settings:
+        name, attack, subject, n, norm, variant ("equal" settings, or our "default")
+        library, peer_attack, note
+        ours, peer   {parameters, fooled, median_distance (over images both fooled; null without),
+                      ms_per_image, passes_per_image}
+        both_fooled, turns, ratio, goal (null without), met (bool), misses [text]
+    left_out   [text]: what could not be compared, and why
 """
 
 import argparse
+import importlib.metadata
 import json
+import os
 import platform
-import time
-from collections.abc import Callable
+import sys
+from collections.abc import Sequence
+from contextlib import ExitStack
+from datetime import date
 from pathlib import Path
 from typing import Any
 
-import foolbox
-import numpy as np
 import torch
-from torch import Tensor, nn
 
-from xaicore import attacks, data, models
+from benchmarks import peers
+from benchmarks.bench import Bench
+from benchmarks.comparisons import COMPARISONS, Comparison
+from benchmarks.subjects import SUBJECTS
 
-EPS = 8 / 255
-POPULATION = 20
-GENERATIONS = 19
-SINGLES = 20
-
-
-def subject(count: int) -> tuple[nn.Module, Tensor, Tensor]:
-    """Return a trained model and ``count`` images that it classifies correctly."""
-    train = data.load("mnist-5k", split="train", size=32, classes=("4", "9"))
-    model = models.load("vgg16", classes=train.classes, width=0.25, channels=1, input_size=32)
-    result = models.train(model, *train.stack(), recipe=models.Recipe(epochs=2))
-    model = result.model.fold_batchnorm()
-    images, labels = train.stack()
-    right = models.predict(model, images).argmax(dim=1) == labels
-    return model, images[right][:count], labels[right][:count]
+SCHEMA = 1
+QUICK_IMAGES = 8
+OURS = ("xaicore", "torch", "numpy", "scipy", "foolbox")
 
 
-def best_seconds(works: dict[str, Callable[[], Any]], repeats: int) -> dict[str, float]:
-    """Run all in turn, ``repeats`` times, so that a busy machine slows all alike; the fastest counts."""
-    seconds = dict.fromkeys(works, float("inf"))
-    for _ in range(repeats):
-        for name, work in works.items():
-            started = time.perf_counter()
-            work()
-            seconds[name] = min(seconds[name], time.perf_counter() - started)
-    return seconds
+def chosen(only: str | None, quick: bool) -> list[Comparison]:
+    """Return the comparisons named in ``only``, by their own name or their attack's; all without it.
+
+    Args:
+        only: names with commas between; None for all.
+        quick: leave out what runs on photographs.
+
+    Raises:
+        ValueError: a name is unknown.
+    """
+    subject = {"digits"} if quick else set(SUBJECTS)
+    offered = [comparison for comparison in COMPARISONS if comparison.subject in subject]
+    if only is None:
+        return offered
+    names = [name.strip() for name in only.split(",") if name.strip()]
+    known = {name for comparison in COMPARISONS for name in (comparison.name, comparison.attack)}
+    unknown = [name for name in names if name not in known]
+    if unknown or not names:
+        what = ", ".join(unknown) or "nothing"
+        raise ValueError(f"--only names {what}; there are {', '.join(sorted(known))}")
+    return [comparison for comparison in offered if {comparison.name, comparison.attack} & set(names)]
 
 
-def plain_one_pixel(model: nn.Module, image: Tensor, label: int, number: int, batched: bool) -> bool:
-    """One image, one pixel, DE/rand/1 without crossover; returns success. The draws are those of ours."""
-    stream = np.random.default_rng((0, number))
-    channels, height, width = image.shape
-
-    def score(population: np.ndarray) -> np.ndarray:
-        painted = image.repeat(len(population), 1, 1, 1)
-        for candidate, (row, column, *colour) in zip(painted, population, strict=True):
-            candidate[:, int(row * height), int(column * width)] = torch.tensor(colour, dtype=torch.float32)
-        with torch.no_grad():
-            logits = model(painted) if batched else torch.cat([model(one[None]) for one in painted])
-        others = logits.clone()
-        others[:, label] = -torch.inf
-        return (others.logsumexp(1) - logits[:, label]).numpy()
-
-    parents = stream.random((POPULATION, 2 + channels))
-    scores = score(parents)
-    if (scores > 0).any():
-        return True
-    for _ in range(GENERATIONS):
-        draws = stream.random((POPULATION, 5))
-        children = np.empty_like(parents)
-        for i in range(POPULATION):
-            left = list(range(POPULATION))
-            left.remove(i)
-            first, second, third = (left.pop(int(draws[i, place] * len(left))) for place in range(3))
-            child = parents[first] + 0.5 * (parents[second] - parents[third])
-            outside = (child[:2] < 0) | (child[:2] >= 1)
-            child[:2][outside] = draws[i, 3:][outside]
-            children[i] = child.clip(0, 1)
-        new = score(children)
-        if (new > 0).any():
-            return True
-        better = new >= scores
-        parents[better], scores[better] = children[better], new[better]
-    return False
+def machine() -> dict[str, Any]:
+    """Return what the times depend on, without anything that identifies the machine."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        processor = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        processor = platform.machine()
+    return {"processor": processor, "cores": os.cpu_count(), "system": platform.system()}
 
 
-def compare_fgsm(model: nn.Module, images: Tensor, labels: Tensor, repeats: int) -> dict[str, float]:
-    peer = foolbox.PyTorchModel(model, bounds=(0, 1), device="cpu")
-    criterion = foolbox.criteria.Misclassification(labels)
+HEADER = (
+    f"{'attack':10s} {'on':11s} {'settings':8s} {'peer':48s} {'n':>3s}  {'fooled':>9s}  {'median distance':>20s}"
+    f"  {'ms per image':>19s}  {'ratio':>6s}  goal"
+)
 
-    def theirs() -> Tensor:
-        return foolbox.attacks.FGSM()(peer, images, criterion, epsilons=EPS)[1]
 
-    ours = attacks.fgsm(model, images, labels, eps=EPS)
-    different = (ours.adversarial - theirs()).abs() > 1e-6
-    seconds = best_seconds(
-        {"ours": lambda: attacks.fgsm(model, images, labels, eps=EPS), "foolbox": theirs}, repeats
+def line(row: dict[str, Any]) -> str:
+    """Return a row as one line of the table; ours stands before the peer's."""
+    ours, peer = row["ours"], row["peer"]
+    medians = [side["median_distance"] for side in (ours, peer)]
+    distances = "/".join("-" if median is None else f"{median:.4g}" for median in medians)
+    goal = "met" if row["met"] else "MISSED: " + "; ".join(row["misses"])
+    aim = "" if row["goal"] is None else f"{row['goal']:g}x "
+    name = f"{row['library']} {row['peer_attack']}"
+    fooled = f"{ours['fooled']}/{peer['fooled']}"
+    times = f"{ours['ms_per_image']:.4g}/{peer['ms_per_image']:.4g}"
+    return (
+        f"{row['name']:10s} {row['subject']:11s} {row['variant']:8s} {name:48s} {row['n']:3d}  {fooled:>9s}"
+        f"  {row['norm'] + ' ' + distances:>20s}  {times:>19s}  {row['ratio']:5.2f}x  {aim}{goal}"
     )
-    return {
-        "ours_ms_per_image": 1e3 * seconds["ours"] / len(images),
-        "foolbox_ms_per_image": 1e3 * seconds["foolbox"] / len(images),
-        "ratio": seconds["foolbox"] / seconds["ours"],
-        "values_that_differ": different.float().mean().item(),
-        "success": ours.success_rate(),
-    }
 
 
-def compare_one_pixel(model: nn.Module, images: Tensor, labels: Tensor, repeats: int) -> dict[str, float]:
-    plain: dict[str, list[bool]] = {}
-
-    def ours() -> attacks.AttackResult:
-        return attacks.one_pixel(model, images, labels, population=POPULATION, generations=GENERATIONS)
-
-    def theirs(name: str, batched: bool) -> None:
-        plain[name] = [
-            plain_one_pixel(model, image, int(label), number, batched=batched)
-            for number, (image, label) in enumerate(zip(images, labels, strict=True))
-        ]
-
-    result = ours()
-    seconds = best_seconds(
-        {
-            "ours": ours,
-            "population_batch": lambda: theirs("population_batch", batched=True),
-            "candidate_by_candidate": lambda: theirs("candidate_by_candidate", batched=False),
-        },
-        repeats,
-    )
-    queries = int(result.queries.sum())
-    report = {f"{name}_ms_per_query": 1e3 * value / queries for name, value in seconds.items()}
-    for name, success in plain.items():
-        report[f"{name}_ratio"] = seconds[name] / seconds["ours"]
-        report[f"{name}_same_outcome"] = float(np.mean(result.success.numpy() == success))
-    return {**report, "success": result.success_rate()}
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description="Time our attacks against others.")
-    parser.add_argument("path", nargs="?", type=Path, help="where to write the JSON")
-    parser.add_argument("--images", type=int, default=60)
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--repeats", type=int, default=3)
-    options = parser.parse_args()
+def run(options: argparse.Namespace, comparisons: list[Comparison]) -> dict[str, Any]:
+    """Run the comparisons, print each row as it comes, and return the report."""
     torch.set_num_threads(options.threads)
-    model, images, labels = subject(options.images)
-    report: dict[str, Any] = {
-        "images": {"fgsm": len(images), "one_pixel": min(SINGLES, len(images))},
+    versions = {name: importlib.metadata.version(name) for name in OURS}
+    rows = []
+    with ExitStack() as stack:
+        bench = Bench(options.repeats, options.images, options.quick, None, print_now)
+        try:
+            worker = peers.Worker(peers.prepare(), options.threads)
+            bench.worker = stack.enter_context(worker)
+            versions = {**worker.versions(), **versions}
+        except peers.PeerError as error:
+            bench.leave_out(f"torchattacks and ART: {error}")
+            bench.worker = None
+        print_now(HEADER)
+        for comparison in comparisons:
+            for row in bench.rows(comparison):
+                print_now(line(row))
+                rows.append(row)
+    used = {row["subject"] for row in rows}
+    return {
+        "schema": SCHEMA,
+        "date": date.today().isoformat(),
+        "machine": machine(),
+        "versions": versions,
         "threads": options.threads,
-        "torch": torch.__version__,
-        "foolbox": foolbox.__version__,
-        "machine": platform.machine(),
-        "fgsm": compare_fgsm(model, images, labels, options.repeats),
-        "one_pixel": compare_one_pixel(model, images[:SINGLES], labels[:SINGLES], options.repeats),
+        "repeats": options.repeats,
+        "quick": options.quick,
+        "subjects": {name: make().about for name, make in SUBJECTS.items() if name in used},
+        "rows": rows,
+        "left_out": bench.left_out,
     }
-    for attack in ("fgsm", "one_pixel"):
-        for name, number in report[attack].items():
-            print(f"{attack:10s} {name:38s} {number:.4g}")
+
+
+def print_now(text: str) -> None:
+    """Print a line at once, also into a pipe."""
+    print(text, flush=True)
+
+
+def write(path: Path, report: dict[str, Any]) -> None:
+    """Write the report as JSON, whole or not at all."""
+    partial = path.with_name(path.name + ".part")
+    partial.write_text(json.dumps(report, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    partial.replace(path)
+
+
+def positive(text: str) -> int:
+    """Return the number in ``text`` if it is a whole one above 0."""
+    number = int(text)
+    if number < 1:
+        raise ValueError
+    return number
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; return its exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.attacks", description="Time our attacks against other libraries'."
+    )
+    parser.add_argument("path", nargs="?", type=Path, help="where to write the JSON")
+    parser.add_argument("--only", metavar="NAMES", help="comparisons or attacks, with commas between")
+    parser.add_argument("--images", type=positive, metavar="N", help="most images in a row")
+    parser.add_argument("--threads", type=positive, metavar="T", default=torch.get_num_threads())
+    parser.add_argument("--repeats", type=positive, metavar="R", default=5, help="most turns of a pair")
+    parser.add_argument("--quick", action="store_true", help="few images, digits only, in two minutes")
+    options = parser.parse_args(arguments)
+    if options.quick:
+        options.images = min(QUICK_IMAGES, options.images or QUICK_IMAGES)
+    if options.path and not options.path.absolute().parent.is_dir():
+        print(f"there is no folder {options.path.parent} to write to", file=sys.stderr)
+        return 2
+    try:
+        comparisons = chosen(options.only, options.quick)
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        return 2
+    report = run(options, comparisons)
+    missed = [row for row in report["rows"] if not row["met"]]
+    print_now(f"{len(report['rows'])} rows, {len(missed)} missed, {len(report['left_out'])} left out")
     if options.path:
-        options.path.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+        write(options.path, report)
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

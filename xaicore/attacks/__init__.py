@@ -7,15 +7,33 @@ line here.
 
 from collections.abc import Callable
 
-from xaicore.attacks.base import success_after_uint8
+from xaicore.attacks.adversarial_patch import apply_patch, patch, train_patch
+from xaicore.attacks.box_lbfgs import lbfgs
+from xaicore.attacks.base import AttackWarning, success_after_uint8
+from xaicore.attacks.decision_boundary import boundary
+from xaicore.attacks.carlini_wagner_l2 import cw_l2
 from xaicore.attacks.few_pixels import one_pixel
 from xaicore.attacks.gradient_sign import fgsm, fgsm_search
+from xaicore.attacks.iterated_sign import bim, mim, pgd
+from xaicore.attacks.matched_noise import gaussian
+from xaicore.attacks.neuron_fuzzing import dlfuzz
 from xaicore.attacks.result import AttackResult
+from xaicore.attacks.suspicion import Suspicion, suspicions
+from xaicore.attacks.traits import TRAITS, Traits
 
 ATTACKS: dict[str, Callable[..., AttackResult]] = {
+    "lbfgs": lbfgs,
+    "cw_l2": cw_l2,
+    "boundary": boundary,
+    "bim": bim,
+    "mim": mim,
+    "pgd": pgd,
+    "gaussian": gaussian,
+    "dlfuzz": dlfuzz,
     "fgsm": fgsm,
     "fgsm_search": fgsm_search,
     "one_pixel": one_pixel,
+    "patch": patch,
 }
 
-__all__ = ["ATTACKS", "AttackResult", "fgsm", "fgsm_search", "one_pixel", "success_after_uint8"]
+__all__ = ["lbfgs", "AttackWarning", "Suspicion", "suspicions", "TRAITS", "Traits", "gaussian", "apply_patch", "patch", "train_patch", "cw_l2", "ATTACKS", "AttackResult", "boundary", "bim", "mim", "pgd", "dlfuzz", "fgsm", "fgsm_search", "one_pixel", "success_after_uint8"]

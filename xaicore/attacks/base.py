@@ -6,8 +6,10 @@ before the attack are handed back untouched, in targeted attacks too: success is
 were right (ARCHITECTURE, TRAPS).
 """
 
+import inspect
 import time
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -24,6 +26,10 @@ GROUP = 2**26
 does not grow with N."""
 
 
+class AttackWarning(UserWarning):
+    """An attack met zero gradients or non-finite logits: a failure there says nothing about robustness."""
+
+
 @dataclass(frozen=True)
 class Attempt:
     """What a step returns for its n images: (n, C, H, W), passes (n,) int64, further tensors (n, ...)."""
@@ -33,8 +39,11 @@ class Attempt:
     info: dict[str, Tensor]
 
 
-Step = Callable[[Victim, Tensor, Goal, Tensor], Attempt]
-"""(victim, images, goal, index) -> attempt; images on the victim's device, possibly none at all."""
+Step = Callable[..., Attempt]
+"""(victim, images, goal, index) -> attempt; images on the victim's device, possibly none at all.
+
+With ``extras`` in :func:`run`, (victim, images, goal, index, extras): their rows for these images, by name.
+"""
 
 
 def run(
@@ -46,6 +55,7 @@ def run(
     target: int | Tensor | None,
     index: Tensor | None,
     batch_size: int | None,
+    extras: Mapping[str, Tensor] | None = None,
 ) -> AttackResult:
     """Run ``step`` on the correctly classified ``images`` and measure what comes out.
 
@@ -57,6 +67,7 @@ def run(
         target: class that each image shall get, or (N,) int64; None for an untargeted attack.
         index: (N,) int64, the number of each image in its set, for its own random stream; None counts from 0.
         batch_size: images in one pass of the model; None: what suits their size and the device.
+        extras: checked tensors (N, ...), one row for each image, that the step needs besides.
 
     Returns:
         The result, with tensors on the device of ``images``.
@@ -81,13 +92,14 @@ def run(
             checks.classes_in_range("target", goal.target, clean.shape[1])
         wrong = (clean.argmax(dim=1) != goal.labels) | ~clean.isfinite().all(dim=1)
         attempt = _in_groups(
-            step, victim, images, goal, index.to(images.device), (~wrong).nonzero().squeeze(1)
+            step, victim, images, goal, index.to(images.device), extras, (~wrong).nonzero().squeeze(1)
         )
         final = victim.logits(attempt.adversarial).to(images.device)
         if victim.device.type == "cuda":
             torch.cuda.synchronize(victim.device)
     l0, l2, linf = perturbation_norms(images, attempt.adversarial)
     nonfinite = ~(clean.isfinite().all(dim=1) & final.isfinite().all(dim=1))
+    _warn(attempt.info.get("zero_gradient"), nonfinite, wrong)
     return AttackResult(
         adversarial=attempt.adversarial,
         success=goal.reached(final) & ~nonfinite,
@@ -105,6 +117,23 @@ def run(
     )
 
 
+def _warn(zero_gradient: Tensor | None, nonfinite: Tensor, wrong: Tensor) -> None:
+    """Say in one line, at the place where the attack was called, what makes its result doubtful."""
+    found = []
+    if zero_gradient is not None and zero_gradient.any():
+        count, attacked = int(zero_gradient.sum()), int((~wrong).sum())
+        found.append(f"no usable gradient for {count} of {attacked} images attacked")
+    if nonfinite.any():
+        found.append(f"NaN or infinite logits for {int(nonfinite.sum())} of {len(nonfinite)} images")
+    if not found:
+        return
+    level, frame = 1, inspect.currentframe()
+    while frame is not None and str(frame.f_globals.get("__name__")).startswith("xaicore.attacks."):
+        level, frame = level + 1, frame.f_back
+    text = f"{' and '.join(found)}: no success there does not mean robust"
+    warnings.warn(text, AttackWarning, stacklevel=level)
+
+
 def open_victim(model: nn.Module, images: Tensor, batch_size: int | None) -> Victim:
     """Return the view of ``model`` through passes of ``batch_size`` of these ``images`` (N, C, H, W)."""
     if batch_size is None:
@@ -113,12 +142,20 @@ def open_victim(model: nn.Module, images: Tensor, batch_size: int | None) -> Vic
 
 
 def _in_groups(
-    step: Step, victim: Victim, images: Tensor, goal: Goal, index: Tensor, attacked: Tensor
+    step: Step,
+    victim: Victim,
+    images: Tensor,
+    goal: Goal,
+    index: Tensor,
+    extras: Mapping[str, Tensor] | None,
+    attacked: Tensor,
 ) -> Attempt:
     whole = Attempt(images.clone(), torch.zeros_like(goal.labels), {})
     for which in torch.split(attacked, max(1, GROUP // images[0].numel())):
-        part = goal[which].to(victim.device)
-        attempt = step(victim, images[which].to(victim.device), part, index[which].to(victim.device))
+        part = [images[which].to(victim.device), goal[which].to(victim.device), index[which].to(victim.device)]
+        if extras is not None:
+            part.append({name: t[which.to(t.device)].to(victim.device) for name, t in extras.items()})
+        attempt = step(victim, *part)
         whole.adversarial[which] = attempt.adversarial.clamp(0, 1).to(images.device)
         whole.queries[which] = attempt.queries.to(images.device)
         for name, tensor in attempt.info.items():

@@ -1,6 +1,7 @@
 """The door of every attack: each argument is checked before any work starts, and the message names it."""
 
 import math
+from collections.abc import Iterable
 from numbers import Integral
 from typing import Any
 
@@ -24,7 +25,7 @@ def model(value: Any) -> nn.Module:
     return value
 
 
-def images(value: Any) -> Tensor:
+def images(value: Any, name: str = "images") -> Tensor:
     """Return ``value`` if it is a non-empty float32 (N, C, H, W) tensor in [0, 1] without NaN.
 
     Raises:
@@ -32,19 +33,19 @@ def images(value: Any) -> Tensor:
         UserError: its shape, type or range is wrong.
     """
     if not isinstance(value, Tensor):
-        raise TypeError(f"images must be a torch.Tensor, not {type(value).__name__}")
+        raise TypeError(f"{name} must be a torch.Tensor, not {type(value).__name__}")
     if value.ndim != 4 or value.numel() == 0:
         raise UserError(
-            f"images must have shape (N, C, H, W) with at least one image, not {tuple(value.shape)}"
+            f"{name} must have shape (N, C, H, W) with at least one image, not {tuple(value.shape)}"
         )
     if value.dtype != torch.float32:
-        raise UserError(f"images must be float32 in [0, 1], not {value.dtype}")
+        raise UserError(f"{name} must be float32 in [0, 1], not {value.dtype}")
     low, high = (bound.item() for bound in torch.aminmax(value.detach()))
     if math.isnan(low) or math.isnan(high):
-        raise UserError("images must not contain NaN")
+        raise UserError(f"{name} must not contain NaN")
     if low < 0 or high > 1:
         raise UserError(
-            f"images must lie in [0, 1], not in [{low:g}, {high:g}]; normalisation belongs in the model"
+            f"{name} must lie in [0, 1], not in [{low:g}, {high:g}]; normalisation belongs in the model"
         )
     return value
 
@@ -112,6 +113,23 @@ def positive(name: str, value: Any, most: float = math.inf) -> float:
     return float(value)
 
 
+def not_negative(name: str, value: Any, most: float = math.inf) -> float:
+    """Return ``value`` as a float if it is a finite number in [0, most].
+
+    Raises:
+        UserError: it is not.
+    """
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, (int, float))
+        or not math.isfinite(value)
+        or not 0 <= value <= most
+    ):
+        limit = f" and at most {most:g}" if math.isfinite(most) else ""
+        raise UserError(f"{name} must be a number of at least 0{limit}, not {value!r}")
+    return float(value)
+
+
 def integer(name: str, value: Any, least: int, most: int | None = None) -> int:
     """Return ``value`` as an int if it is an integer in least..most.
 
@@ -123,3 +141,26 @@ def integer(name: str, value: Any, least: int, most: int | None = None) -> int:
         limit = f" and at most {most}" if most is not None else ""
         raise UserError(f"{name} must be an integer of at least {least}{limit}, not {value!r}")
     return int(value)
+
+
+def flag(name: str, value: Any) -> bool:
+    """Return ``value`` if it is True or False.
+
+    Raises:
+        UserError: it is not.
+    """
+    if not isinstance(value, bool):
+        raise UserError(f"{name} must be True or False, not {value!r}")
+    return value
+
+
+def one_of(name: str, value: Any, choices: Iterable[str]) -> str:
+    """Return ``value`` if it is one of ``choices``.
+
+    Raises:
+        UserError: it is not.
+    """
+    known = list(choices)
+    if value not in known:
+        raise UserError(f"{name} must be one of {', '.join(known)}, not {value!r}")
+    return str(value)

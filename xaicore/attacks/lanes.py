@@ -71,7 +71,6 @@ def in_lanes(attack: Iteration, victim: Victim, images: Tensor, goal: Goal, inde
     entered = min(victim.batch_size, len(images))
     pieces, places = [attack.finish(victim, _take(state, slice(0, 0)))], [line["place"][:0]]
     while len(state["done"]):
-        state = {**state, **attack.advance(victim, state)}
         ended = state["done"].nonzero().squeeze(1)
         if len(ended):
             leaving = _take(state, ended)
@@ -84,6 +83,8 @@ def in_lanes(attack: Iteration, victim: Victim, images: Tensor, goal: Goal, inde
             new = _started(attack, victim, line, slice(entered, entered + free))
             entered += len(new["done"])
             state = {name: torch.cat([state[name], new[name]]) for name in state}
+        if not state["done"].any():
+            state = {**state, **attack.advance(victim, state)}
     order = torch.cat(places).argsort()
     return Attempt(
         torch.cat([piece.adversarial for piece in pieces])[order],

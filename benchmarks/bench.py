@@ -1,0 +1,168 @@
+"""Runs comparisons: ours and a peer in turn on the same images, both judged alike."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from benchmarks import measure, peers
+from benchmarks.comparisons import Comparison, Peer
+from benchmarks.peer_calls import LIBRARIES, SEPARATE, seed
+from benchmarks.subjects import SUBJECTS, Subject
+from xaicore.attacks import ATTACKS
+from xaicore.attacks.victim import default_batch_size
+
+CPU = torch.device("cpu")
+WARM_UP = 2
+"""Images of the untimed call before the first timed one."""
+TURNS_SECONDS, QUICK_TURNS_SECONDS = 12.0, 2.0
+"""A pair starts no new turn after that."""
+CALL_SECONDS = 120.0
+"""A peer that takes longer for one call is left out."""
+
+
+@dataclass
+class Bench:
+    """A run: its settings and what it has found.
+
+    Attributes:
+        repeats: most turns of a pair.
+        images: most images in a row; None: what the comparison says.
+        quick: few turns, so that all rows run once.
+        worker: the peers' process, None where there is no environment.
+        say: takes a line for the reader.
+        left_out: what could not be compared, and why.
+    """
+
+    repeats: int
+    images: int | None
+    quick: bool
+    worker: peers.Worker | None
+    say: Callable[[str], None]
+    left_out: list[str] = field(default_factory=list)
+
+    def rows(self, comparison: Comparison) -> Iterator[dict[str, Any]]:
+        """Run one comparison, row by row."""
+        if comparison.attack not in ATTACKS:
+            self.leave_out(f"{comparison.name}: there is no attack {comparison.attack} yet")
+            return
+        for peer in comparison.peers:
+            if peer.library in SEPARATE and self.worker is None:
+                continue
+            try:
+                yield from self._pair(comparison, peer)
+            except peers.PeerError as error:
+                self.leave_out(f"{comparison.name}: {peer.library} {peer.attack}: {error}")
+
+    def _pair(self, comparison: Comparison, peer: Peer) -> Iterator[dict[str, Any]]:
+        subject = SUBJECTS[comparison.subject]()
+        count = min(comparison.images, peer.images or comparison.images, self.images or comparison.images)
+        images, labels = subject.images[:count], subject.labels[:count]
+        # With fewer images than a pass of ours holds, the rest of it would be padding: the peers have none.
+        few = count < default_batch_size(images.shape[1:], CPU) and not comparison.fills
+        fitting: dict[str, Any] = {"batch_size": count} if few else {}
+        if comparison.counts:
+            fitting[comparison.counts] = count
+        variants = {name: {**settings, **peer.ours, **fitting} for name, settings in comparison.ours.items()}
+        starts = {"starts": other_class(images, labels)} if comparison.starts else {}
+
+        def works(count: int) -> dict[str, Any]:
+            few = {name: tensor[:count] for name, tensor in starts.items()}
+            ours = {
+                name: partial(self._ours, subject, comparison.attack, count, {**settings, **few})
+                for name, settings in variants.items()
+            }
+            return {**ours, "peer": partial(self._peer, subject, peer, count, {**peer.parameters, **few})}
+
+        for warm_up in works(min(WARM_UP, count)).values():
+            warm_up()
+        seconds = QUICK_TURNS_SECONDS if self.quick else TURNS_SECONDS
+        outcomes, turns = measure.interleaved(works(count), self.repeats, seconds)
+        judged = {
+            name: measure.judge(subject.model, images, labels, outcome.adversarial, comparison.norm)
+            for name, outcome in outcomes.items()
+        }
+        for variant, settings in variants.items():
+            goal = peer.goal if variant in (comparison.held_to or variants) else None
+            ratio = outcomes["peer"].seconds / outcomes[variant].seconds
+            found = measure.report(judged[variant], judged["peer"])
+            distances = tuple(found[side]["median_distance"] for side in ("ours", "peer"))
+            misses = measure.misses(
+                ratio,
+                goal,
+                (found["ours"]["fooled"], found["peer"]["fooled"]),
+                distances if comparison.minimises else (None, None),
+            )
+            sides = {
+                side: {
+                    "parameters": parameters,
+                    **found[side],
+                    "ms_per_image": 1e3 * outcomes[name].seconds / count,
+                    "passes_per_image": outcomes[name].passes,
+                }
+                for side, name, parameters in (("ours", variant, settings), ("peer", "peer", peer.parameters))
+            }
+            yield measure.rounded(
+                {
+                    "name": comparison.name,
+                    "attack": comparison.attack,
+                    "subject": comparison.subject,
+                    "n": count,
+                    "norm": comparison.norm,
+                    "variant": variant,
+                    "library": peer.library,
+                    "peer_attack": peer.attack,
+                    "note": peer.note,
+                    **sides,
+                    "both_fooled": found["both_fooled"],
+                    "turns": turns,
+                    "ratio": ratio,
+                    "goal": goal,
+                    "met": not misses,
+                    "misses": misses,
+                }
+            )
+
+    def _ours(self, subject: Subject, attack: str, count: int, settings: dict[str, Any]) -> measure.Outcome:
+        call = partial(
+            ATTACKS[attack], subject.model, subject.images[:count], subject.labels[:count], **settings
+        )
+        return measure.timed(subject.model, call, count)
+
+    def _peer(self, subject: Subject, peer: Peer, count: int, settings: dict[str, Any]) -> measure.Outcome:
+        images, labels = subject.images[:count], subject.labels[:count]
+        if peer.library in SEPARATE:
+            assert self.worker is not None
+            return measure.Outcome(
+                *self.worker.attack(
+                    subject, peer.library, peer.attack, images, labels, settings, CALL_SECONDS
+                )
+            )
+        try:
+            call = LIBRARIES[peer.library](peer.attack, subject.model, images, labels, **settings)
+            seed()
+            return measure.timed(subject.model, call, count)
+        except Exception as error:
+            raise peers.PeerError(f"{type(error).__name__}: {error}".splitlines()[0]) from error
+
+    def leave_out(self, why: str) -> None:
+        """Note and say what cannot be compared."""
+        self.left_out.append(why)
+        self.say(f"left out: {why}")
+
+
+def other_class(images: Tensor, labels: Tensor) -> Tensor:
+    """Return for each of the images the next one of another class, to start from; (N, C, H, W) as ``images``.
+
+    Raises:
+        ValueError: all are of one class.
+    """
+    different = labels[:, None] != labels
+    if not different.any(dim=1).all():
+        raise ValueError("images must be of more than one class")
+    count = len(labels)
+    ahead = (torch.arange(count) - torch.arange(count)[:, None]) % count
+    return images[ahead.where(different, count).argmin(dim=1)]

@@ -1,0 +1,333 @@
+"""The boundary attack: walk along the border of the class towards the image, seeing only the model's decision.
+
+Brendel, Rauber & Bethge (2018), Sec. 2 and Alg. 1. Start at an image b that reaches the goal, as far from the
+original o as need be, and repeat: take a random step on the sphere round o, then one towards o, and keep the
+new point if it still reaches the goal. With r = |b - o|, d = (b - o)/r and Gaussian noise eta::
+
+    h = eta - <eta, d> d                                                     orthogonal to the source direction
+    s = clip(o + (b - o + delta r h/|h|) / sqrt(1 + delta^2))                on the sphere of radius r
+    c = clip(s + (o - s) (1 - (1 - epsilon) r/|s - o|))                      at distance (1 - epsilon) r
+
+The two step sizes follow the success rates of the steps. Brendel et al. count successes over a window and move
+a step size by a factor when the rate leaves a band; here every trial moves its own step size,
+
+    log(step) += log(adaptation) * (success - wanted rate),
+
+which rests at the same point and gets there in tens of trials, where a window needs hundreds. Beside a flat
+border in n dimensions, at angle theta between d and the normal, progress per trial is best at epsilon = 0.71
+tan(theta)^2 / n and delta = sqrt(2 epsilon), where 12 % of the full steps and 28 % of the orthogonal steps
+alone succeed; hence the wanted rates. (Brendel et al.: 50 % of the orthogonal steps and 25 % of the steps towards
+the image that follow a successful one, 12 % of all.)
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from xaicore.attacks import checks, randomness
+from xaicore.attacks.base import Attempt, run
+from xaicore.attacks.goal import Goal
+from xaicore.attacks.lanes import State, goal, in_lanes, rows
+from xaicore.attacks.result import AttackResult
+from xaicore.attacks.victim import Victim
+from xaicore.errors import UserError
+
+SOURCE_RATE = 0.12
+"""Wanted share of full steps (orthogonal, then towards the image) that succeed."""
+SPHERICAL_RATE = 0.28
+"""Wanted share of orthogonal steps alone that succeed."""
+SPHERICAL_EVERY = 10
+"""Every so many trials only the orthogonal step is tried, to learn its success rate; the image stays."""
+AHEAD = 8
+"""Most trials in a row of one image that share a pass of the model."""
+GRIDS = (0, 4, 8, 2)
+"""Cells along a side of the noise in successive tries to find a start; 0: each pixel its own."""
+PULL_TOLERANCE = 0.01
+"""The bisection of the start ends this close to the border, as a share of its distance."""
+PULLS = 24
+"""Most trials of that bisection."""
+
+LARGEST = 0.5
+"""Bound of both step sizes."""
+START = 1
+"""Purpose of the random stream of the starts; the walk's is 0."""
+
+SEEKING, PULLING, WALKING = 0, 1, 2
+
+
+def boundary(
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    steps: int = 5000,
+    starts: Tensor | None = None,
+    start_tries: int = 100,
+    spherical_step: float = 0.1,
+    source_step: float = 0.01,
+    step_adaptation: float = 1.5,
+    source_step_convergence: float = 1e-7,
+    target: int | Tensor | None = None,
+    seed: int = 0,
+    index: Tensor | None = None,
+    batch_size: int | None = None,
+) -> AttackResult:
+    """Start at noise that reaches the goal and come as close to the image as the decisions of the model allow.
+
+    Nothing but the predicted class is used: no gradients and no probabilities. A start is the given one, or
+    noise drawn until it reaches the goal: uniform for each pixel as in the paper and, since a model may see
+    the true class in all such noise, in three tries of four uniform for each cell of a grid of 4, 8 or 2 by as
+    many cells. Bisection between image and start then finds the border, and the walk begins there. The result
+    counts as a success beyond rounding of the logits, so that it holds in any batch.
+
+    Args:
+        model: (N, C, H, W) images in [0, 1] to (N, K) logits, K of at least 2.
+        images: (N, C, H, W) float32 in [0, 1].
+        labels: (N,) int64, the true classes.
+        steps: most trials of the walk, one query each; every tenth only measures (the orthogonal step alone).
+        starts: (N, C, H, W) float32 in [0, 1], an image that reaches the goal for each image, e.g. a
+            photograph of the target class; where it does not, starts are drawn. None: all are drawn.
+        start_tries: most noise images drawn as starts for an image; 0 to use the given starts only.
+        spherical_step: delta, first size of the orthogonal step, as a share of the distance to the image; in
+            (0, 0.5].
+        source_step: epsilon, first size of the step towards the image, likewise.
+        step_adaptation: base of the factor by which a trial changes its step size (see the module); greater
+            than 1.
+        source_step_convergence: an image whose source step falls below this has converged and stops.
+        target: class to reach, or (N,) int64 of them; None to leave the true class. Noise seldom hits a given
+            class among many: give ``starts``.
+        seed: with ``index``, the source of all randomness: image i draws from a stream of its own, (seed,
+            index[i]).
+        index: (N,) int64, number of each image in its set; None counts from 0. With the same index an image
+            has the same result in any batch.
+        batch_size: candidates in one pass of the model; None: what suits their size and the device.
+
+    Returns:
+        The result: the closest image found that reaches the goal, or the clean image where no start did.
+        ``queries`` counts all candidates evaluated: starts, bisection, walk; in passes that would stay part
+        empty some images try ahead, and what lies behind a success does not count. In ``info``:
+        ``failed_start`` (N,) bool, no start reached the goal; ``given_start`` (N,) bool, the walk began at the
+        given one; ``starting_l2`` (N,) float32, the distance at which the walk began, NaN without;
+        ``steps`` (N,) int64, trials of the walk; ``converged`` (N,) bool.
+
+    Raises:
+        TypeError: an argument is of the wrong kind.
+        ValueError: shape, type, range, NaN, labels, target or one of the parameters do not fit.
+
+    References:
+        Brendel, Rauber & Bethge (2018), Decision-based adversarial attacks: reliable attacks against black-box
+        machine learning models, Sec. 2.
+    """
+    shape = checks.images(images).shape
+    steps = checks.integer("steps", steps, least=1)
+    if starts is not None and checks.images(starts, "starts").shape != shape:
+        raise UserError(f"starts must have the shape of images, {tuple(shape)}, not {tuple(starts.shape)}")
+    start_tries = checks.integer("start_tries", start_tries, least=starts is None)
+    spherical_step = checks.positive("spherical_step", spherical_step, most=LARGEST)
+    source_step = checks.positive("source_step", source_step, most=LARGEST)
+    if checks.positive("step_adaptation", step_adaptation) <= 1:
+        raise UserError(f"step_adaptation must be greater than 1, not {step_adaptation!r}")
+    convergence = checks.positive("source_step_convergence", source_step_convergence)
+    seed = checks.integer("seed", seed, least=0)
+
+    def step(
+        victim: Victim, images: Tensor, goal: Goal, index: Tensor, given: Mapping[str, Tensor]
+    ) -> Attempt:
+        walk = Walk(
+            given.get("starts"),
+            start_tries,
+            steps,
+            (spherical_step, source_step),
+            step_adaptation,
+            convergence,
+            seed,
+        )
+        return in_lanes(walk, victim, images, goal, index)
+
+    extras = {} if starts is None else {"starts": starts.detach()}
+    return run(step, model, images, labels, target=target, index=index, batch_size=batch_size, extras=extras)
+
+
+@dataclass(frozen=True)
+class Walk:
+    """The walk of many images; each is seeking a start, pulling it towards the image, or walking.
+
+    A trial is one candidate and one query. What a failed trial does to an image is known before its outcome:
+    nothing but counters and step sizes change. So where a pass of the model has free places, the trials that
+    follow if all fail are made at once, and those behind the first success are forgotten.
+    """
+
+    starts: Tensor | None
+    start_tries: int
+    steps: int
+    first: tuple[float, float]
+    adaptation: float
+    convergence: float
+    seed: int
+
+    def start(self, victim: Victim, state: State) -> State:
+        """Return the state of images that seek a start; ``best`` is the clean image until one is found."""
+        labels = state["labels"]
+        none = torch.zeros_like(labels)
+        number = none.double()
+        return {
+            "best": state["images"],
+            "distance": number + torch.inf,
+            "phase": none + SEEKING,
+            "given": torch.full_like(state["done"], self.starts is not None),
+            "tries": none,
+            "pulls": none,
+            "steps": none,
+            "low": number,
+            "spherical": number + self.first[0],
+            "source": number + self.first[1],
+            "starting": number + torch.nan,
+        }
+
+    def advance(self, victim: Victim, state: State) -> State:
+        """Make as many trials of each image as fit in a pass, up to its first success."""
+        count = len(state["done"])
+        chain, candidates, distances, eligible = [state], [], [], []
+        for _ in range(max(1, min(AHEAD, victim.batch_size // max(1, count)))):
+            last = chain[-1]
+            candidate, distance = self._candidate(last)
+            candidates.append(candidate)
+            distances.append(distance)
+            eligible.append(self._only_spherical(last) | (distance < last["distance"]))
+            chain.append({**last, **self._after(last, torch.zeros_like(last["done"]))})
+        trials = len(candidates)
+        logits = victim.logits(torch.cat(candidates))
+        aim = goal(
+            {name: torch.cat([state[name]] * trials) for name in ("labels", "target") if name in state}
+        )
+        works = aim.attained(logits).view(trials, count) & torch.stack(eligible)
+        ends = works | torch.stack([link["done"] for link in chain[1:]])
+        first = torch.where(ends.any(dim=0), ends.int().argmax(dim=0), trials - 1)
+        success = works.gather(0, first[None])[0]
+        at = torch.where(success, first, first + 1)
+        before = {
+            name: torch.stack([link[name] for link in chain]).gather(0, at[None])[0]
+            for name, tensor in state.items()
+            if tensor is not chain[1][name]
+        }
+        return self._moved({**state, **before}, success, at, candidates, distances)
+
+    def _moved(
+        self, state: State, success: Tensor, at: Tensor, candidates: list[Tensor], distances: list[Tensor]
+    ) -> State:
+        """Return the state after the trial ``at`` (n,) of the images in ``success`` (n,); the others stay."""
+        moves = success & ~self._only_spherical(state)
+        best = state["best"].clone()
+        distance = state["distance"].clone()
+        for trial, (candidate, length) in enumerate(zip(candidates, distances, strict=True)):
+            here = (moves & (at == trial)).nonzero().squeeze(1)
+            best[here] = candidate[here]
+            distance[here] = length[here]
+        state = {**state, "best": best, "distance": distance}
+        after = self._after(state, success)
+        return {**state, **{name: torch.where(success, new, state[name]) for name, new in after.items()}}
+
+    def finish(self, victim: Victim, state: State) -> Attempt:
+        """Return the closest image found; the clean one where no start was found."""
+        found = state["phase"] != SEEKING
+        info = {
+            "failed_start": ~found,
+            "given_start": found & state["given"],
+            "starting_l2": state["starting"].float(),
+            "steps": state["steps"],
+            "converged": found & (state["source"] < self.convergence),
+        }
+        return Attempt(state["best"], state["tries"] + state["pulls"] + state["steps"], info)
+
+    def _only_spherical(self, state: State) -> Tensor:
+        """Return where the next trial is an orthogonal step alone, (n,) bool."""
+        return (state["phase"] == WALKING) & (state["steps"] % SPHERICAL_EVERY == SPHERICAL_EVERY - 1)
+
+    def _after(self, state: State, success: Tensor) -> State:
+        """Return the entries that a trial with that outcome (n,) changes."""
+        seeking, pulling, walking = (state["phase"] == phase for phase in (SEEKING, PULLING, WALKING))
+        alone = self._only_spherical(state)
+        tries, pulls, steps = state["tries"] + seeking, state["pulls"] + pulling, state["steps"] + walking
+        middle = (1 + state["low"]) / 2
+        low = torch.where(pulling, torch.where(success, state["low"] / middle, middle), state["low"])
+        pulled = pulling & ((1 - low < PULL_TOLERANCE) | (pulls >= PULLS))
+        spherical = state["spherical"] * self._factor(success, SPHERICAL_RATE)
+        source = state["source"] * self._factor(success, SOURCE_RATE)
+        new = {
+            "phase": state["phase"] + (seeking & success) + pulled,
+            "given": state["given"] & ~(seeking & ~success),
+            "tries": tries,
+            "pulls": pulls,
+            "steps": steps,
+            "low": low,
+            "starting": torch.where(pulled, state["distance"], state["starting"]),
+            "spherical": torch.where(alone, spherical.clamp(max=LARGEST), state["spherical"]),
+            "source": torch.where(walking & ~alone, source.clamp(max=LARGEST), state["source"]),
+        }
+        lost = seeking & ~success & (tries >= self.start_tries + (self.starts is not None))
+        converged = new["source"] < self.convergence
+        new["done"] = lost | (walking & ((steps >= self.steps) | converged))
+        return new
+
+    def _factor(self, success: Tensor, rate: float) -> Tensor:
+        up, down = self.adaptation ** (1 - rate), self.adaptation**-rate
+        return torch.where(success, up, down).double()
+
+    def _candidate(self, state: State) -> tuple[Tensor, Tensor]:
+        """Return the next candidate of each image (n, C, H, W) and its distance to the image (n,) float64."""
+        candidate = torch.empty_like(state["images"])
+        for phase, propose in ((SEEKING, self._drawn), (PULLING, self._pulled), (WALKING, self._walked)):
+            here = (state["phase"] == phase).nonzero().squeeze(1)
+            if len(here):
+                candidate[here] = propose({name: tensor[here] for name, tensor in state.items()})
+        return candidate, length(candidate - state["images"])
+
+    def _drawn(self, state: State) -> Tensor:
+        images, own = state["images"], state["tries"] - int(self.starts is not None)
+        height, width = images.shape[2:]
+        drawn = randomness.uniform(
+            self.seed, state["index"], own.clamp(min=0), images.shape[1:], purpose=START
+        )
+        for row, number in enumerate(own.tolist()):
+            cells = GRIDS[number % len(GRIDS)]
+            if number < 0:
+                assert self.starts is not None
+                drawn[row] = self.starts[state["place"][row]]
+            elif cells:
+                down = torch.arange(height, device=images.device) * min(cells, height) // height
+                across = torch.arange(width, device=images.device) * min(cells, width) // width
+                drawn[row] = drawn[row][:, down][:, :, across]
+        return drawn
+
+    def _pulled(self, state: State) -> Tensor:
+        images = state["images"]
+        share = factor((1 + state["low"]) / 2, images)
+        return (images + share * (state["best"] - images)).clamp(0, 1)
+
+    def _walked(self, state: State) -> Tensor:
+        images, radius, spherical = state["images"], state["distance"], state["spherical"]
+        gap = state["best"] - images
+        noise = randomness.normal(self.seed, state["index"], state["steps"], images.shape[1:])
+        along = (noise * gap).flatten(1).sum(dim=1, dtype=torch.float64) / radius.square()
+        noise -= factor(along, images) * gap
+        noise *= factor(spherical * radius / length(noise).clamp(min=torch.finfo(torch.float32).tiny), images)
+        point = images + (gap + noise) / factor((1 + spherical.square()).sqrt(), images)
+        point = point.clamp_(0, 1)
+        gap = images - point
+        wanted = torch.where(self._only_spherical(state), radius, (1 - state["source"]) * radius)
+        return (point + factor((1 - wanted / length(gap)).clamp(min=0), images) * gap).clamp(0, 1)
+
+
+def length(change: Tensor) -> Tensor:
+    """Return the Euclidean norm of each row of ``change`` (n, C, H, W), (n,) float64.
+
+    Float64, so that the order of summation, which libraries choose by shape, stays below float32.
+    """
+    return torch.linalg.vector_norm(change.flatten(1), dim=1, dtype=torch.float64)
+
+
+def factor(number: Tensor, images: Tensor) -> Tensor:
+    """Return ``number`` (n,) as float32 to multiply ``images`` (n, C, H, W) with."""
+    return rows(number.float(), images)

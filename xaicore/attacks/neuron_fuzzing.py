@@ -1,0 +1,347 @@
+"""DLFuzz: perturb an image so that its class gives way and neurons that are rarely covered become active.
+
+Guo et al. (2018), Sec. 3, in the form of paper 3 (Renkhoff et al. 2022, Eq. 8)::
+
+    maximise  w (p_2 + … + p_5) - p_1 + lambda sum_j n_j
+
+over small steps along the gradient divided by its root mean square. p_1 … p_5 are the highest softmax outputs
+of the seed in its own order, n_j the channel means of some neurons (:mod:`xaicore.attacks.neurons`). They are
+drawn anew for each seed, with more weight for neurons covered less often so far. An image that covers enough
+new neurons and is still near the original becomes a seed in turn. The publication gives Eq. 8; the numbers and
+the loop are those of its code (Exploring-Adversarial-Attacks-on-Neural-Networks, DLFuzz/DLFuzz.py, which
+follows the authors' of DLFuzz).
+"""
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor, nn
+
+from xaicore.attacks import checks
+from xaicore.attacks.base import Attempt, run
+from xaicore.attacks.goal import Goal
+from xaicore.attacks.lanes import State, goal, in_lanes, rows
+from xaicore.attacks.neurons import Coverage, Watch, watching
+from xaicore.attacks.randomness import uniform
+from xaicore.attacks.result import AttackResult
+from xaicore.attacks.victim import Victim
+from xaicore.errors import UserError
+
+Strategy = Literal["rarely", "often", "uncovered"]
+
+COUNTERS = ("taken", "iterations", "seeds", "kept", "queries")
+"""Of an image: steps from the current seed, all steps, seeds begun, points kept as seeds, passes."""
+
+
+def dlfuzz(
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    iterations: int = 1,
+    step: float = 0.5 / 255,
+    neurons: int = 10,
+    neuron_weight: float = 0.5,
+    class_weight: float = 0.5,
+    top_classes: int = 5,
+    strategy: Strategy = "rarely",
+    threshold: float = 0.25,
+    coverage_gain: float = 0.01,
+    l2_limit: float = 0.02,
+    l2_origin: float | Sequence[float] = 0.0,
+    coverage: Coverage | None = None,
+    layers: Sequence[str] | None = None,
+    target: int | Tensor | None = None,
+    seed: int = 0,
+    index: Tensor | None = None,
+    batch_size: int | None = None,
+) -> AttackResult:
+    """Fuzz each image, seed by seed, until its class changes or no seed is left.
+
+    The first seed is the image. From a seed, ``iterations`` steps are taken, each along the gradient of the
+    objective at the last point, and clipped to [0, 1]. Each point on the way is added to the coverage; it
+    becomes a seed itself, and waits in line, if the share of neurons covered grew by more than
+    ``coverage_gain / (index + 1)`` and the relative L2 distance is under ``l2_limit``. The defaults are the
+    published settings: one small step per seed. More ``iterations`` or a larger ``step`` find more.
+
+    An image's neurons are drawn by what ``coverage`` holds and by what the image itself has covered so far;
+    the images of a call do not see each other. The published code goes from one image to the next with one
+    coverage. Calls of one image each, in order and with its ``index``, do the same if each is followed by
+    ``coverage.update(result.info["covered"])``.
+
+    Where the published code differs: it saves every point whose prediction differs from its seed's and goes
+    on, here the first change ends the image; it does not clip; it takes 1 neuron, not all asked for, where no
+    neuron is covered at all; it divides the gradient by (root mean square + 1e-5 per grey level), which
+    shortens steps where the gradient is tiny; a kept image goes on changing with the later steps of its seed,
+    as the array is shared (no difference at one iteration). For a target it has nothing; the class part is
+    p_target - p_1 then, and this is ours.
+
+    Args:
+        model: (N, C, H, W) images in [0, 1] to (N, K) logits, K of at least 2, activations as modules.
+        images: (N, C, H, W) float32 in [0, 1].
+        labels: (N,) int64, the true classes.
+        iterations: steps from each seed.
+        step: root mean square of a step before clipping, in (0, 1].
+        neurons: how many to draw for each seed; fewer where the strategy finds fewer.
+        neuron_weight: lambda, at least 0. Channel means n_j are as large as the model makes them, while
+            probabilities are at most 1: the neurons easily outweigh the classes, above all with a target,
+            whose probability hardly has a slope at first. 0 leaves a plain gradient attack.
+        class_weight: w, the weight of classes 2 to 5, at least 0. Eq. 8 has 1, the code 0.5.
+        top_classes: how many classes the class part has, its first included; K if the model has fewer.
+        strategy: ``"rarely"`` draws neurons with probability in proportion to (times of the most often covered
+            neuron - own times), strategy 1 of the code; ``"often"`` to the times, strategy 0; ``"uncovered"``
+            evenly among neurons never covered. Evenly among all where that leaves none.
+        threshold: a neuron is covered above it, in [0, 1].
+        coverage_gain: share of neurons, at least 0.
+        l2_limit: largest ||x' - x|| / ||x - origin|| of a new seed, at least 0; it does not bind the result.
+        l2_origin: the colour that counts as zero in ||x - origin||, one number or one for each channel. The
+            published code works on images less their ImageNet mean, (123.68, 116.779, 103.939) / 255,
+            whose norm is about half that of the image: its limit is about twice as strict.
+        coverage: what is covered before the call; not changed. None: nothing.
+        layers: names of the modules whose channels are neurons; None: activations, max-pools and softmax, as
+            in :func:`~xaicore.attacks.neurons.watching`.
+        target: class to reach, or (N,) int64 of them; None to leave the true class.
+        seed: with ``index`` the source of all randomness.
+        index: (N,) int64, number of each image in its set, from 0; None counts from 0. It also sets how much
+            gain makes a seed, as in the published code.
+        batch_size: images in one pass of the model; None: what suits their size and the device.
+
+    Returns:
+        The result; a failed image is the last one made. ``queries`` counts 1 for each step and 1 for the
+        last image of each seed. In ``info``, each (N,) unless stated: ``iterations`` int64, steps taken;
+        ``kept`` int64, points found worth being a seed; ``covered`` (N, neurons) int64, how often the images
+        of this call's loop covered each neuron, for :meth:`Coverage.update
+        <xaicore.attacks.neurons.Coverage.update>`; ``coverage_gain`` float32, the share of neurons that they
+        covered and ``coverage`` did not; ``zero_gradient`` bool, a gradient was zero or not finite everywhere,
+        which ends its seed.
+
+    Raises:
+        TypeError: an argument is of the wrong kind.
+        ValueError: shape, type, range, NaN, labels, target or a parameter do not fit, ``coverage`` is of other
+            layers, ``layers`` are unknown, or the model has its activations as functions.
+
+    References:
+        Guo, Jiang, Zhao, Chen & Sun (2018), DLFuzz: differential fuzzing testing of deep learning systems,
+        Sec. 3; Renkhoff, Tan et al. (2022), Eq. 8.
+    """
+    checks.model(model)
+    iterations = checks.integer("iterations", iterations, least=1)
+    step = checks.positive("step", step, most=1)
+    neurons = checks.integer("neurons", neurons, least=1)
+    neuron_weight = checks.not_negative("neuron_weight", neuron_weight)
+    class_weight = checks.not_negative("class_weight", class_weight)
+    top_classes = checks.integer("top_classes", top_classes, least=2)
+    checks.one_of("strategy", strategy, get_args(Strategy))
+    threshold = checks.not_negative("threshold", threshold, most=1)
+    coverage_gain = checks.not_negative("coverage_gain", coverage_gain)
+    l2_limit = checks.not_negative("l2_limit", l2_limit)
+    origin = _colour(l2_origin, images)
+    if coverage is not None and not isinstance(coverage, Coverage):
+        raise TypeError(f"coverage must be a Coverage or None, not {type(coverage).__name__}")
+    seed = checks.integer("seed", seed, least=0)
+
+    def fuzz(victim: Victim, images: Tensor, goal: Goal, index: Tensor) -> Attempt:
+        sizes = watch.layers()
+        if coverage is not None and list(coverage.layers.items()) != list(sizes.items()):
+            raise UserError("coverage must be of the same layers, in the same order, as the attack's")
+        before = coverage.counts if coverage is not None else torch.zeros(sum(sizes.values())).long()
+        fuzzer = Fuzzer(
+            watch=watch,
+            before=before.to(victim.device),
+            iterations=iterations,
+            step=step,
+            neurons=neurons,
+            neuron_weight=neuron_weight,
+            class_weight=class_weight,
+            top_classes=top_classes,
+            strategy=strategy,
+            threshold=threshold,
+            coverage_gain=coverage_gain,
+            l2_limit=l2_limit,
+            origin=origin.to(victim.device),
+            seed=seed,
+        )
+        return in_lanes(fuzzer, victim, images, goal, index)
+
+    with watching(model, layers) as watch:
+        return run(fuzz, model, images, labels, target=target, index=index, batch_size=batch_size)
+
+
+@dataclass
+class Fuzzer:
+    """One seed after the other for each image, as an :class:`~xaicore.attacks.lanes.Iteration`.
+
+    The pass that gives the gradient at an image also gives its logits and neurons. So a step first judges the
+    image that the step before led to; a pass without gradient is needed only after the last step of a seed.
+    """
+
+    watch: Watch
+    before: Tensor
+    iterations: int
+    step: float
+    neurons: int
+    neuron_weight: float
+    class_weight: float
+    top_classes: int
+    strategy: Strategy
+    threshold: float
+    coverage_gain: float
+    l2_limit: float
+    origin: Tensor
+    seed: int
+    queues: dict[int, deque[Tensor]] = field(default_factory=dict)
+
+    def start(self, victim: Victim, state: State) -> State:
+        """Begin with each image as its own first seed."""
+        count, device = len(state["images"]), state["images"].device
+        self.queues |= {place: deque() for place in state["place"].tolist()}
+        return {
+            "current": state["images"].clone(),
+            "times": torch.zeros((count, len(self.before)), dtype=torch.int64, device=device),
+            "chosen": torch.zeros((count, len(self.before)), dtype=torch.bool, device=device),
+            "weights": torch.zeros((count, victim.classes), device=device),
+            **{name: torch.zeros(count, dtype=torch.int64, device=device) for name in COUNTERS},
+            "zero_gradient": torch.zeros(count, dtype=torch.bool, device=device),
+        }
+
+    def advance(self, victim: Victim, state: State) -> State:
+        """Take one step from each current image, and go on to the next seed where that was the last."""
+        state = {name: tensor.clone() for name, tensor in state.items()}
+        count = len(state["done"])
+        fresh = state["taken"] == 0
+
+        def objective(logits: Tensor, part: slice) -> Tensor:
+            self._open(state, fresh.nonzero().squeeze(1), logits.detach())
+            classes = (state["weights"] * logits.softmax(dim=1)).sum(dim=1)
+            return classes + self.neuron_weight * (state["chosen"] * self.watch.means(count)).sum(dim=1)
+
+        logits, gradient = victim.differentiate(state["current"], objective)
+        self._judge(state, (~fresh).nonzero().squeeze(1), logits[~fresh], self._covered(count)[~fresh])
+        direction = unit_rms(gradient)
+        nowhere = (direction == 0).flatten(1).all(dim=1)
+        moving = ~state["done"] & ~nowhere
+        stepped = (state["current"] + self.step * direction).clamp(0, 1)
+        state["current"] = torch.where(rows(moving, stepped), stepped, state["current"])
+        state["taken"] += 1
+        state["iterations"] += moving
+        state["queries"] += 1
+        state["zero_gradient"] |= nowhere & ~state["done"]
+
+        last = (moving & (state["taken"] == self.iterations)).nonzero().squeeze(1)
+        if len(last):
+            logits = victim.logits(state["current"][last])
+            self._judge(state, last, logits, self._covered(len(last)))
+            state["queries"][last] += 1
+        self._next_seed(state, ~state["done"] & (nowhere | (state["taken"] == self.iterations)))
+        return state
+
+    def finish(self, victim: Victim, state: State) -> Attempt:
+        """Hand back the image that reached the goal, or the last one made."""
+        for place in state["place"].tolist():
+            del self.queues[place]
+        new = (state["times"] > 0) & (self.before == 0)
+        info = {
+            "iterations": state["iterations"],
+            "kept": state["kept"],
+            "covered": state["times"],
+            "coverage_gain": new.sum(dim=1) / len(self.before),
+            "zero_gradient": state["zero_gradient"],
+        }
+        return Attempt(state["current"], state["queries"], info)
+
+    def _covered(self, count: int) -> Tensor:
+        return self.watch.scaled(count) > self.threshold
+
+    def _open(self, state: State, which: Tensor, logits: Tensor) -> None:
+        """Count the neurons of new seeds, draw those to raise and weigh the classes by the seeds' order.
+
+        The classes' weights are those of the objective plus 1 for every class: the same function up to a
+        constant, as the probabilities sum to 1, but without the rounding of 1 - p_1, so that its gradient
+        is exact also where p_1 is 1 in float32.
+        """
+        state["times"][which] += self._covered(len(logits))[which]
+        order = logits[which].topk(min(self.top_classes, logits.shape[1]), dim=1).indices
+        weights = torch.ones_like(logits[which]).scatter(1, order[:, :1], 0)
+        if "target" in state:
+            weights.scatter_(1, state["target"][which, None], 2)
+        else:
+            weights.scatter_(1, order[:, 1:], 1 + self.class_weight)
+        state["weights"][which] = weights
+        draws = uniform(self.seed, state["index"][which], state["seeds"][which], self.before.shape)
+        times = self.before + state["times"][which]
+        state["chosen"][which] = choose(times, draws, self.neurons, self.strategy)
+        state["seeds"][which] += 1
+
+    def _judge(self, state: State, which: Tensor, logits: Tensor, covered: Tensor) -> None:
+        """Count the neurons of perturbed images, keep those worth being a seed, end those that do it."""
+        times, images, current = (state[name][which] for name in ("times", "images", "current"))
+        gained = (covered & (times + self.before == 0)).sum(dim=1)
+        state["times"][which] += covered
+        enough = gained * (state["index"][which] + 1) > self.coverage_gain * len(self.before)
+        near = norms(current - images) < self.l2_limit * norms(images - self.origin)
+        for row in which[enough & near].tolist():
+            self.queues[int(state["place"][row])].append(state["current"][row].clone())
+        state["kept"][which] += enough & near
+        state["done"][which] = goal(state)[which].attained(logits)
+
+    def _next_seed(self, state: State, over: Tensor) -> None:
+        for row in over.nonzero().squeeze(1).tolist():
+            queue = self.queues[int(state["place"][row])]
+            if queue:
+                state["current"][row] = queue.popleft()
+                state["taken"][row] = 0
+            else:
+                state["done"][row] = True
+
+
+def choose(times: Tensor, draws: Tensor, count: int, strategy: Strategy) -> Tensor:
+    """Draw neurons without replacement, with probabilities in proportion to a weight.
+
+    The first to ring among exponential clocks whose rates are the weights (Efraimidis & Spirakis 2006).
+
+    Args:
+        times: (n, neurons) int64, how often each was covered so far.
+        draws: (n, neurons) uniform in [0, 1).
+        count: how many to draw; fewer where fewer have a weight.
+        strategy: ``"rarely"``: the weight is the largest entry of ``times`` in the row less the neuron's own;
+            ``"often"``: ``times`` itself; ``"uncovered"``: 1 where it is 0. All 1 in a row without any weight.
+
+    Returns:
+        (n, neurons) bool.
+    """
+    if strategy == "rarely":
+        weights = times.amax(dim=1, keepdim=True) - times
+    elif strategy == "often":
+        weights = times
+    else:
+        weights = (times == 0).long()
+    weights = torch.where((weights == 0).all(dim=1, keepdim=True), 1, weights)
+    rings = (-torch.log1p(-draws) / weights).where(weights > 0, torch.inf)
+    first = rings.topk(min(count, times.shape[1]), dim=1, largest=False)
+    return torch.zeros_like(times, dtype=torch.bool).scatter(1, first.indices, first.values < torch.inf)
+
+
+def unit_rms(gradient: Tensor) -> Tensor:
+    """Return each row of ``gradient`` (n, C, H, W) divided by its root mean square; 0 where it has none.
+
+    Entries that are not finite count as 0.
+    """
+    finite = gradient.nan_to_num(0, 0, 0)
+    largest = finite.abs().flatten(1).amax(dim=1)
+    scaled = finite / rows(largest, finite)
+    return (scaled / rows(norms(scaled) / gradient.shape[1:].numel() ** 0.5, finite)).nan_to_num(0, 0, 0)
+
+
+def norms(images: Tensor) -> Tensor:
+    """Return the Euclidean norm of each row (n, C, H, W), summed in an order that does not depend on n."""
+    return images.square().sum(dim=3).flatten(1).sum(dim=1).sqrt()
+
+
+def _colour(value: float | Sequence[float], images: Tensor) -> Tensor:
+    values = list(value) if isinstance(value, Sequence) and not isinstance(value, str) else [value]
+    if len(values) not in (1, checks.images(images).shape[1]):
+        raise UserError(f"l2_origin must be one number or one for each channel, not {value!r}")
+    return torch.tensor([checks.not_negative("l2_origin", one, most=1) for one in values]).view(-1, 1, 1)

@@ -1,0 +1,269 @@
+"""Put a patch on an image: scaled, turned, at a place of its own, and differentiable in the patch.
+
+This is the operator A(patch, image, location, transformation) of Brown et al. (2017), Sec. 2. The patch is a
+square of side x side values of which a disc or the whole square shows. A pixel of the image whose centre falls on the
+shape takes the patch's colour there, interpolated bilinearly; all other pixels keep their value, bit for bit. The
+affine map from the image to the patch, with both measured from their centres, the column x to the right and
+the row y down, is ::
+
+    (u, v) = 1/scale * ((cos a, -sin a), (sin a, cos a)) (x, y),      a counter-clockwise as one sees it.
+
+The bounding box of the shape starts at a whole pixel and lies wholly inside the image. So a patch of scale 1
+that is not turned is pasted without any interpolation. Coordinates are kept in pixels instead of the unit
+coordinates of ``torch.nn.functional.grid_sample``, in which whole pixels are not exact; only covered pixels are
+computed; and the gradient of one patch does not depend on the others.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Self
+
+import torch
+from torch import Tensor
+
+from xaicore.attacks import checks, randomness
+from xaicore.errors import UserError
+
+Shape = Literal["circle", "square"]
+
+ROUNDING = 1e-5
+"""Pixels by which a patch may seem too large through rounding alone."""
+
+
+def side_of(size: float, shape: Shape, height: int, width: int) -> int:
+    """Return the side (diameter) in whole pixels of the patch whose area is nearest to ``size`` of the image's.
+
+    Args:
+        size: share of the image's area, in (0, 1].
+        shape: "circle" or "square".
+        height: of the image, in pixels.
+        width: of the image, in pixels.
+    """
+    area = size * height * width
+    return max(1, round(math.sqrt(area) if shape == "square" else 2 * math.sqrt(area / math.pi)))
+
+
+@dataclass(frozen=True)
+class Placements:
+    """The random placements of a patch: uniform scale, angle and place, all of them wholly inside the image.
+
+    Attributes:
+        shape: "circle" or "square".
+        side: side or diameter at scale 1, in pixels.
+        height: of the image, in pixels.
+        width: of the image, in pixels.
+        scale: smallest and largest scale.
+        rotation: largest angle to either side, in degrees.
+        location: share of the free rows and columns before the patch, each in [0, 1]: (0, 0) is the upper left
+            corner, (0.5, 0.5) the middle; None for a random place.
+    """
+
+    shape: Shape
+    side: int
+    height: int
+    width: int
+    scale: tuple[float, float]
+    rotation: float
+    location: tuple[float, float] | None
+
+    @classmethod
+    def checked(
+        cls,
+        shape: Any,
+        side: int,
+        image: Sequence[int],
+        scale: Any,
+        rotation: Any,
+        location: Any,
+    ) -> Self:
+        """Return the placements if all arguments are right and the largest patch fits into ``image`` (…, H, W).
+
+        Raises:
+            UserError: a value is of the wrong kind or out of range, or the patch does not fit.
+        """
+        height, width = image[-2:]
+        low, high = _pair("scale", scale)
+        if not 0 < low <= high:
+            raise UserError(f"scale must be (low, high) with 0 < low <= high, not {scale!r}")
+        rotation = checks.not_negative("rotation", rotation, most=180)
+        if location is not None:
+            location = _pair("location", location)
+            if not all(0 <= share <= 1 for share in location):
+                raise UserError(
+                    f"location must be None or (row, column) as shares in [0, 1], not {location!r}"
+                )
+        made = cls(known_shape(shape), side, height, width, (low, high), rotation, location)
+        worst = 45.0 if rotation >= 45 else rotation
+        extent = 2 * made.half_extent(torch.tensor([high]).double(), torch.tensor([worst]).double()).item()
+        if extent > min(height, width) + ROUNDING:
+            raise UserError(
+                f"size must be smaller, or scale or rotation: the patch takes up to {extent:.1f} pixels of an "
+                f"image of {height} x {width}"
+            )
+        return made
+
+    def footprint(self, placement: Tensor) -> "Footprint":
+        """Return where the patches at ``placement`` (m, 4) lie."""
+        return Footprint.of(placement, self.shape, self.side, self.height, self.width)
+
+    def half_extent(self, scale: Tensor, angle: Tensor) -> Tensor:
+        """Return half the side of the upright box around the shape, in pixels, for float64 (m,) arguments."""
+        half = scale * self.side / 2
+        if self.shape == "circle":
+            return half
+        turn = angle.deg2rad()
+        return half * (turn.cos().abs() + turn.sin().abs())
+
+    def draw(self, seed: int, index: Tensor, step: Tensor, count: int, *, purpose: int) -> Tensor:
+        """Return ``count`` placements for each image, from the image's own stream.
+
+        Args:
+            seed: the caller's seed.
+            index: (n,) int64, number of each image in its set.
+            step: (n,) int64, step each image is at.
+            count: placements per image.
+            purpose: tells draws of the same step apart.
+
+        Returns:
+            (n * count, 4) float32 on the device of ``index``: row and column of the centre in pixels (the
+            first pixel reaches from 0 to 1), scale, and angle in degrees counter-clockwise.
+        """
+        uniform = randomness.uniform(seed, index, step, (count, 4), purpose=purpose).view(-1, 4)
+        down, across, size, turn = uniform.cpu().double().unbind(1)
+        scale = (self.scale[0] + (self.scale[1] - self.scale[0]) * size).float().double()
+        angle = (self.rotation * (2 * turn - 1)).float().double()
+        half = self.half_extent(scale, angle)
+        centre = []
+        for axis, (length, share) in enumerate(((self.height, down), (self.width, across))):
+            free = (length - 2 * half + ROUNDING).floor().clamp(min=0)
+            if self.location is None:
+                first = (share * (free + 1)).floor()
+            else:
+                first = (self.location[axis] * free + 0.5).floor()
+            centre.append(first + half)
+        return torch.stack([*centre, scale, angle], dim=1).float().to(index.device)
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """Where m placed patches lie: the pixels they cover, and where on the patch each of these pixels falls.
+
+    Attributes:
+        mask: (m, H, W) bool, true for a covered pixel; there are M of them in all.
+        corners: four (M,) int64, the four values of the patch around each covered pixel, numbered through
+            (m, side, side): upper left, upper right, lower left, lower right.
+        down: (M,) float32 in [0, 1), how far the pixel lies from the upper towards the lower ones.
+        right: (M,) float32 in [0, 1), how far from the left towards the right ones.
+        side: side of the patch.
+    """
+
+    mask: Tensor
+    corners: tuple[Tensor, Tensor, Tensor, Tensor]
+    down: Tensor
+    right: Tensor
+    side: int
+
+    @classmethod
+    def of(cls, placement: Tensor, shape: Shape, side: int, height: int, width: int) -> Self:
+        """Return the footprint of patches of ``side`` at ``placement`` (m, 4), as :meth:`Placements.draw` gives."""
+        device = placement.device
+        row, column, scale, angle = (number.view(-1, 1, 1) for number in placement.unbind(1))
+        turn = angle.double().deg2rad()
+        cos, sin = turn.cos().float(), turn.sin().float()
+        y = torch.arange(height, device=device).view(1, -1, 1) + 0.5 - row
+        x = torch.arange(width, device=device).view(1, 1, -1) + 0.5 - column
+        u, v = (cos * x - sin * y) / scale, (sin * x + cos * y) / scale
+        if shape == "square":
+            mask = (u.abs() < side / 2) & (v.abs() < side / 2)
+        else:
+            mask = u * u + v * v < side * side / 4
+        which = mask.nonzero()[:, 0] * side * side
+        # Near the rim a pixel has no values of the patch on one side: there the rim's colour goes on.
+        v, u = ((number[mask] + (side - 1) / 2).clamp(0, side - 1) for number in (v, u))
+        upper, left = v.floor(), u.floor()
+        down, right = v - upper, u - left
+        upper, left = upper.long(), left.long()
+        lower, beside = (upper + 1).clamp(max=side - 1), (left + 1).clamp(max=side - 1)
+        corners = (
+            which + upper * side + left,
+            which + upper * side + beside,
+            which + lower * side + left,
+            which + lower * side + beside,
+        )
+        return cls(mask, corners, down, right, side)
+
+    def paint(self, images: Tensor, patches: Tensor) -> Tensor:
+        """Return ``images`` (m, C, H, W) with ``patches`` (m, C, side, side) on them.
+
+        Values stay in [0, 1] if both are; differentiable in both.
+        """
+        values = patches.movedim(1, 0).flatten(1)
+        first, second, third, fourth = (_picked(values, corner) for corner in self.corners)
+        upper = first + self.right * (second - first)
+        lower = third + self.right * (fourth - third)
+        painted = images.clone()
+        painted.movedim(1, 0)[:, self.mask] = upper + self.down * (lower - upper)
+        return painted
+
+    def pull_back(self, gradients: Tensor) -> Tensor:
+        """Return the gradient at the patches (m, C, side, side) for gradients at the images (m, C, H, W).
+
+        The painting is linear in the patch, so that neither images nor patches matter here.
+        """
+        with torch.enable_grad():
+            shape = (len(gradients), gradients.shape[1], self.side, self.side)
+            patches = torch.zeros(shape, device=gradients.device, requires_grad=True)
+            painted = self.paint(torch.zeros_like(gradients), patches)
+            return torch.autograd.grad(painted, patches, gradients)[0]
+
+
+def place(images: Tensor, patch: Tensor, placement: Tensor, shape: Shape) -> tuple[Tensor, Tensor]:
+    """Put patches on images.
+
+    Args:
+        images: (n, C, H, W) float32 in [0, 1].
+        patch: (n, C, s, s) float32 in [0, 1], or (C, s, s), the same for all.
+        placement: (n, 4) float32: row and column of the centre in pixels, scale, angle in degrees
+            counter-clockwise.
+        shape: "circle" (its diameter is s) or "square".
+
+    Returns:
+        The images (n, C, H, W), which differentiate in ``patch``, and the mask (n, H, W), true where the patch
+        covers the image; elsewhere the image is as it was, bit for bit.
+
+    References:
+        Brown et al. (2017), Adversarial patch, Sec. 2.
+    """
+    height, width = images.shape[2:]
+    footprint = Footprint.of(placement, known_shape(shape), patch.shape[-1], height, width)
+    patches = patch.expand(len(images), *patch.shape[-3:])
+    return footprint.paint(images, patches), footprint.mask
+
+
+def known_shape(value: Any) -> Shape:
+    """Return ``value`` if it is "circle" or "square".
+
+    Raises:
+        UserError: it is neither.
+    """
+    if value == "circle":
+        return "circle"
+    if value == "square":
+        return "square"
+    raise UserError(f'shape must be "circle" or "square", not {value!r}')
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _pair(name: str, value: Any) -> tuple[float, float]:
+    if not isinstance(value, (tuple, list)) or len(value) != 2 or not all(map(_number, value)):
+        raise UserError(f"{name} must be a pair of finite numbers, not {value!r}")
+    return float(value[0]), float(value[1])
+
+
+def _picked(values: Tensor, which: Tensor) -> Tensor:
+    """Return ``values[:, which]`` (C, M), by the operation whose gradient is summed in a fixed order there."""
+    return values[:, which] if values.is_cuda else values.gather(1, which.expand(len(values), -1))
