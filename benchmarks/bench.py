@@ -59,6 +59,7 @@ class Bench:
 
     def _pair(self, comparison: Comparison, peer: Peer) -> Iterator[dict[str, Any]]:
         subject = SUBJECTS[comparison.subject]()
+        subject = subject.frail() if comparison.frail else subject
         count = min(comparison.images, peer.images or comparison.images, self.images or comparison.images)
         images, labels = subject.images[:count], subject.labels[:count]
         # With fewer images than a pass of ours holds, the rest of it would be padding: the peers have none.

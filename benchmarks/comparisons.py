@@ -54,6 +54,7 @@ class Comparison:
         starts: whether all are given the same images to start from.
         counts: a setting of ours that is the number of images; empty for none.
         held_to: the variants that the peers' goals apply to; all where empty.
+        frail: whether the images are those nearest to another class; the attack fools few others.
         fills: whether the attack fills its passes even with few images, with several candidates of each.
     """
 
@@ -68,6 +69,7 @@ class Comparison:
     starts: bool = False
     counts: str = ""
     held_to: tuple[str, ...] = ()
+    frail: bool = False
     fills: bool = False
 
 
@@ -213,7 +215,7 @@ LBFGS = Comparison(
     "lbfgs",
     "lbfgs",
     "digits",
-    16,
+    8,
     "l2",
     {"equal": {"search_steps": 10, "iterations": 100}},
     (
@@ -300,6 +302,7 @@ ONE_PIXEL = Comparison(
             note="its population is fixed, 399 for grey images",
         ),
     ),
+    frail=True,
     fills=True,
 )
 PATCH = Comparison(
@@ -312,8 +315,7 @@ PATCH = Comparison(
         "equal": {
             "universal": True,
             "size": 0.1,
-            "steps": 60,
-            "samples": 32,
+            "steps": 30,
             "learning_rate": 0.05,
             "trials": 1,
         }
@@ -327,7 +329,6 @@ PATCH = Comparison(
         ),
     ),
     counts="samples",
-    fills=True,
 )
 
 COMPARISONS: list[Comparison] = [

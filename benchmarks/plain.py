@@ -15,7 +15,10 @@ def box_lbfgs(
     search_steps: int = 10,
     iterations: int = 100,
 ) -> Tensor:
-    """Szegedy et al. (2014), Sec. 4.1, untargeted: |r|^2 - c log(1 - p_label), c times 10 until it works, then bisected."""
+    """Szegedy et al. (2014), Sec. 4.1, untargeted: |r|^2 - c log(1 - p_label).
+
+    c is multiplied by 10 until the minimum is of another class, then bisected; the shortest such r counts.
+    """
 
     def attack(image: Tensor, label: int) -> Tensor:
         start = image.numpy().astype(np.float64).ravel()
@@ -26,7 +29,7 @@ def box_lbfgs(
             others = logits[torch.arange(len(logits)) != label].logsumexp(0)
             loss = nn.functional.softplus(logits[label] - others)
             slope = torch.autograd.grad(loss, candidate)[0]
-            return float(loss), slope.numpy().astype(np.float64).ravel(), bool(logits.argmax() != label)
+            return loss.item(), slope.numpy().astype(np.float64).ravel(), bool(logits.argmax() != label)
 
         low, high, constant, best, shortest = 0.0, np.inf, initial_const, start, np.inf
         for _ in range(search_steps):
@@ -38,8 +41,8 @@ def box_lbfgs(
             found, _, _ = fmin_l_bfgs_b(objective, start, bounds=[(0, 1)] * len(start), maxiter=iterations)
             if evaluate(found)[2]:
                 high = constant
-                if np.linalg.norm(found - start) < shortest:
-                    best, shortest = found, np.linalg.norm(found - start)
+                if (length := float(np.linalg.norm(found - start))) < shortest:
+                    best, shortest = found, length
             else:
                 low = constant
             constant = 10 * constant if np.isinf(high) else (low + high) / 2

@@ -5,7 +5,7 @@ another environment rebuilds exactly the same model.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,12 @@ class Subject:
     labels: Tensor
     architecture: dict[str, Any]
     about: str
+
+    def frail(self) -> "Subject":
+        """Return the same model with its images sorted, those nearest to another class in logits first."""
+        first, second = models.predict(self.model, self.images).topk(2, dim=1).values.unbind(dim=1)
+        order = (first - second).argsort()
+        return replace(self, images=self.images[order], labels=self.labels[order])
 
     def save(self, path: Path) -> None:
         """Write the weights to ``path``, for ``models.load(**architecture, weights=path)``."""

@@ -12,7 +12,7 @@ from xaicore import attacks
 from xaicore.attacks import ATTACKS, AttackResult
 from xaicore.attacks.goal import Goal, log_odds
 
-SMALL = {"lbfgs": {"search_steps": 4, "iterations": 8}, "patch": {"steps": 4, "samples": 3, "trials": 2}, "boundary": {"steps": 30}, "bim": {"eps": 0.1}, "mim": {"eps": 0.1}, "gaussian": {"std": 0.1}, "pgd": {"eps": 0.1, "steps": 6, "restarts": 2}, "dlfuzz": {"iterations": 3, "step": 0.05}, "cw_l2": {"steps": 8, "search_steps": 2},
+SMALL = {"lbfgs": {"search_steps": 4, "iterations": 8}, "patch": {"steps": 4, "samples": 3, "trials": 2}, "boundary": {"steps": 20}, "bim": {"eps": 0.1}, "mim": {"eps": 0.1}, "gaussian": {"std": 0.1}, "pgd": {"eps": 0.1, "steps": 6, "restarts": 2}, "dlfuzz": {"iterations": 3, "step_size": 0.05}, "cw_l2": {"steps": 8, "search_steps": 2},
     "fgsm": {}, "fgsm_search": {"steps": 12}, "one_pixel": {"population": 8, "generations": 3}}
 
 

@@ -111,10 +111,11 @@ def plain_walk(model: Plane, image: np.ndarray, best: np.ndarray, steps: int, nu
         candidate = np.clip(point + share * (image - point), 0, 1)
         success = reaches(candidate)
         if alone:
-            spherical = min(0.5, spherical * 1.6 ** (success - decision_boundary.SPHERICAL_RATE))
+            spherical = spherical * 1.6 ** (success - decision_boundary.SPHERICAL_RATE)
         else:
             source = min(0.5, source * 1.6 ** (success - decision_boundary.SOURCE_RATE))
             best = candidate if success else best
+        spherical = min(0.5, max(math.sqrt(source), min(math.sqrt(8 * source), spherical)))
     return best
 
 

@@ -150,7 +150,7 @@ def test_equals_the_published_loop(
         images,
         labels,
         iterations=iterations,
-        step=step,
+        step_size=step,
         neurons=neurons,
         l2_limit=limit,
         target=target,
@@ -186,7 +186,7 @@ def test_the_published_loop_is_really_exercised() -> None:
     """The comparison above would be hollow if no image changed, none stayed and no seed was kept."""
     model, images = tiny(), draw(12)
     result = dlfuzz(
-        model, images, right(model, images), iterations=4, step=0.01, l2_limit=0.2, index=torch.arange(12) * 7
+        model, images, right(model, images), iterations=4, step_size=0.01, l2_limit=0.2, index=torch.arange(12) * 7
     )
     assert 0 < result.success.sum() < 12
     assert result.info["kept"].max() >= 2
@@ -197,7 +197,7 @@ def test_calls_of_one_image_each_reproduce_the_sequential_procedure() -> None:
     labels = right(model, images)
     coverage = Coverage.of({name: v[:0] for name, v in activations(model, images[:1]).items()})
     times = np.zeros(27, dtype=np.int64)
-    alone = dlfuzz(model, images, labels, iterations=2, step=0.01, l2_limit=0.3)
+    alone = dlfuzz(model, images, labels, iterations=2, step_size=0.01, l2_limit=0.3)
     shares = []
     for i in range(8):
         before = coverage.copy()
@@ -206,7 +206,7 @@ def test_calls_of_one_image_each_reproduce_the_sequential_procedure() -> None:
             images[i : i + 1],
             labels[i : i + 1],
             iterations=2,
-            step=0.01,
+            step_size=0.01,
             l2_limit=0.3,
             coverage=coverage,
             index=torch.tensor([i]),
@@ -278,7 +278,7 @@ def test_the_class_part_survives_saturation(gap: float) -> None:
     image = torch.full((1, 3, 2, 2), 0.5)
     bias -= weight @ image.flatten()
     model = Linear(weight, bias)
-    result = dlfuzz(model, image, torch.tensor([0]), neuron_weight=0, step=0.01, coverage_gain=2.0)
+    result = dlfuzz(model, image, torch.tensor([0]), neuron_weight=0, step_size=0.01, coverage_gain=2.0)
 
     x = image.flatten().double().requires_grad_()
     logits = weight.double() @ x + bias.double()
@@ -357,7 +357,7 @@ def test_every_choice_matters() -> None:
     labels = right(model, images)
     sizes = {name: values.shape[1] for name, values in activations(model, images).items()}
     coverage = Coverage(sizes, torch.randint(0, 9, (27,), generator=torch.Generator().manual_seed(0)))
-    common = {"iterations": 3, "step": 0.02, "coverage": coverage}
+    common = {"iterations": 3, "step_size": 0.02, "coverage": coverage}
     plain = dlfuzz(model, images, labels, **common)
     for change in (
         {"neurons": 2},
@@ -375,14 +375,14 @@ def test_every_choice_matters() -> None:
         assert not torch.equal(
             dlfuzz(model, images, labels, **common | change).adversarial, plain.adversarial
         )
-    kept = dlfuzz(model, images, labels, step=0.01, l2_limit=1.0, index=torch.full((6,), 1000))
+    kept = dlfuzz(model, images, labels, step_size=0.01, l2_limit=1.0, index=torch.full((6,), 1000))
     assert kept.info["kept"].sum() > 0
     for change in ({"l2_limit": 0.0}, {"coverage_gain": 2000.0}):
         changed = dlfuzz(
-            model, images, labels, **{"step": 0.01, "l2_limit": 1.0, "index": torch.full((6,), 1000)} | change
+            model, images, labels, **{"step_size": 0.01, "l2_limit": 1.0, "index": torch.full((6,), 1000)} | change
         )
         assert changed.info["kept"].sum() == 0
-    near = {"step": 0.01, "coverage_gain": 0.0, "index": torch.full((6,), 1000)}
+    near = {"step_size": 0.01, "coverage_gain": 0.0, "index": torch.full((6,), 1000)}
     middle = images.mean().item()
     wide, narrow = (
         dlfuzz(model, images, labels, l2_limit=0.03, l2_origin=origin, **near).info["kept"].sum()
@@ -395,7 +395,7 @@ def test_every_choice_matters() -> None:
     ("parameter", "error"),
     [
         *[({"iterations": bad}, ValueError) for bad in (0, 1.0)],
-        *[({"step": bad}, ValueError) for bad in (0, 2, float("nan"))],
+        *[({"step_size": bad}, ValueError) for bad in (0, 2, float("nan"))],
         *[({"neurons": bad}, ValueError) for bad in (0, 2.5)],
         *[
             ({name: -0.1}, ValueError)
@@ -495,7 +495,7 @@ def test_digits() -> None:
     coverage_grows(model, images, small)
     rates = {}
     for weight in (0.0, 0.5):
-        result = dlfuzz(model, images, labels, iterations=10, step=16 / 255, neuron_weight=weight)
+        result = dlfuzz(model, images, labels, iterations=10, step_size=16 / 255, neuron_weight=weight)
         assert torch.equal(right(model, result.adversarial) != labels, result.success)
         rates[weight] = result.success_rate()
     assert rates[0.0] >= 0.95
@@ -521,7 +521,7 @@ def test_vgg16() -> None:
         model = models.load("vgg16", classes=10, width=0.25, input_size=64)
     images = torch.rand(4, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     labels = right(model, images)
-    result = dlfuzz(model, images, labels, iterations=4, step=4 / 255)
+    result = dlfuzz(model, images, labels, iterations=4, step_size=4 / 255)
     assert (result.l2 > 0).all()
     assert result.info["covered"].shape == (4, 1056 + 368 + 128 + 10)
     coverage_grows(model, images, result)

@@ -145,6 +145,16 @@ def test_starts_are_the_next_image_of_another_class() -> None:
         bench.other_class(images, torch.zeros(5, dtype=torch.int64))
 
 
+def test_frail_images_come_first(subject: Subject) -> None:
+    frail = subject.frail()
+    logits = models.predict(frail.model, frail.images)
+    lead = logits.sort(dim=1, descending=True).values
+    assert ((lead[:, 0] - lead[:, 1]).diff() >= 0).all()
+    order = [(subject.images == image).flatten(1).all(dim=1).nonzero().item() for image in frail.images]
+    assert sorted(order) == list(range(len(subject.images)))
+    assert torch.equal(subject.labels[order], frail.labels)
+
+
 def test_numbers_are_rounded_and_stay_json() -> None:
     assert measure.rounded({"a": [1.23456789, 7], "b": float("nan"), "c": True}) == {
         "a": [1.2346, 7],

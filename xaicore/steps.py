@@ -5,7 +5,7 @@ second run takes its results from the store. Each step is addressed by the code 
 explanation does not compute the attacks again.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -62,6 +62,8 @@ def attacked(
     *,
     batch_size: int,
     step: str | None = None,
+    per_image: Mapping[str, Tensor] | None = None,
+    rows: int | None = None,
     **parameters: Any,
 ) -> AttackResult:
     """Attack images batch by batch, each finished batch kept in the store.
@@ -74,9 +76,13 @@ def attacked(
         labels: (N,) int64 true classes.
         batch_size: images in a batch; the result does not depend on it.
         step: what the progress line says; default: the attack's name.
+        per_image: parameters of the attack with a row for each image, such as ``starts`` or ``like``.
+        rows: images in one pass of the model, the attack's own ``batch_size``; None: its default.
         parameters: passed to the attack.
     """
-    arrays = {"images": images, "labels": labels, "index": torch.arange(len(images))}
+    arrays = {"images": images, "labels": labels, "index": torch.arange(len(images)), **(per_image or {})}
+    if rows is not None:
+        parameters["batch_size"] = rows
     constants = {"attack": name, "model": model, "parameters": parameters}
     result = engine.map(
         step or name, _attack_batch, arrays, constants=constants, batch_size=batch_size, code=ATTACKS[name]
@@ -92,9 +98,10 @@ def _attack_batch(
     attack: str,
     model: Classifier,
     parameters: dict[str, Any],
+    **per_image: Tensor,
 ) -> dict[str, Tensor]:
     function: Callable[..., AttackResult] = ATTACKS[attack]
-    return function(model, images, labels, index=index, **parameters).arrays()
+    return function(model, images, labels, index=index, **per_image, **parameters).arrays()
 
 
 def explained(

@@ -277,7 +277,7 @@ class _Search:
             value = float(place @ place + weight * point.loss) / 2
             if value < lowest.value:
                 lowest = _End(place.copy(), value, point)
-            return value, place + rho * weight / 2 * point.gradient
+            return value, place + np.multiply(rho * weight / 2, point.gradient, dtype=np.float64)
 
         fmin_l_bfgs_b(
             objective,

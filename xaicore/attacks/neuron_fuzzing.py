@@ -42,7 +42,7 @@ def dlfuzz(
     labels: Tensor,
     *,
     iterations: int = 1,
-    step: float = 0.5 / 255,
+    step_size: float = 0.5 / 255,
     neurons: int = 10,
     neuron_weight: float = 0.5,
     class_weight: float = 0.5,
@@ -65,7 +65,7 @@ def dlfuzz(
     objective at the last point, and clipped to [0, 1]. Each point on the way is added to the coverage; it
     becomes a seed itself, and waits in line, if the share of neurons covered grew by more than
     ``coverage_gain / (index + 1)`` and the relative L2 distance is under ``l2_limit``. The defaults are the
-    published settings: one small step per seed. More ``iterations`` or a larger ``step`` find more.
+    published settings: one small step per seed. More ``iterations`` or a larger ``step_size`` find more.
 
     An image's neurons are drawn by what ``coverage`` holds and by what the image itself has covered so far;
     the images of a call do not see each other. The published code goes from one image to the next with one
@@ -84,7 +84,7 @@ def dlfuzz(
         images: (N, C, H, W) float32 in [0, 1].
         labels: (N,) int64, the true classes.
         iterations: steps from each seed.
-        step: root mean square of a step before clipping, in (0, 1].
+        step_size: root mean square of a step before clipping, in (0, 1].
         neurons: how many to draw for each seed; fewer where the strategy finds fewer.
         neuron_weight: lambda, at least 0. Channel means n_j are as large as the model makes them, while
             probabilities are at most 1: the neurons easily outweigh the classes, above all with a target,
@@ -129,7 +129,7 @@ def dlfuzz(
     """
     checks.model(model)
     iterations = checks.integer("iterations", iterations, least=1)
-    step = checks.positive("step", step, most=1)
+    step_size = checks.positive("step_size", step_size, most=1)
     neurons = checks.integer("neurons", neurons, least=1)
     neuron_weight = checks.not_negative("neuron_weight", neuron_weight)
     class_weight = checks.not_negative("class_weight", class_weight)
@@ -152,7 +152,7 @@ def dlfuzz(
             watch=watch,
             before=before.to(victim.device),
             iterations=iterations,
-            step=step,
+            step_size=step_size,
             neurons=neurons,
             neuron_weight=neuron_weight,
             class_weight=class_weight,
@@ -181,7 +181,7 @@ class Fuzzer:
     watch: Watch
     before: Tensor
     iterations: int
-    step: float
+    step_size: float
     neurons: int
     neuron_weight: float
     class_weight: float
@@ -223,7 +223,7 @@ class Fuzzer:
         direction = unit_rms(gradient)
         nowhere = (direction == 0).flatten(1).all(dim=1)
         moving = ~state["done"] & ~nowhere
-        stepped = (state["current"] + self.step * direction).clamp(0, 1)
+        stepped = (state["current"] + self.step_size * direction).clamp(0, 1)
         state["current"] = torch.where(rows(moving, stepped), stepped, state["current"])
         state["taken"] += 1
         state["iterations"] += moving

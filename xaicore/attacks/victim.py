@@ -3,7 +3,10 @@
 Convolution and matrix libraries choose their algorithm by the shape of the batch, so the logits of an image
 change in the last bits with the number of images beside it; a sign step or a contest between two candidates
 can then end otherwise. Here every pass has exactly ``batch_size`` rows, a short batch is filled up, and an
-image's logits and gradients no longer depend on its batch mates nor on its place in the batch.
+image's logits and gradients no longer depend on its batch mates nor on its place in the batch. (One exception is
+known: PyTorch computes the last values of a tensor whose size is no multiple of its vector length by scalar
+code, which rounds exponentials otherwise. In networks with SiLU, GELU or sigmoids inside, the last image of a batch
+can differ in the last bits.)
 """
 
 import math
