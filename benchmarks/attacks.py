@@ -6,8 +6,10 @@ For each attack that a peer has (:mod:`benchmarks.comparisons`): the time per im
 fooled, and the median distance from the clean images, in the same run, on the same images, at the same
 settings. foolbox runs in this process, torchattacks and ART in an environment of their own that is made the
 first time (:mod:`benchmarks.peers`); where that fails they are left out and the rest runs. An attack's
-preparation (objects, conversion) is not timed. Ours and a peer's runs alternate, never two at a time, and the
-fastest of each counts. Judged is by a fresh pass of the model, for all alike (:mod:`benchmarks.measure`).
+preparation (objects, conversion) is not timed. Our times include the check of the clean images and of the
+result, which foolbox and ART do in part and torchattacks not at all. A peer gets all images in one batch where
+it takes batches; ours takes its own batch size, or the number of images where that is less. Ours and a peer's
+runs alternate, never two at a time, and the fastest of each counts. Judged is by a fresh pass of the model, for all alike (:mod:`benchmarks.measure`).
 
 The goals: at least as fast as foolbox (FGSM, BIM, PGD); 2x for Carlini-Wagner L2 at equal or smaller distance;
 5x for one_pixel against torchattacks at the same population and generations; 10x for Carlini-Wagner
@@ -18,7 +20,7 @@ The JSON, ``schema`` 1::
     date, machine {processor, cores, system}, versions {package: version}, threads, repeats, quick
     subjects   {name: what it is}
     rows       one for each attack, peer and variant of our settings:
-        name, attack, subject, n, norm, variant ("equal" settings, or our "default")
+        name, attack, subject, n, norm, variant ("equal" settings, our "default", or "shorter", see there)
         library, peer_attack, note
         ours, peer   {parameters, fooled, median_distance (over images both fooled; null without),
                       ms_per_image, passes_per_image}
@@ -46,7 +48,7 @@ from benchmarks.comparisons import COMPARISONS, Comparison
 from benchmarks.subjects import SUBJECTS
 
 SCHEMA = 1
-QUICK_IMAGES = 8
+QUICK_IMAGES = 2
 OURS = ("xaicore", "torch", "numpy", "scipy", "foolbox")
 
 
@@ -169,7 +171,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--images", type=positive, metavar="N", help="most images in a row")
     parser.add_argument("--threads", type=positive, metavar="T", default=torch.get_num_threads())
     parser.add_argument("--repeats", type=positive, metavar="R", default=5, help="most turns of a pair")
-    parser.add_argument("--quick", action="store_true", help="few images, digits only, in two minutes")
+    parser.add_argument("--quick", action="store_true", help="two images, digits only: does it run?")
     options = parser.parse_args(arguments)
     if options.quick:
         options.images = min(QUICK_IMAGES, options.images or QUICK_IMAGES)

@@ -18,7 +18,7 @@ from xaicore.attacks.victim import default_batch_size
 CPU = torch.device("cpu")
 WARM_UP = 2
 """Images of the untimed call before the first timed one."""
-TURNS_SECONDS, QUICK_TURNS_SECONDS = 12.0, 2.0
+TURNS_SECONDS, QUICK_TURNS_SECONDS = 10.0, 0.0
 """A pair starts no new turn after that."""
 CALL_SECONDS = 120.0
 """A peer that takes longer for one call is left out."""

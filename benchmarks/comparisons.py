@@ -297,7 +297,7 @@ ONE_PIXEL = Comparison(
             "art",
             "PixelAttack",
             {"th": 1, "es": 1, "max_iter": GENERATIONS},
-            images=8,
+            images=4,
             ours={"population": 399},
             note="its population is fixed, 399 for grey images",
         ),

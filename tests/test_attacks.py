@@ -12,8 +12,22 @@ from xaicore import attacks
 from xaicore.attacks import ATTACKS, AttackResult
 from xaicore.attacks.goal import Goal, log_odds
 
-SMALL = {"lbfgs": {"search_steps": 4, "iterations": 8}, "patch": {"steps": 4, "samples": 3, "trials": 2}, "boundary": {"steps": 20}, "bim": {"eps": 0.1}, "mim": {"eps": 0.1}, "gaussian": {"std": 0.1}, "pgd": {"eps": 0.1, "steps": 6, "restarts": 2}, "dlfuzz": {"iterations": 3, "step_size": 0.05}, "cw_l2": {"steps": 8, "search_steps": 2},
-    "fgsm": {}, "fgsm_search": {"steps": 12}, "one_pixel": {"population": 8, "generations": 3}}
+SMALL = {
+    "lbfgs": {"search_steps": 4, "iterations": 8},
+    "patch": {"steps": 4, "samples": 3, "trials": 2},
+    "boundary": {"steps": 20},
+    "bim": {"eps": 0.1},
+    "mim": {"eps": 0.1},
+    "gaussian": {"std": 0.1},
+    "pgd": {"eps": 0.1, "steps": 6, "restarts": 2},
+    "dlfuzz": {"iterations": 3, "step_size": 0.05},
+    "cw_l2": {"steps": 8, "search_steps": 2},
+    "cw_l0": {"largest_const": 100.0, "patience": 3, "attempts": 2},
+    "cw_linf": {"largest_const": 1.0, "patience": 3},
+    "fgsm": {},
+    "fgsm_search": {"steps": 12},
+    "one_pixel": {"population": 8, "generations": 3},
+}
 
 
 def net(channels: int = 1, classes: int = 3, seed: int = 0, gain: float = 1.0) -> nn.Sequential:

@@ -63,7 +63,7 @@ def same(first: AttackResult, second: AttackResult) -> None:
 
 @pytest.mark.parametrize("shape", [(1, 4, 4), (3, 2, 3)])
 def test_converges_to_the_nearest_point_of_a_plane(shape: tuple[int, int, int]) -> None:
-    images, labels = torch.full((6, *shape), 0.5), torch.zeros(6, dtype=torch.int64)
+    images, labels = torch.full((4, *shape), 0.5), torch.zeros(4, dtype=torch.int64)
     result = attacks.boundary(Plane(shape, 0.2), images, labels, steps=600)
     assert result.success.all()
     assert (result.info["starting_l2"] > 0.3).all()
@@ -258,7 +258,7 @@ def test_nan_logits_are_no_way_to_go() -> None:
     assert failed.info["failed_start"].all()
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(
     seed=st.integers(0, 1000),
     channels=st.sampled_from([1, 3]),
@@ -328,31 +328,28 @@ def on_the_border(model: nn.Module, images: Tensor, labels: Tensor, starts: Tens
 
 
 def closer_than_foolbox(
-    model: nn.Module, images: Tensor, labels: Tensor, starts: Tensor, queries: int
+    model: nn.Module, images: Tensor, labels: Tensor, starts: Tensor, queries: int, **sizes: float
 ) -> None:
-    starts = on_the_border(model, images, labels, starts)
+    """Same starts, same queries: foolbox makes one in each step and two in every tenth."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
         peer = foolbox.PyTorchModel(model, bounds=(0, 1), device="cpu")
-        attack = foolbox.attacks.BoundaryAttack(
-            steps=round(queries / 1.1), spherical_step=0.1, source_step=0.01
-        )
+        attack = foolbox.attacks.BoundaryAttack(steps=round(queries / 1.1), **sizes)
         theirs = attack.run(peer, images, foolbox.criteria.Misclassification(labels), starting_points=starts)
-    begun = (starts - images).flatten(1).norm(dim=1)
-    peers = (theirs - images).flatten(1).norm(dim=1)
     ours = attacks.boundary(model, images, labels, starts=starts, steps=queries - 12)
     assert ours.success.all()
     assert (ours.queries <= queries).all()
-    print(begun.median(), peers.median(), ours.l2.median())
-    assert ours.l2.median() < begun.median()
-    assert ours.l2.median() <= peers.median()
+    begun, peers = ((points - images).flatten(1).norm(dim=1).median() for points in (starts, theirs))
+    assert peers < begun
+    assert ours.l2.median() < 0.95 * peers
 
 
-def test_closer_than_foolbox_on_digits_at_equal_queries() -> None:
+def test_closer_than_foolbox_on_digits_from_the_border() -> None:
     model, images, labels = digits(10)
-    closer_than_foolbox(model, images, labels, images.roll(1, 0).roll(len(images) // 2, 0), queries=330)
+    starts = on_the_border(model, images, labels, images.roll(len(images) // 2, 0))
+    closer_than_foolbox(model, images, labels, starts, queries=330, spherical_step=0.1, source_step=0.01)
 
 
-def test_closer_than_foolbox_on_photographs_at_equal_queries() -> None:
+def test_closer_than_foolbox_on_photographs_from_other_photographs() -> None:
     model, images, labels = photographs(3)
-    closer_than_foolbox(model, images, labels, images.roll(1, 0), queries=66)
+    closer_than_foolbox(model, images, labels, images.roll(1, 0), queries=44)

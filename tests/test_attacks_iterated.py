@@ -244,6 +244,10 @@ def test_only_images_that_resist_start_again(norm: str, early_stop: bool) -> Non
     torch.testing.assert_close(result.adversarial, starts[first, torch.arange(60)].float(), atol=1e-6, rtol=0)
     assert torch.equal(result.success, works.any(0))
     assert torch.equal(result.queries, first + 1)
+    # A start that works needs no gradient when it ends there, so that nothing is missing.
+    assert torch.equal(
+        result.info["zero_gradient"], first > 0 if early_stop else torch.ones(60, dtype=torch.bool)
+    )
     assert len(first.unique()) == 5
     once = attacks.pgd(OneWay(), images, labels, **options)
     assert once.success.sum() < result.success.sum()

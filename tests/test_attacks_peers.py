@@ -43,19 +43,19 @@ def worker() -> Iterator[peers.Worker]:
 
 
 def theirs(
-    worker: peers.Worker, subject: Subject, library: str, attack: str, count: int, norm: str, **settings: Any
+    worker: peers.Worker, subject: Subject, library: str, attack: str, count: int, by: str, /, **settings: Any
 ) -> Judged:
     images, labels = subject.images[:count], subject.labels[:count]
     adversarial, _, _ = worker.attack(subject, library, attack, images, labels, settings, LIMIT)
-    return judge(subject.model, images, labels, adversarial, norm)
+    return judge(subject.model, images, labels, adversarial, by)
 
 
-def ours(subject: Subject, attack: str, count: int, norm: str, **settings: Any) -> Judged:
+def ours(subject: Subject, attack: str, count: int, by: str, /, **settings: Any) -> Judged:
     if attack not in ATTACKS:
         pytest.skip(f"there is no attack {attack} yet")
     images, labels = subject.images[:count], subject.labels[:count]
     result = ATTACKS[attack](subject.model, images, labels, **settings)
-    judged = judge(subject.model, images, labels, result.adversarial, norm)
+    judged = judge(subject.model, images, labels, result.adversarial, by)
     assert torch.equal(judged.fooled, result.success)
     return judged
 

@@ -8,10 +8,12 @@ line here.
 from collections.abc import Callable
 
 from xaicore.attacks.adversarial_patch import apply_patch, patch, train_patch
-from xaicore.attacks.box_lbfgs import lbfgs
 from xaicore.attacks.base import AttackWarning, success_after_uint8
-from xaicore.attacks.decision_boundary import boundary
+from xaicore.attacks.box_lbfgs import lbfgs
+from xaicore.attacks.carlini_wagner_l0 import cw_l0
 from xaicore.attacks.carlini_wagner_l2 import cw_l2
+from xaicore.attacks.carlini_wagner_linf import cw_linf
+from xaicore.attacks.decision_boundary import boundary
 from xaicore.attacks.few_pixels import one_pixel
 from xaicore.attacks.gradient_sign import fgsm, fgsm_search
 from xaicore.attacks.iterated_sign import bim, mim, pgd
@@ -22,18 +24,45 @@ from xaicore.attacks.suspicion import Suspicion, suspicions
 from xaicore.attacks.traits import TRAITS, Traits
 
 ATTACKS: dict[str, Callable[..., AttackResult]] = {
-    "lbfgs": lbfgs,
-    "cw_l2": cw_l2,
-    "boundary": boundary,
+    "fgsm": fgsm,
+    "fgsm_search": fgsm_search,
     "bim": bim,
     "mim": mim,
     "pgd": pgd,
-    "gaussian": gaussian,
-    "dlfuzz": dlfuzz,
-    "fgsm": fgsm,
-    "fgsm_search": fgsm_search,
+    "cw_l2": cw_l2,
+    "cw_linf": cw_linf,
+    "cw_l0": cw_l0,
+    "lbfgs": lbfgs,
+    "boundary": boundary,
     "one_pixel": one_pixel,
+    "dlfuzz": dlfuzz,
     "patch": patch,
+    "gaussian": gaussian,
 }
 
-__all__ = ["lbfgs", "AttackWarning", "Suspicion", "suspicions", "TRAITS", "Traits", "gaussian", "apply_patch", "patch", "train_patch", "cw_l2", "ATTACKS", "AttackResult", "boundary", "bim", "mim", "pgd", "dlfuzz", "fgsm", "fgsm_search", "one_pixel", "success_after_uint8"]
+__all__ = [
+    "ATTACKS",
+    "TRAITS",
+    "AttackResult",
+    "AttackWarning",
+    "Suspicion",
+    "Traits",
+    "apply_patch",
+    "bim",
+    "boundary",
+    "cw_l0",
+    "cw_l2",
+    "cw_linf",
+    "dlfuzz",
+    "fgsm",
+    "fgsm_search",
+    "gaussian",
+    "lbfgs",
+    "mim",
+    "one_pixel",
+    "patch",
+    "pgd",
+    "success_after_uint8",
+    "suspicions",
+    "train_patch",
+]

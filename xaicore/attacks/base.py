@@ -152,7 +152,11 @@ def _in_groups(
 ) -> Attempt:
     whole = Attempt(images.clone(), torch.zeros_like(goal.labels), {})
     for which in torch.split(attacked, max(1, GROUP // images[0].numel())):
-        part = [images[which].to(victim.device), goal[which].to(victim.device), index[which].to(victim.device)]
+        part = [
+            images[which].to(victim.device),
+            goal[which].to(victim.device),
+            index[which].to(victim.device),
+        ]
         if extras is not None:
             part.append({name: t[which.to(t.device)].to(victim.device) for name, t in extras.items()})
         attempt = step(victim, *part)

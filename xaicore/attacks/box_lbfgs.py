@@ -37,6 +37,8 @@ from xaicore.attacks.victim import Victim
 
 Array = NDArray[np.float64]
 
+SHORTEST = 1e-5
+CC = 4.0
 FACTOR = 4.0
 """By which c grows until the minimum reaches the goal, or shrinks until it does not."""
 
@@ -108,15 +110,15 @@ def lbfgs(
         None if initial_const is None else checks.positive("initial_const", initial_const),
         checks.integer("search_steps", search_steps, least=1),
         checks.integer("iterations", iterations, least=1),
+        checks.not_negative("confidence", confidence),
     )
-    confidence = checks.not_negative("confidence", confidence)
     checks.integer("seed", seed, least=0)
 
     def step(victim: Victim, images: Tensor, goal: Goal, index: Tensor) -> Attempt:
         flat = images.flatten(1).cpu().numpy()
         found = in_lockstep(
             [partial(_attack, row=row, image=image, plan=plan) for row, image in enumerate(flat)],
-            partial(_evaluate, victim, goal, images.shape[1:], confidence),
+            partial(_evaluate, victim, goal, images.shape[1:], plan.confidence),
             width=victim.batch_size,
         )
         adversarial = np.stack([one.adversarial for one in found]) if found else flat
@@ -133,9 +135,12 @@ def lbfgs(
 
 @dataclass(frozen=True)
 class _Plan:
+    """The parameters of :func:`lbfgs`."""
+
     initial_const: float | None
     search_steps: int
     iterations: int
+    confidence: float
 
 
 @dataclass(frozen=True)
@@ -231,9 +236,13 @@ class _Search:
         slope = math.sqrt(point.gradient @ point.gradient.astype(np.float64))
         if slope == 0:
             return self._found()
-        rho = min(point.loss / slope, math.sqrt(self.image.size))
+        # The loss is softplus(u), whose slope in u is 1 - exp(-loss).
+        diagonal = math.sqrt(self.image.size)
+        flatness = -math.expm1(-point.loss) / slope
+        rho = (plan.confidence - point.margin) * flatness
+        rho = min(max(rho, SHORTEST * diagonal), diagonal)
         bounds = np.stack([-self.image, 1 - self.image], axis=1) / rho
-        constant = 2 * rho / slope if plan.initial_const is None else plan.initial_const
+        constant = CC * rho * flatness if plan.initial_const is None else plan.initial_const
         start = _End(np.zeros_like(self.image), 0.0, point)
         low, high, short = 0.0, math.inf, 0.0
         while self.searches < plan.search_steps:

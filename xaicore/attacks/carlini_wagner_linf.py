@@ -49,7 +49,7 @@ def cw_linf(
     learning_rate: float = 3.0,
     initial_const: float = 1.0,
     largest_const: float = 20.0,
-    const_factor: float = 4.0,
+    const_factor: float = 20.0,
     decrease_factor: float = 0.9,
     patience: int = 10,
     target: int | Tensor | None = None,

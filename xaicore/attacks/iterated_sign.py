@@ -260,14 +260,15 @@ class Ascent:
             stuck = ~gradient.flatten(1).any(dim=1)
         moved = self._within(self._step(gradient).add_(point), state)
 
-        stays = stuck | (taken == self.steps) | (reached if self.early_stop else False)
+        ends = (taken == self.steps) | (reached if self.early_stop else False)
+        stays = stuck | ends
         again = stays & ~reached & (restart + 1 < self.restarts)
         taken = taken + ~stays
         new["point"] = torch.where(rows(stays, point), point, moved)
         new["taken"] = torch.where(again, 0, taken)
         new["restart"] = restart + again
         new["queries"] = state["queries"] + 1
-        new["zero_gradient"] = state["zero_gradient"] | zero
+        new["zero_gradient"] = state["zero_gradient"] | (zero & ~ends)
         last = restart + 1 == self.restarts
         new["done"] = (stays & ~again) | (last & (taken == self.steps))
         if self.restarts > 1 and again.any():
