@@ -8,8 +8,9 @@ settings. foolbox runs in this process, torchattacks and ART in an environment o
 first time (:mod:`benchmarks.peers`); where that fails they are left out and the rest runs. An attack's
 preparation (objects, conversion) is not timed. Our times include the check of the clean images and of the
 result, which foolbox and ART do in part and torchattacks not at all. A peer gets all images in one batch where
-it takes batches; ours takes its own batch size, or the number of images where that is less. Ours and a peer's
-runs alternate, never two at a time, and the fastest of each counts. Judged is by a fresh pass of the model, for all alike (:mod:`benchmarks.measure`).
+it takes batches; ours takes its own batch size, or the number of images where that is less. Runs of ours and of
+a peer alternate, never two at a time, and the fastest of each counts. Success is judged by a fresh pass of the
+model, for all alike (:mod:`benchmarks.measure`).
 
 The goals: at least as fast as foolbox (FGSM, BIM, PGD); 2x for Carlini-Wagner L2 at equal or smaller distance;
 5x for one_pixel against torchattacks at the same population and generations; 10x for Carlini-Wagner
@@ -20,7 +21,7 @@ The JSON, ``schema`` 1::
     date, machine {processor, cores, system}, versions {package: version}, threads, repeats, quick
     subjects   {name: what it is}
     rows       one for each attack, peer and variant of our settings:
-        name, attack, subject, n, norm, variant ("equal" settings, our "default", or "shorter", see there)
+        name, attack, subject, n, norm, variant ("equal" settings, our "default", or "shorter")
         library, peer_attack, note
         ours, peer   {parameters, fooled, median_distance (over images both fooled; null without),
                       ms_per_image, passes_per_image}
@@ -183,7 +184,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ValueError as error:
         print(error, file=sys.stderr)
         return 2
-    report = run(options, comparisons)
+    try:
+        report = run(options, comparisons)
+    except KeyboardInterrupt:
+        print("interrupted; nothing is written", file=sys.stderr)
+        return 130
     missed = [row for row in report["rows"] if not row["met"]]
     print_now(f"{len(report['rows'])} rows, {len(missed)} missed, {len(report['left_out'])} left out")
     if options.path:

@@ -98,7 +98,7 @@ def test_sign_attacks_equal_the_formula_on_digits(
     loop: dict[str, float],
     targeted: bool,
 ) -> None:
-    """All steps, every value of every image, to rounding: 0 of 12 x 784 values differ in each case."""
+    """All steps, every value of every image, to rounding; one image may meet a sign that rounding decides."""
     model, images, labels = digits(12)
     target = (labels + 1) % 10 if targeted else None
     options = {"eps": 0.2, "step_size": 0.06}
@@ -123,57 +123,66 @@ def test_l2_steps_equal_the_formula_on_digits(targeted: bool) -> None:
     assert ours.l2.max() > 1.4
 
 
+def by_foolbox(
+    peer: foolbox.Attack,
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    target: Tensor | None,
+    eps: float,
+    dtype: torch.dtype,
+) -> tuple[Tensor, Tensor]:
+    """The images and successes of foolbox, with the model and all its steps in ``dtype``."""
+    wrapped = foolbox.PyTorchModel(copy.deepcopy(model).to(dtype), bounds=(0, 1), device="cpu")
+    criterion = Misclassification(labels) if target is None else TargetedMisclassification(target)
+    _, adversarial, success = peer(wrapped, images.to(dtype), criterion, epsilons=eps)
+    return adversarial, success
+
+
 @pytest.mark.parametrize("targeted", [False, True])
 @pytest.mark.parametrize("name", ["bim", "pgd", "l2"])
-def test_equals_foolbox_wherever_foolbox_keeps_its_gradient(name: str, targeted: bool) -> None:
-    """The same images on digits, but for those that the cross-entropy's float32 gradient spoils.
+def test_equals_foolbox_on_digits(name: str, targeted: bool) -> None:
+    """The same images as foolbox computing in float64, to rounding.
 
-    Foolbox differentiates the cross-entropy itself, which rounds at high confidence. Of 32 digits it differs
-    from the float64 loop in a few; ours in none, or with L2 in one or two that meet a kink of the network.
+    At most one image differs by more than 1e-6 with sign steps, and two with L2 steps, where a path
+    meets a kink of the network. In float32 foolbox itself is further off: it differentiates the
+    cross-entropy, which rounds where the model is sure (2 to 5 % of all values, in 7 to 16 of 96 digits,
+    differ with sign steps).
     """
-    model, images, labels = digits(32)
+    model, images, labels = digits(20)
     target = (labels + 1) % 10 if targeted else None
-    criterion = Misclassification(labels) if target is None else TargetedMisclassification(target)
-    steps, options = 4, {"early_stop": False}
     if name == "l2":
-        eps, step_size, within = 1.5, 0.5, 1e-5
-        peer = L2PGD(abs_stepsize=step_size, steps=steps, random_start=False)
-        options |= {"norm": "l2"}
+        eps, step_size, kind, own = 1.5, 0.5, L2PGD, {"norm": "l2", "random_start": False}
+    elif name == "pgd":
+        eps, step_size, kind, own = 0.2, 0.06, LinfPGD, {"random_start": False}
     else:
-        eps, step_size, within = 0.2, 0.06, 1e-6
-        kind = LinfBasicIterativeAttack if name == "bim" else LinfPGD
-        peer = kind(abs_stepsize=step_size, steps=steps, random_start=False)
+        eps, step_size, kind, own = 0.2, 0.06, LinfBasicIterativeAttack, {}
     attack = attacks.bim if name == "bim" else attacks.pgd
-    if name != "bim":
-        options |= {"random_start": False}
-    ours = attack(model, images, labels, target=target, eps=eps, steps=steps, step_size=step_size, **options)
-    _, theirs, success = peer(
-        foolbox.PyTorchModel(model, bounds=(0, 1), device="cpu"), images, criterion, epsilons=eps
-    )
-    norm = "l2" if name == "l2" else "linf"
-    wanted = trajectory(model, images, labels, target, eps, steps, step_size, norm=norm)[-1]
-    differs = apart(ours.adversarial, theirs, within)
-    assert differs.sum() <= 8
-    assert apart(ours.adversarial, wanted, within).sum() <= (3 if name == "l2" else 1)
-    assert (differs & ~apart(theirs, wanted, within)).sum() <= (3 if name == "l2" else 1)
+    options = {"target": target, "eps": eps, "steps": 4, "step_size": step_size, "early_stop": False}
+    ours = attack(model, images, labels, **options, **own)
+    peer = kind(abs_stepsize=step_size, steps=4, random_start=False)
+    theirs, success = by_foolbox(peer, model, images, labels, target, eps, torch.float64)
+    assert apart(ours.adversarial, theirs).sum() <= (2 if name == "l2" else 1)
+    assert ours.success.sum() >= success.sum()
+    theirs, success = by_foolbox(peer, model, images, labels, target, eps, torch.float32)
+    assert apart(ours.adversarial, theirs, 1e-2).sum() <= 8
     assert ours.success.sum() >= success.sum()
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])
 def test_equals_foolbox_from_the_same_random_starts(norm: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """At equal radius, steps and step size, on 32 digits; success no lower."""
-    model, images, labels = digits(32)
-    eps = 0.14 if norm == "linf" else 1.8
+    """At equal radius, steps and step size; success no lower."""
+    model, images, labels = digits(20)
+    eps = 0.16 if norm == "linf" else 2.0
     kind = LinfPGD if norm == "linf" else L2PGD
-    options = {"norm": norm, "eps": eps, "steps": 6, "step_size": eps / 4}
+    options = {"norm": norm, "eps": eps, "steps": 5, "step_size": eps / 4}
     ours = attacks.pgd(model, images, labels, early_stop=False, seed=3, **options)
-    monkeypatch.setattr(kind, "get_random_start", lambda self, x, eps: x + (first.float() - images))
     first = start(images, norm, eps, seed=3, number=0)
-    wrapped = foolbox.PyTorchModel(model, bounds=(0, 1), device="cpu")
-    peer = kind(abs_stepsize=eps / 4, steps=6)
-    _, theirs, success = peer(wrapped, images, Misclassification(labels), epsilons=eps)
-    assert apart(ours.adversarial, theirs, 1e-5).sum() <= 12
-    assert 0 < ours.success.sum() < 32
+    monkeypatch.setattr(kind, "get_random_start", lambda self, x, eps: x + (first - images))
+    peer = kind(abs_stepsize=eps / 4, steps=5)
+    theirs, success = by_foolbox(peer, model, images, labels, None, eps, torch.float64)
+    assert apart(ours.adversarial, theirs).sum() <= (2 if norm == "l2" else 1)
+    assert 0 < ours.success.sum() < 20
     assert ours.success.sum() >= success.sum()
 
 

@@ -199,38 +199,38 @@ def plain(
 
     rho = 0.0
     loss_at_image, gradient, _ = ask(np.zeros_like(x))
-    slope = math.sqrt(gradient @ gradient)
-    rho = loss_at_image / slope
+    with torch.no_grad():
+        z = model(image[None]) if victim is None else victim.logits(image[None])
+    slope = math.sqrt(gradient @ gradient) / -math.expm1(-loss_at_image)
+    rho = -float(goal.margin(z)) / slope
     c, low, high = 2 * rho / slope, 0.0, math.inf
     start, shortest = np.zeros_like(x), 0.0
-    answers = {start.tobytes(): (loss_at_image, gradient, False)}
+    known = (loss_at_image, gradient, False)
     for _ in range(search_steps):
-        values: list[tuple[float, np.ndarray, bool]] = []
+        seen: list[tuple[float, np.ndarray, tuple[float, np.ndarray, bool]]] = []
 
-        def objective(y: np.ndarray, c: float, values: list[tuple[float, np.ndarray, bool]]):
-            key = (y + 0.0).tobytes()  # without -0.0
-            if key not in answers:
-                answers[key] = ask(y)
-            value, gradient, there = answers[key]
-            total = float(y @ y + c / rho**2 * value) / 2
-            values.append((total, y.copy(), there))
-            return total, y + rho * (c / rho**2) / 2 * gradient
+        def objective(y: np.ndarray, c: float, start: np.ndarray, known: tuple, seen: list):
+            answer = known if np.array_equal(y, start) else ask(y)
+            total = float(y @ y + c / rho**2 * answer[0]) / 2
+            seen.append((total, y.copy(), answer))
+            return total, y + rho * (c / rho**2) / 2 * answer[1]
 
         minimize(
             objective,
             start,
-            args=(c, values),
+            args=(c, start, known, seen),
             jac=True,
             method="L-BFGS-B",
             bounds=list(zip(-x / rho, (1 - x) / rho, strict=True)),
             options={"ftol": 1e-4, "gtol": 0, "maxiter": 100},
         )
-        _, end, there = min(values, key=lambda value: value[0])
-        if there:
-            high, start = c, end
+        _, end, answer = min(seen, key=lambda point: point[0])
+        if answer[2]:
+            high = c
         else:
             low, shortest = c, rho * math.sqrt(end @ end)
-            start = end if high == math.inf else start
+        if answer[2] or high == math.inf:
+            start, known = end, answer
         if high < math.inf and nearest <= 1.01 * shortest:
             break
         c = 4 * c if high == math.inf else c / 4 if low == 0 else math.sqrt(low * high)

@@ -12,9 +12,9 @@ float64 from the logits, they keep their gradient however far the goal is. A con
 softplus(confidence - s).
 
 The minimiser is scipy's L-BFGS-B, one for each image; :mod:`xaicore.attacks.lockstep` answers many of them with
-one pass of the model. It sees r in units of rho = loss / abs(gradient of the loss) at the image, the distance to
-the border if the loss were linear: the solution is then of length about 1, for digits and photographs alike,
-and one tolerance serves all.
+one pass of the model. It sees r in units of rho = (confidence - margin) / abs(gradient of s) at the image, the
+distance to the border if the logits were linear: the solution is then of length about 1, for digits and
+photographs alike, and one tolerance serves all.
 """
 
 import math
@@ -38,7 +38,8 @@ from xaicore.attacks.victim import Victim
 Array = NDArray[np.float64]
 
 SHORTEST = 1e-5
-CC = 4.0
+"""Least length of the first guess of a perturbation, as a share of the diagonal of the box."""
+
 FACTOR = 4.0
 """By which c grows until the minimum reaches the goal, or shrinks until it does not."""
 
@@ -80,9 +81,8 @@ def lbfgs(
         model: (N, C, H, W) images in [0, 1] to (N, K) logits, K of at least 2.
         images: (N, C, H, W) float32 in [0, 1].
         labels: (N,) int64, the true classes.
-        initial_const: first c tried, greater than 0. None takes 2 rho / abs(gradient of the loss) from the image
-            itself, the value at which the two terms would balance at the border of a linear loss; it makes the
-            attack independent of the scale of the logits.
+        initial_const: first c tried, greater than 0. None takes it from the image: 2 rho / abs(gradient of s), at
+            which the minimum would lie at the border if the loss were linear.
         search_steps: most constants tried for an image, those of raising c among them.
         iterations: most iterations of L-BFGS-B for one constant.
         confidence: least margin, in logits, by which the goal must be reached; at least 0.
@@ -236,13 +236,11 @@ class _Search:
         slope = math.sqrt(point.gradient @ point.gradient.astype(np.float64))
         if slope == 0:
             return self._found()
-        # The loss is softplus(u), whose slope in u is 1 - exp(-loss).
+        slope /= -math.expm1(-point.loss)  # of the log-odds: softplus(u) has the slope 1 - exp(-softplus(u))
         diagonal = math.sqrt(self.image.size)
-        flatness = -math.expm1(-point.loss) / slope
-        rho = (plan.confidence - point.margin) * flatness
-        rho = min(max(rho, SHORTEST * diagonal), diagonal)
+        rho = min(max((plan.confidence - point.margin) / slope, SHORTEST * diagonal), diagonal)
         bounds = np.stack([-self.image, 1 - self.image], axis=1) / rho
-        constant = CC * rho * flatness if plan.initial_const is None else plan.initial_const
+        constant = 2 * rho / slope if plan.initial_const is None else plan.initial_const
         start = _End(np.zeros_like(self.image), 0.0, point)
         low, high, short = 0.0, math.inf, 0.0
         while self.searches < plan.search_steps:

@@ -133,7 +133,7 @@ class ConstantSearch:
             constant = torch.full_like(shortfall, self.constant)
         if self.learning_rate is None:
             distance = shortfall / steepness.sqrt().clamp(min=1e-12)
-            rate = (STRIDE * 2 * distance / images[0].numel() ** 0.5).clamp(1e-4, 0.1)
+            rate = (STRIDE * 2 * distance / images.shape[1:].numel() ** 0.5).clamp(1e-4, 0.1)
         else:
             rate = torch.full_like(shortfall, self.learning_rate)
         count = torch.zeros_like(state["labels"])

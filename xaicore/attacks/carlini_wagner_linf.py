@@ -228,21 +228,35 @@ class _FallingThreshold:
     def _step(self, state: State, gradient: Tensor, at: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return x after an Adam step on the margin's term and the proximal map of the others; and m and v.
 
-        Adam sees the gradient without c, to which it is blind but for its memory. In its metric a step of
-        rate r in value i has the length r / (c s_i), s_i being the root mean square of the gradient, and the proximal map
-        brings a value outside tau back by as much, but not inside.
+        Adam divides by s_i, the root mean square of the gradient in value i, and is blind to the factor c; it is
+        given the gradient without. A step at rate r is then one of length r / (c s_i) on the whole term, and by
+        as much the proximal map brings a value outside tau back, at most to tau.
         """
         images, tau = state["images"], rows(state["tau"], state["x"])
         rate = self.learning_rate * state["tau"] * state["fall"] / (1 - self.decrease)
         update, m, v = adam(state["m"], state["v"], gradient, at, rate)
-        change = state["x"] - images - update
         steepness = (v / rows(1 - BETA_2**at, v)).sqrt() + EPSILON
         back = rows(rate / state["constant"], v) / steepness
-        size = torch.minimum(change.abs(), torch.maximum(change.abs() - back, tau))
-        return (images + change.sign() * size).clamp(0, 1), m, v
+        change = proximal(state["x"] - images - update, tau, back, images)
+        return (images + change).clamp(0, 1), m, v
 
     def _look(self, victim: Victim, images: Tensor, goal: Goal) -> tuple[Tensor, Tensor, Tensor]:
         """Return the gradient of -margin (zero where not finite), the margin, and where the goal is attained."""
         logits, gradient = victim.differentiate(images, lambda rows, part: -goal[part].margin(rows))
         margin = goal.margin(logits).nan_to_num(-torch.inf, torch.inf, -torch.inf)
         return gradient.nan_to_num(0, 0, 0), margin, goal.attained(logits, self.confidence)
+
+
+def proximal(change: Tensor, tau: Tensor, length: Tensor, images: Tensor) -> Tensor:
+    """Return the u, elementwise, that minimises (u - change)^2 / 2 + length * max(abs(u) - tau, 0).
+
+    Among those with ``images + u`` in [0, 1]; in one dimension that is the free minimiser brought into the range.
+
+    Args:
+        change: any shape, where a gradient step leads.
+        tau: greater than 0, to broadcast.
+        length: of the gradient step per unit of slope, at least 0, to broadcast.
+        images: in [0, 1], of the shape of ``change``.
+    """
+    size = torch.minimum(change.abs(), torch.maximum(change.abs() - length, tau))
+    return torch.minimum(torch.maximum(change.sign() * size, -images), 1 - images)

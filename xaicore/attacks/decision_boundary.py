@@ -2,24 +2,23 @@
 
 Brendel, Rauber & Bethge (2018), Sec. 2 and Alg. 1. Start at an image b that reaches the goal, as far from the
 original o as need be, and repeat: take a random step on the sphere round o, then one towards o, and keep the
-new point if it still reaches the goal. With r = |b - o|, d = (b - o)/r and Gaussian noise eta::
+new point if it still reaches the goal. With r the distance from o to b, d = (b - o)/r and Gaussian noise eta::
 
-    h = eta - <eta, d> d                                                     orthogonal to the source direction
-    s = clip(o + (b - o + delta r h/|h|) / sqrt(1 + delta^2))                on the sphere of radius r
-    c = clip(s + (o - s) (1 - (1 - epsilon) r/|s - o|))                      at distance (1 - epsilon) r
+    h = eta - <eta, d> d                                              orthogonal to the direction of the source
+    s = clip(o + (b - o + delta r h/|h|) / sqrt(1 + delta^2))         on the sphere of radius r
+    c = clip(s + (o - s) max(0, 1 - (1 - epsilon) r/|s - o|))         at distance (1 - epsilon) r
 
 The two step sizes follow the success rates of the steps. Brendel et al. count successes over a window and move
-a step size by a factor when the rate leaves a band; here every trial moves its own step size,
+a step size by a factor when the rate leaves a band; here every trial moves its own step size::
 
-    log(step) += log(adaptation) * (success - wanted rate),
+    log(step) += log(adaptation) * (success - wanted rate)
 
-which rests at the same point and gets there in tens of trials, where a window needs hundreds. Beside a flat
-border in n dimensions, at angle theta between b - o and the normal, progress per trial is best at epsilon =
-0.71 tan(theta)^2 / n and delta = sqrt(2 epsilon), where 12 % of the full steps and 28 % of the orthogonal steps
-alone succeed. Networks bear a little more: 20 % of the full steps was better on digits. (Brendel et al.: 50 %
-of the orthogonal steps and 25 % of the steps towards the image that follow a successful one, 12 % of all.)
-Delta is learnt from every tenth trial only and stays between sqrt(epsilon) and sqrt(8 epsilon), so that it
-follows at once where epsilon has to shrink.
+This rests where the success rate is the wanted one and gets there in tens of trials; a window needs hundreds.
+Beside a flat border in n dimensions, at angle theta between b - o and the normal, progress per trial is best at
+epsilon = 0.71 tan(theta)^2 / n and delta = sqrt(2 epsilon), where 12 % of the full steps and 28 % of the
+orthogonal steps alone succeed (our derivation; foolbox 3 keeps them within 10 to 25 % and 20 to 50 %). On digits
+20 % of the full steps was better. Delta is learnt from every tenth trial only and stays between sqrt(epsilon)
+and sqrt(8 epsilon), so that it follows at once where epsilon has to shrink.
 """
 
 from collections.abc import Mapping

@@ -1,0 +1,170 @@
+"""The Carlini-Wagner L-infinity attack: exact on linear models, no larger than foolbox's attacks on digits."""
+
+from functools import cache
+
+import foolbox
+import pytest
+import torch
+from subjects import digits
+from torch import Tensor, nn
+
+from xaicore.attacks import AttackResult, AttackWarning, cw_linf
+from xaicore.attacks.carlini_wagner_linf import proximal
+
+
+class Linear(nn.Module):
+    """Logits (0, w.x + b), with w.x + b = -lead at ``at``."""
+
+    def __init__(self, w: Tensor, at: Tensor, lead: float) -> None:
+        super().__init__()
+        self.w, self.bias = w, -lead - (w * at).sum()
+
+    def forward(self, x: Tensor) -> Tensor:
+        value = (x * self.w).flatten(1).sum(dim=1) + self.bias
+        return torch.stack([torch.zeros_like(value), value], dim=1)
+
+
+def smallest(w: Tensor, image: Tensor, lead: float) -> float:
+    """Return the smallest tau at which w.u reaches ``lead`` with abs(u) <= tau and 0 <= image + u <= 1."""
+    w, image = w.double(), image.double()
+    low, high = 0.0, 1.0
+    for _ in range(60):
+        tau = (low + high) / 2
+        moved = (image + tau * w.sign()).clamp(0, 1) - image
+        low, high = (low, tau) if (w * moved).sum() >= lead else (tau, high)
+    return high
+
+
+@pytest.mark.parametrize(
+    ("channels", "lead", "kind"),
+    [(1, 0.5, "grey"), (3, 8.0, "grey"), (1, 1e-4, "grey"), (3, 8.0, "black and white")],
+)
+def test_linear_models_are_solved(channels: int, lead: float, kind: str) -> None:
+    generator = torch.Generator().manual_seed(channels)
+    w = torch.randn(channels, 9, 9, generator=generator)
+    image = torch.rand(channels, 9, 9, generator=generator)
+    if kind == "black and white":
+        image = image.round()
+    model, label = Linear(w, image, lead), torch.zeros(1, dtype=torch.int64)
+    for confidence in (0.0, 0.5 * lead):
+        exact = smallest(w, image, lead + confidence)
+        result = cw_linf(model, image[None], label, confidence=confidence, batch_size=1)
+        assert result.success.all()
+        assert result.info["margin"].item() >= confidence - 1e-5
+        assert 0.98 * exact <= result.linf.item() <= 1.01 * exact + 1e-6
+        assert result.info["constant"].item() in (1.0, 20.0)
+
+
+def test_proximal_map_minimises() -> None:
+    generator = torch.Generator().manual_seed(0)
+    change = torch.randn(400, generator=generator).double()
+    images = torch.rand(400, generator=generator).double()
+    tau, length = torch.rand(400, generator=generator).double(), torch.rand(400, generator=generator).double()
+    u = proximal(change, tau, length, images)
+    tried = torch.linspace(0, 1, 20001).double()[:, None] - images
+    value = (tried - change) ** 2 / 2 + length * (tried.abs() - tau).clamp(min=0)
+    torch.testing.assert_close(u, tried.gather(0, value.argmin(dim=0)[None])[0], atol=1e-4, rtol=0)
+
+
+@cache
+def ours(targeted: bool) -> tuple[nn.Module, Tensor, Tensor, Tensor | None, AttackResult]:
+    model, images, labels = digits(8)
+    target = (labels + 3) % 10 if targeted else None
+    return model, images, labels, target, cw_linf(model, images, labels, target=target, batch_size=8)
+
+
+def theirs(attack: foolbox.Attack, targeted: bool) -> tuple[Tensor, Tensor]:
+    """Return success and L-infinity norms of a foolbox attack on the same digits."""
+    model, images, labels, target, _ = ours(targeted)
+    goal = (
+        foolbox.criteria.Misclassification(labels)
+        if target is None
+        else foolbox.criteria.TargetedMisclassification(target)
+    )
+    _, found, success = attack(foolbox.PyTorchModel(model.eval(), bounds=(0, 1)), images, goal, epsilons=None)
+    return success, (found - images).abs().amax(dim=(1, 2, 3))
+
+
+@pytest.mark.parametrize("targeted", [False, True])
+def test_digits_against_fast_minimum_norm(targeted: bool) -> None:
+    result = ours(targeted)[-1]
+    success, linf = theirs(foolbox.attacks.LInfFMNAttack(steps=100), targeted)
+    assert result.success.all()
+    assert success.any()
+    assert result.linf.quantile(0.5) <= linf[success].quantile(0.5)
+    assert (result.linf / linf)[success].log().mean() <= 0.0
+    assert result.queries.float().mean() <= 600
+
+
+def test_digits_against_deep_fool() -> None:
+    result = ours(False)[-1]
+    success, linf = theirs(foolbox.attacks.LinfDeepFoolAttack(steps=50), False)
+    assert success.all()
+    assert (result.linf <= linf).all()
+
+
+def test_projected_gradient_descent_finds_next_to_nothing_below() -> None:
+    model, images, labels, _, result = ours(False)
+    wrapped = foolbox.PyTorchModel(model.eval(), bounds=(0, 1))
+    attack = foolbox.attacks.LinfPGD(steps=40, rel_stepsize=0.05, random_start=False)
+    below, above = [], []
+    for image, label, linf in zip(images, labels, result.linf.tolist(), strict=True):
+        goal = foolbox.criteria.Misclassification(label[None])
+        for share, found in ((0.96, below), (1.15, above)):
+            found.append(attack(wrapped, image[None], goal, epsilons=share * linf)[2].item())
+    assert sum(below) <= 1
+    assert sum(above) >= 5
+
+
+def test_confidence_costs() -> None:
+    model, images, labels, _, result = ours(False)
+    sure = cw_linf(model, images[:4], labels[:4], confidence=2.0, batch_size=4)
+    assert sure.success.all()
+    assert (sure.info["margin"] >= 2 - 1e-4).all()
+    assert (sure.linf > result.linf[:4]).all()
+
+
+def test_failure_hands_back_the_largest_margin() -> None:
+    generator = torch.Generator().manual_seed(0)
+    w, image = torch.randn(1, 6, 6, generator=generator), torch.rand(1, 6, 6, generator=generator)
+    most = (w.clamp(min=0) * (1 - image)).sum() + (w.clamp(max=0) * -image).sum()
+    model = Linear(w, image, 1.5 * most.item())
+    result = cw_linf(model, image[None], torch.zeros(1, dtype=torch.int64))
+    assert not result.success.any()
+    assert result.info["constant"].isinf().all()
+    assert result.info["margin"].item() == pytest.approx(-0.5 * most.item(), rel=1e-3)
+    assert not result.info["zero_gradient"].any()
+
+
+def test_no_gradient_is_said() -> None:
+    class Steps(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            bright = (x.flatten(1).mean(dim=1) > 0.5).float() + 0 * x.flatten(1).sum(dim=1)
+            return torch.stack([1 - bright, bright], dim=1)
+
+    images = torch.full((2, 1, 4, 4), 0.3)
+    with pytest.warns(AttackWarning, match="no usable gradient"):
+        result = cw_linf(Steps(), images, torch.zeros(2, dtype=torch.int64))
+    assert result.info["zero_gradient"].all()
+    assert not result.success.any()
+    assert torch.equal(result.adversarial, images)
+
+
+@pytest.mark.parametrize(
+    ("parameter", "value"),
+    [
+        ("confidence", -1),
+        ("steps", 0),
+        ("learning_rate", 0),
+        ("initial_const", 0),
+        ("largest_const", 0.5),
+        ("const_factor", 1.0),
+        ("decrease_factor", 1.0),
+        ("decrease_factor", 0),
+        ("patience", 2.5),
+    ],
+)
+def test_bad_parameter_is_one_clear_error(parameter: str, value: float) -> None:
+    image = torch.rand(1, 1, 4, 4)
+    with pytest.raises(ValueError, match=f"{parameter} must be"):
+        cw_linf(nn.Flatten(), image, torch.zeros(1, dtype=torch.int64), **{parameter: value})
