@@ -1,6 +1,7 @@
 """How fast and how good our attacks are beside foolbox, torchattacks and ART.
 
-``python -m benchmarks.attacks [results.json] [--only fgsm,pgd_linf] [--images N] [--threads T] [--repeats R] [--quick]``
+``python -m benchmarks.attacks [results.json] [--only fgsm,pgd_linf] [--images N] [--threads T] [--repeats R]
+[--quick]``
 
 For each attack that a peer has (:mod:`benchmarks.comparisons`): the time per image on both sides, the images
 fooled, and the median distance from the clean images, in the same run, on the same images, at the same

@@ -186,7 +186,13 @@ def test_the_published_loop_is_really_exercised() -> None:
     """The comparison above would be hollow if no image changed, none stayed and no seed was kept."""
     model, images = tiny(), draw(12)
     result = dlfuzz(
-        model, images, right(model, images), iterations=4, step_size=0.01, l2_limit=0.2, index=torch.arange(12) * 7
+        model,
+        images,
+        right(model, images),
+        iterations=4,
+        step_size=0.01,
+        l2_limit=0.2,
+        index=torch.arange(12) * 7,
     )
     assert 0 < result.success.sum() < 12
     assert result.info["kept"].max() >= 2
@@ -379,7 +385,10 @@ def test_every_choice_matters() -> None:
     assert kept.info["kept"].sum() > 0
     for change in ({"l2_limit": 0.0}, {"coverage_gain": 2000.0}):
         changed = dlfuzz(
-            model, images, labels, **{"step_size": 0.01, "l2_limit": 1.0, "index": torch.full((6,), 1000)} | change
+            model,
+            images,
+            labels,
+            **{"step_size": 0.01, "l2_limit": 1.0, "index": torch.full((6,), 1000)} | change,
         )
         assert changed.info["kept"].sum() == 0
     near = {"step_size": 0.01, "coverage_gain": 0.0, "index": torch.full((6,), 1000)}

@@ -357,9 +357,9 @@ def test_photographs() -> None:
     assert result.l2.max() < 3
 
 
-@pytest.mark.parametrize(("classes", "gains"), [(2, (2.0**-14, 1.0, 2.0**14)), (4, (2.0**8, 2.0**14))])
+@pytest.mark.parametrize(("classes", "gains"), [(2, (1.0, 2.0**14)), (4, (2.0**8, 2.0**14))])
 def test_scale_of_the_logits_matters_little(classes: int, gains: tuple[float, ...]) -> None:
-    """Two classes: at any scale. More: where the logits lie more than a few units apart."""
+    """Two classes: from logits of order one upwards. More: where the logits lie more than a few units apart."""
     images = draw(12)
     labels = logits(net(classes=classes), images).argmax(1)
     for target in (None, others(labels, classes)):

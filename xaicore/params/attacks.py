@@ -16,6 +16,8 @@ class AttacksParameters(NotebookParameters):
     eps: Fraction = Field(0.15, gt=0, le=1, description="largest change of a value, on [0, 1]")
     photographs: str = Field("imagenet-20", description="image set for the published ImageNet network")
     n_photographs: int = Field(1, ge=1, description="number of photographs")
-    photograph_size: int = Field(224, ge=32, le=1024, description="height and width of the photographs in pixels")
+    photograph_size: int = Field(
+        224, ge=32, le=1024, description="height and width of the photographs in pixels"
+    )
     photograph_eps: Fraction = Field(2 / 255, gt=0, le=1, description="largest change of a value, on [0, 1]")
     effort: float = Field(1.0, gt=0, le=100, description="factor on the steps of the iterative attacks")
