@@ -38,7 +38,7 @@ def test_linear_models_are_solved(channels: int, kind: str, share_of_all: float)
     fewest = int((gain.cumsum(0) < lead).sum()) + 1
     result = cw_l0(Linear(w, image, lead), image[None], torch.zeros(1, dtype=torch.int64), batch_size=1)
     assert result.success.all()
-    assert fewest <= result.l0.item() <= fewest + (1 if fewest > 5 else 0)
+    assert fewest <= result.l0.item() <= fewest + 1
 
 
 @cache

@@ -8,7 +8,7 @@ from xaicore.params.base import Fraction, NotebookParameters
 class AttacksParameters(NotebookParameters):
     """Parameters of the notebook ``attacks``."""
 
-    n_images: int | None = Field(20, ge=2, description="number of test images; none: all")
+    n_images: int | None = Field(12, ge=2, description="number of test images; none: all")
     model: str = Field("small_cnn", description="name of the network")
     n_train: int | None = Field(2000, ge=10, description="number of training images; none: all")
     size: int = Field(28, ge=8, le=1024, description="height and width of the images in pixels")
