@@ -102,7 +102,7 @@ def dlfuzz(
             whose norm is about half that of the image: its limit is about twice as strict.
         coverage: what is covered before the call; not changed. None: nothing.
         layers: names of the modules whose channels are neurons; None: activations, max-pools and softmax, as
-            in :func:`~xaicore.attacks.neurons.watching`.
+            in :mod:`xaicore.attacks.neurons`.
         target: class to reach, or (N,) int64 of them; None to leave the true class.
         seed: with ``index`` the source of all randomness.
         index: (N,) int64, number of each image in its set, from 0; None counts from 0. It also sets how much
