@@ -51,8 +51,6 @@ def theirs(
 
 
 def ours(subject: Subject, attack: str, count: int, by: str, /, **settings: Any) -> Judged:
-    if attack not in ATTACKS:
-        pytest.skip(f"there is no attack {attack} yet")
     images, labels = subject.images[:count], subject.labels[:count]
     result = ATTACKS[attack](subject.model, images, labels, **settings)
     judged = judge(subject.model, images, labels, result.adversarial, by)

@@ -21,19 +21,13 @@ from xaicore.attacks import checks
 from xaicore.attacks.adam import BETA_2, EPSILON, adam
 from xaicore.attacks.base import Attempt, run
 from xaicore.attacks.goal import Goal
+from xaicore.attacks.growing_constant import PROGRESS, schedule
 from xaicore.attacks.lanes import State, goal, in_lanes, rows
 from xaicore.attacks.result import AttackResult
 from xaicore.attacks.victim import Victim
-from xaicore.errors import UserError
 
 FINEST = 0.01
 """The search ends when a fall of tau by this share or less fails."""
-
-LEAST_FACTOR = 1.01
-"""What c grows by at least, so that it reaches its end."""
-
-PROGRESS = 0.01
-"""Share by which the objective has to fall within ``patience`` steps."""
 
 SMALLEST_TAU, ROUNDING = 1e-4, 2e-7
 """The least tau to begin with; and by what a change of tau may exceed it in float32."""
@@ -100,22 +94,17 @@ def cw_linf(
         Carlini & Wagner (2017), Towards evaluating the robustness of neural networks, Sec. VI-C.
         Parikh & Boyd (2014), Proximal algorithms, Sec. 4.2.
     """
+    constant, largest, factor = schedule(initial_const, largest_const, const_factor)
     search = _FallingThreshold(
         confidence=checks.not_negative("confidence", confidence),
         steps=checks.integer("steps", steps, least=1),
         learning_rate=checks.positive("learning_rate", learning_rate),
-        constant=checks.positive("initial_const", initial_const),
-        largest=checks.positive("largest_const", largest_const),
-        factor=checks.positive("const_factor", const_factor),
+        constant=constant,
+        largest=largest,
+        factor=factor,
         decrease=checks.positive("decrease_factor", decrease_factor, most=1 - FINEST),
         patience=checks.integer("patience", patience, least=1),
     )
-    if search.largest < search.constant:
-        raise UserError(
-            f"largest_const must be at least initial_const, {search.constant:g}, not {largest_const!r}"
-        )
-    if search.factor < LEAST_FACTOR:
-        raise UserError(f"const_factor must be a number of at least {LEAST_FACTOR}, not {const_factor!r}")
     checks.integer("seed", seed, least=0)
 
     def step(victim: Victim, images: Tensor, goal: Goal, index: Tensor) -> Attempt:
