@@ -2,6 +2,7 @@
 # make test   environment, all tests, the quick edition and a gated book build included
 EDITION ?= embedded
 PYTHON  ?= python3
+JOBS    ?= 2
 VENV    := .venv
 BIN     := $(VENV)/bin
 STAMP   := $(VENV)/.installed
@@ -12,7 +13,7 @@ book: $(STAMP)
 	@$(BIN)/xaibook build --edition $(EDITION)
 
 test: $(STAMP)
-	@$(BIN)/python -m pytest
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -114,11 +114,13 @@ def test_groups_do_not_matter(name: str, monkeypatch: pytest.MonkeyPatch) -> Non
 def test_batch_size_matters_in_the_last_bits_only(name: str) -> None:
     model, images = net(), draw(9)
     labels = right(model, images)
-    first = ATTACKS[name](model, images, labels, batch_size=1, **SMALL[name])
-    second = ATTACKS[name](model, images, labels, batch_size=50, **SMALL[name])
-    if name == "lbfgs":  # its line search turns last bits into other steps: the outcome agrees, not the path
+    # A quasi-Newton search turns last bits into other steps, and agrees again where it has converged.
+    settings = {} if name == "lbfgs" else SMALL[name]
+    first = ATTACKS[name](model, images, labels, batch_size=1, **settings)
+    second = ATTACKS[name](model, images, labels, batch_size=50, **settings)
+    if name == "lbfgs":
         assert torch.equal(first.success, second.success)
-        torch.testing.assert_close(first.l2, second.l2, rtol=0.05, atol=1e-4)
+        torch.testing.assert_close(first.l2, second.l2, rtol=1e-3, atol=0)
         return
     torch.testing.assert_close(first.adversarial, second.adversarial, atol=1e-6, rtol=0)
     assert torch.equal(first.queries, second.queries)

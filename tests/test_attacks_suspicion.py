@@ -190,6 +190,7 @@ def test_clean_accuracy_and_disagreement() -> None:
 def test_a_random_model_is_found_out() -> None:
     images, labels = grey()
     results = {"fgsm": attacks.fgsm(Mean(), images, labels)}
+    torch.manual_seed(0)  # Two draws of the noise agree within 1e-5 once in some hundred images.
     state = torch.get_rng_state()
     [restless] = suspicions(results, model=Restless(), images=images)
     assert torch.equal(torch.get_rng_state(), state)

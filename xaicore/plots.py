@@ -141,7 +141,8 @@ def attack_illustration(rows: Sequence[tuple[str, Images, Images, str, str]]) ->
                 axes[1].imshow(difference / bound, cmap="PuOr_r", vmin=-1, vmax=1, interpolation="nearest")
             else:
                 axes[1].imshow(0.5 + difference / (2 * bound), interpolation="nearest")
-            _bare(axes[1], f"perturbation × {1 / bound:.3g}")
+            factor = f"{1 / bound:.3g}" if bound > 0.01 else f"{1 / bound:,.0f}"
+            _bare(axes[1], f"perturbation × {factor}")
             _show_image(axes[2], adversarial, f"predicted “{after}”")
             axes[0].set_ylabel(name)
         return figure

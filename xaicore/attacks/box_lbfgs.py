@@ -47,6 +47,10 @@ TOLERANCE = 1e-4
 """A minimisation ends when a step lowers the objective by less than this share. The loss comes from a float32
 network, whose noise is some 1e-6 of it: a smaller share would have line searches follow the noise."""
 
+LOSS_AT_BORDER = math.log(2)
+"""The loss at log-odds of 0. It is taken off the objective: where logits differ by little, c is large, and c log 2
+would swamp what a step changes, of which the tolerance is a share."""
+
 ENOUGH = 0.01
 """The search ends when no other c can shorten the perturbation by more than this share."""
 
@@ -270,7 +274,7 @@ class _Search:
         Where the line search fails in the noise, scipy ends with a warning flag at a point as good as any near it.
         """
         weight = constant / rho**2
-        worst = float(start.place @ start.place) + weight * start.point.loss + 1
+        worst = float(start.place @ start.place) + weight * abs(start.point.loss - LOSS_AT_BORDER) + 1
         lowest = _End(start.place, math.inf, start.point)
 
         def objective(place: Array) -> tuple[float, Array]:
@@ -281,7 +285,7 @@ class _Search:
                 point = self._at(np.clip(self.image + rho * place, 0, 1).astype(np.float32))
             if not math.isfinite(point.loss):
                 return worst, place.copy()
-            value = float(place @ place + weight * point.loss) / 2
+            value = float(place @ place + weight * (point.loss - LOSS_AT_BORDER)) / 2
             if value < lowest.value:
                 lowest = _End(place.copy(), value, point)
             return value, place + np.multiply(rho * weight / 2, point.gradient, dtype=np.float64)

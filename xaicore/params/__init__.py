@@ -5,13 +5,20 @@ its schema, which turns what papermill or the reader put there into checked valu
 :data:`SCHEMAS` says which schema belongs to which notebook.
 """
 
-from xaicore.params.attacks import AttacksParameters
 from xaicore.params.base import Fraction, NotebookParameters
 from xaicore.params.chapter1 import P1Parameters
+from xaicore.params.instruments import AttacksParameters, InstrumentParameters
 
 SCHEMAS: dict[str, type[NotebookParameters]] = {
     "attacks": AttacksParameters,
     "p1_inspecting_attacks": P1Parameters,
 }
 
-__all__ = ["SCHEMAS", "AttacksParameters", "Fraction", "NotebookParameters", "P1Parameters"]
+__all__ = [
+    "SCHEMAS",
+    "AttacksParameters",
+    "Fraction",
+    "InstrumentParameters",
+    "NotebookParameters",
+    "P1Parameters",
+]

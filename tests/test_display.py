@@ -1,0 +1,63 @@
+"""Tables as the pages show them."""
+
+import math
+
+import numpy as np
+import pandas as pd
+
+from xaicore import display
+
+
+def test_numbers_have_the_digits_that_mean_something() -> None:
+    frame = pd.DataFrame(
+        {
+            "whole": [467.0, math.nan, 50176.0],
+            "mixed": [1.5, 0.0, 0.00012345],
+            "large": [np.float64(1234.5), math.inf, -math.inf],
+            "count": [3, 12, 150528],
+        }
+    )
+    html = display.table(frame).data
+    assert '<td class="number">467</td>' in html
+    assert '<td class="number">–</td>' in html
+    assert '<td class="number">50\u2009176</td>' in html
+    for text in ("1.50", "0.00", "0.00012", "1234.50", "∞", "−∞", "150\u2009528"):
+        assert f">{text}</td>" in html
+    assert "words" not in html
+
+
+def test_words_stand_left_and_intervals_right() -> None:
+    frame = pd.DataFrame(
+        {"attack": ["fgsm", "–"], "success (%)": ["33 [8, 58]", "100 [76, 100]"], "met": [True, False]}
+    )
+    html = display.table(frame).data
+    assert (
+        '<th class="words">attack</th><th class="number">success (%)</th><th class="words">met</th>' in html
+    )
+    assert '<td class="words">yes</td>' in html
+    assert 'class="dataframe"' in html
+    wide = pd.DataFrame([[0.5] * display.WIDE])
+    assert 'class="dataframe wide"' in display.table(wide).data
+
+
+def test_text_is_escaped_and_empty_tables_are_tables() -> None:
+    assert "&lt;b&gt;" in display.table(pd.DataFrame({"a<b": ["<b>"]})).data
+    empty = display.table(pd.DataFrame({"a": [], "b": []})).data
+    assert empty.count("<th") == 2 + 1  # and <thead>
+    assert "<td" not in empty
+
+
+def test_provenance_names_data_and_weights() -> None:
+    source = {
+        "device": "cpu",
+        "threads": 1,
+        "seconds": 2.5,
+        "peak_memory_bytes": 3 * 2**20,
+        "packages": {"torch": "2.0"},
+        "data": [{"name": "mnist-5k", "split": "test", "fingerprint": "a" * 64}],
+        "models": [{"label": "digits", "fingerprint": "b" * 64}],
+    }
+    html = display.provenance(source).data
+    assert f">{'a' * 16}</td>" in html
+    assert "weights, digits" in html
+    assert ">3</td>" in html

@@ -1,0 +1,87 @@
+"""How the notebooks show their tables: words to the left, numbers to the right, and only digits that mean something.
+
+Every number of a table is in the record of its run, unrounded; what is shown here is for reading.
+"""
+
+import html
+import math
+import re
+from typing import Any
+
+import pandas as pd
+from IPython.display import HTML
+
+WIDE = 7
+"""From so many columns on, a table is set in smaller type."""
+
+_NUMERIC = re.compile(r"[\s\d.,:+\-–−/×±%\[\]()∞e]*")
+
+
+def table(frame: pd.DataFrame) -> HTML:
+    """Return ``frame``, without its index, as a table of a page.
+
+    A column of whole numbers has no decimals; other numbers have two, below 1 three, below 0.01 two digits that count.
+    Undefined values are a dash. A column with a letter in one of its entries is one of words.
+
+    Args:
+        frame: column names to numbers or strings.
+    """
+    columns = [_column(frame[name].tolist()) for name in frame.columns]
+    classes = ["words" if wordy else "number" for _, wordy in columns]
+    head = _row("th", [str(name) for name in frame.columns], classes)
+    body = "\n".join(
+        _row("td", cells, classes) for cells in zip(*(texts for texts, _ in columns), strict=True)
+    )
+    kind = "dataframe wide" if len(columns) >= WIDE else "dataframe"
+    return HTML(f'<table class="{kind}">\n<thead>\n{head}\n</thead>\n<tbody>\n{body}\n</tbody>\n</table>')
+
+
+def provenance(source: dict[str, Any]) -> HTML:
+    """Return what a run rests on as a table: device, time, memory, versions, fingerprints.
+
+    Args:
+        source: from :meth:`xaicore.records.Run.provenance`.
+    """
+    rows = {
+        "device": source["device"],
+        "threads": source["threads"],
+        "seconds": source["seconds"],
+        "peak memory (MiB)": source["peak_memory_bytes"] // 2**20,
+        "torch": source["packages"]["torch"],
+        **{f"{item['name']}, {item['split']}": item["fingerprint"][:16] for item in source["data"]},
+        **{f"weights, {item['label']}": item["fingerprint"][:16] for item in source["models"]},
+    }
+    return table(pd.DataFrame(rows.items(), columns=["provenance", "here"]))
+
+
+def _row(tag: str, cells: list[str], classes: list[str]) -> str:
+    inner = "".join(
+        f'<{tag} class="{kind}">{html.escape(cell)}</{tag}>'
+        for cell, kind in zip(cells, classes, strict=True)
+    )
+    return f"<tr>{inner}</tr>"
+
+
+def _column(values: list[Any]) -> tuple[list[str], bool]:
+    numbers = [value for value in values if isinstance(value, float) and math.isfinite(value)]
+    whole = all(value.is_integer() for value in numbers)
+    texts = [_text(value, whole) for value in values]
+    return texts, not all(_NUMERIC.fullmatch(text) for text in texts)
+
+
+def _text(value: Any, whole: bool) -> str:
+    if value is None or value is pd.NA or (isinstance(value, float) and math.isnan(value)):
+        return "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}".replace(",", "\u2009") if abs(value) >= 10_000 else str(value)
+    if isinstance(value, float):
+        if math.isinf(value):
+            return "∞" if value > 0 else "−∞"
+        if whole:
+            return _text(int(value), True)
+        if abs(value) >= 1 or value == 0:
+            return f"{value:.2f}"
+        return f"{value:.3f}" if abs(value) >= 0.01 else f"{value:.2g}"
+    return str(value)
