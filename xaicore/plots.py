@@ -177,6 +177,100 @@ def image_grid_with_relevance(
         return figure
 
 
+def explanation_grid(
+    rows: Sequence[tuple[str, Images, Sequence[Images]]], titles: Sequence[str]
+) -> BookFigure:
+    """Draw an image and several explanations of it side by side, one image a row.
+
+    Args:
+        rows: (label, image (C, H, W) in [0, 1], one heatmap (C, h, w) or (h, w) for each title). Channels are
+            summed; each map has its own scale, symmetric about zero.
+        titles: of the heatmaps.
+    """
+    columns = len(titles) + 1
+    with mpl.rc_context(STYLE):
+        side = WIDTH / (columns + 0.6)
+        figure, grid = _figure(len(rows), columns, len(rows) * side + 0.55)
+        for position, (axes, (label, image, heatmaps)) in enumerate(zip(grid, rows, strict=True)):
+            _show_image(axes[0], image, "" if position else "image")
+            axes[0].set_ylabel(label)
+            for panel, heatmap, title in zip(axes[1:], heatmaps, titles, strict=True):
+                _show_relevance(panel, heatmap, "" if position else title)
+        _relevance_bar(figure, grid.ravel().tolist())
+        return figure
+
+
+def layer_grid(image: Images, maps: Mapping[str, Images], *, columns: int = 6) -> BookFigure:
+    """Draw an image and one map for each layer, in reading order, each on its own scale from zero upwards.
+
+    Args:
+        image: (C, H, W) in [0, 1].
+        maps: layer name to (h, w), at least 0; shown at the size of the image, without interpolation.
+        columns: panels in a row.
+    """
+    panels = len(maps) + 1
+    count = -(-panels // columns)
+    with mpl.rc_context({**STYLE, "axes.titlesize": 8}):
+        figure, grid = _figure(count, columns, count * (WIDTH / columns + 0.28))
+        _show_image(grid[0, 0], image, "image")
+        for axes, (name, heatmap) in zip(grid.ravel()[1:], maps.items(), strict=False):
+            array = _relevance(heatmap)
+            axes.imshow(array, cmap="magma", vmin=0, vmax=float(array.max()) or 1.0, interpolation="nearest")
+            _bare(axes, name)
+        for axes in grid.ravel()[panels:]:
+            axes.set_visible(False)
+        return figure
+
+
+def heat_table(
+    values: Mapping[str, Mapping[str, float]],
+    *,
+    label: str,
+    low: float,
+    high: float,
+    colours: str = "viridis",
+    digits: int = 2,
+) -> BookFigure:
+    """Draw numbers as a table whose cells are coloured by them; undefined cells are empty.
+
+    Args:
+        values: row to column to number; every row has the same columns.
+        label: quantity and unit, for the colour bar.
+        low: number at the dark end of the colours.
+        high: number at the light end.
+        colours: name of a colour map of matplotlib.
+        digits: decimals in the cells.
+    """
+    names, columns = list(values), list(next(iter(values.values())))
+    array = np.array([[values[row][column] for column in columns] for row in names], dtype=float)
+    with mpl.rc_context(STYLE):
+        figure, ((axes,),) = _figure(1, 1, 0.34 * len(names) + 1.3)
+        shown = axes.imshow(array, cmap=colours, vmin=low, vmax=high, aspect="auto")
+        for (row, column), number in np.ndenumerate(array):
+            if np.isfinite(number):
+                red, green, blue, _ = shown.cmap(shown.norm(number))
+                dark = 0.299 * red + 0.587 * green + 0.114 * blue < 0.5
+                axes.text(
+                    column,
+                    row,
+                    f"{number:.{digits}f}",
+                    ha="center",
+                    va="center",
+                    fontsize=8,
+                    color="white" if dark else "black",
+                )
+        axes.set_xticks(
+            range(len(columns)),
+            columns,
+            rotation=30 if len(columns) > 4 else 0,
+            ha="right" if len(columns) > 4 else "center",
+        )
+        axes.set_yticks(range(len(names)), names)
+        axes.grid(False)
+        figure.colorbar(shown, ax=axes, pad=0.01).set_label(label)
+        return figure
+
+
 def scatter_groups(
     points: NDArray[Any],
     groups: Sequence[tuple[str, NDArray[Any]]],
@@ -303,7 +397,14 @@ def curves(
         ylabel: quantity and unit of y.
         reference: where to draw a dashed horizontal line.
         steps: draw stairs, for counts that only change at given x.
+
+    Raises:
+        ValueError: more series than colours.
     """
+    if len(series) > len(PALETTE):
+        raise ValueError(
+            f"series must be at most {len(PALETTE)}, not {len(series)}: draw a heat_table instead"
+        )
     with mpl.rc_context(STYLE):
         figure, ((axes,),) = _figure(1, 1, 3.4)
         for (label, (x, y, band)), colour, marker in zip(series.items(), PALETTE, MARKERS, strict=False):

@@ -26,8 +26,9 @@ from xaicore.attacks.lanes import in_lanes
 from xaicore.attacks.patch_placement import Placements, Shape, known_shape, side_of
 from xaicore.attacks.patch_training import Training, measured
 from xaicore.attacks.result import AttackResult
-from xaicore.attacks.victim import Victim, evaluation_mode, exact_arithmetic
+from xaicore.attacks.victim import Victim
 from xaicore.errors import UserError
+from xaicore.undisturbed import evaluation_mode, exact_arithmetic
 
 
 def patch(

@@ -16,8 +16,8 @@ from xaicore.attacks import checks
 from xaicore.attacks.base import open_victim, success_after_uint8
 from xaicore.attacks.result import AttackResult
 from xaicore.attacks.traits import TRAITS, Traits
-from xaicore.attacks.victim import evaluation_mode, exact_arithmetic
 from xaicore.errors import UserError
+from xaicore.undisturbed import evaluation_mode, exact_arithmetic
 
 Kind = Literal[
     "zero-gradient",

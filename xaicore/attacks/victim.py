@@ -3,15 +3,15 @@
 Convolution and matrix libraries choose their algorithm by the shape of the batch, so the logits of an image
 change in the last bits with the number of images beside it; a sign step or a contest between two candidates
 can then end otherwise. Here every pass has exactly ``batch_size`` rows, a short batch is filled up, and an
-image's logits and gradients no longer depend on its batch mates nor on its place in the batch. (One exception is
-known: PyTorch computes the last values of a tensor whose size is no multiple of its vector length by scalar
-code, which rounds exponentials otherwise. In networks with SiLU, GELU or sigmoids inside, the last image of a batch
-can differ in the last bits.)
+image's logits and gradients no longer depend on its batch mates nor on its place in the batch. (Two exceptions
+are known, both in the last bits. PyTorch computes the last values of a tensor whose size is no multiple of its
+vector length by scalar code, which rounds exponentials otherwise: in networks with SiLU, GELU or sigmoids inside,
+the last image of a batch can differ. And MKL multiplies a linear layer of at most 128 inputs and 2 or 3 outputs at
+exactly 4 or 8 rows in another order for half of the rows.)
 """
 
 import math
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -19,33 +19,6 @@ from torch.func import functional_call
 
 from xaicore.attacks.goal import Goal
 from xaicore.errors import UserError
-
-
-@contextmanager
-def evaluation_mode(model: nn.Module) -> Iterator[None]:
-    """Put ``model`` and its parts into eval mode and give each part its own mode back at the end."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training
-
-
-@contextmanager
-def exact_arithmetic(device: torch.device) -> Iterator[None]:
-    """Compute in plain float32: no autocast, and on a GPU no TF32 and no algorithm chosen by timing."""
-    with ExitStack() as stack:
-        stack.enter_context(torch.inference_mode(False))
-        stack.enter_context(torch.no_grad())
-        stack.enter_context(torch.autocast(device.type, enabled=False))
-        if device.type == "cuda":
-            flags = torch.backends.cudnn.flags(
-                enabled=True, benchmark=False, deterministic=True, allow_tf32=False
-            )
-            stack.enter_context(flags)
-        yield
 
 
 def default_batch_size(image: torch.Size, device: torch.device) -> int:

@@ -1,25 +1,11 @@
 """Running a classifier over many images, without gradients and without leaving a trace on the model."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import torch
 from torch import Tensor
 
 from xaicore.data import ImageSet
 from xaicore.models.classifier import Classifier
-
-
-@contextmanager
-def evaluating(model: torch.nn.Module) -> Iterator[None]:
-    """Put every module of ``model`` into eval mode, and back into its own afterwards, also after an error."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, mode in modes:
-            module.training = mode
+from xaicore.undisturbed import evaluation_mode
 
 
 def predict(model: Classifier, images: Tensor | ImageSet, batch_size: int = 256) -> Tensor:
@@ -41,7 +27,7 @@ def predict(model: Classifier, images: Tensor | ImageSet, batch_size: int = 256)
     if len(images) == 0:
         raise ValueError("images must hold at least one image")
     outputs = []
-    with evaluating(model), torch.no_grad():
+    with evaluation_mode(model), torch.no_grad():
         for start in range(0, len(images), batch_size):
             batch = take(images, torch.arange(start, min(start + batch_size, len(images))))
             outputs.append(model(batch.to(model.device)).float().cpu())

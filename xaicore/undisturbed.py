@@ -1,0 +1,37 @@
+"""Contexts in which a model is used without leaving a trace on it, and float32 means float32."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+import torch
+from torch import nn
+
+
+@contextmanager
+def evaluation_mode(model: nn.Module) -> Iterator[None]:
+    """Put ``model`` and its parts into eval mode and give each part its own mode back, also after an error."""
+    modes = [(module, module.training) for module in model.modules()]
+    try:
+        model.eval()
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+@contextmanager
+def exact_arithmetic(device: torch.device) -> Iterator[None]:
+    """Compute in plain float32: no autocast, and on a GPU no TF32 and no algorithm chosen by timing.
+
+    Gradients are not recorded unless asked for within; the caller's inference mode is left meanwhile.
+    """
+    with ExitStack() as stack:
+        stack.enter_context(torch.inference_mode(False))
+        stack.enter_context(torch.no_grad())
+        stack.enter_context(torch.autocast(device.type, enabled=False))
+        if device.type == "cuda":
+            flags = torch.backends.cudnn.flags(
+                enabled=True, benchmark=False, deterministic=True, allow_tf32=False
+            )
+            stack.enter_context(flags)
+        yield
