@@ -8,7 +8,8 @@ judged elsewhere.
 import importlib
 import inspect
 import random
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -86,6 +87,31 @@ def art(attack: str, model: nn.Module, images: Tensor, labels: Tensor, **paramet
 def plain(attack: str, model: nn.Module, images: Tensor, labels: Tensor, **parameters: Any) -> Call:
     """A function of :mod:`benchmarks.plain`."""
     return partial(getattr(benchmarks.plain, attack), model, images, labels, **parameters)
+
+
+def pytorch_grad_cam(
+    model: nn.Module, images: Tensor, targets: Tensor, layers: Sequence[str]
+) -> tuple[dict[str, Tensor], float]:
+    """Return pytorch-grad-cam's maps of layers of a classifier's network, one call each, and the seconds they took.
+
+    Its result is enlarged and scaled to [0, 1]; for comparison, the maps come as they are before that, which
+    is not timed.
+    """
+    library = importlib.import_module("pytorch_grad_cam")
+    target = importlib.import_module("pytorch_grad_cam.utils.model_targets").ClassifierOutputTarget
+    chosen = [target(number) for number in targets.tolist()]
+    maps, seconds = {}, 0.0
+    for name in layers:
+        layer = model.get_submodule(f"network.{name}")
+        started = time.perf_counter()
+        with library.GradCAM(model=model, target_layers=[layer]) as explainer:
+            explainer(input_tensor=images, targets=chosen)
+            seconds += time.perf_counter() - started
+            kept = explainer.activations_and_grads
+            values, slopes = kept.activations[0].numpy(), kept.gradients[0].numpy()
+            signed = explainer.get_cam_image(images, layer, chosen, values, slopes, eigen_smooth=False)
+        maps[name] = torch.from_numpy(np.maximum(signed, 0)).contiguous()
+    return maps, seconds
 
 
 class SinglePrecision(nn.Module):

@@ -1,7 +1,7 @@
 """The process that :class:`benchmarks.peers.Worker` talks to: ``python -m benchmarks.peer_worker <threads>``.
 
 It reads one JSON request a line and answers each with one; images travel as safetensors files. It holds one
-model, and times nothing but the attack.
+model, and times nothing but the attack or the explanation.
 """
 
 import importlib.metadata
@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from benchmarks.measure import timed
-from benchmarks.peer_calls import LIBRARIES, seed
+from benchmarks.peer_calls import LIBRARIES, pytorch_grad_cam, seed
 from xaicore import models
 
 PACKAGES = ("torchattacks", "adversarial-robustness-toolbox", "torch", "numpy", "scipy")
@@ -36,8 +36,13 @@ class Desk:
             return {}
         folder = Path(request["folder"])
         tensors = load_file(folder / "in.safetensors")
-        images, labels = tensors.pop("images"), tensors.pop("labels")
+        images = tensors.pop("images")
         assert self.model is not None
+        if task == "grad_cams":
+            maps, seconds = pytorch_grad_cam(self.model, images, tensors.pop("targets"), request["layers"])
+            save_file(maps, folder / "out.safetensors")
+            return {"seconds": seconds}
+        labels = tensors.pop("labels")
         call = LIBRARIES[request["library"]](
             request["attack"], self.model, images, labels, **request["parameters"], **tensors
         )

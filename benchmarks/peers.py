@@ -1,8 +1,8 @@
-"""The other libraries' environment and a process in it that runs their attacks.
+"""The other libraries' environment and a process in it that runs their attacks and explanations.
 
-torchattacks and ART ask for old versions of other packages and bring stray top-level ones, so they never enter
-our environment: ``.peers`` in the project folder holds them alone, and sees torch and the rest of our
-packages after its own. Nothing else is installed there twice.
+torchattacks and ART ask for old versions of other packages and bring stray top-level ones, pytorch-grad-cam for an
+OpenCV, so they never enter our environment: ``.peers`` in the project folder holds them alone, and sees torch and
+the rest of our packages after its own. Nothing else is installed there twice.
 """
 
 import json
@@ -14,6 +14,7 @@ import sys
 import sysconfig
 import tempfile
 import venv
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +25,11 @@ from benchmarks.subjects import Subject
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / ".peers"
-PACKAGES = ("torchattacks==3.5.1", "adversarial-robustness-toolbox==1.20.1", "six==1.17.0")
-"""Installed without their dependencies: all else that the attacks need, our environment has."""
+PACKAGES = (
+    *("torchattacks==3.5.1", "adversarial-robustness-toolbox==1.20.1", "six==1.17.0"),
+    *("grad-cam==1.5.7", "opencv-python-headless==4.13.0.92", "ttach==0.0.3"),
+)
+"""Installed without their dependencies: all else that they need, our environment has."""
 
 
 class PeerError(Exception):
@@ -75,7 +79,7 @@ def _wanted() -> dict[str, Any]:
 
 
 class Worker:
-    """A process of the peers' environment that holds one model and attacks it on request.
+    """A process of the peers' environment that holds one model and attacks or explains it on request.
 
     Args:
         interpreter: of the environment.
@@ -115,13 +119,7 @@ class Worker:
         Raises:
             PeerError: it raised, died, or took more than ``limit`` seconds.
         """
-        folder = Path(self._exchange.name)
-        if self._subject != subject.name:
-            subject.save(folder / "weights.safetensors")
-            self._ask(
-                {"do": "model", **subject.architecture, "weights": str(folder / "weights.safetensors")}, 120
-            )
-            self._subject = subject.name
+        folder = self._with_model(subject)
         tensors = {name: value for name, value in parameters.items() if isinstance(value, Tensor)}
         save_file({"images": images.contiguous(), "labels": labels, **tensors}, folder / "in.safetensors")
         plain = {name: value for name, value in parameters.items() if name not in tensors}
@@ -134,6 +132,30 @@ class Worker:
         }
         answer = self._ask(request, limit)
         return load_file(folder / "out.safetensors")["adversarial"], answer["seconds"], answer["passes"]
+
+    def grad_cams(
+        self, subject: Subject, images: Tensor, targets: Tensor, layers: Sequence[str], limit: float
+    ) -> tuple[dict[str, Tensor], float]:
+        """Run pytorch-grad-cam layer by layer and return its maps before they are scaled, and the seconds it took.
+
+        Raises:
+            PeerError: as :meth:`attack`.
+        """
+        folder = self._with_model(subject)
+        save_file({"images": images.contiguous(), "targets": targets}, folder / "in.safetensors")
+        request = {"do": "grad_cams", "layers": list(layers), "folder": str(folder)}
+        answer = self._ask(request, limit)
+        return load_file(folder / "out.safetensors"), answer["seconds"]
+
+    def _with_model(self, subject: Subject) -> Path:
+        """Let the worker hold the model of ``subject``; return the folder of what is exchanged."""
+        folder = Path(self._exchange.name)
+        if self._subject != subject.name:
+            weights = folder / "weights.safetensors"
+            subject.save(weights)
+            self._ask({"do": "model", **subject.architecture, "weights": str(weights)}, 120)
+            self._subject = subject.name
+        return folder
 
     def _ask(self, request: dict[str, Any], limit: float) -> dict[str, Any]:
         process = self._process or self._start()

@@ -168,8 +168,8 @@ def test_targets(method: Any) -> None:
 def vgg_like() -> nn.Sequential:
     return nn.Sequential(
         nn.Conv2d(2, 4, 3, padding=1), nn.ReLU(inplace=True), nn.MaxPool2d(2), nn.Dropout2d(0.5),
-        nn.Conv2d(4, 4, 3, padding=1), nn.ReLU(inplace=True), nn.AdaptiveAvgPool2d(2), nn.Flatten(),
-        nn.Linear(16, 8), nn.ReLU(inplace=True), nn.Dropout(0.5), nn.Linear(8, 2),
+        nn.Conv2d(4, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(inplace=True), nn.AdaptiveAvgPool2d(2),
+        nn.Flatten(), nn.Linear(16, 8), nn.ReLU(inplace=True), nn.Dropout(0.5), nn.Linear(8, 2),
     )  # fmt: skip
 
 
@@ -180,7 +180,8 @@ def state(model: nn.Module) -> list[Any]:
         for name in ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
     ]
     parameters = [
-        (id(p), p.requires_grad, p.grad, p._version, p.detach().clone()) for p in model.parameters()
+        (id(p), p.requires_grad, p.grad, p._version, p.detach().clone())
+        for p in (*model.parameters(), *model.buffers())
     ]
     return [hooks, [module.training for module in model.modules()], parameters]
 
@@ -287,19 +288,9 @@ def test_a_classifier_is_explained_on_its_normalised_input() -> None:
         lrp(model, images(1, 1))
 
 
-def test_a_model_of_the_package_with_batchnorm_folded() -> None:
-    models = pytest.importorskip("xaicore.models")
-    model = models.load("vgg16", classes=2, width=0.0625, channels=1, input_size=32, batch_norm=True)
-    batch = torch.rand(2, 1, 32, 32, generator=torch.Generator().manual_seed(0))
-    with pytest.raises(UserError, match="fold_batchnorm"):
-        lrp(model, batch)
-    heatmaps = lrp(model.fold_batchnorm(), batch)
-    assert heatmaps.shape == batch.shape
-    assert torch.isfinite(heatmaps).all()
-    assert heatmaps.any()
+class Odd(nn.Module):
+    """A network with one oddity, or a sound one."""
 
-
-class Residual(nn.Module):
     def __init__(self, how: str) -> None:
         super().__init__()
         self.how = how
@@ -308,21 +299,38 @@ class Residual(nn.Module):
             nn.Conv2d(2, 2, 1),
             nn.Linear(128, 2),
         )
-        self.relu = nn.ReLU()
+        self.norm, self.relu = nn.BatchNorm2d(2), nn.ReLU(inplace=True)
+        self.shift = nn.Parameter(torch.ones(1))
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.first(x)
-        if self.how == "sum":
-            x = x + self.second(x)
-        elif self.how == "functional":
-            x = self.second(functional.relu(x))
-        elif self.how == "skip":
-            self.second(x)
-            return self.head(torch.flatten(x, 1))
-        elif self.how == "control flow" and x.sum() > 0:
+        if self.how == "control flow" and x.sum() > 0:
             x = self.second(x)
         elif self.how == "scaled":
             x = self.second(x) * 2
+        elif self.how == "constant":
+            x = x + 1
+        elif self.how == "parameter":
+            x = x + self.shift
+        elif self.how == "broadcast":
+            x = x + functional.adaptive_avg_pool2d(x, 1)
+        elif self.how == "along images":
+            x = torch.cat([x, self.second(x)]) + torch.cat([x, x])
+        elif self.how == "norm of a shared layer":
+            x = x + self.norm(x)
+        elif self.how == "norm after a ReLU":
+            x = self.norm(functional.relu(x))
+        elif self.how == "dropout":
+            x = functional.dropout(x)
+        elif self.how == "mean":
+            x = x.mean(1, keepdim=True) + x
+        elif self.how == "in place, seen elsewhere":
+            y = self.relu(x)
+            x = x + self.second(y)
+        elif self.how == "in place, result dropped":
+            self.relu(x)
+        elif self.how == "sized":
+            x = functional.avg_pool2d(x, x.size(2)) + functional.avg_pool2d(x, x.shape[-1])
         elif self.how == "two":
             return self.head(torch.flatten(x, 1)), x
         return self.head(torch.flatten(x, 1))
@@ -335,18 +343,28 @@ class OwnConv(nn.Conv2d):
 @pytest.mark.parametrize(
     ("network", "match"),
     [
-        (nn.Sequential(nn.Conv2d(2, 2, 1), nn.BatchNorm2d(2)), r"'1': call model.fold_batchnorm\(\)"),
         (nn.Sequential(nn.Conv2d(2, 2, 1), nn.Sigmoid()), r"no rule for the layer '1' \(Sigmoid\)"),
         (nn.Sequential(nn.Conv2d(2, 2, 1), nn.Softmax(1)), "Softmax"),
         (nn.Sequential(OwnConv(2, 2, 1)), r"no rule for the layer '0' \(OwnConv\)"),
         (nn.Sequential(nn.Conv2d(2, 2, 3, padding=1, padding_mode="reflect")), "padding_mode"),
+        (nn.Sequential(nn.utils.spectral_norm(nn.Conv2d(2, 2, 1))), "'0': its weight is made of other"),
         (nn.Sequential(nn.ReLU(), nn.Flatten()), "at least one convolution or linear layer"),
-        (Residual("sum"), "'add' joins or skips"),
-        (Residual("functional"), "no rule for the function 'relu'"),
-        (Residual("skip"), "joins or skips"),
-        (Residual("scaled"), "no rule for the function 'mul'"),
-        (Residual("two"), "one tensor of logits"),
-        (Residual("control flow"), "cannot follow the forward pass of Residual"),
+        (nn.Sequential(nn.BatchNorm2d(2), nn.Conv2d(2, 2, 1)), "BatchNorm layer '0'"),
+        (nn.Sequential(nn.Conv2d(2, 2, 1), nn.BatchNorm2d(2, track_running_stats=False)), "'1': it has no"),
+        (Odd("norm of a shared layer"), "BatchNorm layer 'norm': it is not the one thing"),
+        (Odd("norm after a ReLU"), "BatchNorm layer 'norm'"),
+        (Odd("scaled"), "no rule for the function 'mul'"),
+        (Odd("constant"), "no rule for 'add' of anything but tensors"),
+        (Odd("parameter"), "no rule for the tensor 'shift'"),
+        (Odd("broadcast"), "only add tensors of equal shape"),
+        (Odd("along images"), "'cat' along the first dimension"),
+        (Odd("dropout"), "active in eval mode"),
+        (Odd("mean"), "mean over other dimensions"),
+        (Odd("in place, seen elsewhere"), "layers in place that others depend on"),
+        (Odd("in place, result dropped"), "layers in place that others depend on"),
+        (Odd("sized"), "'avg_pool2d' with options that depend on its input"),
+        (Odd("two"), "one tensor of logits"),
+        (Odd("control flow"), "cannot follow the forward pass of Odd"),
     ],
 )  # fmt: skip
 def test_networks_that_cannot_be_explained_are_refused(network: nn.Module, match: str) -> None:
@@ -355,13 +373,18 @@ def test_networks_that_cannot_be_explained_are_refused(network: nn.Module, match
     assert "\n" not in str(caught.value)
 
 
-def test_torchvision_networks() -> None:
-    torchvision = pytest.importorskip("torchvision")
-    with pytest.raises(UserError, match="fold_batchnorm"):
-        lrp(torchvision.models.resnet18(), images(1, 3, 32))
-    features = seeded(torchvision.models.squeezenet1_1)
-    with pytest.raises(UserError, match="joins or skips"):
-        lrp(features, images(1, 3, 64))
+def test_what_the_logits_do_not_depend_on_does_not_matter() -> None:
+    class WithExtra(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.network, self.extra = seeded(max_pool_net), nn.Conv2d(2, 2, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            torch.sigmoid(self.extra(x))
+            return self.network(x)
+
+    model = WithExtra()
+    assert torch.equal(lrp(model, images(), 1), lrp(model.network, images(), 1))
 
 
 NAN = torch.full((1, 2, 8, 8), float("nan"))

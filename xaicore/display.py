@@ -6,6 +6,7 @@ Every number of a table is in the record of its run, unrounded; what is shown he
 import html
 import math
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
@@ -54,7 +55,7 @@ def provenance(source: dict[str, Any]) -> HTML:
     return table(pd.DataFrame(rows.items(), columns=["provenance", "here"]))
 
 
-def _row(tag: str, cells: list[str], classes: list[str]) -> str:
+def _row(tag: str, cells: Sequence[str], classes: Sequence[str]) -> str:
     inner = "".join(
         f'<{tag} class="{kind}">{html.escape(cell)}</{tag}>'
         for cell, kind in zip(cells, classes, strict=True)

@@ -1,12 +1,36 @@
 """Attribution: heatmaps that say which pixels a decision rests on.
 
-:func:`lrp` propagates relevance with the presets of :data:`PRESETS`; :func:`gradient` and
-:func:`input_times_gradient` are the plain gradient methods. All take (model, images, targets) and return
-maps of the shape of the images, on the input of the network (after normalisation).
+:func:`lrp` propagates relevance with the presets of :data:`PRESETS`; :func:`grad_cam` gives the maps of every
+layer at once. :data:`METHODS` names every explanation; all take (model, images, targets) and return maps of the
+shape of the images, on the input of the network (after normalisation).
 """
 
+from xaicore.attribution.contrastive import clrp, sglrp
+from xaicore.attribution.deep_lift import deep_lift
+from xaicore.attribution.grad_cam import GradCams, grad_cam
 from xaicore.attribution.gradients import gradient, input_times_gradient
+from xaicore.attribution.guided import guided_backprop, guided_grad_cam
+from xaicore.attribution.integrated import gradient_shap, integrated_gradients
+from xaicore.attribution.methods import METHODS
 from xaicore.attribution.presets import PRESETS, Preset
 from xaicore.attribution.relevance import lrp
+from xaicore.attribution.smoothing import smooth_grad
 
-__all__ = ["PRESETS", "Preset", "gradient", "input_times_gradient", "lrp"]
+__all__ = [
+    "METHODS",
+    "PRESETS",
+    "GradCams",
+    "Preset",
+    "clrp",
+    "deep_lift",
+    "grad_cam",
+    "gradient",
+    "gradient_shap",
+    "guided_backprop",
+    "guided_grad_cam",
+    "input_times_gradient",
+    "integrated_gradients",
+    "lrp",
+    "sglrp",
+    "smooth_grad",
+]

@@ -6,19 +6,14 @@ Simonyan et al., ICLR workshop 2014; input times gradient equals the z rule of L
 to the bias (Shrikumar et al., 2016).
 """
 
+from contextlib import AbstractContextManager
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
-from xaicore.attribution.inputs import (
-    check_batch_size,
-    check_images,
-    check_targets,
-    chosen_logits,
-    naming_images,
-    network_input,
-    network_of,
-    undisturbed,
-)
+from xaicore.attribution.batches import UNWATCHED, batches, target_logits
+from xaicore.attribution.inputs import check_call, network_of, undisturbed
 
 
 def gradient(
@@ -55,23 +50,26 @@ def input_times_gradient(
     return _gradient(model, images, targets, batch_size, times_input=True)
 
 
+def slopes(
+    network: nn.Module,
+    inputs: Tensor,
+    targets: Tensor | None,
+    watch: AbstractContextManager[Any] = UNWATCHED,
+) -> Tensor:
+    """Return the gradient of the chosen logits with respect to ``inputs``; the network runs within ``watch``."""
+    leaf = inputs.detach().requires_grad_()
+    _, values = target_logits(network, leaf, targets, watch)
+    (result,) = torch.autograd.grad(values.sum(), leaf)
+    return result
+
+
 def _gradient(
     model: nn.Module, images: Tensor, targets: Tensor | int | None, batch_size: int, *, times_input: bool
 ) -> Tensor:
-    check_images(images, model)
-    indices = check_targets(targets, len(images))
-    check_batch_size(batch_size)
-    with undisturbed(model) as device:
+    indices = check_call(model, images, targets, batch_size)
+    with undisturbed(model):
         maps = torch.empty_like(images, requires_grad=False)
-        network = network_of(model)
-        for start in range(0, len(images), batch_size):
-            batch = images.detach()[start : start + batch_size].to(device).clone()
-            inputs = network_input(model, batch).detach().requires_grad_()
-            with naming_images(inputs.shape):
-                logits = network(inputs.clone())
-            batch_targets = None if indices is None else indices[start : start + batch_size]
-            _, values = chosen_logits(logits, batch_targets)
-            (slopes,) = torch.autograd.grad(values.sum(), inputs)
-            result = slopes * inputs.detach() if times_input else slopes
-            maps[start : start + batch_size] = result.to(images.device)
+        for batch in batches(model, images, indices, batch_size):
+            result = slopes(network_of(model), batch.inputs, batch.targets)
+            maps[batch.rows] = (result * batch.inputs if times_input else result).to(images.device)
     return maps

@@ -1,5 +1,6 @@
 """What every attribution shares: checks at the door, the network in a classifier, leaving no trace."""
 
+import math
 import re
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -61,7 +62,7 @@ def chosen_logits(logits: Tensor, targets: Tensor | None) -> tuple[Tensor, Tenso
         raise ValueError(f"model must return logits (N, K), not {tuple(logits.shape)}")
     if not bool(torch.isfinite(logits).all()):
         raise ValueError("model returns logits that are NaN or infinite")
-    chosen = logits.argmax(1) if targets is None else targets.to(logits.device)
+    chosen = logits.argmax(1) if targets is None else targets.to(logits.device).clone()
     if len(chosen) and int(chosen.max()) >= logits.shape[1]:
         raise UserError(
             f"targets must be below {logits.shape[1]}, the number of classes: {int(chosen.max())} found"
@@ -71,8 +72,30 @@ def chosen_logits(logits: Tensor, targets: Tensor | None) -> tuple[Tensor, Tenso
 
 def check_batch_size(batch_size: int) -> None:
     """Raise ValueError unless ``batch_size`` is a positive integer."""
-    if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
-        raise ValueError(f"batch_size must be a positive integer, not {batch_size!r}")
+    check_count(batch_size, "batch_size")
+
+
+def check_count(count: int, name: str) -> None:
+    """Raise ValueError unless ``count`` is a positive integer."""
+    if isinstance(count, bool) or not isinstance(count, int) or count < 1:
+        raise ValueError(f"{name} must be a positive integer, not {count!r}")
+
+
+def check_call(
+    model: nn.Module, images: Tensor, targets: Tensor | int | None, batch_size: int
+) -> Tensor | None:
+    """Check what every attribution is given; return the targets as an int64 tensor (N,), or None."""
+    check_images(images, model)
+    check_batch_size(batch_size)
+    return check_targets(targets, len(images))
+
+
+def check_draws(seed: int, std: float) -> None:
+    """Raise ValueError unless ``seed`` is an integer of at least 0 and ``std`` a finite number of at least 0."""
+    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+        raise ValueError(f"seed must be an integer of at least 0, not {seed!r}")
+    if isinstance(std, bool) or not isinstance(std, (int, float)) or not 0 <= std < math.inf:
+        raise ValueError(f"std must be a finite number of at least 0, not {std!r}")
 
 
 def network_of(model: nn.Module) -> nn.Module:
@@ -87,7 +110,8 @@ def network_input(model: nn.Module, images: Tensor) -> Tensor:
     """Return ``images`` as the network of ``model`` sees them: normalised for a classifier."""
     if network_of(model) is model:
         return images
-    normalised: Tensor = model.normalize(images)  # type: ignore[operator]
+    with naming_images(images.shape):
+        normalised: Tensor = model.normalize(images)  # type: ignore[operator]
     if normalised.shape != images.shape:
         raise ValueError(
             f"images must have {normalised.shape[1]} channels for this model, not {images.shape[1]}"
@@ -95,16 +119,22 @@ def network_input(model: nn.Module, images: Tensor) -> Tensor:
     return normalised
 
 
+def device_of(model: nn.Module) -> torch.device:
+    """Return the device of the parameters of ``model``; the CPU where it has none."""
+    return next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
+
+
 @contextmanager
 def undisturbed(model: nn.Module) -> Iterator[torch.device]:
-    """Put ``model`` in eval mode and full precision within the block; yield its device.
+    """Put ``model`` in eval mode and full precision and freeze its weights within the block; yield its device.
 
-    The mode of every module, autograd's mode and the precision settings are what they were afterwards,
-    also after an exception. Within the block a GPU computes in float32 proper, not in TF32, and with
-    deterministic convolutions.
+    The mode of every module, ``requires_grad`` of every parameter, autograd's mode and the precision
+    settings are what they were afterwards, also after an exception. Within the block a GPU computes in
+    float32 proper, not in TF32, and with deterministic convolutions.
     """
     modes = [(module, module.training) for module in model.modules()]
-    device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
+    learned = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    device = device_of(model)
     with ExitStack() as stack:
         stack.enter_context(torch.inference_mode(False))
         stack.enter_context(torch.enable_grad())
@@ -114,10 +144,14 @@ def undisturbed(model: nn.Module) -> Iterator[torch.device]:
             stack.enter_context(cudnn.flags(enabled=True, deterministic=True, allow_tf32=False))
         try:
             model.eval()
+            for parameter in learned:
+                parameter.requires_grad_(False)
             yield device
         finally:
             for module, training in modes:
                 module.training = training
+            for parameter in learned:
+                parameter.requires_grad_(True)
 
 
 @contextmanager

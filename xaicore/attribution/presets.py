@@ -30,6 +30,11 @@ class Preset:
         """Return whether some layer uses ``rule``."""
         return rule in (self.conv, self.dense, self.first)
 
+    def rule(self, kind: str) -> str | None:
+        """Return the rule of layers of a kind; None where relevance follows the gradient or passes through."""
+        average_pool = None if self.average_pool == "gradient" else self.average_pool
+        return {"conv": self.conv, "dense": self.dense, "average-pool": average_pool}.get(kind)
+
 
 PRESETS: dict[str, Preset] = {
     "z": Preset(conv="z", dense="z"),

@@ -1,30 +1,28 @@
 """Layer-wise relevance propagation: from the logit of one neuron back to the pixels, layer by layer.
 
 Every layer hands the relevance of its outputs down to its inputs by the rule that the preset names for it
-(:mod:`xaicore.attribution.presets`, :mod:`xaicore.attribution.rules`). ReLU, dropout and reshaping pass
-relevance on, max-pooling gives it to the maximum, average pooling divides it among its inputs. Relevance
-starts as the logit of the chosen neuron, all other neurons get none. Bach et al., PLoS ONE 10(7), 2015;
-with the choices of iNNvestigate 2.1.2 (Alber et al., JMLR 20, 2019).
+(:mod:`xaicore.attribution.presets`, :mod:`xaicore.attribution.propagation`). Relevance starts as the logit of
+the chosen neuron, all other neurons get none. Bach et al., PLoS ONE 10(7), 2015; with the choices of
+iNNvestigate 2.1.2 (Alber et al., JMLR 20, 2019).
 """
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
-from xaicore.attribution.chain import WITH_WEIGHTS, Chain
 from xaicore.attribution.inputs import (
     check_batch_size,
     check_images,
     check_targets,
     chosen_logits,
-    naming_images,
     network_input,
     network_of,
     undisturbed,
 )
-from xaicore.attribution.presets import PRESETS, Preset
-from xaicore.attribution.rules import RULES, RuleOptions, redistribute
+from xaicore.attribution.presets import PRESETS
+from xaicore.attribution.propagation import Pass, Propagation
 from xaicore.errors import UserError
 
 DEFAULT_EPSILON = 0.1
@@ -45,8 +43,10 @@ def lrp(
 
     Args:
         model: a :class:`~xaicore.models.Classifier`, whose network is explained on its normalised input,
-            or any module that is a chain of Conv2d, Linear, ReLU, pooling, flatten and dropout layers and
-            takes ``images`` as they are. It is run in eval mode and left as it was.
+            or any module that takes ``images`` as they are and is made of Conv2d, Linear, ReLU, ReLU6,
+            pooling, zero padding, flatten and dropout layers (or the same as functions), sums and
+            concatenations. BatchNorm must directly follow a convolution or linear layer and is folded
+            into a copy of it. The model is run in eval mode and left as it was.
         images: (N, C, H, W), finite, of the floating type of the model; in [0, 1] for a classifier.
         targets: the neurons to explain: one index for all, (N,) indices, or None for the arg max of the
             logits.
@@ -66,75 +66,64 @@ def lrp(
 
     Raises:
         ValueError: an argument is out of range, does not fit the model, or does not belong to the preset.
-        UserError: an unknown preset, a target the model does not have, or a network that is not a chain
-            of known layers (BatchNorm, residual sums, functional calls); the message names what does not
-            fit.
+        UserError: an unknown preset, a target the model does not have, or a network that is not made of
+            known layers; the message names what does not fit. Also where the network with its BatchNorm
+            folded does not give the network's logits, to 1e-4 of the largest.
         TypeError: ``images`` or ``targets`` is no tensor of the right kind.
+
+    Notes:
+        Without biases the values of an image sum to the logit (``z``; the alpha-beta presets and, with
+        ``epsilon=0``, the epsilon ones), to 1e-4 in float32. What is missing has been taken by biases and
+        epsilon, or had nowhere to go: to inputs that are padding (explicit, or counted by an average
+        pool), or from an output that no input has a share in: of alpha-beta where all products have one
+        sign, of a sum or average pool where all values are 0.
     """
     if preset not in PRESETS:
         raise UserError(f"preset must be one of {', '.join(PRESETS)}, not {preset!r}")
-    chosen_preset = PRESETS[preset]
+    epsilon = _checked_epsilon(epsilon, preset)
+
+    def explain(propagation: Propagation, forward: Pass, chosen: Tensor) -> Tensor:
+        values = forward.logits.gather(1, chosen[:, None])
+        if PRESETS[preset].positive_output:
+            values = values.clamp(min=0)
+        start = torch.zeros_like(forward.logits).scatter_(1, chosen[:, None], values)
+        return propagation.backward(forward, start)
+
+    return explained(explain, model, images, targets, preset, epsilon, low, high, batch_size)
+
+
+def explained(
+    explain: Callable[[Propagation, Pass, Tensor], Tensor],
+    model: nn.Module,
+    images: Tensor,
+    targets: Tensor | int | None,
+    preset: str,
+    epsilon: float,
+    low: float | Tensor | None,
+    high: float | Tensor | None,
+    batch_size: int,
+) -> Tensor:
+    """Return what ``explain`` makes of each batch of ``images``.
+
+    Args:
+        explain: (propagation, its forward pass of a batch of n images, their targets (n,)) -> heatmaps
+            (n, C, H, W).
+        model: and the arguments after it, see :func:`lrp`, whose errors these are too.
+    """
     check_images(images, model)
     indices = check_targets(targets, len(images))
     check_batch_size(batch_size)
-    epsilon = _checked_epsilon(epsilon, preset)
     with undisturbed(model) as device:
         heatmaps = torch.empty_like(images, requires_grad=False)
         bounds = _checked_bounds(low, high, preset, model, images, device)
-        chain = Chain(network_of(model))
+        propagation = Propagation(network_of(model), PRESETS[preset], epsilon, bounds)
         for start in range(0, len(images), batch_size):
             batch = images.detach()[start : start + batch_size].to(device).clone()
+            forward = propagation.forward(network_input(model, batch))
             batch_targets = None if indices is None else indices[start : start + batch_size]
-            relevance = _propagate(
-                chain, chosen_preset, network_input(model, batch), batch_targets, epsilon, bounds
-            )
-            heatmaps[start : start + batch_size] = relevance.to(images.device)
+            chosen, _ = chosen_logits(forward.logits, batch_targets)
+            heatmaps[start : start + batch_size] = explain(propagation, forward, chosen).to(images.device)
     return heatmaps
-
-
-def _propagate(
-    chain: Chain,
-    preset: Preset,
-    inputs: Tensor,
-    targets: Tensor | None,
-    epsilon: float,
-    bounds: tuple[Tensor, Tensor] | None,
-) -> Tensor:
-    with naming_images(inputs.shape):
-        given, logits = chain.forward(inputs)
-    chosen, values = chosen_logits(logits, targets)
-    if preset.positive_output:
-        values = values.clamp(min=0)
-    relevance = torch.zeros_like(logits).scatter_(1, chosen[:, None], values[:, None])
-    first = next(position for position, layer in enumerate(chain.layers) if layer.kind in WITH_WEIGHTS)
-    for position in reversed(range(len(chain.layers))):
-        layer, layer_inputs = chain.layers[position], given.pop()
-        if layer.kind in WITH_WEIGHTS:
-            name = preset.conv if layer.kind == "conv" else preset.dense
-            options = RuleOptions(epsilon)
-            if position == first and preset.first is not None:
-                name = preset.first
-                if bounds is not None:
-                    low, high = (bound.reshape(1, *layer_inputs.shape[1:]) for bound in bounds)
-                    options = RuleOptions(epsilon, low, high)
-            assert layer.module is not None
-            relevance = redistribute(RULES[name](options), layer.module, layer_inputs, relevance)
-        elif layer.kind == "average-pool" and preset.average_pool == "z":
-            assert layer.module is not None
-            relevance = redistribute(RULES["z"](RuleOptions()), layer.module, layer_inputs, relevance)
-        elif layer.kind in ("max-pool", "average-pool"):
-            assert layer.module is not None
-            relevance = _gradient(layer.module, layer_inputs, relevance)
-        elif layer.kind == "reshape":
-            relevance = relevance.reshape(layer_inputs.shape)
-    return relevance
-
-
-def _gradient(module: nn.Module, inputs: Tensor, relevance: Tensor) -> Tensor:
-    leaf = inputs.detach().requires_grad_()
-    with torch.enable_grad():
-        (result,) = torch.autograd.grad(module(leaf), leaf, relevance)
-    return result
 
 
 def _checked_epsilon(epsilon: float | None, preset: str) -> float:
@@ -154,8 +143,8 @@ def _checked_bounds(
     model: nn.Module,
     images: Tensor,
     device: torch.device,
-) -> tuple[Tensor, Tensor] | None:
-    """Return the range of the network's input, two (C, H, W) tensors; None where the preset needs none."""
+) -> Tensor | None:
+    """Return the range of the network's input, (2, C, H, W): low and high; None where the preset needs none."""
     if not PRESETS[preset].uses("bounded"):
         if low is not None or high is not None:
             raise ValueError(f"low and high do not belong to preset {preset!r}, which has no bounded rule")
@@ -177,5 +166,4 @@ def _checked_bounds(
         raise ValueError("low must be below high")
     if not bool(((images >= smallest) & (images <= largest)).all()):
         raise ValueError("images must lie between low and high")
-    lower, upper = network_input(model, torch.stack([smallest, largest]).to(device))
-    return lower, upper
+    return network_input(model, torch.stack([smallest, largest]).to(device))

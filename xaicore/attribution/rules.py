@@ -32,6 +32,7 @@ Sources: Bach et al., PLoS ONE 10(7), 2015 (z, epsilon, alpha-beta); Montavon et
 65, 2017 (w-square, z-plus, bounded); Lapuschkin et al., Nature Communications 10, 2019 (flat).
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import reduce
@@ -40,8 +41,10 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from zennit.core import BasicHook, Hook, ParamMod
+from zennit.core import Hook
 from zennit.rules import Epsilon, WSquare, ZBox
+
+from xaicore.attribution.reweighting import reweighted
 
 SMALLEST_DENOMINATOR = 1e-7
 
@@ -72,16 +75,15 @@ def redistribute(rule: Hook, layer: nn.Module, inputs: Tensor, relevance: Tensor
     return cast(Tensor, result).detach()
 
 
+def quotient(relevance: Tensor, denominator: Tensor) -> Tensor:
+    """Return ``relevance / denominator``, where a denominator that is exactly 0 counts as 1e-7."""
+    result = relevance / denominator
+    # The sum is finite only if no denominator is 0, and much cheaper than to look for one.
+    return result if math.isfinite(result.sum()) else relevance / _nonzero(denominator)
+
+
 def _nonzero(denominator: Tensor) -> Tensor:
     return denominator.masked_fill(denominator == 0, SMALLEST_DENOMINATOR)
-
-
-def _positive_weights(parameter: Tensor, name: str) -> Tensor:
-    return parameter.clamp(min=0) if name == "weight" else parameter
-
-
-def _negative_weights(parameter: Tensor, name: str) -> Tensor:
-    return parameter.clamp(max=0) if name == "weight" else parameter
 
 
 class _InputRule(Hook):  # type: ignore[misc]
@@ -109,44 +111,24 @@ class _OneSign(_InputRule):
 
     def __init__(self, *, positive: bool = True, bias: bool = True) -> None:
         super().__init__()
-        same, opposite = _positive_weights, _negative_weights
-        if not positive:
-            same, opposite = opposite, same
-        for_positive_inputs = ParamMod(same, zero_params=[] if bias else ["bias"])
-        for_negative_inputs = ParamMod(opposite, zero_params=["bias"])
-        self._non_negative = _over_one_denominator([_identity], [for_positive_inputs])
-        self._any = _over_one_denominator(
-            [_positive_part, _negative_part], [for_positive_inputs, for_negative_inputs]
-        )
+        self._positive, self._bias = positive, bias
 
     def shares(self, layer: nn.Module, inputs: Tensor, relevance: Tensor) -> Tensor:
-        rule = self._any if bool((inputs < 0).any()) else self._non_negative
-        return redistribute(rule, layer, inputs, relevance)
-
-
-def _identity(values: Tensor) -> Tensor:
-    return values
-
-
-def _positive_part(values: Tensor) -> Tensor:
-    return values.clamp(min=0)
-
-
-def _negative_part(values: Tensor) -> Tensor:
-    return values.clamp(max=0)
-
-
-def _over_one_denominator(parts: list[Callable[[Tensor], Tensor]], parameters: list[ParamMod]) -> Hook:
-    """Return the rule that pairs each part of the input with its weights, over the sum of the outputs."""
-    return BasicHook(
-        input_modifiers=parts,
-        param_modifiers=parameters,
-        output_modifiers=[_identity] * len(parts),
-        gradient_mapper=lambda relevance, outputs: (
-            [relevance / _nonzero(reduce(torch.add, outputs))] * len(outputs)
-        ),
-        reducer=lambda inputs, gradients: sum(a * g for a, g in zip(inputs, gradients, strict=True)),
-    )
+        weight = cast(Tensor, layer.weight)
+        bias = cast(Tensor | None, layer.bias) if self._bias else None
+        same, opposite = weight.clamp(min=0), weight.clamp(max=0)
+        if not self._positive:
+            same, opposite = opposite, same
+        parts, layers = [inputs], [reweighted(layer, same, bias)]
+        if bool(inputs.amin() < 0):  # min would copy what is laid out channels last
+            parts = [inputs.clamp(min=0), inputs.clamp(max=0)]
+            layers.append(reweighted(layer, opposite, None))
+        leaves = [part.detach().requires_grad_() for part in parts]
+        with torch.enable_grad():
+            outputs = [each.forward(leaf) for each, leaf in zip(layers, leaves, strict=True)]
+        share = quotient(relevance, reduce(torch.add, outputs).detach())
+        slopes = torch.autograd.grad(outputs, leaves, [share] * len(outputs))
+        return reduce(torch.add, (part * slope for part, slope in zip(parts, slopes, strict=True)))
 
 
 class _Alpha2Beta1(_InputRule):
@@ -181,7 +163,7 @@ class _Flat(_InputRule):
         ones = inputs.new_ones(len(summed), 1, height, width).requires_grad_()
         with torch.enable_grad():
             seen = functional.conv2d(ones, kernel, None, layer.stride, layer.padding, layer.dilation)
-        (spread,) = torch.autograd.grad(seen, ones, summed / _nonzero(seen.detach() * per_group))
+        (spread,) = torch.autograd.grad(seen, ones, quotient(summed, seen.detach() * per_group))
         return spread.reshape(n, layer.groups, height, width).repeat_interleave(per_group, dim=1)
 
 

@@ -1,5 +1,6 @@
 """Checks at the door of the metrics, and the one way in which a heatmap's channels become one map."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -8,20 +9,45 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 
-def batch(values: Any, name: str) -> Tensor:
-    """Return a finite floating-point tensor (N, C, H, W) or (N, H, W) in float64.
+def floating(values: Any, name: str) -> Tensor:
+    """Return a floating-point tensor (N, C, H, W) or (N, H, W) without its graph.
 
     Raises:
         TypeError: not a floating-point tensor.
-        ValueError: another shape, no pixel, or NaN or infinite values.
+        ValueError: another shape, or no pixel.
     """
     if not isinstance(values, Tensor) or not values.is_floating_point():
         raise TypeError(f"{name} must be a floating-point tensor (N, C, H, W) or (N, H, W)")
     if values.ndim not in (3, 4) or 0 in values.shape[1:]:
         raise ValueError(f"{name} must have the shape (N, C, H, W) or (N, H, W), not {tuple(values.shape)}")
-    if not bool(torch.isfinite(values).all()):
+    return values.detach()
+
+
+def finite(values: Any, name: str) -> Tensor:
+    """Return what :func:`floating` does; raise ValueError for NaN or infinite values too."""
+    tensor = floating(values, name)
+    _finite_extremes(tensor, name)
+    return tensor
+
+
+def batch(values: Any, name: str) -> Tensor:
+    """Return what :func:`finite` does, in float64."""
+    return finite(values, name).to(torch.float64)
+
+
+def within(values: Tensor, name: str, high: float, slack: float = 0.0) -> None:
+    """Raise ValueError unless all values are finite and lie in [0, high], give or take ``slack``."""
+    least, most = _finite_extremes(values, name)
+    if least < -slack or most > high + slack:
+        raise ValueError(f"{name} must lie in [0, {high:g}], not between {least:g} and {most:g}")
+
+
+def _finite_extremes(values: Tensor, name: str) -> tuple[float, float]:
+    """Return the least and the greatest value, 0 and 0 of none; NaN or infinity, which would show there, is refused."""
+    least, most = (extreme.item() for extreme in torch.aminmax(values)) if values.numel() else (0.0, 0.0)
+    if not (math.isfinite(least) and math.isfinite(most)):
         raise ValueError(f"{name} must be finite: NaN or infinity found")
-    return values.detach().to(torch.float64)
+    return least, most
 
 
 def single_maps(values: Any, name: str) -> Tensor:

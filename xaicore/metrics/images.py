@@ -5,7 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from xaicore.metrics.checks import batch, same_shape
+from xaicore.metrics.checks import batch, same_shape, within
 
 
 class Norms(NamedTuple):
@@ -55,7 +55,6 @@ def psnr(a: Tensor, b: Tensor) -> Tensor:
     """
     first, second = batch(a, "a"), batch(b, "b")
     same_shape(first, second)
-    for name, values in (("a", first), ("b", second)):
-        if bool(((values < 0) | (values > 1)).any()):
-            raise ValueError(f"{name} must lie in [0, 1]")
+    within(first, "a", 1.0)
+    within(second, "b", 1.0)
     return -10 * torch.log10((first - second).square().flatten(1).mean(1))

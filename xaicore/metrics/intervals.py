@@ -22,8 +22,21 @@ from xaicore.metrics.checks import as_array, sample
 
 Array = NDArray[np.float64]
 Statistic = Literal["mean", "median"] | Callable[..., Any]
-STATISTICS: dict[str, Callable[..., Any]] = {"mean": np.mean, "median": np.median}
 VALUES_AT_ONCE = 4_000_000
+"""Two independent groups are drawn in turns of so many values together: part of what a seed means."""
+VALUES_IN_CACHE = 100_000
+"""Values of a group drawn and reduced before the next ones, so that they stay in the processor's cache."""
+
+
+def _median(values: Array, axis: int) -> Array:
+    """Return the median over the last axis of finite values, as ``numpy.median``, which also looks for NaN."""
+    middle = values.shape[axis] // 2
+    parted = np.partition(values, middle, axis=axis)
+    upper = parted[..., middle]
+    return upper if values.shape[axis] % 2 else (parted[..., :middle].max(axis) + upper) / 2
+
+
+STATISTICS: dict[str, Callable[..., Any]] = {"mean": np.mean, "median": _median}
 
 
 class Interval(NamedTuple):
@@ -144,6 +157,19 @@ def proportion_ci(successes: int, n: int, *, level: float = 0.95) -> Interval:
     return Interval(low, high)
 
 
+def percentiles(statistics: Array, level: float) -> Interval:
+    """Return the percentile interval of the statistics (n_resamples,) of the draws."""
+    low, high = np.quantile(statistics, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(float(low), float(high))
+
+
+def check_draws(level: float, n_resamples: int) -> None:
+    """Raise ValueError unless the level lies between 0 and 1 and there is a draw."""
+    _check_level(level)
+    if n_resamples < 1:
+        raise ValueError(f"n_resamples must be at least 1, not {n_resamples}")
+
+
 def _bootstrap(
     groups: list[Array],
     function: Callable[..., Any],
@@ -154,25 +180,33 @@ def _bootstrap(
     paired: bool = False,
 ) -> Interval:
     """Return the interval of the statistic of one group, or of the difference of two."""
-    _check_level(level)
-    if n_resamples < 1:
-        raise ValueError(f"n_resamples must be at least 1, not {n_resamples}")
+    check_draws(level, n_resamples)
     rng = np.random.default_rng(seed)
     results = []
     step = max(1, VALUES_AT_ONCE // sum(map(len, groups)))
     for start in range(0, n_resamples, step):
         rows = min(step, n_resamples - start)
-        drawn: list[Array] = []
-        indices = np.empty(0, dtype=np.int64)
-        for group in groups:
-            if not (paired and drawn):
-                indices = rng.integers(len(group), size=(rows, len(group)))
-            drawn.append(np.asarray(function(group[indices], axis=-1), dtype=np.float64))
-        if any(values.shape != (rows,) for values in drawn):
-            raise ValueError("statistic must reduce the axis it is given, as numpy.mean does")
+        units = [groups] if paired else [[group] for group in groups]
+        drawn = [values for unit in units for values in _statistics(unit, function, rows, rng)]
         results.append(drawn[0] - drawn[1] if len(drawn) == 2 else drawn[0])
-    low, high = np.quantile(np.concatenate(results), [(1 - level) / 2, (1 + level) / 2])
-    return Interval(float(low), float(high))
+    return percentiles(np.concatenate(results), level)
+
+
+def _statistics(
+    groups: list[Array], function: Callable[..., Any], rows: int, rng: np.random.Generator
+) -> list[Array]:
+    """Return the statistic of each group of one length in ``rows`` draws (rows,), the same draws for all."""
+    length = len(groups[0])
+    results = [np.empty(rows) for _ in groups]
+    step = max(1, VALUES_IN_CACHE // length)
+    for start in range(0, rows, step):
+        indices = rng.integers(length, size=(min(step, rows - start), length))
+        for group, result in zip(groups, results, strict=True):
+            values = np.asarray(function(group[indices], axis=-1), dtype=np.float64)
+            if values.shape != (len(indices),):
+                raise ValueError("statistic must reduce the axis it is given, as numpy.mean does")
+            result[start : start + step] = values
+    return results
 
 
 def _function(statistic: Statistic) -> Callable[..., Any]:

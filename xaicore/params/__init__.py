@@ -7,18 +7,27 @@ its schema, which turns what papermill or the reader put there into checked valu
 
 from xaicore.params.base import Fraction, NotebookParameters
 from xaicore.params.chapter1 import P1Parameters
-from xaicore.params.instruments import AttacksParameters, InstrumentParameters
+from xaicore.params.instruments import (
+    AttacksParameters,
+    ExplanationsParameters,
+    InstrumentParameters,
+    MetricsParameters,
+)
 
 SCHEMAS: dict[str, type[NotebookParameters]] = {
     "attacks": AttacksParameters,
+    "explanations": ExplanationsParameters,
+    "metrics": MetricsParameters,
     "p1_inspecting_attacks": P1Parameters,
 }
 
 __all__ = [
     "SCHEMAS",
     "AttacksParameters",
+    "ExplanationsParameters",
     "Fraction",
     "InstrumentParameters",
+    "MetricsParameters",
     "NotebookParameters",
     "P1Parameters",
 ]

@@ -26,3 +26,19 @@ class AttacksParameters(InstrumentParameters):
     eps: Fraction = Field(0.15, gt=0, le=1, description="largest change of a value, on [0, 1]")
     photograph_eps: Fraction = Field(2 / 255, gt=0, le=1, description="largest change of a value, on [0, 1]")
     effort: float = Field(1.0, gt=0, le=100, description="factor on the steps of the iterative attacks")
+
+
+class ExplanationsParameters(InstrumentParameters):
+    """Parameters of the notebook ``explanations``."""
+
+    samples: int = Field(16, ge=2, description="samples or steps of the methods that average")
+    n_planted: int = Field(120, ge=10, description="number of images with a planted mark")
+
+
+class MetricsParameters(InstrumentParameters):
+    """Parameters of the notebook ``metrics``."""
+
+    n_images: int | None = Field(60, ge=4, description="number of test images; none: all")
+    n_photographs: int = Field(2, ge=1, description="number of photographs")
+    eps: Fraction = Field(0.15, gt=0, le=1, description="largest change of a value, on [0, 1]")
+    photograph_eps: Fraction = Field(2 / 255, gt=0, le=1, description="largest change of a value, on [0, 1]")

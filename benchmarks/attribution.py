@@ -1,0 +1,114 @@
+"""How fast our explanations and metrics are beside other libraries', at equal output.
+
+``python -m benchmarks.attribution [results.json] [--only explanations,metrics] [--threads T] [--repeats R] [--quick]``
+
+Explanations: Grad-CAM of all layers of VGG16 at 224 px against Captum and pytorch-grad-cam layer by layer
+(:mod:`benchmarks.attribution_grad_cam`), LRP with ``preset-a-flat`` against zennit (:mod:`benchmarks.attribution_lrp`).
+Metrics: NISSIM, entropy and the bootstrap against scikit-image and scipy (:mod:`benchmarks.attribution_metrics`). Both
+sides run in turn in the same process (pytorch-grad-cam in an environment of its own), and the fastest of each counts. A
+ratio is the peer's time over ours: above 1, ours is faster. It counts only where the outputs agree: the largest
+difference, relative to the largest value, stands beside it.
+
+The goals: 8x for Grad-CAM of all layers, 1.8x for LRP, 10x for NISSIM and entropy, no slower for the bootstrap.
+
+The JSON, ``schema`` 1::
+
+    date, machine {processor, cores, system}, versions {package: version}, threads, repeats, quick
+    rows       kind ("explanations" or "metrics"), name, peer, subject, n, ours_ms, peer_ms, ratio, goal (null without),
+               met (bool), max_relative_error, note
+"""
+
+import argparse
+import importlib.metadata
+import sys
+from collections.abc import Callable, Sequence
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks import attribution_grad_cam, attribution_lrp, attribution_metrics
+from benchmarks.attacks import machine, positive, print_now, write
+
+SCHEMA = 1
+PARTS: dict[str, tuple[Callable[..., list[dict[str, Any]]], ...]] = {
+    "explanations": (attribution_grad_cam.rows, attribution_lrp.rows),
+    "metrics": (attribution_metrics.rows,),
+}
+PACKAGES = ("xaicore", "torch", "captum", "zennit", "scikit-image", "scipy", "numpy", "numba")
+DIFFERENT = 1e-2
+"""A relative difference above this is not the same output."""
+
+HEADER = f"{'what':26s} {'peer':38s} {'n':>4s} {'ms, ours/peer':>19s} {'ratio':>7s}  goal       difference"
+
+
+def line(row: dict[str, Any]) -> str:
+    """Return a row as one line of the table."""
+    goal = "" if row["goal"] is None else f"{row['goal']:g}x {'met' if row['met'] else 'MISSED'}"
+    times = f"{row['ours_ms']:.4g}/{row['peer_ms']:.4g}"
+    return (
+        f"{row['name']:26s} {row['peer']:38s} {row['n']:4d} {times:>19s} {row['ratio']:6.2f}x  {goal:10s}"
+        f" {row['max_relative_error']:.1e}"
+    )
+
+
+def run(kinds: Sequence[str], *, threads: int, repeats: int, quick: bool) -> dict[str, Any]:
+    """Run the parts named in ``kinds``, print each row, and return the report."""
+    torch.set_num_threads(threads)
+    print_now(HEADER)
+    rows = []
+    for kind in kinds:
+        for part in PARTS[kind]:
+            for row in part(repeats=repeats, quick=quick):
+                same = row["max_relative_error"] <= DIFFERENT
+                rows.append({"kind": kind, **row, "met": bool(row["met"]) and same})
+                print_now(line(rows[-1]))
+    return {
+        "schema": SCHEMA,
+        "date": date.today().isoformat(),
+        "machine": machine(),
+        "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
+        "threads": threads,
+        "repeats": repeats,
+        "quick": quick,
+        "rows": rows,
+    }
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; return its exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.attribution",
+        description="Time our explanations and metrics against others'.",
+    )
+    parser.add_argument("path", nargs="?", type=Path, help="where to write the JSON")
+    parser.add_argument("--only", metavar="KINDS", help="explanations or metrics")
+    parser.add_argument("--threads", type=positive, metavar="T", default=torch.get_num_threads())
+    parser.add_argument("--repeats", type=positive, metavar="R", default=5, help="most turns of a pair")
+    parser.add_argument("--quick", action="store_true", help="tiny networks and images: does it run?")
+    options = parser.parse_args(arguments)
+    kinds = [name.strip() for name in (options.only or ",".join(PARTS)).split(",") if name.strip()]
+    unknown = [name for name in kinds if name not in PARTS]
+    if unknown or not kinds:
+        print(
+            f"--only names {', '.join(unknown) or 'nothing'}; there are {', '.join(PARTS)}", file=sys.stderr
+        )
+        return 2
+    if options.path and not options.path.absolute().parent.is_dir():
+        print(f"there is no folder {options.path.parent} to write to", file=sys.stderr)
+        return 2
+    try:
+        report = run(kinds, threads=options.threads, repeats=options.repeats, quick=options.quick)
+    except KeyboardInterrupt:
+        print("interrupted; nothing is written", file=sys.stderr)
+        return 130
+    missed = [row for row in report["rows"] if not row["met"]]
+    print_now(f"{len(report['rows'])} rows, {len(missed)} missed")
+    if options.path:
+        write(options.path, report)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

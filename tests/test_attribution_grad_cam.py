@@ -1,0 +1,237 @@
+"""Grad-CAM of all layers at once: by hand, against Captum layer by layer, on every network, passes counted."""
+
+from typing import Any
+
+import pytest
+import torch
+from attribution_networks import (
+    PACKAGE_NETWORKS,
+    error,
+    images,
+    normalised_net,
+    package_network,
+    plain_net,
+    seeded,
+)
+from captum.attr import LayerGradCam
+from torch import Tensor, nn
+from torch.nn import functional
+
+from xaicore.attribution import GradCams, grad_cam
+from xaicore.errors import UserError
+
+
+def test_by_hand() -> None:
+    network = nn.Sequential(
+        nn.Conv2d(1, 2, 1, bias=False), nn.ReLU(), nn.Flatten(), nn.Linear(4, 1, bias=False)
+    )
+    network[0].weight.data = torch.tensor([1.0, -2.0]).view(2, 1, 1, 1)
+    network[3].weight.data = torch.tensor([[3.0, 1.0, 5.0, 7.0]])
+    image = torch.tensor([[[[1.0, -1.0]]]])
+    # Channels (1, -1) and (-2, 2); after the ReLU (1, 0) and (0, 2), with mean gradients 2 and 6.
+    assert torch.equal(grad_cam(network, image)["0"], torch.tensor([[[2.0, 12.0]]]))
+    # Before it the gradients are (3, 0) and (0, 7), their means 1.5 and 3.5.
+    before = grad_cam(network, image, activations="pre-relu")["0"]
+    assert torch.equal(before, torch.tensor([[[0.0, 5.5]]]))  # 1.5 - 7 and -1.5 + 7
+    network[3].weight.data *= -1
+    cams = grad_cam(network, image)
+    assert torch.equal(cams["0"], torch.zeros(1, 1, 2))
+    assert cams.valid["0"].tolist() == [False]
+
+
+def graph_neighbours(network: nn.Module) -> dict[str, dict[str, str]]:
+    """Return for each convolution the layer whose output enters its activation, and the activation, by torch.fx."""
+    traced = torch.fx.symbolic_trace(network)
+    modules = dict(traced.named_modules())
+    found = {}
+    for node in traced.graph.nodes:
+        if node.op != "call_module" or not isinstance(modules[node.target], nn.Conv2d):
+            continue
+        last = node
+        for kind in (nn.BatchNorm2d, (nn.ReLU, nn.ReLU6)):
+            for user in last.users:
+                if user.op == "call_module" and isinstance(modules[user.target], kind):
+                    if kind is nn.BatchNorm2d:
+                        last = user
+                    else:
+                        found[node.target] = {"pre-relu": last.target, "post-relu": user.target}
+        found.setdefault(node.target, {"pre-relu": last.target, "post-relu": last.target})
+    return found
+
+
+@pytest.mark.parametrize("activations", ["post-relu", "pre-relu"])
+@pytest.mark.parametrize("name", PACKAGE_NETWORKS)
+def test_every_layer_is_captums(name: str, activations: str) -> None:
+    model, batch = package_network(name)
+    network, inputs = model.network, model.normalize(batch)
+    targets = torch.tensor([2, 0])
+    ours = grad_cam(model, batch, targets, activations=activations)
+    expected = graph_neighbours(network)
+    assert list(ours) == list(expected)
+    modules = dict(network.named_modules())
+    for layer in list(expected)[:: max(1, len(expected) // 4)]:
+        assert_captums(ours[layer], network, modules[expected[layer][activations]], inputs, targets)
+
+
+def assert_captums(ours: Tensor, network: nn.Module, layer: nn.Module, inputs: Tensor, targets: Any) -> None:
+    signed = LayerGradCam(network, layer).attribute(inputs, targets, relu_attributions=False)[:, 0].detach()
+    assert ours.shape == signed.shape
+    # Rounding is relative to the sum before the ReLU.
+    assert (ours - signed.relu()).abs().max() <= 1e-5 * signed.abs().max()
+    assert signed.any()
+
+
+def test_in_place_activations_and_batch_norm() -> None:
+    network, batch = seeded(normalised_net), images()
+    apart = seeded(normalised_net)
+    for module in apart.modules():
+        if isinstance(module, (nn.ReLU, nn.ReLU6)):
+            module.inplace = False
+    for activations, layers in (("post-relu", (2, 6, 7)), ("pre-relu", (1, 5, 7))):
+        ours = grad_cam(network, batch, 1, activations=activations)
+        assert list(ours) == ["0", "4", "7"]
+        for name, layer in zip(ours, layers, strict=True):
+            assert_captums(ours[name], apart, apart[layer], batch, 1)
+    assert network[2].inplace
+    named = grad_cam(network, batch, 1, ["1", "3"])
+    for layer in (1, 3):
+        assert_captums(named[str(layer)], apart, apart[layer], batch, 1)
+
+
+class Overwriting(nn.Module):
+    """Adds in place to what a convolution gave, and lets a ReLU overwrite what a shortcut holds."""
+
+    def __init__(self, in_place: bool) -> None:
+        super().__init__()
+        self.in_place = in_place
+        self.first, self.second, self.third = (nn.Conv2d(2, 2, 3, padding=1) for _ in range(3))
+        self.last = nn.Linear(128, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.first(x)
+        if self.in_place:
+            shortcut = x
+            y = self.second(functional.relu(x, inplace=True))
+            y += shortcut
+            z = self.third(y)
+            z[:, 0] = 0
+            return self.last(z.flatten(1))
+        x = functional.relu(x)
+        z = self.third(self.second(x) + x)
+        return self.last(torch.cat([torch.zeros_like(z[:, :1]), z[:, 1:]], 1).flatten(1))
+
+
+@pytest.mark.parametrize("activations", ["post-relu", "pre-relu"])
+def test_overwritten_values_are_kept(activations: str) -> None:
+    overwriting, apart = seeded(lambda: Overwriting(True)), seeded(lambda: Overwriting(False))
+    torch.testing.assert_close(overwriting(images()), apart(images()))
+    ours = grad_cam(overwriting, images(), 0, activations=activations)
+    theirs = grad_cam(apart, images(), 0, activations=activations)
+    assert list(ours) == ["first", "second", "third"]
+    for name in ours:
+        torch.testing.assert_close(ours[name], theirs[name])
+        assert theirs.valid[name].any()
+
+
+def test_a_view_that_overwrites_is_noticed() -> None:
+    class Hidden(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(2, 2, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.conv(x)
+            x.view(-1).mul_(2)
+            return x.mean((2, 3))
+
+    with pytest.raises(UserError, match="'conv' gives is overwritten"):
+        grad_cam(Hidden(), images())
+
+
+def test_one_forward_and_one_backward_pass_a_batch() -> None:
+    network = seeded(plain_net)
+    passes: dict[str, int] = {"forward": 0, "backward": 0}
+
+    def count(direction: str) -> None:
+        passes[direction] += 1
+
+    network[4].register_forward_hook(lambda *given: count("forward"))
+    network[4].register_full_backward_hook(lambda *given: count("backward"))
+    cams = grad_cam(network, images(7), batch_size=3)
+    assert len(cams) == 3
+    assert passes == {"forward": 3, "backward": 3}
+
+
+def test_layers_by_name_and_the_last() -> None:
+    network, batch = seeded(plain_net), images()
+    everything = grad_cam(network, batch, 1)
+    assert isinstance(everything, GradCams)
+    assert list(grad_cam(network, batch, 1, "last")) == ["4"]
+    chosen = grad_cam(network, batch, 1, ["4", "3", "0"])
+    assert list(chosen) == ["0", "3", "4"]
+    for name in ("0", "4"):
+        torch.testing.assert_close(chosen[name], everything[name])
+    assert_captums(chosen["3"], network, network[3], batch, 1)
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_frozen_weights_batches_and_no_images(frozen: bool) -> None:
+    network, batch = seeded(plain_net).double(), images(5).double()
+    expected = grad_cam(network, batch)
+    network.requires_grad_(not frozen)
+    for cams in (grad_cam(network, batch, batch_size=2), grad_cam(network, batch, network(batch).argmax(1))):
+        for name, maps in cams.items():
+            torch.testing.assert_close(maps, expected[name], rtol=1e-10, atol=1e-14)
+    with torch.inference_mode():
+        assert error(grad_cam(network, batch.clone())["0"], expected["0"]) < 1e-10
+    none = grad_cam(network, batch[:0])
+    assert {name: maps.shape for name, maps in none.items()} == {
+        "0": (0, 8, 8),
+        "2": (0, 8, 8),
+        "4": (0, 4, 4),
+    }
+    assert none.valid["0"].shape == (0,)
+
+
+class Twice(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.other, self.unused = nn.Conv2d(2, 2, 1), nn.Conv2d(2, 3, 1), nn.Conv2d(2, 2, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.no_grad():
+            side = self.other(x)
+        return self.conv(self.conv(x)).mean((2, 3)) + 0 * side.mean()
+
+
+def test_a_layer_without_influence_is_invalid() -> None:
+    cams = grad_cam(Twice(), images(), 0, ["other"])
+    assert not cams.valid["other"].any()
+    assert cams["other"].shape == (3, 8, 8)
+
+
+def compiled() -> nn.Module:
+    return nn.Sequential(nn.Conv2d(2, 2, 1), torch.compile(nn.Sequential(nn.ReLU(), nn.Flatten())))
+
+
+@pytest.mark.parametrize(
+    ("network", "arguments", "match"),
+    [
+        (Twice(), {}, "'conv' is called more than once"),
+        (Twice(), {"layers": ["unused"]}, "'unused' does not"),
+        (plain_net(), {"layers": ["9"]}, r"'9' does not give one tensor \(N, C, h, w\)"),
+        (plain_net(), {"layers": ["conv1"]}, "has no module 'conv1'"),
+        (plain_net(), {"layers": "0"}, "layers must be 'all', 'last' or a sequence"),
+        (plain_net(), {"layers": []}, "at least one module"),
+        (plain_net(), {"layers": ["0", "0"]}, "none twice"),
+        (plain_net(), {"activations": "relu"}, "activations must be one of"),
+        (plain_net(), {"batch_size": 0}, "batch_size"),
+        (plain_net(), {"targets": 4}, "targets must be below 4"),
+        (nn.Sequential(nn.Flatten(), nn.Linear(128, 2)), {}, "has no Conv2d"),
+        (compiled(), {"layers": ["0"]}, "'1' *, which is scripted or compiled"),
+    ],
+)
+def test_wrong_arguments_name_themselves(network: nn.Module, arguments: dict[str, Any], match: str) -> None:
+    with pytest.raises(ValueError, match=match) as caught:
+        grad_cam(network, images(), **arguments)
+    assert "\n" not in str(caught.value)

@@ -1,0 +1,73 @@
+"""Images by batches as the network sees them, and the logits that are explained."""
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from xaicore.attribution.inputs import chosen_logits, device_of, naming_images, network_input, network_of
+
+UNWATCHED = nullcontext()
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Some of the images.
+
+    Attributes:
+        rows: which ones.
+        inputs: (B, C, H, W) as the network sees them, on the model's device, in memory of their own.
+        targets: (B,) the neurons to explain, or None for the arg max.
+    """
+
+    rows: slice
+    inputs: Tensor
+    targets: Tensor | None
+
+
+def batches(model: nn.Module, images: Tensor, targets: Tensor | None, batch_size: int) -> Iterator[Batch]:
+    """Yield ``images`` (N, C, H, W) by ``batch_size``, as the network of ``model`` sees them."""
+    device = device_of(model)
+    for start in range(0, len(images), batch_size):
+        rows = slice(start, min(start + batch_size, len(images)))
+        inputs = network_input(model, images.detach()[rows].to(device).clone()).detach()
+        yield Batch(rows, inputs, None if targets is None else targets[rows])
+
+
+def logits_of(network: nn.Module, inputs: Tensor, watch: AbstractContextManager[Any] = UNWATCHED) -> Tensor:
+    """Run ``network`` within ``watch`` and return its logits; ``inputs`` stay as they are."""
+    with naming_images(inputs.shape), watch:
+        logits: Tensor = network(inputs.clone())
+    return logits
+
+
+def target_logits(
+    network: nn.Module,
+    inputs: Tensor,
+    targets: Tensor | None,
+    watch: AbstractContextManager[Any] = UNWATCHED,
+) -> tuple[Tensor, Tensor]:
+    """Return :func:`chosen_logits` of :func:`logits_of`."""
+    return chosen_logits(logits_of(network, inputs, watch), targets)
+
+
+def logits_at(logits: Tensor, chosen: Tensor) -> Tensor:
+    """Return the logits (B,) of the neurons ``chosen`` (B,); ``logits`` are (B, K) or, one for all, (1, K)."""
+    return logits.expand(len(chosen), -1).gather(1, chosen[:, None])[:, 0]
+
+
+def resolved_targets(model: nn.Module, images: Tensor, targets: Tensor | None, batch_size: int) -> Tensor:
+    """Return ``targets``, where None the arg max of the logits of ``images``, (N,) on the model's device.
+
+    Raises as :func:`chosen_logits` does. The model must be undisturbed.
+    """
+    if targets is not None:
+        return targets.to(device_of(model))
+    chosen = torch.empty(len(images), dtype=torch.int64, device=device_of(model))
+    with torch.no_grad():
+        for batch in batches(model, images, None, batch_size):
+            chosen[batch.rows] = target_logits(network_of(model), batch.inputs, None)[0]
+    return chosen

@@ -1,0 +1,203 @@
+r"""Grad-CAM of every layer from one forward and one backward pass.
+
+.. math:: L = \mathrm{ReLU}\Big(\sum_c \alpha_c A_c\Big), \qquad
+          \alpha_c = \frac{1}{hw} \sum_{i,j} \frac{\partial z_t}{\partial A_{c,ij}}
+
+for the activations :math:`A` (C, h, w) of a layer: Selvaraju et al., ICCV 2017, Eq. 1 and 2.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.graph import get_gradient_edge
+from torch.overrides import TorchFunctionMode
+
+from xaicore.attribution.batches import Batch, batches, target_logits
+from xaicore.attribution.calls import ELEMENTWISE, argument, changes_in_place, check_visible, name_of
+from xaicore.attribution.inputs import check_call, network_of, undisturbed
+from xaicore.errors import UserError
+
+ACTIVATIONS = ("post-relu", "pre-relu")
+
+
+class GradCams(dict[str, Tensor]):
+    """The maps (N, h, w) of each layer by its name, in order of execution."""
+
+    @property
+    def valid(self) -> dict[str, Tensor]:
+        """Which maps (N,) of each layer say something: False where a map is zero everywhere."""
+        return {name: maps.flatten(1).any(1) for name, maps in self.items()}
+
+
+def grad_cam(
+    model: nn.Module,
+    images: Tensor,
+    targets: Tensor | int | None = None,
+    layers: str | Sequence[str] = "all",
+    *,
+    activations: str = "post-relu",
+    batch_size: int = 32,
+) -> GradCams:
+    """Return the Grad-CAM of layers, all from one forward and one backward pass of each batch.
+
+    Args:
+        model: a :class:`~xaicore.models.Classifier`, or a module that takes ``images`` as they are. It is run
+            in eval mode and left as it was. Activations may work in place.
+        images: (N, C, H, W), finite, of the floating type of the model; in [0, 1] for a classifier.
+        targets: the neurons to explain: one index for all, (N,) indices, or None for the arg max of the
+            logits.
+        layers: ``"all"`` convolutions (Conv2d modules), the ``"last"`` one to run, or names of modules as in
+            ``named_modules()`` of the model, of a classifier's network (``"features.0"``), that each give
+            (N, C, h, w).
+        activations: what :math:`A` is for a convolution that an activation follows, directly or through its
+            batch normalisation: the output of that activation (``"post-relu"``) or what enters it
+            (``"pre-relu"``). Of another convolution it is the output, through its batch normalisation, and of
+            another module its output.
+        batch_size: how many images are computed at once; memory grows with it and not with N.
+
+    Returns:
+        Layer name to (N, h, w), at least 0, not normalised, on the device of ``images``; ``valid`` says which
+        maps are not zero everywhere.
+
+    Raises:
+        ValueError: an argument is out of range or does not fit the model.
+        UserError: an unknown layer, one that takes no part in the forward pass or more than one, or does not
+            give (N, C, h, w); the message names it.
+        TypeError: ``images`` or ``targets`` is no tensor of the right kind.
+    """
+    indices = check_call(model, images, targets, batch_size)
+    if activations not in ACTIVATIONS:
+        raise UserError(f"activations must be one of {', '.join(ACTIVATIONS)}, not {activations!r}")
+    network = network_of(model)
+    modules = _wanted(network, layers)
+    check_visible(network, "grad_cam")
+    post, last = activations == "post-relu", layers == "last"
+    cams = GradCams()
+    with undisturbed(model):
+        probe = images if len(images) else images.new_zeros(1, *images.shape[1:])
+        for batch in batches(model, probe, indices if len(images) else None, batch_size):
+            maps = _batch_maps(network, batch, modules, _Follower(post, last))
+            if last:
+                maps = dict([maps.popitem()])
+            absent = [] if isinstance(layers, str) else [name for name in layers if name not in maps]
+            if absent:
+                raise UserError(f"layers must take part in the forward pass; {absent[0]!r} does not")
+            for name, values in maps.items():
+                if name not in cams:
+                    cams[name] = values.new_zeros(len(images), *values.shape[1:]).to(images.device)
+                cams[name][batch.rows] = values[: len(images)].to(images.device)
+    return cams
+
+
+def _wanted(network: nn.Module, layers: str | Sequence[str]) -> dict[str, nn.Module]:
+    modules = {name: module for name, module in network.named_modules() if name}
+    if isinstance(layers, str):
+        if layers not in ("all", "last"):
+            raise UserError(f"layers must be 'all', 'last' or a sequence of names, not {layers!r}")
+        found = {name: modules[name] for name in modules if isinstance(modules[name], nn.Conv2d)}
+        if not found:
+            raise UserError(f"layers: {type(network).__name__} has no Conv2d module; name the layers")
+        return found
+    for name in layers:
+        if name not in modules:
+            raise UserError(f"layers: {type(network).__name__} has no module {name!r}; see named_modules()")
+    if not layers or len(set(layers)) < len(layers):
+        raise UserError("layers must name at least one module, and none twice")
+    return {name: modules[name] for name in layers}
+
+
+def _batch_maps(
+    network: nn.Module, batch: Batch, modules: dict[str, nn.Module], follower: "_Follower"
+) -> dict[str, Tensor]:
+    handles = []
+    try:
+        for name, module in modules.items():
+            handles.append(module.register_forward_hook(follower.recorder(name)))
+        _, values = target_logits(network, batch.inputs.requires_grad_(), batch.targets, follower)
+    finally:
+        for handle in handles:
+            handle.remove()
+    edges = {name: layer.edge for name, layer in follower.layers.items() if layer.edge is not None}
+    gradients = torch.autograd.grad(values.sum(), list(edges.values()), allow_unused=True) if edges else ()
+    maps = {name: layer.unexplained() for name, layer in follower.layers.items()}
+    for name, slope in zip(edges, gradients, strict=True):
+        if slope is not None:
+            values = follower.layers[name].kept()
+            maps[name] = torch.einsum("nc,nchw->nhw", slope.mean((2, 3)), values).relu()
+    return maps
+
+
+class _Layer:
+    """What a layer gave: its values as they were, and where the gradient enters it."""
+
+    def __init__(self, name: str, output: Tensor, *, followed: bool) -> None:
+        self.name, self.followed = name, followed
+        self.take(output)
+
+    def take(self, output: Tensor) -> None:
+        """Go on to ``output``, which the network goes on with."""
+        self.output = output
+        self.values, self.version = output.detach(), output._version
+        self.edge = get_gradient_edge(output) if output.requires_grad else None
+
+    def keep(self) -> None:
+        """Put the values aside before the network overwrites them."""
+        if self.values._version == self.version and self.values.data_ptr() == self.output.data_ptr():
+            self.values = self.values.clone()
+            self.version = self.values._version
+
+    def kept(self) -> Tensor:
+        """Return the values.
+
+        Raises:
+            UserError: the network has overwritten them unseen.
+        """
+        if self.values._version != self.version:
+            raise UserError(f"layers: what {self.name!r} gives is overwritten through a view: leave it out")
+        return self.values
+
+    def unexplained(self) -> Tensor:
+        """Return the maps (N, h, w) of a layer that the logits do not depend on."""
+        return torch.zeros_like(self.values[:, 0])
+
+
+class _Follower(TorchFunctionMode):
+    """Follows the output of layers, by identity, through batch normalisation to the activation after it."""
+
+    def __init__(self, post: bool, last: bool) -> None:
+        super().__init__()
+        self._post, self._last = post, last
+        self.layers: dict[str, _Layer] = {}
+
+    def recorder(self, name: str) -> Any:
+        """Return the forward hook of the layer ``name``."""
+
+        def record(module: nn.Module, given: Any, output: Any) -> None:
+            if name in self.layers:
+                raise UserError(f"layers: {name!r} is called more than once in a forward pass: leave it out")
+            if not isinstance(output, Tensor) or output.ndim != 4:
+                raise UserError(f"layers: {name!r} does not give one tensor (N, C, h, w)")
+            if self._last:
+                self.layers.clear()
+            self.layers[name] = _Layer(name, output, followed=isinstance(module, nn.Conv2d))
+
+        return record
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        source = argument(args, kwargs, 0, "input")
+        given = [layer for layer in self.layers.values() if layer.output is source]
+        if given and changes_in_place(func, kwargs):
+            for layer in given:
+                layer.keep()
+        result = func(*args, **kwargs)
+        for layer in given:
+            if layer.followed and name_of(func) == "batch_norm":
+                layer.take(result)
+            elif layer.followed and name_of(func) in ELEMENTWISE:
+                layer.followed = False
+                if self._post:
+                    layer.take(result)
+        return result

@@ -1,0 +1,223 @@
+"""The network as a directed graph of layers, in the order in which they run.
+
+Relevance can only be handed down correctly where every operation between input and logits is known. So the
+network is traced symbolically (``torch.fx``) and accepted only if each operation is one of
+:mod:`xaicore.attribution.layers`. A batch normalisation that directly follows a convolution or linear layer is folded
+into a copy of it; any other is refused. The order of execution comes from the trace, not from the order in
+which layers were registered.
+"""
+
+import math
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+
+from xaicore.attribution.layers import BATCH_NORMS, KINDS, WITH_WEIGHTS, is_size, name_of, operation
+from xaicore.attribution.reweighting import with_batchnorm
+from xaicore.errors import UserError
+
+FOLD_TOLERANCE = 1e-4
+"""How far the graph's logits may be from the network's, relative to the largest of them."""
+INPUT = -1
+"""The source of a step that takes the network's input."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One operation of a network.
+
+    Attributes:
+        kind: what propagation tells apart.
+        name: of the layer in the network, or of the function.
+        module: what computes it; None for a bare reshape.
+        sources: positions of the steps whose outputs it takes.
+    """
+
+    kind: str
+    name: str
+    module: nn.Module | None
+    sources: tuple[int, ...]
+
+    @property
+    def needs_values(self) -> bool:
+        """Whether handing relevance through this step takes the values that it was given."""
+        return self.kind in (*WITH_WEIGHTS, "max-pool", "average-pool", "sum")
+
+
+class Graph:
+    """A network as a list of :class:`Step`, able to run forward and to keep what each step was given.
+
+    Attributes:
+        steps: in the order of execution, without those that the output does not depend on.
+        first: positions of the layers with weights that only layers without weights come before.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        """Trace ``network``, which is in eval mode.
+
+        Raises:
+            UserError: the network is not made of known layers; the message names what does not fit.
+        """
+        self._network = nn.Sequential(network) if type(network) in KINDS else network
+        try:
+            self._traced = fx.GraphModule(self._network, _Tracer().trace(self._network))
+        except Exception as error:
+            raise UserError(
+                f"lrp cannot follow the forward pass of {type(network).__name__}: "
+                + str(error).partition("\n")[0]
+            ) from error
+        self.steps: list[Step] = []
+        self._positions: dict[fx.Node, int] = {}
+        self._needed = _nodes_before_output(self._traced.graph)
+        for node in self._needed:
+            if node.op == "placeholder" and not self._positions:
+                self._positions[node] = INPUT
+            elif not is_size(node):
+                self._append(node)
+        if not any(step.kind in WITH_WEIGHTS for step in self.steps):
+            raise UserError("lrp needs a network with at least one convolution or linear layer")
+        self._raw = self._nodes_before_weights()
+        self.first = {
+            self._positions[node]
+            for node in self._positions.keys() - self._raw
+            if self._raw.issuperset(node.all_input_nodes)
+        }
+        self._rewritten = any(_is_norm(self._traced, node) for node in self._needed) or not all(
+            len(_tensor_users(node)) == 1 and len(self.steps[position].sources) == 1
+            for node, position in self._positions.items()
+        )
+
+    def _append(self, node: fx.Node) -> None:
+        if _is_norm(self._traced, node):
+            step = self._fold(node)
+        else:
+            found = operation(self._traced, node)
+            sources = tuple(self._positions[source] for source in found.inputs)
+            step = Step(found.kind, name_of(node), found.module, sources)
+        self._positions[node] = len(self.steps)
+        self.steps.append(step)
+
+    def _fold(self, node: fx.Node) -> Step:
+        norm = self._traced.get_submodule(str(node.target))
+        (before,) = node.all_input_nodes
+        position = self._positions[before]
+        layer = None if position == INPUT else self.steps[position]
+        if layer is None or layer.kind not in WITH_WEIGHTS or _tensor_users(before) != [node]:
+            raise UserError(
+                f"lrp has no rule for the BatchNorm layer {name_of(node)!r}: it is not the one thing "
+                "that directly follows a convolution or linear layer"
+            )
+        if norm.running_mean is None:
+            raise UserError(
+                f"lrp has no rule for the BatchNorm layer {name_of(node)!r}: it has no running statistics"
+            )
+        assert layer.module is not None
+        assert isinstance(norm, BATCH_NORMS)
+        self.steps[position] = replace(layer, module=with_batchnorm(layer.module, norm))
+        return Step("identity", name_of(node), nn.Identity(), (position,))
+
+    def _nodes_before_weights(self) -> set[fx.Node]:
+        raw: set[fx.Node] = set()
+        for node in self._needed:
+            position = self._positions.get(node, INPUT)
+            has_weights = position != INPUT and self.steps[position].kind in WITH_WEIGHTS
+            if raw.issuperset(node.all_input_nodes) and not has_weights:
+                raw.add(node)
+        return raw
+
+    def forward(self, inputs: Tensor) -> tuple[list[tuple[Tensor, ...]], Tensor]:
+        """Return what each step was given, in order, and the logits.
+
+        Where propagation does not need the values only their shape is kept; the values are arbitrary.
+
+        Raises:
+            UserError: the logits are not those of the network.
+        """
+        given, logits = self._run(inputs, set(self._needed))
+        assert logits is not None
+        if self._rewritten:
+            self._check(inputs, logits)
+        return [given[position] for position in range(len(self.steps))], logits
+
+    def given_to_first(self, inputs: Tensor) -> dict[int, Tensor]:
+        """Return what the layers of :attr:`first` are given, by their positions."""
+        given, _ = self._run(inputs, self._raw)
+        return {position: given[position][0] for position in self.first}
+
+    def _run(
+        self, inputs: Tensor, nodes: set[fx.Node]
+    ) -> tuple[dict[int, tuple[Tensor, ...]], Tensor | None]:
+        recorder = _Recorder(self._traced, self._positions, self.steps, nodes)
+        with torch.no_grad():
+            output: Tensor | None = recorder.run(inputs)
+        return recorder.given, output
+
+    def _check(self, inputs: Tensor, logits: Tensor) -> None:
+        with torch.no_grad():
+            expected = self._network(inputs.clone(memory_format=torch.contiguous_format))
+        scale, error = float(expected.abs().max()), float((logits - expected).abs().max())
+        if math.isfinite(scale) and not error <= FOLD_TOLERANCE * scale:
+            raise UserError(
+                f"lrp cannot explain this network layer by layer: its logits would change by {error:.1e}, where the "
+                f"largest is {scale:.1e} (BatchNorm with tiny variances, or layers in place that others depend on)"
+            )
+
+
+def _nodes_before_output(graph: fx.Graph) -> list[fx.Node]:
+    *nodes, output = graph.nodes
+    logits = output.args[0]
+    if not isinstance(logits, fx.Node):
+        raise UserError("lrp needs a network that returns one tensor of logits")
+    needed = {logits}
+    for node in reversed(nodes):
+        if node in needed:
+            needed.update(node.all_input_nodes)
+    return [node for node in nodes if node in needed]
+
+
+def _tensor_users(node: fx.Node) -> list[fx.Node]:
+    return [user for user in node.users if not is_size(user)]
+
+
+def _is_norm(traced: fx.GraphModule, node: fx.Node) -> bool:
+    return node.op == "call_module" and isinstance(traced.get_submodule(str(node.target)), BATCH_NORMS)
+
+
+class _Tracer(fx.Tracer):
+    """Takes a subclass of a known layer as one layer too, so that it can be refused by its name."""
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        return isinstance(m, (*KINDS, *BATCH_NORMS)) or super().is_leaf_module(m, module_qualified_name)
+
+
+class _Recorder(fx.Interpreter):
+    """Runs some nodes of a traced network and keeps what each step was given, where that is known."""
+
+    def __init__(
+        self, traced: fx.GraphModule, positions: dict[fx.Node, int], steps: list[Step], nodes: set[fx.Node]
+    ) -> None:
+        super().__init__(traced)
+        self.extra_traceback = False
+        self._positions, self._steps, self._wanted = positions, steps, nodes
+        self._nodes = {position: node for node, position in positions.items()}
+        self.given: dict[int, tuple[Tensor, ...]] = {}
+
+    def run_node(self, n: fx.Node) -> Any:
+        position = self._positions.get(n, INPUT)
+        if position == INPUT:
+            return super().run_node(n) if n in self._wanted or n.op == "output" else None
+        step = self._steps[position]
+        values = tuple(self.env[self._nodes[source]] for source in step.sources)
+        if any(value is None for value in values):
+            return None
+        self.given[position] = (
+            values if step.needs_values else tuple(v.new_empty(()).expand_as(v) for v in values)
+        )
+        if n not in self._wanted:
+            return None
+        if step.module is not None:
+            return step.module(*values)
+        self.env[self._nodes[step.sources[0]]] = values[0].contiguous()  # view needs that
+        return super().run_node(n)

@@ -1,0 +1,128 @@
+r"""Guided backpropagation, and Guided Grad-CAM, its product with the Grad-CAM of a layer.
+
+At every ReLU the gradient passes only where both the activation and the gradient itself are positive:
+
+.. math:: R^l = 1[f^l > 0] \; 1[R^{l+1} > 0] \; R^{l+1}
+
+Springenberg et al., ICLR workshop 2015, Fig. 1; Selvaraju et al., ICCV 2017, Sec. 3.2, for the product. ReLU6
+counts as a ReLU; whether a ReLU is a module, a function, shared or in place makes no difference. Custom autograd
+functions keep their gradient.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.overrides import TorchFunctionMode
+
+from xaicore.attribution.batches import batches, resolved_targets
+from xaicore.attribution.calls import argument, check_visible, name_of
+from xaicore.attribution.grad_cam import grad_cam
+from xaicore.attribution.gradients import slopes
+from xaicore.attribution.inputs import check_call, network_of, undisturbed
+from xaicore.errors import UserError
+
+DISGUISES = frozenset({"clamp", "clamp_min", "clip", "maximum", "threshold", "where", "heaviside"})
+"""Functions that may be a ReLU in disguise."""
+
+
+def guided_backprop(
+    model: nn.Module, images: Tensor, targets: Tensor | int | None = None, *, batch_size: int = 32
+) -> Tensor:
+    """Return the guided gradient of the chosen logit with respect to the network's input.
+
+    Arguments and result are those of :func:`~xaicore.attribution.gradient`. Activations other than ReLU and
+    ReLU6 pass their gradient as it is.
+
+    Raises:
+        ValueError: an argument is out of range or does not fit the model.
+        UserError: a function that may be a ReLU in disguise (``clamp``, ``maximum``, …), or scripted or
+            compiled modules; the message names it.
+        TypeError: ``images`` or ``targets`` is no tensor of the right kind.
+    """
+    indices = check_call(model, images, targets, batch_size)
+    network = network_of(model)
+    check_visible(network, "guided backpropagation")
+    with undisturbed(model):
+        maps = torch.empty_like(images, requires_grad=False)
+        for batch in batches(model, images, indices, batch_size):
+            result = slopes(network, batch.inputs, batch.targets, _Guided())
+            maps[batch.rows] = result.to(images.device)
+    return maps
+
+
+def guided_grad_cam(
+    model: nn.Module,
+    images: Tensor,
+    targets: Tensor | int | None = None,
+    *,
+    layer: str | None = None,
+    batch_size: int = 32,
+) -> Tensor:
+    """Return guided backpropagation times the Grad-CAM of a layer, enlarged bilinearly.
+
+    Args:
+        model: as for :func:`guided_backprop`.
+        images: (N, C, H, W), finite, of the floating type of the model; in [0, 1] for a classifier.
+        targets: the neurons to explain: one index for all, (N,) indices, or None for the arg max of the
+            logits.
+        layer: name of the layer, as for :func:`~xaicore.attribution.grad_cam`; None for the last convolution
+            to run (in Inception v3 that is one branch of several).
+        batch_size: how many images are computed at once; memory grows with it and not with N.
+
+    Returns:
+        (N, C, H, W), on the device of ``images``.
+
+    Raises:
+        As :func:`guided_backprop` and :func:`~xaicore.attribution.grad_cam` do.
+    """
+    indices = check_call(model, images, targets, batch_size)
+    with undisturbed(model):
+        chosen = resolved_targets(model, images, indices, batch_size)
+    return guided_backprop(model, images, chosen, batch_size=batch_size) * enlarged_grad_cam(
+        model, images, chosen, layer=layer, batch_size=batch_size
+    )
+
+
+def enlarged_grad_cam(
+    model: nn.Module,
+    images: Tensor,
+    targets: Tensor | int | None = None,
+    *,
+    layer: str | None = None,
+    batch_size: int = 32,
+) -> Tensor:
+    """Return the Grad-CAM (N, 1, H, W) of one layer, enlarged bilinearly to the size of ``images``.
+
+    Arguments and errors are those of :func:`guided_grad_cam`.
+    """
+    layers = "last" if layer is None else [layer]
+    (cams,) = grad_cam(model, images, targets, layers, batch_size=batch_size).values()
+    if not len(cams):
+        return cams.new_empty(0, 1, *images.shape[2:])
+    return functional.interpolate(cams[:, None], images.shape[2:], mode="bilinear")
+
+
+class _Guided(TorchFunctionMode):
+    """Lets through ReLUs only what is positive of the gradient."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        result = func(*args, **kwargs)
+        if isinstance(result, Tensor) and result.requires_grad:
+            name = name_of(func)
+            if name in DISGUISES:
+                raise UserError(
+                    f"guided backpropagation cannot tell whether the function {name!r} stands for a ReLU: "
+                    "use nn.ReLU or nn.ReLU6"
+                )
+            if name in ("relu", "relu6") or (
+                name == "hardtanh" and argument(args, kwargs, 1, "min_val") == 0
+            ):
+                result.register_hook(_positive)
+        return result
+
+
+def _positive(slope: Tensor) -> Tensor:
+    return slope.clamp(min=0)

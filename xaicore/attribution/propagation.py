@@ -1,0 +1,104 @@
+r"""Handing relevance down through a network, step by step, by the rules of a preset.
+
+Layers with weights follow the rule that the preset names for them (:mod:`xaicore.attribution.rules`). ReLU, ReLU6
+and dropout pass relevance on, reshaping rearranges it, padding crops it, max-pooling gives it to the maximum,
+average pooling divides it among its inputs, a concatenation splits it. A sum divides it in proportion to its
+summands, :math:`R_a = R\,a/(a + b)`, as the z rule does, for every preset. (So do iNNvestigate 2.1.2's LRP presets; its
+deep Taylor decomposition hands the whole relevance to *each* summand, which doubles it at every block of a
+residual network.) A tensor that is used more than once gets the sum of what its users hand down.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from zennit.core import Hook
+
+from xaicore.attribution.graph import INPUT, Graph, Step
+from xaicore.attribution.inputs import naming_images
+from xaicore.attribution.layers import Concatenation, laid_out
+from xaicore.attribution.presets import Preset
+from xaicore.attribution.rules import RULES, RuleOptions, quotient, redistribute
+
+
+@dataclass(frozen=True)
+class Pass:
+    """A forward pass: what each step was given, and the logits (N, K)."""
+
+    given: list[tuple[Tensor, ...]]
+    logits: Tensor
+
+
+class Propagation:
+    """The rules of a preset on the steps of a network.
+
+    Args:
+        network: made of known layers, in eval mode.
+        preset: which rule for which layer.
+        epsilon: stabiliser of the epsilon rule.
+        bounds: smallest and largest value of each network input, (2, C, H, W); for the bounded rule.
+
+    Raises:
+        UserError: the network is not made of known layers.
+    """
+
+    def __init__(self, network: nn.Module, preset: Preset, epsilon: float, bounds: Tensor | None) -> None:
+        self._graph = Graph(network)
+        limits = {} if bounds is None else self._graph.given_to_first(bounds)
+        self._rules: dict[int, Hook] = {}
+        for position, step in enumerate(self._graph.steps):
+            options = RuleOptions(epsilon)
+            name = preset.rule(step.kind)
+            if position in self._graph.first and preset.first is not None:
+                name = preset.first
+                if position in limits:
+                    low, high = limits[position].split(1)
+                    options = RuleOptions(epsilon, low, high)
+            if name is not None:
+                self._rules[position] = RULES[name](options)
+
+    def forward(self, inputs: Tensor) -> Pass:
+        """Run the network on its ``inputs`` (N, C, H, W).
+
+        Raises:
+            ValueError: the shape does not fit.
+            UserError: the network cannot be computed layer by layer.
+        """
+        with naming_images(inputs.shape):
+            return Pass(*self._graph.forward(laid_out(inputs)))
+
+    def backward(self, forward: Pass, relevance: Tensor) -> Tensor:
+        """Return the relevance (N, C, H, W) of the inputs, given that of the logits (N, K)."""
+        collected = {len(self._graph.steps) - 1: relevance}
+        for position in reversed(range(len(self._graph.steps))):
+            step = self._graph.steps[position]
+            shares = self._hand_down(position, step, forward.given[position], collected.pop(position))
+            for source, share in zip(step.sources, shares, strict=True):
+                collected[source] = collected[source] + share if source in collected else share
+        return collected[INPUT]
+
+    def _hand_down(
+        self, position: int, step: Step, given: tuple[Tensor, ...], relevance: Tensor
+    ) -> tuple[Tensor, ...]:
+        """Return the relevance of each tensor that a step was given."""
+        if position in self._rules:
+            assert step.module is not None
+            return (redistribute(self._rules[position], step.module, given[0], relevance),)
+        if step.kind in ("max-pool", "average-pool", "pad"):
+            assert step.module is not None
+            return (_gradient(step.module, given[0], relevance),)
+        if step.kind == "sum":
+            share = quotient(relevance, given[0] + given[1])
+            return given[0] * share, given[1] * share
+        if step.kind == "concatenation":
+            assert isinstance(step.module, Concatenation)
+            sizes = [part.shape[step.module.dim] for part in given]
+            return relevance.split(sizes, step.module.dim)
+        return (relevance.reshape(given[0].shape),)
+
+
+def _gradient(module: nn.Module, inputs: Tensor, relevance: Tensor) -> Tensor:
+    leaf = inputs.detach().requires_grad_()
+    with torch.enable_grad():
+        (result,) = torch.autograd.grad(module(leaf), leaf, relevance)
+    return result

@@ -1,0 +1,234 @@
+"""How well a score tells adversarial images from clean ones: ROC, its area, and the rate at a fixed false-alarm rate.
+
+A higher score is more suspicious; adversarial images are the positives. Intervals draw the clean and the adversarial
+images independently of each other (percentile bootstrap, as in :mod:`xaicore.metrics.intervals`). Where the groups
+separate wholly, the interval of the area is the point 1: the bootstrap cannot know what it has not seen.
+"""
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn import metrics
+from torch import Tensor
+
+from xaicore.metrics.checks import sample
+from xaicore.metrics.intervals import VALUES_IN_CACHE, Interval, check_draws, percentiles, proportion_ci
+
+Array = NDArray[np.float64]
+
+
+class RocCurve(NamedTuple):
+    """The rates at every threshold, from none flagged to all.
+
+    Attributes:
+        false_positive_rate: (T,) share of the clean images flagged, ascending from 0 to 1.
+        true_positive_rate: (T,) share of the adversarial images flagged, ascending from 0 to 1.
+        thresholds: (T,) descending from infinity; an image is flagged where its score is at least the threshold.
+    """
+
+    false_positive_rate: Array
+    true_positive_rate: Array
+    thresholds: Array
+
+
+class OperatingPoint(NamedTuple):
+    """A detector at one threshold.
+
+    Attributes:
+        true_positive_rate: share of the adversarial images flagged.
+        false_positive_rate: share of the clean images flagged, at most what was allowed.
+        threshold: an image is flagged where its score is greater; minus infinity where all are.
+    """
+
+    true_positive_rate: float
+    false_positive_rate: float
+    threshold: float
+
+
+def roc_curve(scores_clean: ArrayLike | Tensor, scores_adversarial: ArrayLike | Tensor) -> RocCurve:
+    """Return the receiver operating characteristic, with a point for every distinct score.
+
+    Args:
+        scores_clean: (n,) finite scores of the clean images.
+        scores_adversarial: (m,) of the adversarial ones.
+
+    Raises:
+        TypeError: the scores are not numbers.
+        ValueError: another shape, no score, or NaN or infinite scores.
+    """
+    clean, adversarial = _scores(scores_clean, scores_adversarial)
+    labels = np.repeat([0, 1], [len(clean), len(adversarial)])
+    return RocCurve(*metrics.roc_curve(labels, np.concatenate([clean, adversarial]), drop_intermediate=False))
+
+
+def auroc(scores_clean: ArrayLike | Tensor, scores_adversarial: ArrayLike | Tensor) -> float:
+    """Return the area under the ROC curve: how often an adversarial image scores higher than a clean one.
+
+    Args:
+        scores_clean: (n,) finite scores of the clean images.
+        scores_adversarial: (m,) of the adversarial ones.
+
+    Returns:
+        The area, in [0, 1]; a tie counts one half. 0.5 is chance; below it the score is the wrong way round.
+
+    Raises:
+        TypeError: the scores are not numbers.
+        ValueError: another shape, no score, or NaN or infinite scores.
+
+    References:
+        Hanley and McNeil, Radiology 143, 1982.
+    """
+    clean, adversarial = _levels(scores_clean, scores_adversarial)
+    return float(_areas(clean[None], adversarial[None])[0])
+
+
+def auroc_ci(
+    scores_clean: ArrayLike | Tensor,
+    scores_adversarial: ArrayLike | Tensor,
+    *,
+    level: float = 0.95,
+    n_resamples: int = 2000,
+    seed: int = 0,
+) -> Interval:
+    """Return the percentile bootstrap interval of :func:`auroc`.
+
+    Args:
+        scores_clean: (n,) finite scores of the clean images.
+        scores_adversarial: (m,) of the adversarial ones, drawn independently of the clean.
+        level: the confidence level, between 0 and 1.
+        n_resamples: number of draws.
+        seed: of the generators of the draws.
+
+    Raises:
+        TypeError: the scores are not numbers.
+        ValueError: another shape, no score, NaN or infinite scores, or another argument out of range.
+    """
+    clean, adversarial = _levels(scores_clean, scores_adversarial)
+    check_draws(level, n_resamples)
+    return percentiles(_resampled(clean, adversarial, _areas, n_resamples, seed), level)
+
+
+def tpr_at_fpr(
+    scores_clean: ArrayLike | Tensor, scores_adversarial: ArrayLike | Tensor, *, fpr: float = 0.05
+) -> OperatingPoint:
+    """Return the detector with the lowest threshold that flags no more than a share of the clean images.
+
+    With n clean images, floor(fpr·n) may be flagged. The threshold is the highest clean score after these, and only
+    what is greater is flagged: where clean scores tie with it, fewer than allowed are.
+
+    Args:
+        scores_clean: (n,) finite scores of the clean images, from which alone the threshold comes.
+        scores_adversarial: (m,) of the adversarial ones.
+        fpr: the share of clean images that may be flagged, in [0, 1].
+
+    Raises:
+        TypeError: the scores are not numbers.
+        ValueError: another shape, no score, NaN or infinite scores, or fpr out of range.
+    """
+    clean, adversarial = _scores(scores_clean, scores_adversarial)
+    threshold = float(_thresholds(clean[None], _allowed(fpr, len(clean)))[0])
+    return OperatingPoint(
+        float((adversarial > threshold).mean()), float((clean > threshold).mean()), threshold
+    )
+
+
+def tpr_at_fpr_ci(
+    scores_clean: ArrayLike | Tensor,
+    scores_adversarial: ArrayLike | Tensor,
+    *,
+    fpr: float = 0.05,
+    level: float = 0.95,
+    n_resamples: int = 2000,
+    seed: int = 0,
+) -> Interval:
+    """Return the percentile bootstrap interval of the true-positive rate of :func:`tpr_at_fpr`.
+
+    The threshold is chosen anew in every draw, so the interval holds its uncertainty too.
+
+    Args:
+        scores_clean: (n,) finite scores of the clean images.
+        scores_adversarial: (m,) of the adversarial ones, drawn independently of the clean.
+        fpr: the share of clean images that may be flagged, in [0, 1].
+        level: the confidence level, between 0 and 1.
+        n_resamples: number of draws.
+        seed: of the generators of the draws.
+
+    Returns:
+        The interval; Wilson's for the m adversarial images where no draw differs from 0, or none from 1.
+
+    Raises:
+        TypeError: the scores are not numbers.
+        ValueError: another shape, no score, NaN or infinite scores, or another argument out of range.
+    """
+    clean, adversarial = _scores(scores_clean, scores_adversarial)
+    check_draws(level, n_resamples)
+    allowed = _allowed(fpr, len(clean))
+
+    def rates(clean: Array, adversarial: Array) -> Array:
+        return np.asarray((adversarial > _thresholds(clean, allowed)[:, None]).mean(1))
+
+    drawn = _resampled(clean, adversarial, rates, n_resamples, seed)
+    if drawn.min() == drawn.max() and drawn[0] in (0.0, 1.0):
+        return proportion_ci(int(drawn[0]) * len(adversarial), len(adversarial), level=level)
+    return percentiles(drawn, level)
+
+
+def _scores(clean: ArrayLike | Tensor, adversarial: ArrayLike | Tensor) -> tuple[Array, Array]:
+    return sample(clean, "scores_clean"), sample(adversarial, "scores_adversarial")
+
+
+def _levels(
+    scores_clean: ArrayLike | Tensor, scores_adversarial: ArrayLike | Tensor
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return each score's rank, from 0, among the distinct scores of both groups."""
+    clean, adversarial = _scores(scores_clean, scores_adversarial)
+    _, levels = np.unique(np.concatenate([clean, adversarial]), return_inverse=True)
+    return levels[: len(clean)], levels[len(clean) :]
+
+
+def _areas(clean: NDArray[np.int64], adversarial: NDArray[np.int64]) -> Array:
+    """Return the area (rows,) of levels (rows, n) and (rows, m): the mean share of clean scores below, ties half."""
+    distinct = 1 + max(clean.max(), adversarial.max())
+    counts = []
+    for levels in (clean, adversarial):
+        offsets = np.arange(len(levels))[:, None] * distinct
+        counts.append(np.bincount((levels + offsets).ravel(), minlength=len(levels) * distinct))
+    of_clean, of_adversarial = (count.reshape(-1, distinct) for count in counts)
+    twice_below = 2 * of_clean.cumsum(1) - of_clean
+    wins = np.einsum("ij,ij->i", twice_below, of_adversarial)
+    return wins / (2 * clean.shape[1] * adversarial.shape[1])
+
+
+def _allowed(fpr: float, n: int) -> int:
+    if not 0 <= fpr <= 1:
+        raise ValueError(f"fpr must lie in [0, 1], not {fpr}")
+    return math.floor(fpr * n + 1e-9)  # 0.29 * 100 is a little less than 29
+
+
+def _thresholds(clean: Array, allowed: int) -> Array:
+    """Return the highest score (rows,) of clean ones (rows, n) after the ``allowed`` highest."""
+    rows, n = clean.shape
+    if allowed >= n:
+        return np.full(rows, -np.inf)
+    return np.asarray(np.partition(clean, n - 1 - allowed, axis=1)[:, n - 1 - allowed])
+
+
+def _resampled(
+    clean: NDArray, adversarial: NDArray, statistic: Callable[..., Array], n_resamples: int, seed: int
+) -> Array:
+    """Return the statistic (n_resamples,) of independent draws from both groups, each with a generator of its own."""
+    generators = [np.random.default_rng(child) for child in np.random.SeedSequence(seed).spawn(2)]
+    groups = (clean, adversarial)
+    step = max(1, VALUES_IN_CACHE // (len(clean) + len(adversarial)))
+    results = []
+    for start in range(0, n_resamples, step):
+        rows = min(step, n_resamples - start)
+        drawn = [
+            group[generator.integers(len(group), size=(rows, len(group)))]
+            for group, generator in zip(groups, generators, strict=True)
+        ]
+        results.append(statistic(*drawn))
+    return np.concatenate(results)

@@ -1,0 +1,131 @@
+r"""Normalised discounted cumulative gain of a prediction (Brama and Grinshpoun 2020, Sec. 4, Eq. 3-7).
+
+Top-1 accuracy does not tell a tiger shark taken for a white shark from one taken for a broom. Here the prediction for
+a benign image grades all classes, and a prediction for its adversarial or cleaned version is judged as a ranking of
+graded results. What the paper leaves open is decided so: logits are shifted by the least one of the image, as
+relevances would be negative otherwise; they are divided by their sum over the graded classes; equal logits rank in
+the order of classes. The base of the logarithm cancels.
+"""
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+GRAIN = 1e-12
+"""Rounding of a sum of probabilities, so that a coverage of exactly 0.95, or of 1, is one."""
+
+
+class Relevances(NamedTuple):
+    """How a benign prediction grades the classes.
+
+    Attributes:
+        values: (N, classes) float64, at least 0 and summing to 1 over the graded classes, 0 for the others.
+        counts: (N,) int64, how many classes are graded: K1 of Eq. 3.
+    """
+
+    values: Tensor
+    counts: Tensor
+
+
+def relevances(logits: Tensor, *, coverage: float = 0.99) -> Relevances:
+    r"""Return the relevance of each class according to a benign image's logits.
+
+    .. math:: R_j = \frac{l_j - \min l}{\sum_{i \le K} (l_i - \min l)}\ (j \le K), \quad
+              K = \max \{k : \textstyle\sum_{j \le k} p_j \le \text{coverage}\}, \text{ at least } 1
+
+    with the classes in descending order of their softmax probability p. So the first class is always graded, and
+    alone where its probability exceeds the coverage, then with 1.
+
+    Args:
+        logits: (N, classes) finite, at least two classes.
+        coverage: probability that the graded classes may have together, in (0, 1].
+
+    Returns:
+        The relevances and the number of graded classes. Where all logits are equal, each graded class has 1 / K.
+
+    Raises:
+        TypeError: not a floating-point tensor.
+        ValueError: another shape, values that are not finite, or a coverage out of range.
+
+    References:
+        Brama and Grinshpoun, Heat and Blur, 2020, Eq. 3.
+    """
+    values = _logits(logits, "logits")
+    order, counts = _ranking(values, coverage)
+    ranks = torch.arange(values.shape[1], device=values.device)
+    shifted = (values - values.amin(1, keepdim=True)).gather(1, order)
+    shifted = shifted.where(shifted[:, :1] > 0, 1)
+    shifted = shifted.where(ranks < counts[:, None], 0)
+    shares = shifted / shifted.sum(1, keepdim=True)
+    return Relevances(torch.zeros_like(values).scatter(1, order, shares), counts)
+
+
+def ndcg(reference_logits: Tensor, logits: Tensor, *, coverage: float = 0.99, k: int | None = None) -> Tensor:
+    r"""Return the normalised discounted cumulative gain of predictions, judged by those for the benign images.
+
+    .. math:: \frac{\mathrm{DCG}(\text{logits})}{\mathrm{DCG}(\text{reference})}, \quad
+              \mathrm{DCG} = \sum_j \frac{2^{R_j} - 1}{\log(1 + j)}
+
+    j is the place of a class in the order of the prediction, R its relevance by :func:`relevances`. A prediction's
+    sum ends with its own coverage (K2 of Eq. 4): a class that it ranks beyond gains nothing.
+
+    Args:
+        reference_logits: (N, classes) of the benign images.
+        logits: (N, classes) of the same images attacked, cleaned or otherwise changed.
+        coverage: of both predictions, in (0, 1].
+        k: end both sums after k places as well (NDCG@k, as in Fig. 5); None: coverage alone ends them.
+
+    Returns:
+        (N,) float64 in [0, 1]: 1 where the graded classes stand in the benign order, 0 where none of them appears.
+
+    Raises:
+        TypeError: not floating-point tensors.
+        ValueError: shapes differ, values are not finite, or coverage or k is out of range.
+
+    References:
+        Brama and Grinshpoun, Heat and Blur, 2020, Eq. 4-7.
+    """
+    reference, values = _logits(reference_logits, "reference_logits"), _logits(logits, "logits")
+    if reference.shape != values.shape:
+        raise ValueError(
+            f"reference_logits and logits must have the same shape, not {tuple(reference.shape)} and "
+            f"{tuple(values.shape)}"
+        )
+    if k is not None and k < 1:
+        raise ValueError(f"k must be at least 1, not {k}")
+    graded = relevances(reference, coverage=coverage).values
+    values = values.to(graded.device)
+    places = values.shape[1] if k is None else k
+    gained, ideal = (_gain(graded, *_ranking(of, coverage), places) for of in (values, reference))
+    return (gained / ideal).clamp(max=1)
+
+
+def _gain(relevances: Tensor, order: Tensor, counts: Tensor, places: int) -> Tensor:
+    """Return the discounted cumulative gain (N,) of rankings ``order`` (N, classes) that end after ``counts`` (N,)."""
+    places = min(places, order.shape[1])
+    ranks = torch.arange(places, device=order.device)
+    gains = torch.expm1(relevances.gather(1, order[:, :places]) * math.log(2)) / torch.log(2 + ranks.double())
+    return gains.where(ranks < counts[:, None], 0).sum(1)
+
+
+def _ranking(logits: Tensor, coverage: float) -> tuple[Tensor, Tensor]:
+    """Return the classes (N, classes) in descending order, and how many of them (N,) the coverage takes in."""
+    if not 0 < coverage <= 1:
+        raise ValueError(f"coverage must lie in (0, 1], not {coverage}")
+    order = logits.argsort(dim=1, descending=True, stable=True)
+    reached = logits.gather(1, order).softmax(1).cumsum(1)
+    return order, (reached <= coverage + GRAIN).sum(1).clamp(min=1)
+
+
+def _logits(values: Tensor, name: str) -> Tensor:
+    if not isinstance(values, Tensor) or not values.is_floating_point():
+        raise TypeError(f"{name} must be a floating-point tensor (N, classes)")
+    if values.ndim != 2 or values.shape[1] < 2:
+        raise ValueError(
+            f"{name} must have the shape (N, classes) with at least two classes, not {tuple(values.shape)}"
+        )
+    if not bool(torch.isfinite(values).all()):
+        raise ValueError(f"{name} must be finite: NaN or infinity found")
+    return values.detach().double()

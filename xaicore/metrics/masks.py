@@ -1,0 +1,82 @@
+"""Where a heatmap is strong: its binary mask, how much of the image that covers, and how far two masks agree."""
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from xaicore.metrics.checks import batch, same_shape
+
+
+def relevance_mask(maps: Tensor, *, k_std: float = 2.0) -> Tensor:
+    r"""Return the pixels whose relevance exceeds the map's mean by some standard deviations.
+
+    .. math:: |r|_i > \overline{|r|} + k\,s
+
+    The relevance of a pixel is the sum of its channels' absolute values, the standard deviation s that of the
+    population of pixels.
+
+    Args:
+        maps: (N, C, H, W) or (N, H, W), finite.
+        k_std: k, finite; the paper's 2 leaves about the top 5 %.
+
+    Returns:
+        (N, H, W) booleans; all false for a constant map.
+
+    Raises:
+        TypeError: not a floating-point tensor.
+        ValueError: a wrong shape, values or a k that are not finite.
+
+    References:
+        Brama and Grinshpoun, Heat and Blur, 2020, Eq. 2.
+    """
+    if not math.isfinite(k_std):
+        raise ValueError(f"k_std must be finite, not {k_std}")
+    values = batch(maps, "maps").abs()
+    values = values.sum(1) if values.ndim == 4 else values
+    pixels = values.flatten(1)
+    threshold = pixels.mean(1) + k_std * pixels.std(1, correction=0)
+    varied = pixels.amax(1) > pixels.amin(1)
+    return (values > threshold[:, None, None]) & varied[:, None, None]
+
+
+def mask_fraction(masks: Tensor) -> Tensor:
+    """Return the share of each mask's pixels that are true, (N,) float64.
+
+    Args:
+        masks: (N, H, W) booleans.
+
+    Raises:
+        TypeError: not booleans.
+        ValueError: another shape.
+    """
+    return _masks(masks, "masks").flatten(1).double().mean(1)
+
+
+def mask_iou(a: Tensor, b: Tensor) -> Tensor:
+    """Return the intersection over union of masks (Jaccard's index).
+
+    Args:
+        a: (N, H, W) booleans.
+        b: masks of the same shape.
+
+    Returns:
+        (N,) float64 in [0, 1]: 1 for equal masks, 0 for disjoint ones; NaN where both are empty.
+
+    Raises:
+        TypeError: not booleans.
+        ValueError: another shape, or shapes that differ.
+    """
+    first, second = _masks(a, "a"), _masks(b, "b")
+    same_shape(first, second)
+    common, either = ((first & second).sum((1, 2)).double(), (first | second).sum((1, 2)).double())
+    return common / either  # 0 / 0 is NaN
+
+
+def _masks(values: Any, name: str) -> Tensor:
+    if not isinstance(values, Tensor) or values.dtype != torch.bool:
+        raise TypeError(f"{name} must be a boolean tensor (N, H, W)")
+    if values.ndim != 3 or 0 in values.shape[1:]:
+        raise ValueError(f"{name} must have the shape (N, H, W), not {tuple(values.shape)}")
+    return values
