@@ -83,15 +83,32 @@ class Bench:
             name: measure.judge(subject.model, images, labels, outcome.adversarial, comparison.norm)
             for name, outcome in outcomes.items()
         }
+        counts = {name: [int(each.fooled.sum())] for name, each in judged.items()}
+        for number in range(1, comparison.draws):
+            for name, settings in {**variants, "peer": peer.parameters}.items():
+                if name == "peer":
+                    again = self._peer(subject, peer, count, settings, number)
+                else:
+                    again = self._ours(subject, comparison.attack, count, {**settings, "seed": number})
+                fooled = measure.judge(
+                    subject.model, images, labels, again.adversarial, comparison.norm
+                ).fooled
+                counts[name].append(int(fooled.sum()))
         for variant, settings in variants.items():
             goal = peer.goal if variant in (comparison.held_to or variants) else None
             ratio = outcomes["peer"].seconds / outcomes[variant].seconds
             found = measure.report(judged[variant], judged["peer"])
+            if comparison.draws > 1:
+                for side, name in (("ours", variant), ("peer", "peer")):
+                    found[side]["fooled"] = sum(counts[name]) / len(counts[name])
             distances = tuple(found[side]["median_distance"] for side in ("ours", "peer"))
             misses = measure.misses(
                 ratio,
                 goal,
-                (found["ours"]["fooled"], found["peer"]["fooled"]),
+                (
+                    found["ours"]["fooled"] + measure.chance(counts[variant], counts["peer"]),
+                    found["peer"]["fooled"],
+                ),
                 distances if comparison.minimises else (None, None),
             )
             sides = {
@@ -130,18 +147,20 @@ class Bench:
         )
         return measure.timed(subject.model, call, count)
 
-    def _peer(self, subject: Subject, peer: Peer, count: int, settings: dict[str, Any]) -> measure.Outcome:
+    def _peer(
+        self, subject: Subject, peer: Peer, count: int, settings: dict[str, Any], draw: int = 0
+    ) -> measure.Outcome:
         images, labels = subject.images[:count], subject.labels[:count]
         if peer.library in SEPARATE:
             assert self.worker is not None
             return measure.Outcome(
                 *self.worker.attack(
-                    subject, peer.library, peer.attack, images, labels, settings, CALL_SECONDS
+                    subject, peer.library, peer.attack, images, labels, settings, CALL_SECONDS, draw
                 )
             )
         try:
             call = LIBRARIES[peer.library](peer.attack, subject.model, images, labels, **settings)
-            seed()
+            seed(draw)
             return measure.timed(subject.model, call, count)
         except Exception as error:
             raise peers.PeerError(f"{type(error).__name__}: {error}".splitlines()[0]) from error

@@ -7,8 +7,9 @@ repeats, so that a busy machine slows both sides alike.
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import variance
 from typing import Any
 
 import torch
@@ -119,8 +120,18 @@ def _median(values: Tensor) -> float | None:
     return float(values.quantile(0.5)) if len(values) else None
 
 
+def chance(ours: Sequence[int], peer: Sequence[int]) -> float:
+    """Return how far two means over draws may lie apart by chance: two standard errors of their difference."""
+    if min(len(ours), len(peer)) < 2:
+        return 0.0
+    return 2 * math.sqrt(variance(ours) / len(ours) + variance(peer) / len(peer))
+
+
 def misses(
-    ratio: float, goal: float | None, success: tuple[int, int], distance: tuple[float | None, float | None]
+    ratio: float,
+    goal: float | None,
+    success: tuple[float, float],
+    distance: tuple[float | None, float | None],
 ) -> list[str]:
     """Return in what a comparison falls short of its goal, each with by how much; nothing where it is met.
 
@@ -135,7 +146,7 @@ def misses(
     if goal is not None and not ratio >= goal:
         found.append(f"{ratio:.2f}x instead of {goal:g}x ({100 * (1 - ratio / goal):.0f} % short)")
     if success[0] < success[1]:
-        found.append(f"{success[1] - success[0]} fewer fooled")
+        found.append(f"{success[1] - success[0]:.3g} fewer fooled")
     ours, peer = distance
     if ours is not None and peer is not None and not ours <= peer * EQUAL_DISTORTION:
         larger = f"{100 * (ours / peer - 1):.1f} %" if peer else "infinitely"

@@ -142,8 +142,8 @@ SEPARATE = ("torchattacks", "art")
 """Those that run in an environment of their own."""
 
 
-def seed() -> None:
-    """Make the libraries' draws, which come from global generators, the same each time."""
-    torch.manual_seed(0)
-    np.random.seed(0)  # noqa: NPY002
-    random.seed(0)
+def seed(number: int = 0) -> None:
+    """Make the libraries' draws, which come from global generators, those of one seed."""
+    torch.manual_seed(number)
+    np.random.seed(number)  # noqa: NPY002
+    random.seed(number)

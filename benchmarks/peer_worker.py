@@ -46,7 +46,7 @@ class Desk:
         call = LIBRARIES[request["library"]](
             request["attack"], self.model, images, labels, **request["parameters"], **tensors
         )
-        seed()
+        seed(request["seed"])
         outcome = timed(self.model, call, len(images))
         save_file({"adversarial": outcome.adversarial}, folder / "out.safetensors")
         return {"seconds": outcome.seconds, "passes": outcome.passes}

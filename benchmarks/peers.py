@@ -113,6 +113,7 @@ class Worker:
         labels: Tensor,
         parameters: dict[str, Any],
         limit: float,
+        seed: int = 0,
     ) -> tuple[Tensor, float, float]:
         """Run an attack and return the images, the seconds it took, and the model's passes per image.
 
@@ -128,6 +129,7 @@ class Worker:
             "library": library,
             "attack": attack,
             "parameters": plain,
+            "seed": seed,
             "folder": str(folder),
         }
         answer = self._ask(request, limit)

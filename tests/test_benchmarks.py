@@ -95,6 +95,12 @@ def test_only_proper_images_count_as_fooling() -> None:
     assert measure.judge(Bright(), images, labels, nearly, "l0").distance[6].item() == 4
 
 
+def test_chance_is_two_standard_errors_of_a_difference() -> None:
+    assert measure.chance([3], [5]) == 0
+    assert measure.chance([4, 4], [6, 6]) == 0
+    assert measure.chance([3, 5], [4, 4, 4]) == pytest.approx(2 * (2 / 2) ** 0.5)
+
+
 def test_medians_are_over_images_that_both_fooled() -> None:
     def judged(fooled: list[int], distance: list[float]) -> measure.Judged:
         return measure.Judged(torch.tensor(fooled).bool(), torch.tensor(distance).double())

@@ -6,6 +6,7 @@ arrays or tensors, returns a :class:`BookFigure` and touches no global state of 
 """
 
 import io
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -19,6 +20,8 @@ from numpy.typing import NDArray
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKERS = ("o", "^", "s", "D", "v", "P", "X")
 RELEVANCE_MAP = "RdBu_r"
+SHOWN = 0.995
+"""Share of a map's pixels within the scale of an explanation."""
 WIDTH = 7.4
 DPI = 144
 
@@ -184,18 +187,21 @@ def explanation_grid(
 
     Args:
         rows: (label, image (C, H, W) in [0, 1], one heatmap (C, h, w) or (h, w) for each title). Channels are
-            summed; each map has its own scale, symmetric about zero.
+            summed; each map has its own scale, symmetric about zero, that ends at the value which only one pixel
+            in 200 exceeds, as single pixels would hide the rest.
         titles: of the heatmaps.
     """
     columns = len(titles) + 1
-    with mpl.rc_context(STYLE):
+    with mpl.rc_context({**STYLE, "axes.titlesize": 9 if columns < 6 else 8}):
         side = WIDTH / (columns + 0.6)
-        figure, grid = _figure(len(rows), columns, len(rows) * side + 0.55)
+        figure, grid = _figure(len(rows), columns, len(rows) * (side + 0.05) + 0.3)
+        titles = [textwrap.fill(title, 16) for title in titles]
         for position, (axes, (label, image, heatmaps)) in enumerate(zip(grid, rows, strict=True)):
             _show_image(axes[0], image, "" if position else "image")
             axes[0].set_ylabel(label)
             for panel, heatmap, title in zip(axes[1:], heatmaps, titles, strict=True):
-                _show_relevance(panel, heatmap, "" if position else title)
+                bound = float(np.quantile(np.abs(_relevance(heatmap)), SHOWN)) or None
+                _show_relevance(panel, heatmap, "" if position else title, bound)
         _relevance_bar(figure, grid.ravel().tolist())
         return figure
 

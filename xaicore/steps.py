@@ -5,6 +5,7 @@ second run takes its results from the store. Each step is addressed by the code 
 explanation does not compute the attacks again.
 """
 
+import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -12,7 +13,7 @@ import torch
 
 from xaicore import progress
 from xaicore.attacks import ATTACKS, AttackResult
-from xaicore.attribution import lrp
+from xaicore.attribution import METHODS
 from xaicore.engine import Engine
 from xaicore.models import Classifier, Recipe, TrainingResult, train
 from xaicore.store import Store
@@ -110,34 +111,47 @@ def explained(
     images: Tensor,
     targets: Tensor | None = None,
     *,
-    preset: str = "preset-a-flat",
+    method: str = "lrp",
     batch_size: int = 64,
     step: str = "relevance",
+    **options: Any,
 ) -> Tensor:
-    """Relevance of images batch by batch, each finished batch kept in the store.
+    """Explain images batch by batch, each finished batch kept in the store.
 
     Args:
         engine: where batches run.
         model: the classifier to explain.
         images: (N, C, H, W) in [0, 1].
         targets: (N,) int64 classes to explain; None: the predicted ones.
-        preset: see :func:`xaicore.attribution.lrp`.
+        method: an explanation of :data:`xaicore.attribution.METHODS` that draws nothing at random.
         batch_size: images in a batch; the result does not depend on it.
         step: what the progress line says.
+        options: passed to the method, such as ``preset`` of :func:`xaicore.attribution.lrp`.
 
     Returns:
-        (N, C, H, W) relevance.
+        (N, C, H, W) heatmaps.
+
+    Raises:
+        ValueError: the method draws at random, by the number of an image in its batch.
     """
+    if "seed" in inspect.signature(METHODS[method]).parameters:
+        raise ValueError(f"method must draw nothing at random, but {method!r} does: call it on all images")
     arrays = {"images": images} if targets is None else {"images": images, "targets": targets}
-    constants = {"model": model, "preset": preset}
+    constants = {"method": method, "model": model, "options": options}
     # One worker: relevance traces the network with torch.fx, which patches modules for the whole process.
     maps = engine.map(
-        step, _explain_batch, arrays, constants=constants, batch_size=batch_size, code=lrp, workers=1
+        step,
+        _explain_batch,
+        arrays,
+        constants=constants,
+        batch_size=batch_size,
+        code=METHODS[method],
+        workers=1,
     )
     return maps["relevance"]
 
 
 def _explain_batch(
-    images: Tensor, targets: Tensor | None = None, *, model: Classifier, preset: str
+    images: Tensor, targets: Tensor | None = None, *, method: str, model: Classifier, options: dict[str, Any]
 ) -> dict[str, Tensor]:
-    return {"relevance": lrp(model, images, targets, preset=preset)}
+    return {"relevance": METHODS[method](model, images, targets, **options)}
