@@ -93,10 +93,10 @@ def _bare(axes: Axes, title: str) -> None:
         spine.set_color("#bbbbbb")
 
 
-def _relevance_bar(figure: Figure, axes: Sequence[Axes]) -> None:
+def _relevance_bar(figure: Figure, axes: Sequence[Axes], label: str = "relevance / largest") -> None:
     colours = mpl.cm.ScalarMappable(norm=mpl.colors.Normalize(-1, 1), cmap=RELEVANCE_MAP)
     bar = figure.colorbar(colours, ax=list(axes), location="right", shrink=0.7, pad=0.01, ticks=[-1, 0, 1])
-    bar.set_label("relevance / largest")
+    bar.set_label(label)
 
 
 def _arrow(axes: Axes, row: float, column: float, size: int) -> None:
@@ -202,7 +202,7 @@ def explanation_grid(
             for panel, heatmap, title in zip(axes[1:], heatmaps, titles, strict=True):
                 bound = float(np.quantile(np.abs(_relevance(heatmap)), SHOWN)) or None
                 _show_relevance(panel, heatmap, "" if position else title, bound)
-        _relevance_bar(figure, grid.ravel().tolist())
+        _relevance_bar(figure, grid.ravel().tolist(), "relevance, own scale")
         return figure
 
 

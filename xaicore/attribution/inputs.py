@@ -3,12 +3,13 @@
 import math
 import re
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 
 from xaicore.errors import UserError
+from xaicore.undisturbed import evaluation_mode, exact_arithmetic
 
 
 def check_images(images: Tensor, model: nn.Module) -> None:
@@ -132,24 +133,14 @@ def undisturbed(model: nn.Module) -> Iterator[torch.device]:
     settings are what they were afterwards, also after an exception. Within the block a GPU computes in
     float32 proper, not in TF32, and with deterministic convolutions.
     """
-    modes = [(module, module.training) for module in model.modules()]
     learned = [parameter for parameter in model.parameters() if parameter.requires_grad]
     device = device_of(model)
-    with ExitStack() as stack:
-        stack.enter_context(torch.inference_mode(False))
-        stack.enter_context(torch.enable_grad())
-        stack.enter_context(torch.autocast(device.type, enabled=False))
-        if device.type == "cuda":
-            cudnn = torch.backends.cudnn
-            stack.enter_context(cudnn.flags(enabled=True, deterministic=True, allow_tf32=False))
+    with exact_arithmetic(device), torch.enable_grad(), evaluation_mode(model):
         try:
-            model.eval()
             for parameter in learned:
                 parameter.requires_grad_(False)
             yield device
         finally:
-            for module, training in modes:
-                module.training = training
             for parameter in learned:
                 parameter.requires_grad_(True)
 
