@@ -8,9 +8,10 @@ package shap; Erion et al., Nature Machine Intelligence 3, 2021, Eq. 3), on rand
 seed, the number of the image and of the sample alone.
 """
 
+import warnings
+
 import numpy as np
 import torch
-from captum.attr import IntegratedGradients
 from torch import Tensor, nn
 
 from xaicore.attacks.randomness import normal, stream, uniform
@@ -67,7 +68,7 @@ def integrated_gradients(
     starts = check_baselines(baselines, images)
     check_one_or_each(starts, len(images))
     network = network_of(model)
-    explainer = IntegratedGradients(lambda inputs: network(inputs.clone()))
+    explainer = _quadrature()(lambda inputs: network(inputs.clone()))
     with undisturbed(model) as device:
         maps, deltas = torch.empty_like(images, requires_grad=False), images.new_empty(len(images))
         for batch in batches(model, images, indices, batch_size):
@@ -159,6 +160,15 @@ def gradient_shap(
             change = after - before[taken.to(device), chosen[batch.rows, None]].mean(1)
             deltas[batch.rows] = ((total / n_samples).sum((1, 2, 3)) - change).to(images.device)
     return (maps, deltas) if return_convergence_delta else maps
+
+
+def _quadrature() -> type:
+    """Import Captum, which takes a second and warns in a notebook that has no progress widgets."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from captum.attr import IntegratedGradients
+    found: type = IntegratedGradients
+    return found
 
 
 def _taken(seed: int, numbers: Tensor, baselines: int, n_samples: int) -> Tensor:
