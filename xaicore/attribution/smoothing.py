@@ -47,7 +47,7 @@ def smooth_grad(
         seed: of the noise, at least 0.
         batch_size: how many noisy images are computed at once; memory grows with it, not with
             ``n_samples``.
-        **options: further arguments of ``method``.
+        options: further arguments of ``method``.
 
     Returns:
         What ``method`` returns, (N, C, H, W), on the device of ``images``.

@@ -24,7 +24,7 @@ def nissim(a: Tensor, b: Tensor) -> Tensor:
 
     Raises:
         TypeError: not floating-point tensors.
-        ValueError: as for :func:`~xaicore.metrics.structural.ssim`, whose 7 x 7 window is used.
+        ValueError: as for :func:`~xaicore.metrics.ssim`, whose 7 x 7 window is used.
 
     References:
         Chakraborty, Trehan, Mallat and Dugelay, Generalizing Adversarial Explanations with Grad-CAM, 2022, Eq. 1.
