@@ -39,7 +39,7 @@ def smooth_grad(
         targets: the neurons to explain: one index for all, (N,) indices, or None for the arg max of the
             logits of the images without noise.
         method: a name in :data:`~xaicore.attribution.METHODS`, or a function that is called as
-            method(model, images, targets, batch_size=…, **options). One that draws numbers itself gets
+            ``method(model, images, targets, batch_size=…, **options)``. One that draws numbers itself gets
             ``seed`` plus the number of the sample as its own seed.
         n_samples: noisy copies of each image.
         std: standard deviation of the noise in the units of ``images``; the paper takes 10 to 20 % of the
