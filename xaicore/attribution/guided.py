@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
-from xaicore.attribution.batches import batches, resolved_targets
+from xaicore.attribution.batches import batches
 from xaicore.attribution.calls import argument, check_visible, name_of
 from xaicore.attribution.grad_cam import grad_cam
 from xaicore.attribution.gradients import slopes
@@ -77,12 +77,8 @@ def guided_grad_cam(
     Raises:
         As :func:`guided_backprop` and :func:`~xaicore.attribution.grad_cam` do.
     """
-    indices = check_call(model, images, targets, batch_size)
-    with undisturbed(model):
-        chosen = resolved_targets(model, images, indices, batch_size)
-    return guided_backprop(model, images, chosen, batch_size=batch_size) * enlarged_grad_cam(
-        model, images, chosen, layer=layer, batch_size=batch_size
-    )
+    guided = guided_backprop(model, images, targets, batch_size=batch_size)
+    return guided * enlarged_grad_cam(model, images, targets, layer=layer, batch_size=batch_size)
 
 
 def enlarged_grad_cam(

@@ -12,15 +12,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from xaicore.attribution.inputs import (
-    check_batch_size,
-    check_images,
-    check_targets,
-    chosen_logits,
-    network_input,
-    network_of,
-    undisturbed,
-)
+from xaicore.attribution.batches import batches
+from xaicore.attribution.inputs import check_call, chosen_logits, network_input, network_of, undisturbed
 from xaicore.attribution.presets import PRESETS
 from xaicore.attribution.propagation import Pass, Propagation
 from xaicore.errors import UserError
@@ -110,19 +103,15 @@ def explained(
             (n, C, H, W).
         model: and the arguments after it, see :func:`lrp`, whose errors these are too.
     """
-    check_images(images, model)
-    indices = check_targets(targets, len(images))
-    check_batch_size(batch_size)
+    indices = check_call(model, images, targets, batch_size)
     with undisturbed(model) as device:
         heatmaps = torch.empty_like(images, requires_grad=False)
         bounds = _checked_bounds(low, high, preset, model, images, device)
         propagation = Propagation(network_of(model), PRESETS[preset], epsilon, bounds)
-        for start in range(0, len(images), batch_size):
-            batch = images.detach()[start : start + batch_size].to(device).clone()
-            forward = propagation.forward(network_input(model, batch))
-            batch_targets = None if indices is None else indices[start : start + batch_size]
-            chosen, _ = chosen_logits(forward.logits, batch_targets)
-            heatmaps[start : start + batch_size] = explain(propagation, forward, chosen).to(images.device)
+        for batch in batches(model, images, indices, batch_size):
+            forward = propagation.forward(batch.inputs)
+            chosen, _ = chosen_logits(forward.logits, batch.targets)
+            heatmaps[batch.rows] = explain(propagation, forward, chosen).to(images.device)
     return heatmaps
 
 

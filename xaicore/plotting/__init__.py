@@ -1,0 +1,1 @@
+"""How :mod:`xaicore.plots` draws: style and panels, pictures of images and maps, charts of numbers."""
