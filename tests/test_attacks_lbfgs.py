@@ -347,12 +347,18 @@ def test_nearer_than_foolbox_on_digits() -> None:
     assert (result.l2 / found["cw"]).median() < 1.0
 
 
-def test_photographs() -> None:
+def test_nearer_than_foolbox_on_photographs_with_as_many_gradients() -> None:
     model, images, labels = photographs(1)
     target = (labels + 17) % 1000
     result = attacks.lbfgs(model, images, labels, target=target, search_steps=3, iterations=12, batch_size=1)
     assert result.success.all()
     assert result.l2.max() < 3
+    steps = -(-int(result.queries.max()) // 2)
+    attack = foolbox.attacks.L2CarliniWagnerAttack(steps=steps, binary_search_steps=2, stepsize=0.01)
+    goal = foolbox.criteria.TargetedMisclassification(target)
+    _, found, success = attack(foolbox.PyTorchModel(model, bounds=(0, 1)), images, goal, epsilons=None)
+    distance = (found - images).flatten(1).norm(dim=1).where(success, torch.inf)
+    assert (result.l2 < distance).all()
 
 
 @pytest.mark.parametrize(("classes", "gains"), [(2, (1.0, 2.0**-14, 2.0**14)), (4, (2.0**8, 2.0**14))])
