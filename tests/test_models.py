@@ -222,7 +222,7 @@ def test_folding_needs_a_convolution() -> None:
         ("vgg16", {"classes": ("cat",)}, "at least two names"),
         ("vgg16", {"channels": 4}, "channels must be 1 or 3"),
         ("vgg16", {"input_size": 31}, "at least 32"),
-        ("inception_v3", {"input_size": 64}, "at least 75"),
+        ("inception_v3", {"input_size": 31}, "at least 32"),
         ("vgg16", {"width": 0}, "width must be positive"),
         ("resnet18", {"width": 0.5}, "resnet18 has no width"),
         ("resnet18", {"dropout": 0.5}, "it has none"),

@@ -17,7 +17,10 @@ from xaicore.plotting.pictures import (
     attack_illustration,
     explanation_grid,
     image_grid_with_relevance,
+    image_rows,
     layer_grid,
+    map_grid,
+    shift_grid,
 )
 from xaicore.plotting.style import MARKERS, PALETTE, RELEVANCE_MAP, BookFigure
 
@@ -32,8 +35,11 @@ __all__ = [
     "explanation_grid",
     "heat_table",
     "image_grid_with_relevance",
+    "image_rows",
     "layer_grid",
+    "map_grid",
     "scatter_groups",
     "scatter_panels",
+    "shift_grid",
     "training_curves",
 ]

@@ -13,9 +13,10 @@ import torch
 
 from xaicore import progress
 from xaicore.attacks import ATTACKS, AttackResult
-from xaicore.attribution import METHODS
+from xaicore.attribution import METHODS, grad_cam
 from xaicore.engine import Engine
-from xaicore.models import Classifier, Recipe, TrainingResult, train
+from xaicore.models import Classifier, Recipe, TrainingResult, train, train_head
+from xaicore.shift import LayerShift, layer_shift
 from xaicore.store import Store
 
 Tensor = torch.Tensor
@@ -51,6 +52,30 @@ def trained(
 
     inputs = {"model": model, "images": images, "labels": labels, "validation": validation, "recipe": recipe}
     kept = store.get_or_compute("train", inputs, compute, code=train)
+    return TrainingResult.from_arrays(model, kept, seconds=kept.seconds)
+
+
+def head_trained(
+    store: Store,
+    label: str,
+    model: Classifier,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    validation: tuple[Tensor, Tensor],
+    recipe: Recipe,
+) -> TrainingResult:
+    """Train the head of ``model`` as :func:`xaicore.models.train_head` does, or take the result from the store.
+
+    The arguments are those of :func:`trained`.
+    """
+    progress.report(f"training the head of the {label} network", 0, recipe.epochs)
+
+    def compute() -> dict[str, Tensor]:
+        return train_head(model, images, labels, validation=validation, recipe=recipe).arrays()
+
+    inputs = {"model": model, "images": images, "labels": labels, "validation": validation, "recipe": recipe}
+    kept = store.get_or_compute("train-head", inputs, compute, code=train_head)
     return TrainingResult.from_arrays(model, kept, seconds=kept.seconds)
 
 
@@ -155,3 +180,58 @@ def _explain_batch(
     images: Tensor, targets: Tensor | None = None, *, method: str, model: Classifier, options: dict[str, Any]
 ) -> dict[str, Tensor]:
     return {"relevance": METHODS[method](model, images, targets, **options)}
+
+
+def shifted(
+    engine: Engine,
+    model: Classifier,
+    before: Tensor,
+    after: Tensor,
+    *,
+    layers: tuple[str, ...] | str = "all",
+    targets: Tensor | None = None,
+    targets_after: Tensor | None = None,
+    batch_size: int = 24,
+    step: str = "shift of the maps",
+) -> LayerShift:
+    """Compare Grad-CAM maps as :func:`xaicore.shift.layer_shift` does, batch by batch, each kept in the store.
+
+    The arguments are those of :func:`~xaicore.shift.layer_shift`, apart from:
+
+    Args:
+        engine: where batches run.
+        model: the classifier to explain.
+        before: (N, C, H, W) in [0, 1].
+        after: (N, V, C, H, W), V versions of each image.
+        layers: ``"all"``, ``"last"`` or names.
+        targets: (N,) classes to explain before; None: the predicted ones.
+        targets_after: (N, V) likewise after.
+        batch_size: images in a batch; the result does not depend on it.
+        step: what the progress line says.
+    """
+    arrays = {"before": before, "after": after}
+    arrays |= {} if targets is None else {"targets": targets}
+    arrays |= {} if targets_after is None else {"targets_after": targets_after}
+    result = engine.map(
+        step,
+        _shift_batch,
+        arrays,
+        constants={"model": model, "layers": layers},
+        batch_size=batch_size,
+        code=layer_shift,
+    )
+    names = tuple(grad_cam(model, before[:1], layers=layers))
+    return LayerShift(names, result["dissimilarity"])
+
+
+def _shift_batch(
+    before: Tensor,
+    after: Tensor,
+    targets: Tensor | None = None,
+    targets_after: Tensor | None = None,
+    *,
+    model: Classifier,
+    layers: tuple[str, ...] | str,
+) -> dict[str, Tensor]:
+    shift = layer_shift(model, before, after, layers=layers, targets=targets, targets_after=targets_after)
+    return {"dissimilarity": shift.dissimilarity}

@@ -5,8 +5,9 @@ packages and need no network; ``cats-vs-dogs``, ``faces``, ``imagenet`` and ``fo
 of the reader's own.
 """
 
+from xaicore.data.faces import Cropped, crop_faces, find_face
 from xaicore.data.folders import find_root
 from xaicore.data.imageset import ImageSet, from_tensors
 from xaicore.data.loading import SETS, load
 
-__all__ = ["SETS", "ImageSet", "find_root", "from_tensors", "load"]
+__all__ = ["SETS", "Cropped", "ImageSet", "crop_faces", "find_face", "find_root", "from_tensors", "load"]

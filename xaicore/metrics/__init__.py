@@ -31,6 +31,7 @@ from xaicore.metrics.neighbours import neighbour_mixing
 from xaicore.metrics.neuron_coverage import NeuronCoverage
 from xaicore.metrics.rank_tests import RankTest, holm, mann_whitney, wilcoxon
 from xaicore.metrics.ratios import Estimate, ratio, ratio_difference
+from xaicore.metrics.rows import matched_difference, row_bootstrap, separation
 from xaicore.metrics.structural import ssim
 from xaicore.metrics.undefined import defined, undefined_count
 
@@ -53,6 +54,7 @@ __all__ = [
     "mann_whitney",
     "mask_fraction",
     "mask_iou",
+    "matched_difference",
     "mod",
     "ndcg",
     "neighbour_mixing",
@@ -70,6 +72,8 @@ __all__ = [
     "relevance_share",
     "relevances",
     "roc_curve",
+    "row_bootstrap",
+    "separation",
     "shannon_entropy",
     "ssim",
     "total_variation",

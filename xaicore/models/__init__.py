@@ -5,6 +5,7 @@ activation is a module of its own that is called once per forward pass, and noth
 """
 
 from xaicore.models.classifier import Classifier
+from xaicore.models.heads import train_head
 from xaicore.models.inference import accuracy, predict
 from xaicore.models.loading import load
 from xaicore.models.registry import REGISTRY
@@ -21,4 +22,5 @@ __all__ = [
     "predict",
     "save",
     "train",
+    "train_head",
 ]

@@ -8,10 +8,11 @@ fit; their ``AuxLogits.*`` are left out.
 from typing import Any
 
 from torch import Tensor, nn
-from torchvision.models import Inception3
 from torchvision.models import inception as parts
 
-MIN_SIZE = 75
+NATIVE_SIZE = 75
+"""Smallest side that the layers themselves can take."""
+MIN_SIZE = 32
 
 
 class BasicConv2d(nn.Module):
@@ -54,13 +55,30 @@ class _E(parts.InceptionE):
         super().__init__(in_channels, conv_block=BasicConv2d)
 
 
-def build(*, classes: int, channels: int, dropout: float) -> nn.Module:
-    """Build Inception v3 on normalised images of any size from 75 pixels.
+class Inception3(parts.Inception3):
+    """Inception v3; one that is built for images below 75 pixels first enlarges them, bilinearly, to 75."""
+
+    enlarge: nn.Module | None
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.enlarge = None
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return logits (N, K) of normalised images (N, C, H, W)."""
+        logits: Tensor = super().forward(images if self.enlarge is None else self.enlarge(images))
+        return logits
+
+
+def build(*, classes: int, channels: int, dropout: float, input_size: int) -> nn.Module:
+    """Build Inception v3 on normalised images.
 
     Args:
         classes: number of classes.
         channels: image channels.
         dropout: dropout probability before the last layer.
+        input_size: side of the images; below 75 pixels the network enlarges them to 75 itself, since its layers
+            would leave nothing of them.
     """
     network = Inception3(
         num_classes=classes,
@@ -70,6 +88,8 @@ def build(*, classes: int, channels: int, dropout: float) -> nn.Module:
         init_weights=False,
         dropout=dropout,
     )
+    if input_size < NATIVE_SIZE:
+        network.enlarge = nn.Upsample(size=(NATIVE_SIZE, NATIVE_SIZE), mode="bilinear", align_corners=False)
     if channels != 3:
         network.Conv2d_1a_3x3 = BasicConv2d(channels, 32, kernel_size=3, stride=2)
     for module in network.modules():

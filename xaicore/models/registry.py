@@ -103,7 +103,9 @@ def _resnet(name: str, about: str) -> Architecture:
 
 
 def _build_inception(shape: Shape) -> nn.Module:
-    return inception.build(classes=shape.classes, channels=shape.channels, dropout=shape.dropout)
+    return inception.build(
+        classes=shape.classes, channels=shape.channels, dropout=shape.dropout, input_size=shape.input_size
+    )
 
 
 def _build_xception(shape: Shape) -> nn.Module:

@@ -53,6 +53,8 @@ class Recipe:
         precision: ``"float32"``, ``"bfloat16"`` (autocast), or ``"auto"``: bfloat16 where the processor
             computes in it natively.
         seed: of the order of the images, the augmentation and dropout.
+        fused: whether ``adamw`` updates all of a tensor in one pass over memory; two to three times faster steps
+            of large networks, with other last digits.
 
     Raises:
         UserError: a value is out of range.
@@ -69,6 +71,7 @@ class Recipe:
     augment: str = "none"
     precision: str = "auto"
     seed: int = 0
+    fused: bool = False
 
     def __post_init__(self) -> None:
         for name, value, least in (
@@ -274,7 +277,10 @@ def _validation(
 def _optimizer(network: Classifier, recipe: Recipe) -> torch.optim.Optimizer:
     if recipe.optimizer == "adamw":
         return torch.optim.AdamW(
-            network.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
+            network.parameters(),
+            lr=recipe.learning_rate,
+            weight_decay=recipe.weight_decay,
+            fused=recipe.fused or None,
         )
     return torch.optim.SGD(
         network.parameters(),

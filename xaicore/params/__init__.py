@@ -7,6 +7,7 @@ its schema, which turns what papermill or the reader put there into checked valu
 
 from xaicore.params.base import Fraction, NotebookParameters
 from xaicore.params.chapter1 import P1Parameters
+from xaicore.params.chapter2 import P2Parameters
 from xaicore.params.instruments import (
     AttacksParameters,
     ExplanationsParameters,
@@ -19,6 +20,7 @@ SCHEMAS: dict[str, type[NotebookParameters]] = {
     "explanations": ExplanationsParameters,
     "metrics": MetricsParameters,
     "p1_inspecting_attacks": P1Parameters,
+    "p2_gradcam_shift": P2Parameters,
 }
 
 __all__ = [
@@ -30,4 +32,5 @@ __all__ = [
     "MetricsParameters",
     "NotebookParameters",
     "P1Parameters",
+    "P2Parameters",
 ]

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 
 import matplotlib as mpl
 import numpy as np
+from matplotlib.axes import Axes
 
 from xaicore.plotting.style import (
     SHOWN,
@@ -44,6 +45,18 @@ def attack_illustration(rows: Sequence[tuple[str, Images, Images, str, str]]) ->
             bare(axes[1], f"perturbation × {factor}")
             show_image(axes[2], adversarial, f"predicted “{after}”")
             axes[0].set_ylabel(name)
+        return figure
+
+
+def image_rows(rows: Mapping[str, Sequence[Images]]) -> BookFigure:
+    """Draw rows of images (C, H, W) in [0, 1], each row with its label."""
+    columns = max(len(images) for images in rows.values())
+    with mpl.rc_context(STYLE):
+        figure, grid = new_figure(len(rows), columns, len(rows) * (WIDTH / columns + 0.03))
+        for axes, (label, images) in zip(grid, rows.items(), strict=True):
+            for panel, image in zip(axes, images, strict=True):
+                show_image(panel, image)
+            axes[0].set_ylabel(label)
         return figure
 
 
@@ -122,3 +135,102 @@ def layer_grid(image: Images, maps: Mapping[str, Images], *, columns: int = 6) -
         for axes in grid.ravel()[panels:]:
             axes.set_visible(False)
         return figure
+
+
+def map_grid(
+    rows: Sequence[tuple[str, Sequence[tuple[Images, Images, bool]]]], titles: Sequence[str]
+) -> BookFigure:
+    """Draw images with a map laid over each, one network or image a row.
+
+    Args:
+        rows: (label, one (image (C, H, W) in [0, 1], map (h, w) of at least 0, whether the answer is wrong) for each
+            title). Every map is on its own scale from zero to its maximum. A wrong answer has a red frame.
+        titles: of the columns.
+    """
+    columns = len(titles)
+    with mpl.rc_context({**STYLE, "axes.titlesize": 9}):
+        side = WIDTH / (columns + 0.9)
+        figure, grid = new_figure(len(rows), columns, len(rows) * (side + 0.04) + 0.3)
+        for position, (axes, (label, cells)) in enumerate(zip(grid, rows, strict=True)):
+            for panel, (image, heatmap, wrong), title in zip(axes, cells, titles, strict=True):
+                array = relevance(heatmap)
+                extent = (-0.5, picture(image).shape[1] - 0.5, picture(image).shape[0] - 0.5, -0.5)
+                show_image(panel, image, "" if position else title)
+                panel.imshow(
+                    array / (float(array.max()) or 1.0),
+                    cmap="inferno",
+                    vmin=0,
+                    vmax=1,
+                    alpha=0.55,
+                    extent=extent,
+                    interpolation="bilinear",
+                )
+                _frame(panel, wrong)
+            axes[0].set_ylabel(label)
+        _map_bar(figure, grid.ravel().tolist())
+        return figure
+
+
+def shift_grid(
+    images: Sequence[Images],
+    maps: Mapping[str, Sequence[Images]],
+    titles: Sequence[str],
+    *,
+    wrong: Sequence[bool] | None = None,
+    blocks: int = 2,
+) -> BookFigure:
+    """Draw the maps of many layers (rows) for several versions of an image (columns), layers in blocks side by side.
+
+    Args:
+        images: the versions, (C, H, W) in [0, 1]; shown above each block.
+        maps: layer name to one map (h, w) of at least 0 for each version; every map is on its own scale from zero to
+            its maximum, so that the colours of all cells mean the same.
+        titles: of the versions.
+        wrong: versions that are classified wrongly: their image has a red frame.
+        blocks: blocks of layers side by side.
+    """
+    names, versions = list(maps), len(titles)
+    height = -(-len(names) // blocks)
+    with mpl.rc_context({**STYLE, "axes.titlesize": 7.5, "axes.labelsize": 7}):
+        side = WIDTH / (blocks * (versions + 0.55))
+        figure, grid = new_figure(height + 1, blocks * versions, (height + 1) * (side + 0.02) + 0.4)
+        for panel in grid.ravel():
+            panel.set_visible(False)
+        for block in range(blocks):
+            left = block * versions
+            for version, (image, title) in enumerate(zip(images, titles, strict=True)):
+                panel = grid[0, left + version]
+                panel.set_visible(True)
+                show_image(panel, image, title)
+                _frame(panel, bool(wrong and wrong[version]))
+            for row, name in enumerate(names[block * height : (block + 1) * height], 1):
+                for version, heatmap in enumerate(maps[name]):
+                    panel = grid[row, left + version]
+                    array = relevance(heatmap)
+                    panel.set_visible(True)
+                    panel.imshow(
+                        array / (float(array.max()) or 1.0),
+                        cmap="inferno",
+                        vmin=0,
+                        vmax=1,
+                        interpolation="nearest",
+                    )
+                    bare(panel, "")
+                grid[row, left].set_ylabel(textwrap.fill(name.replace(".", ". "), 9).replace(". ", "."))
+        _map_bar(figure, grid.ravel().tolist())
+        return figure
+
+
+def _frame(axes: Axes, wrong: bool) -> None:
+    if wrong:
+        for spine in axes.spines.values():
+            spine.set_color("#D55E00")
+            spine.set_linewidth(2.5)
+
+
+def _map_bar(figure: BookFigure, axes: Sequence[Axes]) -> None:
+    colours = mpl.cm.ScalarMappable(norm=mpl.colors.Normalize(0, 1), cmap="inferno")
+    bar = figure.colorbar(
+        colours, ax=list(axes), location="bottom", shrink=0.4, pad=0.01, aspect=40, ticks=[0, 1]
+    )
+    bar.set_label("Grad-CAM, share of the map's own maximum")

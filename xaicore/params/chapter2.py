@@ -1,0 +1,69 @@
+"""Parameters of chapter 2, Generalizing Adversarial Explanations with Grad-CAM."""
+
+from pydantic import Field, field_validator, model_validator
+
+from xaicore.models import REGISTRY
+from xaicore.params.base import Fraction, NotebookParameters
+
+NETWORKS = ["vgg16", "resnet50", "resnet101", "inception_v3", "xception"]
+
+
+class P2Parameters(NotebookParameters):
+    """Parameters of the notebook ``p2_gradcam_shift``."""
+
+    dataset: str = Field("orl-faces", description="image set: orl-faces, faces, or folder")
+    model: str = Field("resnet50", description="network on which the black-box images are made")
+    models: list[str] = Field(
+        default_factory=lambda: list(NETWORKS), min_length=1, description="networks under attack"
+    )
+    shares: list[float] | None = Field(
+        default_factory=lambda: [0.6, 0.1, 0.3],
+        description="training, validation, test images of a person; none: the set's own split",
+    )
+    size: int = Field(48, ge=32, le=1024, description="height and width of the images in pixels")
+    eps: list[Fraction] = Field(
+        default_factory=lambda: [0.01, 0.05, 0.075, 0.1], min_length=1, description="attack sizes above 0"
+    )
+    epochs: int = Field(6, ge=1, description="epochs of training the whole network; not with given weights")
+    batch_size: int = Field(12, ge=2, description="images in a batch of training")
+    learning_rate: Fraction = Field(1e-3, gt=0, le=10, description="learning rate of that training")
+    head_epochs: int = Field(60, ge=1, description="epochs of training the head alone")
+    head_learning_rate: Fraction = Field(1e-3, gt=0, le=10, description="learning rate of the head")
+    cells: int = Field(3, ge=1, description="fewest cells a side of the map taken for MOD and VID")
+    n_layer_images: int = Field(24, ge=1, description="test images whose maps of all layers are compared")
+    n_layers_shown: int = Field(14, ge=2, description="layers in the grids of Figs. 6 to 10; VGG has 13")
+
+    @field_validator("models")
+    @classmethod
+    def _known_and_different(cls, models: list[str]) -> list[str]:
+        for name in models:
+            if name not in REGISTRY:
+                raise ValueError(f"there is no {name!r}; there are {', '.join(REGISTRY)}")
+        if len(set(models)) < len(models):
+            raise ValueError("names a network twice")
+        return models
+
+    @field_validator("eps")
+    @classmethod
+    def _rising(cls, eps: list[float]) -> list[float]:
+        if not all(0 < value <= 1 for value in eps):
+            raise ValueError(f"{eps} must lie above 0 and at most at 1")
+        thousandths = [round(1000 * value) for value in eps]
+        if thousandths != sorted(set(thousandths)) or thousandths[0] == 0:
+            raise ValueError(f"{eps} must rise by at least 0.001")
+        return eps
+
+    @field_validator("shares")
+    @classmethod
+    def _three(cls, shares: list[float] | None) -> list[float] | None:
+        if shares is not None and (len(shares) != 3 or min(shares) <= 0 or abs(sum(shares) - 1) > 1e-6):
+            raise ValueError(f"{shares} must be three positive numbers with the sum 1")
+        return shares
+
+    @model_validator(mode="after")
+    def _one_file(self) -> "P2Parameters":
+        if self.weights not in (None, "imagenet") and (len(self.models) > 1 or self.models[0] != self.model):
+            raise ValueError(
+                "a weights file fits one network: give it as model and as the only one of models, or weights=imagenet"
+            )
+        return self
