@@ -49,7 +49,7 @@ def test_a_moved_face_moves_its_box():
 def test_most_faces_of_orl_are_found():
     cropped = data.crop_faces(data.load("orl-faces", split="all", n=60), 32)
     assert cropped.images.shape == (60, 1, 32, 32)
-    assert 0 <= cropped.images.min()
+    assert cropped.images.min() >= 0
     assert cropped.images.max() <= 1
     assert cropped.found.sum() >= 55
 

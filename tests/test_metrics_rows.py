@@ -15,7 +15,9 @@ def test_separation_is_scikit_learns_auroc_of_the_defined_cases():
     scores, events = RNG.normal(size=(30, 4)), (RNG.random((30, 4)) < 0.4).astype(float)
     scores[3, 1], events[5, 2] = np.nan, np.nan
     kept = np.isfinite(scores) & np.isfinite(events)
-    assert metrics.separation(scores, events) == pytest.approx(roc_auc_score(events[kept], scores[kept]), abs=1e-12)
+    assert metrics.separation(scores, events) == pytest.approx(
+        roc_auc_score(events[kept], scores[kept]), abs=1e-12
+    )
     assert np.isnan(metrics.separation(scores, np.ones_like(events)))
 
 

@@ -1,0 +1,90 @@
+"""Parameters of chapter 2 and what a bad folder of faces says, before any work."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from xaicore.errors import UserError
+from xaicore.params import P2Parameters
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"models": ["vgg61"]}, "parameter models: there is no 'vgg61'"),
+        ({"models": "vgg16,vgg16"}, "parameter models: names a network twice"),
+        ({"models": []}, "parameter models"),
+        ({"eps": "0.1,0.05"}, "parameter eps: .* must rise by at least 0.001"),
+        ({"eps": [0.01, 0.0101]}, "parameter eps: .* must rise by at least 0.001"),
+        ({"eps": [0]}, "parameter eps: .* must lie above 0"),
+        ({"eps": "1.5"}, "parameter eps: .* must lie above 0 and at most at 1"),
+        ({"shares": [0.5, 0.5]}, "parameter shares: .* three positive numbers with the sum 1"),
+        ({"shares": [0.6, 0.1, 0.1]}, "parameter shares"),
+        ({"weights": "my.safetensors"}, "a weights file fits one network"),
+    ],
+)
+def test_what_makes_no_sense_is_one_line(given, message):
+    with pytest.raises(UserError, match=message):
+        P2Parameters.check(given)
+
+
+def test_fractions_and_lists_as_they_are_typed():
+    params = P2Parameters.check({"eps": "2/255, 8/255", "models": "vgg16,xception", "shares": "null"})
+    assert params.eps == [2 / 255, 8 / 255]
+    assert params.models == ["vgg16", "xception"]
+    assert params.shares is None
+
+
+def _faces(folder: Path, people: int, each: int) -> Path:
+    for person in range(people):
+        (folder / f"person{person}").mkdir(parents=True)
+        for number in range(each):
+            colour = (40 * person, 9 * number, 99)
+            Image.new("RGB", (50, 60), colour).save(folder / f"person{person}" / f"{number}.jpg")
+    return folder
+
+
+def _run(folder: Path, tmp_path: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "xaicore.book.cli", "run", "--edition", "quick", "--only", "p2"]
+    options = [f"data_root={folder}", "dataset=faces", "shares=null", f"output_dir={tmp_path / 'out'}"]
+    for option in options:
+        name, value = option.split("=", 1)
+        command += ["-p", name, value]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+def _missing(folder: Path) -> None:
+    """Leave the folder away."""
+
+
+def _one_image(folder: Path) -> None:
+    _faces(folder, 3, 1)
+
+
+def _truncated(folder: Path) -> None:
+    first = _faces(folder, 3, 12) / "person1" / "3.jpg"
+    first.write_bytes(first.read_bytes()[:200])
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (_missing, "there is no folder"),
+        (_one_image, "has 1 images, but a split needs at least 3"),
+        (_truncated, "person1/3.jpg is corrupt or no image"),
+    ],
+)
+def test_a_bad_folder_is_one_line_and_leaves_nothing(spoil, message, tmp_path):
+    folder = tmp_path / "faces"
+    spoil(folder)
+    done = _run(folder, tmp_path)
+    lines = [line for line in (done.stdout + done.stderr).splitlines() if message in line]
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert len(lines) >= 1, done.stdout + done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+    assert not (tmp_path / "out" / "record.json").exists()
