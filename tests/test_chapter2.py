@@ -49,9 +49,9 @@ def _faces(folder: Path, people: int, each: int) -> Path:
     return folder
 
 
-def _run(folder: Path, tmp_path: Path) -> subprocess.CompletedProcess[str]:
+def _run(folder: Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "xaicore.book.cli", "run", "--edition", "quick", "--only", "p2"]
-    options = [f"data_root={folder}", "dataset=faces", "shares=null", f"output_dir={tmp_path / 'out'}"]
+    options = [f"data_root={folder}", "dataset=faces", "shares=null", "n_images=null"]
     for option in options:
         name, value = option.split("=", 1)
         command += ["-p", name, value]
@@ -82,9 +82,9 @@ def _truncated(folder: Path) -> None:
 def test_a_bad_folder_is_one_line_and_leaves_nothing(spoil, message, tmp_path):
     folder = tmp_path / "faces"
     spoil(folder)
-    done = _run(folder, tmp_path)
+    done = _run(folder)
     lines = [line for line in (done.stdout + done.stderr).splitlines() if message in line]
     assert done.returncode == 2, done.stdout + done.stderr
     assert len(lines) >= 1, done.stdout + done.stderr
     assert "Traceback" not in done.stdout + done.stderr
-    assert not (tmp_path / "out" / "record.json").exists()
+    assert not (ROOT / "runs" / "custom" / "p2_gradcam_shift" / "record.json").exists()

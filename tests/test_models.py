@@ -75,7 +75,7 @@ def test_same_function_as_torchvision(name: str) -> None:
         torch.manual_seed(0)
         original = getattr(torchvision.models, name)(num_classes=3, **options).eval()
     unsettle(original)
-    ours = build(name)
+    ours = build(name, input_size=75)
     ours.network.load_state_dict(original.state_dict())
     normalised = ours.normalize(images(ours))
     with torch.no_grad():
@@ -90,7 +90,7 @@ def test_inception_normalisation_is_that_of_its_weights() -> None:
             num_classes=3, transform_input=True, aux_logits=False, init_weights=False
         ).eval()
     mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
-    ours = build("inception_v3")
+    ours = build("inception_v3", input_size=75)
     batch = images(ours)
     with torch.no_grad():
         assert torch.allclose(
