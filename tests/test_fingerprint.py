@@ -3,6 +3,9 @@
 import dataclasses
 import importlib
 import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -125,3 +128,28 @@ def test_imported_modules_count_but_comments_and_docstrings_do_not(tmp_path, mon
 def test_code_of_the_package_and_of_a_module_alias():
     assert code_digest(digest) != code_digest(code_digest)
     assert code_digest(described) == code_digest(described)
+
+
+def test_threads_do_not_parse_side_by_side(monkeypatch):
+    parse, inside, most, count = fingerprint.ast.parse, 0, 0, threading.Lock()
+
+    def slow(*arguments, **keywords):
+        nonlocal inside, most
+        with count:
+            inside += 1
+            most = max(most, inside)
+        time.sleep(0.002)
+        try:
+            return parse(*arguments, **keywords)
+        finally:
+            with count:
+                inside -= 1
+
+    monkeypatch.setattr(fingerprint.ast, "parse", slow)
+    fingerprint._closure_digest.cache_clear()
+    with ThreadPoolExecutor(4) as pool:
+        inner = [pool.submit(code_digest, fingerprint.digest) for _ in range(2)]
+        outer = [pool.submit(source_digest, "from xaicore import errors") for _ in range(2)]
+        assert len({future.result() for future in inner}) == 1
+        assert len({future.result() for future in outer}) == 1
+    assert most == 1

@@ -11,6 +11,7 @@ import importlib.util
 import inspect
 import struct
 import textwrap
+import threading
 from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
@@ -20,6 +21,10 @@ import numpy as np
 import torch
 
 PACKAGE = "xaicore"
+
+# Up to 3.11.7, CPython counts the depth of the syntax tree it builds in one place for all threads, and two
+# threads that parse at once can end in a SystemError (python/cpython issue 106905).
+_PARSING = threading.RLock()
 
 
 def digest(*things: Any) -> str:
@@ -97,9 +102,10 @@ def code_digest(function: Callable[..., Any]) -> str:
         TypeError: the function has no source, or it uses a global or enclosing value that has no digest.
     """
     module = getattr(function, "__module__", None) or ""
-    if _is_ours(module):
-        return digest(function.__qualname__, _closure_digest(module))
-    return digest(_outside(function, set()))
+    with _PARSING:
+        if _is_ours(module):
+            return digest(function.__qualname__, _closure_digest(module))
+        return digest(_outside(function, set()))
 
 
 def source_digest(source: str) -> str:
@@ -109,9 +115,10 @@ def source_digest(source: str) -> str:
     Args:
         source: Python source, such as the joined code cells of a notebook.
     """
-    tree = _without_docstrings(ast.parse(source))
-    modules = _imports(tree, "__main__", is_package=False) | _dotted_modules(tree, {PACKAGE: PACKAGE})
-    return digest(ast.dump(tree), {name: _closure_digest(name) for name in sorted(modules)})
+    with _PARSING:
+        tree = _without_docstrings(ast.parse(source))
+        modules = _imports(tree, "__main__", is_package=False) | _dotted_modules(tree, {PACKAGE: PACKAGE})
+        return digest(ast.dump(tree), {name: _closure_digest(name) for name in sorted(modules)})
 
 
 def _is_ours(module: str) -> bool:
