@@ -235,3 +235,29 @@ def test_folding_needs_a_convolution() -> None:
 def test_bad_parameters_are_named(name: str, options: dict, words: str) -> None:
     with pytest.raises(UserError, match=words):
         models.load(name, **{"classes": 2, **options})
+
+
+@pytest.mark.parametrize(("name", "blocks"), [("resnet18", 8), ("resnet50", 16)])
+def test_residual_blocks_can_start_as_identity(name, blocks):
+    model = models.load(name, classes=3, channels=1, input_size=32, seed=1)
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    started = models.start_as_identity(model)
+    changed = {key for key, value in started.state_dict().items() if not torch.equal(value, before[key])}
+    assert len(changed) == blocks
+    assert all(key.endswith(("bn2.weight", "bn3.weight")) for key in changed)
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+    # Within a stage, a block after the first gives what it gets: both are behind a ReLU.
+    seen = {}
+    for position, block in enumerate(started.network.layer1):
+        block.register_forward_hook(lambda _, __, output, position=position: seen.update({position: output}))
+    with torch.no_grad():
+        started(torch.rand(2, 1, 32, 32))
+    assert float(seen[0].abs().max()) > 0
+    torch.testing.assert_close(seen[1], seen[0], atol=0, rtol=0)
+
+
+def test_a_network_without_residual_blocks_is_copied():
+    model = models.load("small_cnn", classes=3, channels=1, input_size=28)
+    started = models.start_as_identity(model)
+    assert started is not model
+    assert all(torch.equal(a, b) for a, b in zip(started.parameters(), model.parameters(), strict=True))

@@ -24,10 +24,14 @@ class LayerShift(NamedTuple):
         layers: L names, in order of execution.
         dissimilarity: (N, V, L) float64, NISSIM between the map before and that of each version; NaN where either is
             zero everywhere, since there is no explanation then that could have moved.
+        targets: (N,) int64, the classes explained before.
+        targets_after: (N, V) int64, likewise after. Where none were given these are the predicted ones.
     """
 
     layers: tuple[str, ...]
     dissimilarity: Tensor
+    targets: Tensor
+    targets_after: Tensor
 
 
 def layer_shift(
@@ -38,7 +42,7 @@ def layer_shift(
     layers: str | Sequence[str] = "all",
     targets: Tensor | None = None,
     targets_after: Tensor | None = None,
-    batch_size: int = 16,
+    batch_size: int = 32,
 ) -> LayerShift:
     """Return the dissimilarity of the Grad-CAM maps of images and of other versions of them, layer by layer.
 
@@ -66,20 +70,23 @@ def layer_shift(
         )
     size = (int(before.shape[-2]), int(before.shape[-1]))
     names: tuple[str, ...] = ()
-    rows = []
+    rows, classes = [], []
     for start in range(0, len(before), batch_size):
         part = slice(start, start + batch_size)
         reference = grad_cam(model, before[part], None if targets is None else targets[part], layers)
         names = tuple(reference)
-        versions = []
+        versions, explained = [], [reference.targets]
         for version in range(after.shape[1]):
             chosen = None if targets_after is None else targets_after[part, version]
             maps = grad_cam(model, after[part, version], chosen, layers)
+            explained.append(maps.targets)
             versions.append(
                 torch.stack([_dissimilarity(reference[name], maps[name], size) for name in names], 1)
             )
         rows.append(torch.stack(versions, 1))
-    return LayerShift(names, torch.cat(rows))
+        classes.append(torch.stack(explained, 1))
+    found = torch.cat(classes)
+    return LayerShift(names, torch.cat(rows), found[:, 0], found[:, 1:])
 
 
 def comparable(maps: Tensor, size: tuple[int, int]) -> Tensor:

@@ -47,12 +47,7 @@ def trained(
     def report(entry: dict[str, float]) -> None:
         progress.report(f"training the {label} network", int(entry["epoch"]), recipe.epochs)
 
-    def compute() -> dict[str, Tensor]:
-        return train(model, images, labels, validation=validation, recipe=recipe, progress=report).arrays()
-
-    inputs = {"model": model, "images": images, "labels": labels, "validation": validation, "recipe": recipe}
-    kept = store.get_or_compute("train", inputs, compute, code=train)
-    return TrainingResult.from_arrays(model, kept, seconds=kept.seconds)
+    return _fitted(store, "train", train, model, images, labels, validation, recipe, progress=report)
 
 
 def head_trained(
@@ -70,12 +65,28 @@ def head_trained(
     The arguments are those of :func:`trained`.
     """
     progress.report(f"training the head of the {label} network", 0, recipe.epochs)
+    return _fitted(store, "train-head", train_head, model, images, labels, validation, recipe)
+
+
+def _fitted(
+    store: Store,
+    step: str,
+    function: Callable[..., TrainingResult],
+    model: Classifier,
+    images: Tensor,
+    labels: Tensor,
+    validation: tuple[Tensor, Tensor],
+    recipe: Recipe,
+    **unaddressed: Any,
+) -> TrainingResult:
+    """Return what ``function`` makes of ``model``, from the store where it lies there."""
 
     def compute() -> dict[str, Tensor]:
-        return train_head(model, images, labels, validation=validation, recipe=recipe).arrays()
+        given = {"validation": validation, "recipe": recipe, **unaddressed}
+        return function(model, images, labels, **given).arrays()
 
     inputs = {"model": model, "images": images, "labels": labels, "validation": validation, "recipe": recipe}
-    kept = store.get_or_compute("train-head", inputs, compute, code=train_head)
+    kept = store.get_or_compute(step, inputs, compute, code=function)
     return TrainingResult.from_arrays(model, kept, seconds=kept.seconds)
 
 
@@ -191,7 +202,7 @@ def shifted(
     layers: tuple[str, ...] | str = "all",
     targets: Tensor | None = None,
     targets_after: Tensor | None = None,
-    batch_size: int = 24,
+    batch_size: int = 32,
     step: str = "shift of the maps",
 ) -> LayerShift:
     """Compare Grad-CAM maps as :func:`xaicore.shift.layer_shift` does, batch by batch, each kept in the store.
@@ -221,7 +232,7 @@ def shifted(
         code=layer_shift,
     )
     names = tuple(grad_cam(model, before[:1], layers=layers))
-    return LayerShift(names, result["dissimilarity"])
+    return LayerShift(names, result["dissimilarity"], result["targets"], result["targets_after"])
 
 
 def _shift_batch(
@@ -234,4 +245,4 @@ def _shift_batch(
     layers: tuple[str, ...] | str,
 ) -> dict[str, Tensor]:
     shift = layer_shift(model, before, after, layers=layers, targets=targets, targets_after=targets_after)
-    return {"dissimilarity": shift.dissimilarity}
+    return {name: values for name, values in shift._asdict().items() if name != "layers"}

@@ -23,7 +23,13 @@ ACTIVATIONS = ("post-relu", "pre-relu")
 
 
 class GradCams(dict[str, Tensor]):
-    """The maps (N, h, w) of each layer by its name, in order of execution."""
+    """The maps (N, h, w) of each layer by its name, in order of execution.
+
+    Attributes:
+        targets: (N,) int64, the neurons explained, the arg max of the logits where none were given.
+    """
+
+    targets: Tensor
 
     @property
     def valid(self) -> dict[str, Tensor]:
@@ -76,9 +82,11 @@ def grad_cam(
     post, last = activations == "post-relu", layers == "last"
     cams = GradCams()
     with undisturbed(model):
+        cams.targets = torch.zeros(len(images), dtype=torch.int64, device=images.device)
         probe = images if len(images) else images.new_zeros(1, *images.shape[1:])
         for batch in batches(model, probe, indices if len(images) else None, batch_size):
-            maps = _batch_maps(network, batch, modules, _Follower(post, last))
+            maps, chosen = _batch_maps(network, batch, modules, _Follower(post, last))
+            cams.targets[batch.rows] = chosen[: len(images)].to(images.device)
             if last:
                 maps = dict([maps.popitem()])
             absent = [] if isinstance(layers, str) else [name for name in layers if name not in maps]
@@ -110,12 +118,12 @@ def _wanted(network: nn.Module, layers: str | Sequence[str]) -> dict[str, nn.Mod
 
 def _batch_maps(
     network: nn.Module, batch: Batch, modules: dict[str, nn.Module], follower: "_Follower"
-) -> dict[str, Tensor]:
+) -> tuple[dict[str, Tensor], Tensor]:
     handles = []
     try:
         for name, module in modules.items():
             handles.append(module.register_forward_hook(follower.recorder(name)))
-        _, values = target_logits(network, batch.inputs.requires_grad_(), batch.targets, follower)
+        chosen, values = target_logits(network, batch.inputs.requires_grad_(), batch.targets, follower)
     finally:
         for handle in handles:
             handle.remove()
@@ -126,7 +134,7 @@ def _batch_maps(
         if slope is not None:
             values = follower.layers[name].kept()
             maps[name] = torch.einsum("nc,nchw->nhw", slope.mean((2, 3)), values).relu()
-    return maps
+    return maps, chosen
 
 
 class _Layer:

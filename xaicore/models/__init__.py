@@ -8,7 +8,9 @@ from xaicore.models.classifier import Classifier
 from xaicore.models.heads import train_head
 from xaicore.models.inference import accuracy, predict
 from xaicore.models.loading import load
+from xaicore.models.recipes import face_recipe
 from xaicore.models.registry import REGISTRY
+from xaicore.models.residual import start_as_identity
 from xaicore.models.training import Recipe, TrainingResult, train
 from xaicore.models.weights import save
 
@@ -18,9 +20,11 @@ __all__ = [
     "Recipe",
     "TrainingResult",
     "accuracy",
+    "face_recipe",
     "load",
     "predict",
     "save",
+    "start_as_identity",
     "train",
     "train_head",
 ]

@@ -3,6 +3,9 @@
 - ``flip``: mirrored left-right with probability 1/2.
 - ``shift``: moved by up to an eighth of the side in each direction (pad-and-crop; the border is repeated
   outwards).
+- ``noise``: Gaussian noise added, of a standard deviation drawn for each image between 0 and 0.1; cut to
+  [0, 1] (as Rusak et al. 2020 do at one strength or more, so that a network does not lose its answer to a
+  little noise).
 """
 
 from collections.abc import Callable
@@ -12,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 SHIFT = 1 / 8
+NOISE = 0.1
 
 
 def flip(images: Tensor, generator: torch.Generator) -> Tensor:
@@ -32,11 +36,21 @@ def shift(images: Tensor, generator: torch.Generator) -> Tensor:
     return picked.permute(0, 3, 1, 2)
 
 
+def noise(images: Tensor, generator: torch.Generator) -> Tensor:
+    """Add Gaussian noise to each image (N, C, H, W), its standard deviation uniform in [0, 0.1]; cut to [0, 1]."""
+    deviations = NOISE * torch.rand(len(images), 1, 1, 1, generator=generator)
+    added = deviations * torch.randn(images.shape, generator=generator)
+    return (images + added.to(images)).clamp(0, 1)
+
+
 AUGMENTATIONS: dict[str, tuple[Callable[[Tensor, torch.Generator], Tensor], ...]] = {
     "none": (),
     "flip": (flip,),
     "shift": (shift,),
     "flip-shift": (flip, shift),
+    "noise": (noise,),
+    "flip-noise": (flip, noise),
+    "flip-shift-noise": (flip, shift, noise),
 }
 
 

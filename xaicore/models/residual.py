@@ -1,6 +1,12 @@
-"""What residual networks need: a sum that is a module, which attributions can treat as a layer."""
+"""What residual networks need: a sum that is a module, which attributions can treat as a layer, and a start from
+which they learn fast."""
+
+import copy
+from typing import TypeVar
 
 from torch import Tensor, nn
+
+Model = TypeVar("Model", bound=nn.Module)
 
 
 class Add(nn.Module):
@@ -17,3 +23,17 @@ def not_in_place(network: nn.Module) -> nn.Module:
         if isinstance(module, (nn.ReLU, nn.ReLU6)):
             module.inplace = False
     return network
+
+
+def start_as_identity(model: Model) -> Model:
+    """Return a copy of ``model`` in which every residual block of a ResNet passes on its shortcut alone.
+
+    The scale of the last batch normalisation in each branch is set to zero (Goyal et al. 2017, Sec. 5.1), so that a deep
+    network starts as a shallow one and learns in far fewer steps. A model without such blocks is copied as it is.
+    """
+    model = copy.deepcopy(model)
+    for block in model.modules():
+        last = getattr(block, "last_norm", None)
+        if isinstance(last, nn.BatchNorm2d):
+            nn.init.zeros_(last.weight)
+    return model

@@ -27,6 +27,11 @@ class BasicBlock(nn.Module):
         self.add = Add()
         self.relu2 = nn.ReLU()
 
+    @property
+    def last_norm(self) -> nn.BatchNorm2d:
+        """The batch normalisation that ends the branch."""
+        return self.bn2
+
     def forward(self, features: Tensor) -> Tensor:
         """Return the block's features."""
         branch = self.relu(self.bn1(self.conv1(features)))
@@ -54,6 +59,11 @@ class Bottleneck(nn.Module):
         self.downsample = _downsample(fan_in, planes * self.expansion, stride)
         self.add = Add()
         self.relu3 = nn.ReLU()
+
+    @property
+    def last_norm(self) -> nn.BatchNorm2d:
+        """The batch normalisation that ends the branch."""
+        return self.bn3
 
     def forward(self, features: Tensor) -> Tensor:
         """Return the block's features."""

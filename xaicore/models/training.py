@@ -49,7 +49,8 @@ class Recipe:
         momentum: of ``sgd``.
         schedule: ``"one-cycle"``, ``"inverse-time"`` or ``"constant"``.
         decay: of ``inverse-time``, per step.
-        augment: ``"none"``, ``"flip"``, ``"shift"`` or ``"flip-shift"``.
+        augment: ``"none"``, or ``"flip"``, ``"shift"`` and ``"noise"``, alone or joined in this order:
+            ``"flip-shift"``, ``"flip-noise"``, ``"flip-shift-noise"``.
         precision: ``"float32"``, ``"bfloat16"`` (autocast), or ``"auto"``: bfloat16 where the processor
             computes in it natively.
         seed: of the order of the images, the augmentation and dropout.

@@ -3,6 +3,7 @@
 from pydantic import Field, field_validator, model_validator
 
 from xaicore.models import REGISTRY
+from xaicore.models.augmentation import AUGMENTATIONS
 from xaicore.params.base import Fraction, NotebookParameters
 
 NETWORKS = ["vgg16", "resnet50", "resnet101", "inception_v3", "xception"]
@@ -24,13 +25,22 @@ class P2Parameters(NotebookParameters):
     eps: list[Fraction] = Field(
         default_factory=lambda: [0.01, 0.05, 0.075, 0.1], min_length=1, description="attack sizes above 0"
     )
-    epochs: int = Field(6, ge=1, description="epochs of training the whole network; not with given weights")
-    batch_size: int = Field(12, ge=2, description="images in a batch of training")
-    learning_rate: Fraction = Field(1e-3, gt=0, le=10, description="learning rate of that training")
+    epochs: int | None = Field(
+        None, ge=1, description="epochs of training a whole network; none: each network's own"
+    )
+    batch_size: int | None = Field(
+        None, ge=2, description="images in a training step; none: each network's own"
+    )
+    learning_rate: Fraction | None = Field(
+        None, gt=0, le=10, description="largest learning rate; none: each network's own"
+    )
+    augment: str | None = Field(
+        None, description="changes to training images: none, flip, noise, flip-shift-noise, ...; null: noise"
+    )
     head_epochs: int = Field(60, ge=1, description="epochs of training the head alone")
     head_learning_rate: Fraction = Field(1e-3, gt=0, le=10, description="learning rate of the head")
     cells: int = Field(3, ge=1, description="fewest cells a side of the map taken for MOD and VID")
-    n_layer_images: int = Field(24, ge=1, description="test images whose maps of all layers are compared")
+    n_layer_images: int = Field(16, ge=1, description="test images whose maps of all layers are compared")
     n_layers_shown: int = Field(14, ge=2, description="layers in the grids of Figs. 6 to 10; VGG has 13")
 
     @field_validator("models")
@@ -59,6 +69,13 @@ class P2Parameters(NotebookParameters):
         if shares is not None and (len(shares) != 3 or min(shares) <= 0 or abs(sum(shares) - 1) > 1e-6):
             raise ValueError(f"{shares} must be three positive numbers with the sum 1")
         return shares
+
+    @field_validator("augment")
+    @classmethod
+    def _an_augmentation(cls, augment: str | None) -> str | None:
+        if augment is not None and augment not in AUGMENTATIONS:
+            raise ValueError(f"there is no {augment!r}; there are {', '.join(AUGMENTATIONS)}")
+        return augment
 
     @model_validator(mode="after")
     def _one_file(self) -> "P2Parameters":
