@@ -6,6 +6,7 @@ JOBS    ?= 2
 VENV    := .venv
 BIN     := $(VENV)/bin
 STAMP   := $(VENV)/.installed
+INSTALL  = $(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check
 
 .PHONY: book test lint clean
 book: $(STAMP)
@@ -24,7 +25,10 @@ $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed; name one with: make PYTHON=python3.11") if sys.version_info < (3, 11) else None'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "installing the environment into $(VENV) (a few minutes, once)"
-	@$(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check --constraint constraints.txt --editable '.[book,test]'
+	@# Unpacking takes longest: the CUDA libraries beside all else. What fails here or is missing, the last line installs.
+	@$(INSTALL) --no-deps $$(grep '^nvidia-' constraints.txt) >/dev/null 2>&1 & \
+	 $(INSTALL) --no-deps $$(grep -vE '^(nvidia-|ray=|msgpack=|protobuf=)' constraints.txt) >/dev/null 2>&1; wait; true
+	@$(INSTALL) --constraint constraints.txt --editable '.[book,test]'
 	@touch $@
 
 clean:

@@ -27,6 +27,7 @@ class P1Parameters(NotebookParameters):
     eps_steps: int = Field(51, ge=1, le=10_000, description="number of steps up to it")
     population: int = Field(20, ge=4, description="candidates of the one-pixel attack in a generation")
     generations: int = Field(19, ge=1, description="generations of the one-pixel attack")
+    training_generations: int = Field(9, ge=1, description="the same on the training and validation images")
     pixels: int = Field(1, ge=1, le=100, description="pixels the one-pixel attack may change")
     preset: str = Field("preset-a-flat", description="rules of the relevance maps")
     neighbours: int = Field(10, ge=1, description="neighbours that measure how classes mix")

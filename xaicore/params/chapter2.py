@@ -21,6 +21,7 @@ class P2Parameters(NotebookParameters):
         default_factory=lambda: [0.6, 0.1, 0.3],
         description="training, validation, test images of a person; none: the set's own split",
     )
+    n_images: int | None = Field(80, ge=1, description="test images, evenly over the people; none: all")
     size: int = Field(48, ge=32, le=1024, description="height and width of the images in pixels")
     eps: list[Fraction] = Field(
         default_factory=lambda: [0.01, 0.05, 0.075, 0.1], min_length=1, description="attack sizes above 0"
@@ -40,7 +41,7 @@ class P2Parameters(NotebookParameters):
     head_epochs: int = Field(60, ge=1, description="epochs of training the head alone")
     head_learning_rate: Fraction = Field(1e-3, gt=0, le=10, description="learning rate of the head")
     cells: int = Field(3, ge=1, description="fewest cells a side of the map taken for MOD and VID")
-    n_layer_images: int = Field(16, ge=1, description="test images whose maps of all layers are compared")
+    n_layer_images: int = Field(12, ge=1, description="test images whose maps of all layers are compared")
     n_layers_shown: int = Field(14, ge=2, description="layers in the grids of Figs. 6 to 10; VGG has 13")
 
     @field_validator("models")

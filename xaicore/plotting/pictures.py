@@ -216,9 +216,20 @@ def shift_grid(
                         interpolation="nearest",
                     )
                     bare(panel, "")
-                grid[row, left].set_ylabel(textwrap.fill(name.replace(".", ". "), 9).replace(". ", "."))
+                grid[row, left].set_ylabel(_at_dots(name, 12))
         _map_bar(figure, grid.ravel().tolist())
         return figure
+
+
+def _at_dots(name: str, width: int) -> str:
+    """Break a dotted name after dots into lines of at most ``width`` characters, where its parts allow."""
+    *heads, last = name.split(".")
+    lines = [""]
+    for part in [*(head + "." for head in heads), last]:
+        if lines[-1] and len(lines[-1]) + len(part) > width:
+            lines.append("")
+        lines[-1] += part
+    return "\n".join(lines)
 
 
 def _frame(axes: Axes, wrong: bool) -> None:
