@@ -25,9 +25,9 @@ $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed; name one with: make PYTHON=python3.11") if sys.version_info < (3, 11) else None'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "installing the environment into $(VENV) (a few minutes, once)"
-	@# Unpacking takes longest: the CUDA libraries beside all else. What fails here or is missing, the last line installs.
-	@$(INSTALL) --no-deps $$(grep '^nvidia-' constraints.txt) >/dev/null 2>&1 & \
-	 $(INSTALL) --no-deps $$(grep -vE '^(nvidia-|ray=|msgpack=|protobuf=)' constraints.txt) >/dev/null 2>&1; wait; true
+	@# Unpacking takes longest: torch with its CUDA libraries beside all else. What fails here or is missing, the last line installs.
+	@$(INSTALL) --no-deps $$(grep -E '^(nvidia-|torch|triton=)' constraints.txt) >/dev/null 2>&1 & \
+	 $(INSTALL) --no-deps $$(grep -vE '^(nvidia-|torch|triton=|ray=|msgpack=|protobuf=)' constraints.txt) >/dev/null 2>&1; wait; true
 	@$(INSTALL) --constraint constraints.txt --editable '.[book,test]'
 	@touch $@
 

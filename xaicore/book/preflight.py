@@ -54,7 +54,12 @@ def check_data(parameters: NotebookParameters, memory: Path) -> str:
             there are fewer images than asked for.
     """
     name, root = parameters.dataset, parameters.data_root
-    _load(parameters, "test", parameters.n_images)
+    shares = getattr(parameters, "shares", None)
+    if shares is not None:
+        xaicore.data.load(name, root=root, split="all").partition(shares, seed=parameters.seed)
+    else:
+        # Chapter 2 takes at most so many images, the others exactly.
+        _load(parameters, "test", None if hasattr(parameters, "shares") else parameters.n_images)
     for split, count in (("train", "n_train"), ("validation", "n_validation")):
         if hasattr(parameters, count):
             _load(parameters, split, getattr(parameters, count))

@@ -21,7 +21,9 @@ class P2Parameters(NotebookParameters):
         default_factory=lambda: [0.6, 0.1, 0.3],
         description="training, validation, test images of a person; none: the set's own split",
     )
-    n_images: int | None = Field(80, ge=1, description="test images, evenly over the people; none: all")
+    n_images: int | None = Field(
+        80, ge=1, description="test images at most, evenly over the people; none: all"
+    )
     size: int = Field(48, ge=32, le=1024, description="height and width of the images in pixels")
     eps: list[Fraction] = Field(
         default_factory=lambda: [0.01, 0.05, 0.075, 0.1], min_length=1, description="attack sizes above 0"
