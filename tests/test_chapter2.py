@@ -1,10 +1,15 @@
 """Parameters of chapter 2 and what a bad folder of faces says, before any work."""
 
+import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
+import torchvision
 from PIL import Image
 
 from xaicore.errors import UserError
@@ -88,3 +93,52 @@ def test_a_bad_folder_is_one_line_and_leaves_nothing(spoil, message, tmp_path):
     assert len(lines) >= 1, done.stdout + done.stderr
     assert "Traceback" not in done.stdout + done.stderr
     assert not (ROOT / "runs" / "custom" / "p2_gradcam_shift" / "record.json").exists()
+
+
+def _different_people(folder: Path) -> None:
+    """Four people, ten pictures each: a pattern of large squares, each picture a little noisier."""
+    generator = np.random.default_rng(0)
+    for person in range(4):
+        (folder / f"person{person}").mkdir(parents=True)
+        pattern = np.kron(generator.integers(40, 215, (5, 5, 3)), np.ones((16, 16, 1)))
+        for number in range(10):
+            picture = pattern + generator.normal(0, 2 * number, pattern.shape)
+            file = folder / f"person{person}" / f"{number}.png"
+            Image.fromarray(picture.clip(0, 255).astype(np.uint8)).save(file)
+
+
+def test_papermill_on_a_folder_of_faces_with_published_weights(tmp_path: Path) -> None:
+    """The heads are trained on the frozen layers of a published file, here one with weights made up."""
+    _different_people(tmp_path / "faces")
+    cache = tmp_path / "torch" / "hub" / "checkpoints"
+    cache.mkdir(parents=True)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        torch.save(torchvision.models.resnet18().state_dict(), cache / "resnet18-f37072fd.pth")
+    command = [
+        sys.executable,
+        "-m",
+        "papermill",
+        "notebooks/p2_gradcam_shift.ipynb",
+        str(tmp_path / "out.ipynb"),
+    ]
+    command += ["-p", "dataset", "faces", "-p", "data_root", str(tmp_path / "faces"), "-y", "{shares: null}"]
+    command += ["-p", "models", "resnet18", "-p", "model", "resnet18", "-p", "weights", "imagenet"]
+    command += ["-p", "eps", "2/255,8/255", "-p", "size", "64", "-p", "output_dir", str(tmp_path / "record")]
+    environment = {
+        **os.environ,
+        "TORCH_HOME": str(tmp_path / "torch"),
+        "XAICORE_STORE": str(tmp_path / "store"),
+    }
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    record = json.loads((tmp_path / "record" / "record.json").read_text(encoding="utf-8"))
+    values = record["values"]
+    assert values["p2.count.identities"]["value"] == 4
+    clean, attacked = (values[f"p2.accuracy.aligned.blackbox.resnet18.eps_{eps}"] for eps in ("000", "031"))
+    assert clean["n"] == attacked["n"] == 4
+    assert clean["value"] >= 75
+    assert 0 <= attacked["value"] <= clean["value"]
+    assert values["p2.psnr.raw.eps_008"]["value"] == pytest.approx(42.1, abs=0.2)
+    assert values["p2.mod.blackbox.resnet18.eps_000"]["value"] == pytest.approx(0, abs=1e-12)
+    assert values["p2.mod.blackbox.resnet18.eps_031"]["value"] > 0

@@ -13,8 +13,8 @@ from xaicore.models.training import Recipe
 FACES = Recipe(epochs=3, batch_size=16, learning_rate=1e-3, augment="noise", precision="float32", fused=True)
 _OTHERS = {
     "vgg16": replace(FACES, epochs=4, learning_rate=3e-4),
-    "resnet50": replace(FACES, epochs=4),
-    "inception_v3": replace(FACES, epochs=6, batch_size=32, learning_rate=2e-3),
+    "resnet50": replace(FACES, epochs=4, batch_size=32, learning_rate=1.5e-3),
+    "inception_v3": replace(FACES, epochs=5, batch_size=32, learning_rate=2e-3),
 }
 
 
