@@ -168,6 +168,15 @@ def interrupt() -> None:
     os.kill(os.getpid(), signal.SIGINT)
 
 
+@pytest.fixture
+def heard() -> Iterator[None]:
+    """Ctrl-C is heard also where a shell that runs this in the background has it ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("heard")
 @pytest.mark.parametrize("where", ["model", "jobs"])
 def test_ctrl_c(where: str) -> None:
     def job(number: int) -> Callable[[Ask], None]:
@@ -190,6 +199,7 @@ def test_ctrl_c(where: str) -> None:
         in_lockstep([job(number) for number in range(5)], answer, width=3)
 
 
+@pytest.mark.usefixtures("heard")
 def test_ctrl_c_again_does_not_wait_for_jobs_but_they_end() -> None:
     before = set(threading.enumerate())
     release = threading.Event()
