@@ -1,5 +1,7 @@
 """Training: reproducible, traceless, best epoch kept, recipes checked."""
 
+import dataclasses
+
 import pytest
 import torch
 from torch.nn import functional
@@ -194,3 +196,13 @@ def test_noise_is_normal_of_a_strength_drawn_for_each_image() -> None:
     assert bool((bright < 1).any())
     mirrored = augment(images, "flip-noise", torch.Generator().manual_seed(0))
     assert float((mirrored - images).std()) == pytest.approx(float(added.std()), rel=0.1)
+
+
+def test_recipe_for_faces_is_the_networks_own_where_nothing_is_given() -> None:
+    own = models.face_recipe("vgg16", seed=4)
+    assert own.seed == 4
+    assert own != models.face_recipe("xception", seed=4)
+    assert models.face_recipe("vgg16", epochs=9, augment="none", seed=4) == dataclasses.replace(
+        own, epochs=9, augment="none"
+    )
+    assert models.face_recipe("a network of one's own") == models.face_recipe("resnet101")
