@@ -261,3 +261,18 @@ def test_a_network_without_residual_blocks_is_copied():
     started = models.start_as_identity(model)
     assert started is not model
     assert all(torch.equal(a, b) for a, b in zip(started.parameters(), model.parameters(), strict=True))
+
+
+def test_the_kept_fingerprint_notices_writes_that_leave_no_trace_but_the_bytes() -> None:
+    model = build("small_cnn")
+    before = model.fingerprint
+    weight = model.network.classifier[0].weight
+    version = weight._version
+    weight.data.mul_(-1)
+    assert weight._version == version
+    after = model.fingerprint
+    assert after != before
+    weight.data.mul_(-1)
+    assert model.fingerprint == before
+    model.options["width"] = 2.0
+    assert model.fingerprint not in (before, after)

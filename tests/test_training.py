@@ -1,15 +1,18 @@
 """Training: reproducible, traceless, best epoch kept, recipes checked."""
 
 import dataclasses
+from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
 from torch.nn import functional
 
-from xaicore import data, models
+from xaicore import data, models, steps
 from xaicore.errors import UserError
 from xaicore.models.augmentation import AUGMENTATIONS, augment
 from xaicore.models.training import TrainingResult
+from xaicore.store import Store
 
 
 def digits(split: str, n: int) -> data.ImageSet:
@@ -206,3 +209,22 @@ def test_recipe_for_faces_is_the_networks_own_where_nothing_is_given() -> None:
         own, epochs=9, augment="none"
     )
     assert models.face_recipe("a network of one's own") == models.face_recipe("resnet101")
+
+
+def test_a_stored_head_is_only_the_head_and_fits_its_backbone_again(tmp_path: Path) -> None:
+    model = models.load("resnet18", classes=("a", "b", "c"), channels=1, input_size=32)
+    images, labels = torch.rand(12, 1, 32, 32), torch.arange(12) % 3
+    recipe = models.Recipe(epochs=2, batch_size=6, precision="float32")
+
+    def fitted() -> TrainingResult:
+        return steps.head_trained(
+            Store(tmp_path), "toy", model, images, labels, validation=(images, labels), recipe=recipe
+        )
+
+    first, again = fitted(), fitted()
+    alone = models.train_head(model, images, labels, validation=(images, labels), recipe=recipe)
+    assert first.model.fingerprint == again.model.fingerprint == alone.model.fingerprint != model.fingerprint
+    (entry,) = tmp_path.rglob("*.safetensors")
+    with safe_open(entry, framework="pt") as file:
+        weights = {name for name in file.keys() if name.startswith("network.")}  # noqa: SIM118
+    assert weights == {"network.fc.weight", "network.fc.bias"}

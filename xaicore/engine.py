@@ -117,11 +117,14 @@ class LocalEngine:
                 raise
 
         def one_batch(start: int) -> Result:
-            if not hasattr(copies, "constants"):
-                torch.set_num_threads(threads)
-                copies.constants = {name: _own(value) for name, value in constants.items()}
+            torch.set_num_threads(threads)
             batch = {name: array[start : start + batch_size] for name, array in arrays.items()}
-            work = _call(function, batch, copies.constants)
+
+            def work() -> Mapping[str, torch.Tensor]:
+                if not hasattr(copies, "constants"):
+                    copies.constants = {name: _own(value) for name, value in constants.items()}
+                return function(**batch, **copies.constants)
+
             return self.store.get_or_compute(step, {"batch": batch, **shared}, work, code=code or function)
 
         joined: dict[str, torch.Tensor] = {}
@@ -182,12 +185,6 @@ def check(spec: str) -> None:
 def _own(value: Any) -> Any:
     """Return a worker's own copy of a model, anything else as it is."""
     return copy.deepcopy(value) if isinstance(value, torch.nn.Module) else value
-
-
-def _call(
-    function: BatchFunction, batch: Mapping[str, torch.Tensor], constants: Mapping[str, Any]
-) -> Callable[[], Mapping[str, torch.Tensor]]:
-    return lambda: function(**batch, **constants)
 
 
 def _rows(arrays: Mapping[str, torch.Tensor], constants: Mapping[str, Any], batch_size: int) -> int:

@@ -12,6 +12,7 @@ import inspect
 import struct
 import textwrap
 import threading
+import zlib
 from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
@@ -19,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 PACKAGE = "xaicore"
 
@@ -55,15 +57,13 @@ def _feed(state: Any, thing: Any) -> None:
     elif isinstance(thing, bytes):
         _frame(state, "bytes", thing)
     elif isinstance(thing, torch.Tensor):
-        plain = thing.detach().cpu().contiguous()
-        if plain.dtype == torch.bfloat16:  # unknown to numpy: its bits stand for it
+        if thing.dtype == torch.bfloat16:
             _frame(state, "bfloat16", b"")
-            plain = plain.view(torch.int16)
-        _feed(state, plain.numpy())
+        _feed(state, _as_array(thing))
     elif isinstance(thing, np.ndarray):
         if thing.dtype.hasobject:
             raise TypeError("no stable digest of an array of objects")
-        _frame(state, f"array {thing.dtype.str} {thing.shape}", np.ascontiguousarray(thing).tobytes())
+        _frame(state, f"array {thing.dtype.str} {thing.shape}", raw_bytes(thing))
     elif isinstance(getattr(thing, "fingerprint", None), str):
         _frame(state, "fingerprint", thing.fingerprint.encode())
     elif isinstance(thing, Path):
@@ -85,7 +85,27 @@ def _feed(state: Any, thing: Any) -> None:
         raise TypeError(f"no stable digest of a {type(thing).__name__}")
 
 
-def _frame(state: Any, kind: str, content: bytes) -> None:
+def raw_bytes(array: NDArray[Any]) -> memoryview:
+    """Return the bytes of an array in C order, without a copy where it lies so already."""
+    return np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
+
+
+def checksum(tensor: torch.Tensor) -> list[Any]:
+    """Return type, shape and CRC-32 of a tensor: tells a change or damage, ten times as fast as sha256.
+
+    It is no address: two tensors in 4 billion have the same by chance, and any two by intent.
+    """
+    return [str(tensor.dtype), list(tensor.shape), zlib.crc32(raw_bytes(_as_array(tensor)))]
+
+
+def _as_array(tensor: torch.Tensor) -> NDArray[Any]:
+    """Return a tensor as an array; bfloat16, unknown to numpy, as the integers of its bits."""
+    plain = tensor.detach().cpu().contiguous()
+    array: NDArray[Any] = (plain.view(torch.int16) if plain.dtype == torch.bfloat16 else plain).numpy()
+    return array
+
+
+def _frame(state: Any, kind: str, content: bytes | memoryview) -> None:
     state.update(f"{kind}:{len(content)}:".encode())
     state.update(content)
 

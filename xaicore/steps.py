@@ -15,7 +15,7 @@ from xaicore import progress
 from xaicore.attacks import ATTACKS, AttackResult
 from xaicore.attribution import METHODS, grad_cam
 from xaicore.engine import Engine
-from xaicore.models import Classifier, Recipe, TrainingResult, train, train_head
+from xaicore.models import REGISTRY, Classifier, Recipe, TrainingResult, train, train_head
 from xaicore.shift import LayerShift, layer_shift
 from xaicore.store import Store
 
@@ -65,7 +65,8 @@ def head_trained(
     The arguments are those of :func:`trained`.
     """
     progress.report(f"training the head of the {label} network", 0, recipe.epochs)
-    return _fitted(store, "train-head", train_head, model, images, labels, validation, recipe)
+    head = REGISTRY[model.name].head
+    return _fitted(store, "train-head", train_head, model, images, labels, validation, recipe, part=head)
 
 
 def _fitted(
@@ -77,13 +78,14 @@ def _fitted(
     labels: Tensor,
     validation: tuple[Tensor, Tensor],
     recipe: Recipe,
+    part: str = "",
     **unaddressed: Any,
 ) -> TrainingResult:
-    """Return what ``function`` makes of ``model``, from the store where it lies there."""
+    """Return what ``function`` makes of ``part`` of ``model``, from the store where it lies there."""
 
     def compute() -> dict[str, Tensor]:
         given = {"validation": validation, "recipe": recipe, **unaddressed}
-        return function(model, images, labels, **given).arrays()
+        return function(model, images, labels, **given).arrays(part)
 
     inputs = {"model": model, "images": images, "labels": labels, "validation": validation, "recipe": recipe}
     kept = store.get_or_compute(step, inputs, compute, code=function)

@@ -3,7 +3,8 @@
 The address of a result is the digest of the step's name, its code, its inputs and the environment (versions
 of the libraries that compute, kind of device, number of threads). So a run that was killed continues where it
 stopped, and a change of code, data, weights or parameters that matters gives another address. An entry is one
-safetensors file: the tensors as they are, everything else as JSON in its metadata, beside a checksum of both.
+safetensors file: the tensors as they are, everything else as JSON in its metadata, beside a checksum of both (CRC-32,
+against damage, not against malice).
 It is written under a temporary name and renamed, so any number of processes may share a store.
 """
 
@@ -25,7 +26,7 @@ import torch
 from xaicore import progress
 from xaicore.errors import UserError
 from xaicore.files import write_atomically
-from xaicore.fingerprint import code_digest, digest
+from xaicore.fingerprint import checksum, code_digest, digest
 from xaicore.repository import working_copy
 
 LIBRARIES = (
@@ -252,4 +253,6 @@ def _plain(step: str, content: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _checksum(content: Mapping[str, Any], seconds: float) -> str:
-    return digest(list(content), content, seconds)
+    tensors = {name: value for name, value in content.items() if isinstance(value, torch.Tensor)}
+    sums = {name: checksum(value) for name, value in tensors.items()}
+    return digest(list(content), {**content, **sums}, seconds)

@@ -125,10 +125,16 @@ class TrainingResult:
     best_epoch: int
     seconds: float
 
-    def arrays(self) -> dict[str, Tensor]:
-        """Return weights, history and best epoch as tensors, for a store; not the seconds."""
+    def arrays(self, part: str = "") -> dict[str, Tensor]:
+        """Return weights, history and best epoch as tensors, for a store; not the seconds.
+
+        Args:
+            part: only weights whose name begins so, such as those of the head.
+        """
         weights = {
-            f"network.{name}": tensor.cpu() for name, tensor in self.model.network.state_dict().items()
+            f"network.{name}": tensor.cpu()
+            for name, tensor in self.model.network.state_dict().items()
+            if name.startswith(part)
         }
         columns = {
             f"history.{name}": torch.tensor([entry[name] for entry in self.history], dtype=torch.float64)
@@ -141,15 +147,14 @@ class TrainingResult:
         """Rebuild a result from :meth:`arrays`.
 
         Args:
-            model: the model that was trained, or one built alike; it is copied.
+            model: the model that was trained, or one built alike; it is copied. Weights that ``arrays`` lacks stay.
             arrays: what :meth:`arrays` returned.
             seconds: what to report as training time.
         """
         trained = copy.deepcopy(model).eval()
         prefix = "network."
-        trained.network.load_state_dict(
-            {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}
-        )
+        kept = {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}
+        trained.network.load_state_dict({**trained.network.state_dict(), **kept})
         columns = {
             k.removeprefix("history."): v.tolist() for k, v in arrays.items() if k.startswith("history.")
         }

@@ -2,11 +2,14 @@
 
 import textwrap
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
+from numpy.typing import NDArray
 
+from xaicore.plotting.mosaic import Mosaic
 from xaicore.plotting.style import (
     SHOWN,
     STYLE,
@@ -16,12 +19,16 @@ from xaicore.plotting.style import (
     arrow,
     bare,
     new_figure,
+    new_panel,
     picture,
     relevance,
     relevance_bar,
     show_image,
     show_relevance,
 )
+
+GREY: dict[str, Any] = {"cmap": "gray", "vmin": 0, "vmax": 1}
+HEAT: dict[str, Any] = {"cmap": "inferno", "vmin": 0, "vmax": 1}
 
 
 def attack_illustration(rows: Sequence[tuple[str, Images, Images, str, str]]) -> BookFigure:
@@ -52,11 +59,11 @@ def image_rows(rows: Mapping[str, Sequence[Images]]) -> BookFigure:
     """Draw rows of images (C, H, W) in [0, 1], each row with its label."""
     columns = max(len(images) for images in rows.values())
     with mpl.rc_context(STYLE):
-        figure, grid = new_figure(len(rows), columns, len(rows) * (WIDTH / columns + 0.03))
-        for axes, (label, images) in zip(grid, rows.items(), strict=True):
-            for panel, image in zip(axes, images, strict=True):
-                show_image(panel, image)
-            axes[0].set_ylabel(label)
+        figure, axes = new_panel(len(rows) * (WIDTH / columns + 0.03))
+        mosaic = Mosaic(axes, list(rows), [""] * columns, label_size=10)
+        for row, images in enumerate(rows.values()):
+            for column, image in enumerate(images):
+                mosaic.put(row, column, picture(image), **GREY)
         return figure
 
 
@@ -148,26 +155,22 @@ def map_grid(
         titles: of the columns.
     """
     columns = len(titles)
-    with mpl.rc_context({**STYLE, "axes.titlesize": 9}):
+    with mpl.rc_context({**STYLE, "xtick.labelsize": 9}):
         side = WIDTH / (columns + 0.9)
-        figure, grid = new_figure(len(rows), columns, len(rows) * (side + 0.04) + 0.3)
-        for position, (axes, (label, cells)) in enumerate(zip(grid, rows, strict=True)):
-            for panel, (image, heatmap, wrong), title in zip(axes, cells, titles, strict=True):
-                array = relevance(heatmap)
-                extent = (-0.5, picture(image).shape[1] - 0.5, picture(image).shape[0] - 0.5, -0.5)
-                show_image(panel, image, "" if position else title)
-                panel.imshow(
-                    array / (float(array.max()) or 1.0),
-                    cmap="inferno",
-                    vmin=0,
-                    vmax=1,
+        figure, axes = new_panel(len(rows) * (side + 0.04) + 0.8)
+        mosaic = Mosaic(axes, [label for label, _ in rows], titles, label_size=10)
+        for row, (_, cells) in enumerate(rows):
+            for column, (image, heatmap, wrong) in enumerate(cells):
+                mosaic.put(row, column, picture(image), **GREY)
+                mosaic.put(
+                    row,
+                    column,
+                    _share(heatmap),
+                    wrong=wrong,
                     alpha=0.55,
-                    extent=extent,
-                    interpolation="bilinear",
+                    **{**HEAT, "interpolation": "bilinear"},
                 )
-                _frame(panel, wrong)
-            axes[0].set_ylabel(label)
-        _map_bar(figure, grid.ravel().tolist())
+        _map_bar(figure, [axes])
         return figure
 
 
@@ -189,36 +192,28 @@ def shift_grid(
         wrong: versions that are classified wrongly: their image has a red frame.
         blocks: blocks of layers side by side.
     """
-    names, versions = list(maps), len(titles)
+    names = list(maps)
     height = -(-len(names) // blocks)
-    with mpl.rc_context({**STYLE, "axes.titlesize": 7.5, "axes.labelsize": 7}):
-        side = WIDTH / (blocks * (versions + 0.55))
-        figure, grid = new_figure(height + 1, blocks * versions, (height + 1) * (side + 0.02) + 0.4)
-        for panel in grid.ravel():
-            panel.set_visible(False)
-        for block in range(blocks):
-            left = block * versions
-            for version, (image, title) in enumerate(zip(images, titles, strict=True)):
-                panel = grid[0, left + version]
-                panel.set_visible(True)
-                show_image(panel, image, title)
-                _frame(panel, bool(wrong and wrong[version]))
-            for row, name in enumerate(names[block * height : (block + 1) * height], 1):
-                for version, heatmap in enumerate(maps[name]):
-                    panel = grid[row, left + version]
-                    array = relevance(heatmap)
-                    panel.set_visible(True)
-                    panel.imshow(
-                        array / (float(array.max()) or 1.0),
-                        cmap="inferno",
-                        vmin=0,
-                        vmax=1,
-                        interpolation="nearest",
-                    )
-                    bare(panel, "")
-                grid[row, left].set_ylabel(_at_dots(name, 12))
+    with mpl.rc_context({**STYLE, "xtick.labelsize": 7.5, "axes.labelsize": 8}):
+        side = WIDTH / (blocks * (len(titles) + 0.35))
+        figure, grid = new_figure(1, blocks, (height + 1) * side + 0.75)
+        for block, axes in enumerate(grid[0]):
+            own = names[block * height : (block + 1) * height]
+            labels = ["", *(_at_dots(name, 12) for name in own), *[""] * (height - len(own))]
+            mosaic = Mosaic(axes, labels, titles, label_size=7)
+            for column, image in enumerate(images):
+                mosaic.put(0, column, picture(image), wrong=bool(wrong and wrong[column]), **GREY)
+            for row, name in enumerate(own, 1):
+                for column, heatmap in enumerate(maps[name]):
+                    mosaic.put(row, column, _share(heatmap), **HEAT)
         _map_bar(figure, grid.ravel().tolist())
         return figure
+
+
+def _share(heatmap: Images) -> NDArray[Any]:
+    """Return a map divided by its own maximum."""
+    array = relevance(heatmap)
+    return array / (float(array.max()) or 1.0)
 
 
 def _at_dots(name: str, width: int) -> str:
@@ -230,13 +225,6 @@ def _at_dots(name: str, width: int) -> str:
             lines.append("")
         lines[-1] += part
     return "\n".join(lines)
-
-
-def _frame(axes: Axes, wrong: bool) -> None:
-    if wrong:
-        for spine in axes.spines.values():
-            spine.set_color("#D55E00")
-            spine.set_linewidth(2.5)
 
 
 def _map_bar(figure: BookFigure, axes: Sequence[Axes]) -> None:

@@ -52,6 +52,12 @@ def new_figure(rows: int, columns: int, height: float, **options: Any) -> tuple[
     return figure, figure.subplots(rows, columns, squeeze=False, **options)
 
 
+def new_panel(height: float) -> tuple[BookFigure, Axes]:
+    """Return a figure of the page's width with one panel."""
+    figure, grid = new_figure(1, 1, height)
+    return figure, grid[0, 0]
+
+
 def picture(image: Images) -> NDArray[Any]:
     """Turn one (C, H, W) or (H, W) image into what ``imshow`` takes."""
     array = np.asarray(image.detach().cpu() if isinstance(image, torch.Tensor) else image)
