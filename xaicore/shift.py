@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from xaicore.attribution import grad_cam
 from xaicore.errors import UserError
+from xaicore.map_comparison import Measure, compare_maps
 from xaicore.metrics import nissim
 
 
@@ -75,18 +76,18 @@ def layer_shift(
         part = slice(start, start + batch_size)
         reference = grad_cam(model, before[part], None if targets is None else targets[part], layers)
         names = tuple(reference)
-        versions, explained = [], [reference.targets]
-        for version in range(after.shape[1]):
-            chosen = None if targets_after is None else targets_after[part, version]
-            maps = grad_cam(model, after[part, version], chosen, layers)
-            explained.append(maps.targets)
-            versions.append(
-                torch.stack([_dissimilarity(reference[name], maps[name], size) for name in names], 1)
-            )
-        rows.append(torch.stack(versions, 1))
-        classes.append(torch.stack(explained, 1))
-    found = torch.cat(classes)
-    return LayerShift(names, torch.cat(rows), found[:, 0], found[:, 1:])
+        chosen = [None if targets_after is None else targets_after[part, v] for v in range(after.shape[1])]
+        maps = (grad_cam(model, after[part, v], targets_v, layers) for v, targets_v in enumerate(chosen))
+        found = compare_maps([reference], maps, [dissimilarity(size)])
+        rows.append(found.values[:, :, :, 0, 0])
+        classes.append(torch.cat([reference.targets[:, None], found.targets], 1))
+    explained = torch.cat(classes)
+    return LayerShift(names, torch.cat(rows), explained[:, 0], explained[:, 1:])
+
+
+def dissimilarity(size: tuple[int, int]) -> Measure:
+    """Return NISSIM of two maps, each enlarged to ``size`` and divided by its maximum, as a measure."""
+    return Measure(lambda maps: comparable(maps, size), _nissim)
 
 
 def comparable(maps: Tensor, size: tuple[int, int]) -> Tensor:
@@ -120,7 +121,7 @@ def deepest_layer(model: nn.Module, images: Tensor, cells: int) -> str:
     return fitting[-1]
 
 
-def _dissimilarity(before: Tensor, after: Tensor, size: tuple[int, int]) -> Tensor:
-    values = nissim(comparable(before, size), comparable(after, size))
+def _nissim(before: Tensor, after: Tensor) -> Tensor:
+    values = nissim(before, after)
     known = before.flatten(1).any(1) & after.flatten(1).any(1)
     return torch.where(known.to(values.device), values, torch.nan)

@@ -6,15 +6,17 @@ explanation does not compute the attacks again.
 """
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 
 from xaicore import progress
 from xaicore.attacks import ATTACKS, AttackResult
+from xaicore.attacks.neurons import activations, covered
 from xaicore.attribution import METHODS, grad_cam
 from xaicore.engine import Engine
+from xaicore.layer_similarity import LayerSimilarity, Version, layer_similarity
 from xaicore.models import REGISTRY, Classifier, Recipe, TrainingResult, train, train_head
 from xaicore.shift import LayerShift, layer_shift
 from xaicore.store import Store
@@ -248,3 +250,96 @@ def _shift_batch(
 ) -> dict[str, Tensor]:
     shift = layer_shift(model, before, after, layers=layers, targets=targets, targets_after=targets_after)
     return {name: values for name, values in shift._asdict().items() if name != "layers"}
+
+
+def similar(
+    engine: Engine,
+    model: Classifier,
+    clean: Tensor,
+    adversarial_noise: Tensor,
+    gaussian_noise: Tensor,
+    versions: Sequence[Version],
+    *,
+    layers: tuple[str, ...] | str = "all",
+    measures: tuple[str, ...] = ("maps",),
+    heads: tuple[str, ...] = ("logits",),
+    hold_class: bool = False,
+    batch_size: int = 32,
+    step: str = "similarity of the maps",
+) -> LayerSimilarity:
+    """Compare maps as :func:`xaicore.layer_similarity.layer_similarity` does, batch by batch, each kept in the store.
+
+    The arguments are those of :func:`~xaicore.layer_similarity.layer_similarity`, apart from:
+
+    Args:
+        engine: where batches run.
+        model: the classifier to explain.
+        clean: (N, C, H, W) in [0, 1].
+        adversarial_noise: (N, C, H, W).
+        gaussian_noise: (N, C, H, W).
+        versions: V perturbed versions of each image.
+        layers: ``"all"``, ``"last"`` or names.
+        measures: how maps are compared.
+        heads: where the clean map's gradient starts.
+        hold_class: whether all maps explain the class of the clean image.
+        batch_size: images in a batch; the result does not depend on it.
+        step: what the progress line says.
+    """
+    arrays = {"clean": clean, "adversarial_noise": adversarial_noise, "gaussian_noise": gaussian_noise}
+    constants = {
+        "model": model,
+        "versions": tuple(versions),
+        "options": {"layers": layers, "measures": measures, "heads": heads, "hold_class": hold_class},
+    }
+    result = engine.map(
+        step, _similarity_batch, arrays, constants=constants, batch_size=batch_size, code=layer_similarity
+    )
+    names = tuple(grad_cam(model, clean[:1], layers=layers))
+    return LayerSimilarity(names, **{name: result[name] for name in LayerSimilarity._fields[1:]})
+
+
+def _similarity_batch(
+    clean: Tensor,
+    adversarial_noise: Tensor,
+    gaussian_noise: Tensor,
+    *,
+    model: Classifier,
+    versions: tuple[Version, ...],
+    options: dict[str, Any],
+) -> dict[str, Tensor]:
+    found = layer_similarity(model, clean, adversarial_noise, gaussian_noise, versions, **options)
+    return {name: values for name, values in found._asdict().items() if name != "layers"}
+
+
+def neurons_covered(
+    engine: Engine,
+    model: Classifier,
+    images: Tensor,
+    *,
+    threshold: float = 0.25,
+    batch_size: int = 64,
+    step: str = "neurons covered",
+) -> Tensor:
+    """Return which neurons each image covers, (N, neurons) bool, batch by batch, each kept in the store.
+
+    Args:
+        engine: where batches run.
+        model: the classifier whose neurons are counted, see :mod:`xaicore.attacks.neurons`.
+        images: (N, C, H, W) in [0, 1].
+        threshold: a neuron is covered where its scaled activation is greater.
+        batch_size: images in a batch; the result does not depend on it.
+        step: what the progress line says.
+    """
+    result = engine.map(
+        step,
+        _covered_batch,
+        {"images": images},
+        constants={"model": model, "threshold": threshold},
+        batch_size=batch_size,
+        code=activations,
+    )
+    return result["covered"]
+
+
+def _covered_batch(images: Tensor, *, model: Classifier, threshold: float) -> dict[str, Tensor]:
+    return {"covered": covered(activations(model, images), threshold)}

@@ -17,7 +17,7 @@ from xaicore.attacks.decision_boundary import boundary
 from xaicore.attacks.few_pixels import one_pixel
 from xaicore.attacks.gradient_sign import fgsm, fgsm_search
 from xaicore.attacks.iterated_sign import bim, mim, pgd
-from xaicore.attacks.matched_noise import gaussian
+from xaicore.attacks.matched_noise import gaussian, noise_like
 from xaicore.attacks.neuron_fuzzing import dlfuzz
 from xaicore.attacks.result import AttackResult
 from xaicore.attacks.suspicion import Suspicion, suspicions
@@ -59,6 +59,7 @@ __all__ = [
     "gaussian",
     "lbfgs",
     "mim",
+    "noise_like",
     "one_pixel",
     "patch",
     "pgd",

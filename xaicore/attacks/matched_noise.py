@@ -96,6 +96,34 @@ def gaussian(
     return run(step, model, images, labels, target=target, index=index, batch_size=batch_size, extras=extras)
 
 
+def noise_like(perturbation: Tensor, *, seed: int = 0, index: Tensor | None = None) -> Tensor:
+    """Return Gaussian noise with the mean and standard deviation of each perturbation, before any clipping.
+
+    It is the noise that :func:`gaussian` adds for the same ``like``, ``seed`` and ``index``.
+
+    Args:
+        perturbation: (N, C, H, W) floating point, finite, such as ``adversarial - images``.
+        seed: with ``index``, the source of all randomness.
+        index: (N,) int64, number of each image in its set; None counts from 0.
+
+    Returns:
+        (N, C, H, W) float32 on the device of ``perturbation``.
+
+    Raises:
+        TypeError: an argument is of the wrong kind.
+        ValueError: shape, type or range does not fit.
+    """
+    if not isinstance(perturbation, Tensor) or perturbation.ndim != 4:
+        raise TypeError("perturbation must be a torch.Tensor (N, C, H, W)")
+    noise = _perturbation(perturbation, perturbation).float()
+    seed = checks.integer("seed", seed, least=0)
+    count = len(noise)
+    index = torch.arange(count) if index is None else checks.integers("index", index, count)
+    means, stds = _moments(noise)
+    drawn = _standard_draws(seed, index.to(noise.device), noise.shape[1:])
+    return drawn.mul_(rows(stds, drawn)).add_(rows(means, drawn))
+
+
 def _standard_draws(seed: int, index: Tensor, shape: torch.Size) -> Tensor:
     """Return noise (n, *shape) with mean 0 and standard deviation 1 in each row, on the device of ``index``."""
     noise = randomness.normal(seed, index, torch.zeros_like(index), shape)

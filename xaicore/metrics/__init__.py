@@ -28,10 +28,10 @@ from xaicore.metrics.localisation import pointing_hits, relevance_rank, relevanc
 from xaicore.metrics.maps import cosine_similarity, rank_correlation, shannon_entropy, total_variation
 from xaicore.metrics.masks import mask_fraction, mask_iou, relevance_mask
 from xaicore.metrics.neighbours import neighbour_mixing
-from xaicore.metrics.neuron_coverage import NeuronCoverage
+from xaicore.metrics.neuron_coverage import NeuronCoverage, coverage_progress
 from xaicore.metrics.rank_tests import RankTest, holm, mann_whitney, wilcoxon
 from xaicore.metrics.ratios import Estimate, ratio, ratio_difference
-from xaicore.metrics.rows import matched_difference, row_bootstrap, separation
+from xaicore.metrics.rows import matched_difference, row_bootstrap, row_bootstraps, separation
 from xaicore.metrics.structural import ssim
 from xaicore.metrics.undefined import defined, undefined_count
 
@@ -49,6 +49,7 @@ __all__ = [
     "bootstrap_ci",
     "bootstrap_difference_ci",
     "cosine_similarity",
+    "coverage_progress",
     "defined",
     "holm",
     "mann_whitney",
@@ -73,6 +74,7 @@ __all__ = [
     "relevances",
     "roc_curve",
     "row_bootstrap",
+    "row_bootstraps",
     "separation",
     "shannon_entropy",
     "ssim",

@@ -6,6 +6,8 @@ metric: the share covered so far, as a whole, by layer, and after each image (Re
 
 from collections.abc import Sequence
 
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
 from xaicore.attacks.neurons import Coverage, activations, covered
@@ -71,3 +73,28 @@ class NeuronCoverage:
     def share_by_layer(self) -> dict[str, float]:
         """Return the share of each layer's neurons that are covered. Raises ValueError without an image."""
         return self.coverage.share_by_layer()
+
+
+def coverage_progress(covered: ArrayLike, orders: ArrayLike) -> NDArray[np.float64]:
+    """Return the share of neurons covered after the first, second, … image, for several orders of the images.
+
+    Args:
+        covered: (N, neurons) bool, which neurons each image covers, or (N, k, neurons) where image i comes as k versions.
+        orders: (R, M) int, R sequences of M images; one may occur more than once.
+
+    Returns:
+        (R, M) in [0, 1], not falling along a row.
+
+    Raises:
+        ValueError: a shape does not fit.
+    """
+    rows: NDArray[np.bool_] = np.asarray(covered, dtype=bool)
+    sequences = np.asarray(orders)
+    if rows.ndim == 3:
+        rows = np.logical_or.reduce(rows, axis=1)
+    if rows.ndim != 2 or not rows.size or sequences.ndim != 2:
+        raise ValueError(
+            f"covered must be (N, neurons) and orders (R, M), not {rows.shape} and {sequences.shape}"
+        )
+    progress = [np.logical_or.accumulate(rows[order], axis=0).mean(1) for order in sequences]
+    return np.array(progress).reshape(sequences.shape)

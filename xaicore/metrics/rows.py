@@ -39,6 +39,34 @@ def row_bootstrap(
     Raises:
         ValueError: no array, no row, different numbers of rows, an undefined statistic, or an argument out of range.
     """
+    (found,) = row_bootstraps(statistic, *arrays, level=level, n_resamples=n_resamples, seed=seed)
+    if not np.isfinite(found.value):
+        raise ValueError("statistic is undefined for these arrays")
+    return found
+
+
+def row_bootstraps(
+    statistic: Callable[..., ArrayLike],
+    *arrays: ArrayLike,
+    level: float = 0.95,
+    n_resamples: int = 1000,
+    seed: int = 0,
+) -> list[Estimate]:
+    """Return several statistics of arrays, each with an interval over their rows, from the same draws.
+
+    Args:
+        statistic: takes arrays with the same rows drawn from each, returns numbers (K,), or one.
+        arrays: (N, ...) each, one row an image, of the same N.
+        level: as for :func:`row_bootstrap`.
+        n_resamples: number of draws.
+        seed: of the generator of the draws.
+
+    Returns:
+        K estimates; NaN with NaN bounds where a statistic is undefined for the arrays as they are.
+
+    Raises:
+        ValueError: no array, no row, different numbers of rows, or an argument out of range.
+    """
     check_draws(level, n_resamples)
     values = [np.asarray(array, dtype=np.float64) for array in arrays]
     if not values or any(array.ndim == 0 for array in values) or len({len(array) for array in values}) != 1:
@@ -46,17 +74,18 @@ def row_bootstrap(
     n = len(values[0])
     if not n:
         raise ValueError("arrays must have at least one row")
-    whole = float(statistic(*values))
-    if not np.isfinite(whole):
-        raise ValueError("statistic is undefined for these arrays")
-    rng = np.random.default_rng(seed)
-    drawn = np.empty(n_resamples)
-    for index in range(n_resamples):
-        rows = rng.integers(n, size=n)
-        drawn[index] = statistic(*(array[rows] for array in values))
-    tail = (1 - level) / 2
-    low, high = np.nanquantile(drawn, [tail, 1 - tail])
-    return Estimate(whole, float(low), float(high), n)
+    whole = np.atleast_1d(np.asarray(statistic(*values), dtype=np.float64))
+    defined = np.isfinite(whole)
+    low, high = np.full((2, len(whole)), np.nan)
+    if defined.any():
+        rng = np.random.default_rng(seed)
+        drawn = np.empty((n_resamples, len(whole)))
+        for index in range(n_resamples):
+            rows = rng.integers(n, size=n)
+            drawn[index] = statistic(*(array[rows] for array in values))
+        tail = (1 - level) / 2
+        low[defined], high[defined] = np.nanquantile(drawn[:, defined], [tail, 1 - tail], axis=0)
+    return [Estimate(float(v), float(a), float(b), n) for v, a, b in zip(whole, low, high, strict=True)]
 
 
 def separation(scores: ArrayLike, events: ArrayLike) -> float:

@@ -1,0 +1,204 @@
+"""What the similarities of layers say: the quantities of paper 3, with intervals over images.
+
+Every function takes similarities by image, strength and layer, NaN where a map has no content, and leaves these out. The
+intervals draw images, each with all of its strengths, layers and both kinds of noise.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import combinations, pairwise
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.stats import rankdata
+
+from xaicore.metrics import Estimate, RankTest, holm, row_bootstraps, wilcoxon
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Findings:
+    """The quantities of one analysis, at the strengths S and layers L that it was given.
+
+    Attributes:
+        gap: (L,) mean similarity under Gaussian minus under adversarial noise, paired, at the reference strength.
+        rank: (L,) rank of the gap among the layers, 1 the largest.
+        variance_ratio: (L,) variance of the similarity under adversarial over that under Gaussian noise, there.
+        adversarial: (S,) 1 minus the similarity under adversarial noise, mean over layers.
+        gaussian: (S,) the same under Gaussian noise.
+        adversarial_change: the last of the first minus the first of them.
+        gaussian_change: the same under Gaussian noise.
+        depth_correlation: Spearman correlation of depth and mean adversarial similarity at the reference strength.
+        distance: (i, j) to the mean absolute difference of the adversarial layer curves of strengths i and j.
+        compromise: (S,) share of (image, layer) pairs that are compromised.
+    """
+
+    gap: list[Estimate]
+    rank: list[Estimate]
+    variance_ratio: list[Estimate]
+    adversarial: list[Estimate]
+    gaussian: list[Estimate]
+    adversarial_change: Estimate
+    gaussian_change: Estimate
+    depth_correlation: Estimate
+    distance: dict[tuple[int, int], Estimate]
+    compromise: list[Estimate]
+
+
+def compromise_probability(adversarial: ArrayLike, gaussian: ArrayLike) -> Array:
+    """Return the share of compromised (image, layer) pairs at each strength, (S,), of :func:`compromised`."""
+    return mean_of_known(compromised(adversarial, gaussian), (0, 2))
+
+
+def compromised(adversarial: ArrayLike, gaussian: ArrayLike) -> Array:
+    """Return which layers an image compromises: its similarity is below the layer's median under Gaussian noise.
+
+    Args:
+        adversarial: (N, S, L) similarities, by strength.
+        gaussian: (N, S, L) those under Gaussian noise of the same strength.
+
+    Returns:
+        (N, S, L), 1 where compromised, 0 where not, NaN where undefined.
+
+    References:
+        Renkhoff et al. (2022), Sec. III-C.
+    """
+    attack, noise = (np.asarray(each, dtype=np.float64) for each in (adversarial, gaussian))
+    return below(attack, median_of_known(noise))
+
+
+def findings(
+    adversarial: ArrayLike,
+    gaussian: ArrayLike,
+    reference: int,
+    *,
+    compromise: Callable[[Array, Array], Array] = compromise_probability,
+    n_resamples: int = 1000,
+    seed: int = 0,
+) -> Findings:
+    """Return the quantities of an analysis with 95 % intervals over images.
+
+    Args:
+        adversarial: (N, S, L) similarities with the clean maps under adversarial noise, by strength.
+        gaussian: (N, S, L) the same under Gaussian noise.
+        reference: which strength is 1.
+        compromise: similarities to the probability of a compromise at each strength, (S,).
+        n_resamples: bootstrap draws.
+        seed: of the draws.
+
+    Raises:
+        ValueError: shapes differ or there is no image.
+    """
+    attack, noise = (np.asarray(each, dtype=np.float64) for each in (adversarial, gaussian))
+    if attack.ndim != 3 or attack.shape != noise.shape or not attack.size:
+        raise ValueError(f"adversarial and gaussian must be (N, S, L), not {attack.shape} and {noise.shape}")
+    strengths, layers = attack.shape[1:]
+    pairs = list(combinations(range(strengths), 2))
+    sizes = [layers, layers, layers, strengths, strengths, 1, 1, 1, len(pairs), strengths]
+
+    def quantities(attack: Array, noise: Array) -> Array:
+        at = attack[:, reference], noise[:, reference]
+        gap = mean_of_known(at[1] - at[0], 0)
+        curves, moved = mean_of_known(attack, 0), 1 - mean_of_known(mean_of_known(attack, 0), 1)
+        moved_by_noise = 1 - mean_of_known(mean_of_known(noise, 0), 1)
+        parts = [
+            gap,
+            ranks(gap),
+            variance_ratio(*at),
+            moved,
+            moved_by_noise,
+            moved[-1:] - moved[:1],
+            moved_by_noise[-1:] - moved_by_noise[:1],
+            np.array([depth_correlation(curves[reference])]),
+            np.array([mean_of_known(np.abs(curves[i] - curves[j]), 0) for i, j in pairs]),
+            compromise(attack, noise),
+        ]
+        return np.concatenate(parts)
+
+    found = row_bootstraps(quantities, attack, noise, n_resamples=n_resamples, seed=seed)
+    cuts = np.cumsum([0, *sizes])
+    parts = [found[start:end] for start, end in pairwise(cuts)]
+    return Findings(
+        gap=parts[0],
+        rank=parts[1],
+        variance_ratio=parts[2],
+        adversarial=parts[3],
+        gaussian=parts[4],
+        adversarial_change=parts[5][0],
+        gaussian_change=parts[6][0],
+        depth_correlation=parts[7][0],
+        distance=dict(zip(pairs, parts[8], strict=True)),
+        compromise=parts[9],
+    )
+
+
+def paired_tests(adversarial: ArrayLike, gaussian: ArrayLike) -> list[tuple[RankTest, float]]:
+    """Return Wilcoxon's test of each layer, Gaussian against adversarial similarity, and its p-value after Holm.
+
+    Args:
+        adversarial: (N, L) similarities at one strength.
+        gaussian: (N, L) of the same images.
+
+    Returns:
+        One pair a layer; a layer without a pair of defined similarities has n = 0 and p = 1.
+    """
+    attack, noise = (np.asarray(each, dtype=np.float64) for each in (adversarial, gaussian))
+    tests = []
+    for a, b in zip(noise.T, attack.T, strict=True):
+        known = np.isfinite(a) & np.isfinite(b)
+        tests.append(wilcoxon(a[known], b[known]) if known.any() else RankTest(0.0, 1.0, 0.0, 0))
+    return list(zip(tests, holm([test.p_value for test in tests]).tolist(), strict=True))
+
+
+def variance_ratio(first: Array, second: Array) -> Array:
+    """Return the variance of ``first`` (N, L) over that of ``second``, by layer; NaN where the latter has none."""
+    known = np.isfinite(first) & np.isfinite(second)
+    above, below = (_variance(np.where(known, each, np.nan)) for each in (first, second))
+    return np.divide(above, below, out=np.full_like(above, np.nan), where=below > 0)
+
+
+def ranks(values: Array) -> Array:
+    """Return the ranks of ``values`` (L,), 1 the largest; NaN has the last."""
+    found: Array = rankdata(-np.where(np.isfinite(values), values, -np.inf))
+    return found
+
+
+def depth_correlation(curve: Array) -> float:
+    """Return Spearman's correlation of the position of a layer and its value in ``curve`` (L,); NaN without spread."""
+    known = np.isfinite(curve)
+    if known.sum() < 2 or np.ptp(curve[known]) == 0:
+        return float("nan")
+    return float(np.corrcoef(np.flatnonzero(known).argsort(), rankdata(curve[known]))[0, 1])
+
+
+def below(values: Array, threshold: Array) -> Array:
+    """Return 1 where ``values`` lie below ``threshold``, 0 where not, NaN where either is undefined."""
+    known = np.isfinite(values) & np.isfinite(threshold)
+    return np.where(known, np.where(known, values, 0) < np.where(known, threshold, 0), np.nan)
+
+
+def mean_of_known(values: ArrayLike, axis: int | Sequence[int]) -> Array:
+    """Return the mean over ``axis`` of what is not NaN; NaN where nothing is left."""
+    array = np.asarray(values, dtype=np.float64)
+    axes = axis if isinstance(axis, int) else tuple(axis)
+    known = np.isfinite(array)
+    count = known.sum(axes)
+    total = np.where(known, array, 0).sum(axes)
+    return np.divide(total, count, out=np.full(np.shape(total), np.nan), where=count > 0)
+
+
+def median_of_known(values: ArrayLike) -> Array:
+    """Return the median over the first axis of what is not NaN; NaN where nothing is left."""
+    ordered = np.sort(np.asarray(values, dtype=np.float64), axis=0)  # NaN come last
+    count = np.isfinite(ordered).sum(0)
+    low, high = np.maximum(count - 1, 0) // 2, np.maximum(count, 1) // 2
+    halves = [
+        np.take_along_axis(ordered, place[None], 0)[0] for place in (low, np.minimum(high, len(ordered) - 1))
+    ]
+    return np.where(count > 0, (halves[0] + halves[1]) / 2, np.nan)
+
+
+def _variance(values: Array) -> Array:
+    centred = values - mean_of_known(values, 0)
+    return mean_of_known(centred**2, 0)
