@@ -16,10 +16,11 @@ from xaicore.attacks import ATTACKS, AttackResult
 from xaicore.attacks.neurons import activations, covered
 from xaicore.attribution import METHODS, grad_cam
 from xaicore.engine import Engine
-from xaicore.layer_similarity import LayerSimilarity, Version, layer_similarity
+from xaicore.layer_similarity import LayerSimilarity, layer_similarity
 from xaicore.models import REGISTRY, Classifier, Recipe, TrainingResult, train, train_head
 from xaicore.shift import LayerShift, layer_shift
 from xaicore.store import Store
+from xaicore.versions import Version
 
 Tensor = torch.Tensor
 
@@ -105,6 +106,7 @@ def attacked(
     step: str | None = None,
     per_image: Mapping[str, Tensor] | None = None,
     rows: int | None = None,
+    workers: int | None = None,
     **parameters: Any,
 ) -> AttackResult:
     """Attack images batch by batch, each finished batch kept in the store.
@@ -119,6 +121,8 @@ def attacked(
         step: what the progress line says; default: the attack's name.
         per_image: parameters of the attack with a row for each image, such as ``starts`` or ``like``.
         rows: images in one pass of the model, the attack's own ``batch_size``; None: its default.
+        workers: 1 for a model that explains its own prediction, such as :class:`~xaicore.defenses.HeatAndBlur`, as
+            explaining changes something global while it runs; None: as many as the engine has.
         parameters: passed to the attack.
     """
     arrays = {"images": images, "labels": labels, "index": torch.arange(len(images)), **(per_image or {})}
@@ -126,7 +130,13 @@ def attacked(
         parameters["batch_size"] = rows
     constants = {"attack": name, "model": model, "parameters": parameters}
     result = engine.map(
-        step or name, _attack_batch, arrays, constants=constants, batch_size=batch_size, code=ATTACKS[name]
+        step or name,
+        _attack_batch,
+        arrays,
+        constants=constants,
+        batch_size=batch_size,
+        code=ATTACKS[name],
+        workers=workers,
     )
     return AttackResult.from_arrays(result, seconds=result.seconds)
 
