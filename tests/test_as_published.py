@@ -10,8 +10,9 @@ from scipy.spatial.distance import cosine
 from xaicore import as_published, models
 from xaicore.as_published import AS_PUBLISHED, CORRECTED, Deviations
 from xaicore.attribution import grad_cam
-from xaicore.layer_similarity import Version, layer_similarity
+from xaicore.layer_similarity import layer_similarity
 from xaicore.metrics import cosine_similarity
+from xaicore.versions import Pair, Version, needed, versions_of
 
 STRENGTHS = [0.25, 0.5, 1, 2, 4]
 
@@ -193,3 +194,14 @@ def test_a_stored_version_is_cut_off_to_grey_levels(model):
     image = Version(1.0, truncated=True).image(clean, noise, noise)
     assert torch.allclose(image, clean - 1 / 255, atol=1e-6)
     assert torch.allclose(Version(1.0).image(clean, noise, noise), clean + noise)
+
+
+def test_what_each_analysis_compares():
+    corrected, published = versions_of(STRENGTHS), versions_of(STRENGTHS, AS_PUBLISHED)
+    assert corrected.adversarial == tuple(Version(s) for s in STRENGTHS)
+    assert corrected.gaussian == tuple(Version(0, s) for s in STRENGTHS)
+    assert published.adversarial[1] == published.adversarial[2] == Version(-0.25, 0, True)
+    assert published.gaussian[3] == Version(-1.25, 2, True)
+    both = needed([corrected, published, corrected])
+    assert len(both) == 10 + 9
+    assert needed([Pair(both, both)]) == both

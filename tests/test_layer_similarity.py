@@ -16,9 +16,10 @@ from xaicore.attribution import grad_cam
 from xaicore.engine import LocalEngine
 from xaicore.errors import UserError
 from xaicore.layer_names import literature_names, short_names
-from xaicore.layer_similarity import Version, layer_similarity
+from xaicore.layer_similarity import layer_similarity
 from xaicore.metrics import coverage_progress
 from xaicore.store import Store
+from xaicore.versions import Version
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,6 @@ layers come from one forward and one backward pass, so memory grows neither with
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -19,30 +18,10 @@ from xaicore.attribution.grad_cam import GradCams
 from xaicore.errors import UserError
 from xaicore.map_comparison import Measure, compare_maps
 from xaicore.metrics import cosine_similarity
+from xaicore.versions import Version
 
 MEASURES = ("maps", "pictures", "overlays")
 HEADS = ("logits", "softmax")
-
-
-@dataclass(frozen=True)
-class Version:
-    """One perturbed version of an image S, ``clip(S + adversarial N_a + gaussian N_g, 0, 1)``.
-
-    Attributes:
-        adversarial: multiple of the adversarial perturbation N_a.
-        gaussian: multiple of the Gaussian noise N_g.
-        truncated: stored with 8 bits, every value rounded down to a whole grey level.
-    """
-
-    adversarial: float = 0.0
-    gaussian: float = 0.0
-    truncated: bool = False
-
-    def image(self, clean: Tensor, adversarial_noise: Tensor, gaussian_noise: Tensor) -> Tensor:
-        """Return the version of images (N, C, H, W) in [0, 1] whose perturbations are given, in [0, 1]."""
-        noise = self.adversarial * adversarial_noise + self.gaussian * gaussian_noise
-        image = (clean + noise).clamp(0, 1)
-        return as_published.truncate(image) if self.truncated else image
 
 
 class LayerSimilarity(NamedTuple):

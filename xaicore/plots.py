@@ -13,6 +13,7 @@ from xaicore.plotting.charts import (
     scatter_panels,
     training_curves,
 )
+from xaicore.plotting.layers import layer_boxes, layer_curves
 from xaicore.plotting.pictures import (
     attack_illustration,
     explanation_grid,
@@ -36,6 +37,8 @@ __all__ = [
     "heat_table",
     "image_grid_with_relevance",
     "image_rows",
+    "layer_boxes",
+    "layer_curves",
     "layer_grid",
     "map_grid",
     "scatter_groups",
