@@ -188,6 +188,8 @@ class _Runner:
                 self.screen.say(f"{task.name}: up to date")
             else:
                 waiting.append(task)
+        # The longest first: a long one that starts last would run alone.
+        waiting.sort(key=lambda task: -task.expected_seconds)
         try:
             while waiting or self.running:
                 self._start(waiting)
