@@ -8,6 +8,7 @@ its schema, which turns what papermill or the reader put there into checked valu
 from xaicore.params.base import Fraction, NotebookParameters
 from xaicore.params.chapter1 import P1Parameters
 from xaicore.params.chapter2 import P2Parameters
+from xaicore.params.chapter3 import P3Parameters
 from xaicore.params.instruments import (
     AttacksParameters,
     ExplanationsParameters,
@@ -21,6 +22,7 @@ SCHEMAS: dict[str, type[NotebookParameters]] = {
     "metrics": MetricsParameters,
     "p1_inspecting_attacks": P1Parameters,
     "p2_gradcam_shift": P2Parameters,
+    "p3_layer_by_layer": P3Parameters,
 }
 
 __all__ = [
@@ -33,4 +35,5 @@ __all__ = [
     "NotebookParameters",
     "P1Parameters",
     "P2Parameters",
+    "P3Parameters",
 ]
