@@ -21,9 +21,8 @@ from xaicore.attribution.grad_cam import GradCams
 from xaicore.attribution.inputs import network_of
 from xaicore.layer_findings import below, mean_of_known
 from xaicore.map_comparison import Measure
-from xaicore.metrics import cosine_similarity
 
-ALPHA = 0.4
+ALPHA = np.float32(0.4)
 """Weight of the colours in the pictures (``Grad_CAM.py``, ``save_and_display_gradcam``)."""
 
 ROUNDING = 1e-4
@@ -144,9 +143,9 @@ def coloured(canvas: Canvas, *, overlay: bool) -> Measure:
     """
 
     def prepare(maps: Tensor) -> Tensor:
-        return pictures(maps, canvas.image, overlay=overlay).flatten(1)[:, None]
+        return torch.nn.functional.normalize(pictures(maps, canvas.image, overlay=overlay).flatten(1), dim=1)
 
-    return Measure(prepare, cosine_similarity)
+    return Measure(prepare, lambda before, after: (before * after).sum(1).double())
 
 
 def pictures(maps: Tensor, images: Tensor, *, overlay: bool) -> Tensor:
@@ -170,26 +169,33 @@ def pictures(maps: Tensor, images: Tensor, *, overlay: bool) -> Tensor:
     levels = (255 * share).astype(np.uint8)
     height, width = images.shape[-2:]
     jet = mpl.colormaps["jet"](np.arange(256))[:, :3].astype(np.float32)
-    found = np.empty((len(heat), height, width, 3), dtype=np.float32)
+    photographs = 255 * images.detach().cpu().permute(0, 2, 3, 1).numpy() if overlay else None
+    found = np.empty((len(heat), height, width, 3), dtype=np.uint8)
     for row, level in enumerate(levels):
-        colours = Image.fromarray(_stretched(jet[level]))
-        enlarged = np.asarray(colours.resize((width, height), Image.Resampling.BICUBIC), dtype=np.float32)
-        picture = enlarged * np.float32(ALPHA)
-        if overlay:
-            photograph = (
-                images[row].detach().cpu().expand(3, -1, -1) if images.shape[1] == 1 else images[row].cpu()
-            )
-            picture = picture + 255 * photograph.permute(1, 2, 0).numpy()
-        found[row] = _stretched(picture)
-    return torch.from_numpy(found)
+        colours = Image.fromarray(_stretched(jet[level])).resize((width, height), Image.Resampling.BICUBIC)
+        if photographs is None:
+            found[row] = _stretched_levels(np.asarray(colours), ALPHA)
+        else:
+            found[row] = _stretched(np.asarray(colours, dtype=np.float32) * ALPHA + photographs[row])
+    return torch.from_numpy(found).float()
 
 
 def _stretched(picture: NDArray[np.float32]) -> NDArray[np.uint8]:
     """Return values moved and stretched to 0 … 255 and rounded down, as Keras' ``array_to_img`` does."""
     moved = picture - picture.min()
     highest = moved.max()
-    scaled = moved / highest if highest > 0 else moved
-    return (scaled * 255).astype(np.uint8)
+    if highest > 0:
+        moved /= highest
+    moved *= 255
+    return moved.astype(np.uint8)
+
+
+def _stretched_levels(picture: NDArray[np.uint8], weight: np.float32) -> NDArray[np.uint8]:
+    """Return :func:`_stretched` of ``picture`` times ``weight``, computed once for each level instead of each pixel."""
+    lowest, highest = int(picture.min()), int(picture.max())
+    levels = np.arange(lowest, highest + 1, dtype=np.float32) * weight
+    stretched: NDArray[np.uint8] = _stretched(levels)[picture - np.uint8(lowest)]
+    return stretched
 
 
 def compromise(adversarial: ArrayLike, gaussian: ArrayLike) -> NDArray[np.float64]:

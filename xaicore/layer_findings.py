@@ -100,8 +100,8 @@ def findings(
     def quantities(attack: Array, noise: Array) -> Array:
         at = attack[:, reference], noise[:, reference]
         gap = mean_of_known(at[1] - at[0], 0)
-        curves, moved = mean_of_known(attack, 0), 1 - mean_of_known(mean_of_known(attack, 0), 1)
-        moved_by_noise = 1 - mean_of_known(mean_of_known(noise, 0), 1)
+        curves = mean_of_known(attack, 0)
+        moved, moved_by_noise = 1 - mean_of_known(curves, 1), 1 - mean_of_known(mean_of_known(noise, 0), 1)
         parts = [
             gap,
             ranks(gap),
@@ -111,7 +111,7 @@ def findings(
             moved[-1:] - moved[:1],
             moved_by_noise[-1:] - moved_by_noise[:1],
             np.array([depth_correlation(curves[reference])]),
-            np.array([mean_of_known(np.abs(curves[i] - curves[j]), 0) for i, j in pairs]),
+            mean_of_known(np.abs(curves[[i for i, _ in pairs]] - curves[[j for _, j in pairs]]), 1),
             compromise(attack, noise),
         ]
         return np.concatenate(parts)
