@@ -1,6 +1,8 @@
-"""The quick edition, run and built behind the gate, twice: as it is, and with a public address."""
+"""The quick edition, run and built behind the gate, twice: as it is, and with a public address.
 
-import hashlib
+The two builds are also each other's control: what the address does not add must be the same to the byte.
+"""
+
 import json
 import re
 import subprocess
@@ -38,9 +40,10 @@ def _pages(folder: Path) -> dict[str, str]:
     return {path.relative_to(folder).as_posix(): path.read_text(encoding="utf-8") for path in paths}
 
 
-def _digests(folder: Path) -> dict[str, str]:
-    files = [path for path in folder.rglob("*") if path.is_file()]
-    return {p.relative_to(folder).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
+@pytest.fixture(scope="module")
+def addressed(plain: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same book with a public address."""
+    return _build(tmp_path_factory.mktemp("addressed") / "html", ADDRESS)
 
 
 def test_the_record_of_the_run_is_complete(plain: Path) -> None:
@@ -90,9 +93,8 @@ def test_without_an_address_no_page_offers_a_launch(plain: Path) -> None:
     assert "Repository" in _pages(plain)["book/running.html"]
 
 
-def test_with_an_address_every_launch_leads_to_a_tracked_file(plain: Path, tmp_path: Path) -> None:
-    folder = _build(tmp_path / "html", ADDRESS)
-    links = re.findall(r'href="(https://(?:colab|mybinder)[^"]+)"', " ".join(_pages(folder).values()))
+def test_with_an_address_every_launch_leads_to_a_tracked_file(addressed: Path) -> None:
+    links = re.findall(r'href="(https://(?:colab|mybinder)[^"]+)"', " ".join(_pages(addressed).values()))
     assert any("colab" in link for link in links)
     assert any("mybinder" in link for link in links)
     listing = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True)
@@ -102,8 +104,54 @@ def test_with_an_address_every_launch_leads_to_a_tracked_file(plain: Path, tmp_p
         assert path, link
         assert re.sub("%2F", "/", path.group(1), flags=re.IGNORECASE) in tracked, link
 
-    again = _build(tmp_path / "again" / "html", ADDRESS)
-    assert _digests(again) == _digests(folder)
+
+BUTTONS = re.compile(
+    rf'<a href="{re.escape(ADDRESS)}"[^>]*class="btn btn-sm btn-source-repository-button".*?</a>'
+    r'|<div class="dropdown dropdown-launch-buttons">.*?</div>',
+    re.DOTALL,
+)
+ABOUT_THE_ADDRESS = {"book/running.html", "_sources/book/running.md"}
+INDEX_OF_WORDS, DIGEST_OF_THE_SETTINGS = "searchindex.js", ".buildinfo"
+
+
+def _files(folder: Path) -> dict[str, Path]:
+    return {p.relative_to(folder).as_posix(): p for p in folder.rglob("*") if p.is_file()}
+
+
+def test_two_builds_are_the_same_to_the_byte_but_for_the_launch_buttons(plain: Path, addressed: Path) -> None:
+    ones, others = _files(plain), _files(addressed)
+    assert set(ones) == set(others)
+    with_buttons = 0
+    for name in sorted(set(ones) - ABOUT_THE_ADDRESS - {INDEX_OF_WORDS, DIGEST_OF_THE_SETTINGS}):
+        one, other = ones[name].read_bytes(), others[name].read_bytes()
+        if one == other:
+            continue
+        assert name.endswith(".html"), name
+        text, found = BUTTONS.subn("", other.decode())
+        assert found, name
+        with_buttons += 1
+        assert _lines(text) == _lines(one.decode()), name
+    assert with_buttons > 10
+
+
+def _lines(text: str) -> list[str]:
+    return [line for line in text.splitlines() if line.strip()]
+
+
+def _words(folder: Path) -> dict[str, object]:
+    """The index of the search, without the words of the page that speaks of the address."""
+    text = (folder / INDEX_OF_WORDS).read_text(encoding="utf-8")
+    index = json.loads(text.removeprefix("Search.setIndex(").removesuffix(")"))
+    number = index["docnames"].index("book/running")
+    for kind in ("terms", "titleterms"):
+        of = {word: places if isinstance(places, list) else [places] for word, places in index[kind].items()}
+        index[kind] = {word: [p for p in places if p != number] for word, places in of.items()}
+        index[kind] = {word: places for word, places in index[kind].items() if places}
+    return dict(index)
+
+
+def test_two_builds_find_the_same_words(plain: Path, addressed: Path) -> None:
+    assert _words(plain) == _words(addressed)
 
 
 def test_a_changed_verdict_stops_the_build(

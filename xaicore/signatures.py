@@ -12,10 +12,14 @@ import warnings
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from sklearn.metrics import pairwise_distances
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 from torch import Tensor
+
+FEW = 4096
+"""Below so many points UMAP looks for exact neighbours, above for approximate ones."""
 
 
 def signatures(relevance: Tensor) -> NDArray[np.float32]:
@@ -54,11 +58,23 @@ def embed(points: NDArray[np.float32], *, neighbors: int = 15, seed: int = 0) ->
         warnings.simplefilter("ignore")
         import umap
 
-        layout = umap.UMAP(n_neighbors=min(neighbors, len(points) - 1), random_state=seed, n_jobs=1)
+        neighbors = min(neighbors, len(points) - 1)
+        known = _nearest(points, neighbors) if len(points) < FEW else (None, None, None)
+        layout = umap.UMAP(n_neighbors=neighbors, random_state=seed, n_jobs=1, precomputed_knn=known)
         try:
             return np.asarray(layout.fit_transform(points), dtype=np.float32)
         finally:
             torch.set_num_threads(threads)  # numba, below UMAP, sets it to the number of cores
+
+
+def _nearest(points: NDArray[np.float32], neighbors: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Return the nearest points of each point, itself first, and their distances, each (N, neighbors).
+
+    UMAP would take the same from the matrix of distances, in code that takes longer to compile than all else.
+    """
+    distances = pairwise_distances(points)
+    nearest = distances.argsort(axis=1, kind="stable")[:, :neighbors]
+    return nearest, np.take_along_axis(distances, nearest, axis=1)
 
 
 def classify(
