@@ -12,6 +12,7 @@ import torch
 import torchvision
 from PIL import Image
 
+from xaicore.book import cli
 from xaicore.errors import UserError
 from xaicore.params import P2Parameters
 
@@ -54,15 +55,6 @@ def _faces(folder: Path, people: int, each: int) -> Path:
     return folder
 
 
-def _run(folder: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "xaicore.book.cli", "run", "--edition", "quick", "--only", "p2"]
-    options = [f"data_root={folder}", "dataset=faces", "shares=null", "n_images=null"]
-    for option in options:
-        name, value = option.split("=", 1)
-        command += ["-p", name, value]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-
-
 def _missing(folder: Path) -> None:
     """Leave the folder away."""
 
@@ -84,14 +76,16 @@ def _truncated(folder: Path) -> None:
         (_truncated, "person1/3.jpg is corrupt or no image"),
     ],
 )
-def test_a_bad_folder_is_one_line_and_leaves_nothing(spoil, message, tmp_path):
+def test_a_bad_folder_is_one_line_and_leaves_nothing(spoil, message, tmp_path, monkeypatch, capsys):
     folder = tmp_path / "faces"
     spoil(folder)
-    done = _run(folder)
-    lines = [line for line in (done.stdout + done.stderr).splitlines() if message in line]
-    assert done.returncode == 2, done.stdout + done.stderr
-    assert len(lines) >= 1, done.stdout + done.stderr
-    assert "Traceback" not in done.stdout + done.stderr
+    monkeypatch.chdir(ROOT)
+    options = {"data_root": str(folder), "dataset": "faces", "shares": "null", "n_images": "null"}
+    given = [word for name, value in options.items() for word in ("-p", name, value)]
+    assert cli.main(["run", "--edition", "quick", "--only", "p2", *given]) == 2
+    said = "".join(capsys.readouterr())
+    assert len([line for line in said.splitlines() if message in line]) >= 1, said
+    assert "Traceback" not in said
     assert not (ROOT / "runs" / "custom" / "p2_gradcam_shift" / "record.json").exists()
 
 
