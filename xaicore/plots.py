@@ -14,6 +14,7 @@ from xaicore.plotting.charts import (
     training_curves,
 )
 from xaicore.plotting.layers import layer_boxes, layer_curves
+from xaicore.plotting.panels import curve_panels, picture_table
 from xaicore.plotting.pictures import (
     attack_illustration,
     explanation_grid,
@@ -31,6 +32,7 @@ __all__ = [
     "RELEVANCE_MAP",
     "BookFigure",
     "attack_illustration",
+    "curve_panels",
     "curves",
     "distributions",
     "explanation_grid",
@@ -41,6 +43,7 @@ __all__ = [
     "layer_curves",
     "layer_grid",
     "map_grid",
+    "picture_table",
     "scatter_groups",
     "scatter_panels",
     "shift_grid",

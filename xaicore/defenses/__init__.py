@@ -2,7 +2,7 @@
 
 from xaicore.defenses.adaptive import adaptive_attack, shown_to
 from xaicore.defenses.blur import gaussian_blur
-from xaicore.defenses.heat_and_blur import HeatAndBlur, restore
+from xaicore.defenses.heat_and_blur import HeatAndBlur, restore, scattered
 from xaicore.defenses.retraining import adversarial_retraining, extended_set
 
 __all__ = [
@@ -12,5 +12,6 @@ __all__ = [
     "extended_set",
     "gaussian_blur",
     "restore",
+    "scattered",
     "shown_to",
 ]

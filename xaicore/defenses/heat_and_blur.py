@@ -193,7 +193,7 @@ class HeatAndBlur(nn.Module):
         low, high = (0.0, 1.0) if PRESETS[preset].uses("bounded") else (None, None)
         maps = lrp(self.model, images, preset=preset, low=low, high=high, batch_size=ROWS)
         kept = relevance_mask(maps, k_std=self._settings["k_std"])
-        return kept if mask == "heat" else _scattered(kept, self._settings["seed"])
+        return kept if mask == "heat" else scattered(kept, self._settings["seed"])
 
     def clean(self, images: Tensor) -> Tensor:
         """Return the images blurred outside their masks, the output of Alg. 1, without a gradient.
@@ -205,7 +205,9 @@ class HeatAndBlur(nn.Module):
             (N, C, H, W) in [0, 1]. With several σ, for the first of them.
 
         Raises:
-            TypeError, ValueError, UserError: as :meth:`masks` does.
+            TypeError: as :meth:`masks` does.
+            ValueError: likewise.
+            UserError: likewise.
         """
         masks = self.masks(images)
         return restore(images.detach(), masks, self._settings["sigma"][0])
@@ -217,7 +219,9 @@ class HeatAndBlur(nn.Module):
             images: (N, C, H, W) floating point in [0, 1].
 
         Raises:
-            TypeError, ValueError, UserError: as :meth:`masks` does, and as the classifier does.
+            TypeError: as :meth:`masks` and the classifier do.
+            ValueError: likewise.
+            UserError: likewise.
         """
         masks = self.masks(images)
         logits = []
@@ -229,8 +233,16 @@ class HeatAndBlur(nn.Module):
         return torch.stack(logits).mean(0) if len(logits) > 1 else logits[0]
 
 
-def _scattered(masks: Tensor, seed: int) -> Tensor:
-    """Return masks (N, H, W) with as many pixels as the given ones, the first of one random order of all places."""
+def scattered(masks: Tensor, seed: int = 0) -> Tensor:
+    """Return masks with as many pixels as the given ones, the first of one random order of all places.
+
+    Args:
+        masks: (N, H, W) booleans.
+        seed: of the order, which is the same for all images.
+
+    Returns:
+        (N, H, W) booleans.
+    """
     generator = torch.Generator().manual_seed(seed)
     place = torch.randperm(masks[0].numel(), generator=generator).to(masks.device)
     return (place < masks.flatten(1).sum(1, keepdim=True)).view_as(masks)

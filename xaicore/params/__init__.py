@@ -9,6 +9,7 @@ from xaicore.params.base import Fraction, NotebookParameters
 from xaicore.params.chapter1 import P1Parameters
 from xaicore.params.chapter2 import P2Parameters
 from xaicore.params.chapter3 import P3Parameters
+from xaicore.params.chapter4 import P4Parameters
 from xaicore.params.instruments import (
     AttacksParameters,
     ExplanationsParameters,
@@ -23,6 +24,7 @@ SCHEMAS: dict[str, type[NotebookParameters]] = {
     "p1_inspecting_attacks": P1Parameters,
     "p2_gradcam_shift": P2Parameters,
     "p3_layer_by_layer": P3Parameters,
+    "p4_heat_and_blur": P4Parameters,
 }
 
 __all__ = [
@@ -36,4 +38,5 @@ __all__ = [
     "P1Parameters",
     "P2Parameters",
     "P3Parameters",
+    "P4Parameters",
 ]
