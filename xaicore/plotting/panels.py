@@ -77,12 +77,13 @@ def curve_panels(
                         x, band[:, 0], band[:, 1], color=style["color"], alpha=0.15, linewidth=0
                     )
             axes.set(title=title, ylabel=ylabel, ylim=(low, high))
-            axes.xaxis.set_major_locator(MaxNLocator(integer=all(float(v).is_integer() for v in x)))
+            whole = all(float(value).is_integer() for x, _, _ in series.values() for value in x)
+            axes.xaxis.set_major_locator(MaxNLocator(integer=whole))
         for axes in grid[-1]:
             axes.set_xlabel(xlabel)
         for axes in grid.ravel()[len(panels) :]:
             axes.set_visible(False)
-        handles = {}
+        handles: dict[str, Any] = {}
         for axes in grid.ravel():
             for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
                 handles.setdefault(label, handle)
