@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xaicore.metrics import proportion_ci, ratio, ratio_difference
+from xaicore.metrics import proportion_ci, ratio, ratio_difference, ratios
 
 outcomes = st.lists(st.integers(0, 1), min_size=2, max_size=40)
 
@@ -78,3 +78,13 @@ def test_pairing_narrows_the_interval() -> None:
 def test_bad_counts_are_refused(above: list, below: list | None, word: str) -> None:
     with pytest.raises(ValueError, match=word):
         ratio(above, below)
+
+
+def test_kept_counts_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = np.random.default_rng(3)
+    above, below = generator.normal(size=37), generator.integers(0, 3, 37)
+    kept = [ratio(above), ratio(above, below), ratio(above, seed=1), ratio(above)]
+    monkeypatch.setattr(ratios, "KEPT_COUNTS", 0)
+    alone = [ratio(above), ratio(above, below), ratio(above, seed=1), ratio(above)]
+    assert kept[0] != kept[2]
+    np.testing.assert_allclose(np.array(kept), np.array(alone), rtol=1e-14)

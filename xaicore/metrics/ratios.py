@@ -6,12 +6,17 @@ image i brings ``numerators[i]`` correct answers out of ``denominators[i]``, and
 the sums. Two rates on the same images are compared on the same resamples, which pairs them.
 """
 
+from collections.abc import Iterator
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from xaicore.metrics.intervals import proportion_ci
+
+KEPT_COUNTS = 2_000_000
+"""Most counts, 8 bytes each, that are kept for the next interval over as many images."""
 
 
 class Estimate(NamedTuple):
@@ -113,14 +118,27 @@ def _resampled(
     above: NDArray[np.float64], below: NDArray[np.float64], n_resamples: int, seed: int
 ) -> NDArray[np.float64]:
     """Ratios of ``n_resamples`` resamples; the same images for the same N and seed."""
+    if len(above) * n_resamples <= KEPT_COUNTS:
+        counts = _counts(len(above), n_resamples, seed)
+        totals, sums = counts @ below, counts @ above
+    else:
+        drawn = [(counts @ below, counts @ above) for counts in _draws(len(above), n_resamples, seed)]
+        totals, sums = np.array(drawn).T
+    return np.divide(sums, totals, out=np.full(n_resamples, np.nan), where=totals != 0)
+
+
+@lru_cache(maxsize=8)
+def _counts(n: int, n_resamples: int, seed: int) -> NDArray[np.float64]:
+    """How often each of n images is in each resample, (n_resamples, n)."""
+    counts = np.array(list(_draws(n, n_resamples, seed)), dtype=np.float64)
+    counts.setflags(write=False)
+    return counts
+
+
+def _draws(n: int, n_resamples: int, seed: int) -> Iterator[NDArray[np.int64]]:
     generator = np.random.default_rng(seed)
-    n = len(above)
-    ratios = np.empty(n_resamples)
-    for index in range(n_resamples):
-        counts = np.bincount(generator.integers(0, n, n), minlength=n)
-        total = counts @ below
-        ratios[index] = (counts @ above) / total if total else np.nan
-    return ratios
+    for _ in range(n_resamples):
+        yield np.bincount(generator.integers(0, n, n), minlength=n)
 
 
 def _quantiles(values: NDArray[np.float64], level: float) -> tuple[float, float]:

@@ -11,7 +11,15 @@ from dataclasses import replace
 
 from xaicore.models.training import Recipe
 
-FACES = Recipe(epochs=3, batch_size=16, learning_rate=1e-3, augment="noise", precision="float32", fused=True)
+FACES = Recipe(
+    epochs=3,
+    batch_size=16,
+    learning_rate=1e-3,
+    augment="noise",
+    precision="float32",
+    fused=True,
+    small_maps=True,
+)
 _OTHERS = {
     "vgg16": replace(FACES, epochs=4, learning_rate=3e-4),
     "resnet50": replace(FACES, epochs=4, batch_size=32, learning_rate=1.5e-3),

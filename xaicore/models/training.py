@@ -28,6 +28,7 @@ from xaicore.errors import UserError
 from xaicore.models.augmentation import AUGMENTATIONS, augment
 from xaicore.models.classifier import Classifier
 from xaicore.models.inference import labels_of, predict, take
+from xaicore.models.small_maps import SmallMaps
 
 OPTIMIZERS = ("adamw", "sgd")
 SCHEDULES = ("one-cycle", "inverse-time", "constant")
@@ -56,6 +57,9 @@ class Recipe:
         seed: of the order of the images, the augmentation and dropout.
         fused: whether ``adamw`` updates all of a tensor in one pass over memory; two to three times faster steps
             of large networks, with other last digits.
+        small_maps: whether, on a processor, convolutions of small maps are matrix products
+            (:mod:`xaicore.models.small_maps`): training on small images takes a fifth to a third less, with other
+            last digits.
 
     Raises:
         UserError: a value is out of range.
@@ -73,6 +77,7 @@ class Recipe:
     precision: str = "auto"
     seed: int = 0
     fused: bool = False
+    small_maps: bool = False
 
     def __post_init__(self) -> None:
         for name, value, least in (
@@ -224,7 +229,7 @@ def _run(
                 network.device
             )
             truth = labels[indices].to(network.device)
-            with _autocast(network.device, recipe.precision):
+            with _autocast(network.device, recipe.precision), _products(network.device, recipe):
                 logits = network(batch.contiguous(memory_format=torch.channels_last))
             loss = functional.cross_entropy(logits.float(), truth)
             value = float(loss.detach())
@@ -319,6 +324,10 @@ def _autocast(device: torch.device, precision: str) -> AbstractContextManager[ob
     if precision == "float32" or (precision == "auto" and not native_bfloat16(device)):
         return nullcontext()
     return torch.autocast(device.type, dtype=torch.bfloat16)
+
+
+def _products(device: torch.device, recipe: Recipe) -> AbstractContextManager[object]:
+    return SmallMaps() if recipe.small_maps and device.type == "cpu" else nullcontext()
 
 
 @contextmanager
