@@ -54,7 +54,7 @@ class P3Parameters(NotebookParameters):
         default_factory=lambda: ["fgsm", "bim"], description="further attacks analysed in the same way"
     )
     other_eps: Fraction = Field(2 / 255, gt=0, le=1, description="size of the further attacks that have one")
-    n_other: int = Field(20, ge=2, description="seeds of the further attacks, at most")
+    n_other: int = Field(16, ge=2, description="seeds of the further attacks, at most")
     second_dataset: str | None = Field(
         "imagenet-20", description="image set of the second network; none: no second network"
     )
