@@ -8,6 +8,9 @@ BIN     := $(VENV)/bin
 STAMP   := $(VENV)/.installed
 INSTALL  = $(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check
 
+# Packages are installed uncompiled; what is used is compiled when first imported, and must be kept, or each process does it again.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: book test lint clean
 book: $(STAMP)
 	@$(BIN)/xaibook run --edition $(EDITION)
