@@ -336,7 +336,7 @@ def closer_than_foolbox(
         peer = foolbox.PyTorchModel(model, bounds=(0, 1), device="cpu")
         attack = foolbox.attacks.BoundaryAttack(steps=round(queries / 1.1), **sizes)
         theirs = attack.run(peer, images, foolbox.criteria.Misclassification(labels), starting_points=starts)
-    ours = attacks.boundary(model, images, labels, starts=starts, steps=queries - 12)
+    ours = attacks.boundary(model, images, labels, starts=starts, steps=queries - 12, batch_size=len(images))
     assert ours.success.all()
     assert (ours.queries <= queries).all()
     begun, peers = ((points - images).flatten(1).norm(dim=1).median() for points in (starts, theirs))

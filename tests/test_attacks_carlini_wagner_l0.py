@@ -130,7 +130,7 @@ def eliminated(model: nn.Module, image: Tensor, label: int) -> int:
 
 
 def test_no_more_pixels_than_the_papers_elimination() -> None:
-    model, images = net(3, 4, gain=4.0), draw(5, 3)
+    model, images = net(3, 4, gain=4.0), draw(3, 3)
     labels = right(model, images)
     result = cw_l0(model, images, labels)
     reference = torch.tensor(

@@ -415,7 +415,7 @@ def colours(channels: int, side: int) -> Tensor:
 def test_patch_per_digit_beats_random_colours(size: float, least: float, ahead: float) -> None:
     model, images, labels = digits(10)
     middle = {"location": (0.5, 0.5)} if size == 0.1 else {}
-    result = attacks.patch(model, images, labels, size=size, steps=25, **middle)
+    result = attacks.patch(model, images, labels, size=size, steps=25, batch_size=10, **middle)
     side = result.info["patch"].shape[-1]
     control = attacks.apply_patch(model, images, labels, colours(1, side), **middle)
     share, plain = (r.info["success_share"].mean().item() for r in (result, control))
