@@ -140,7 +140,7 @@ def test_digits_against_foolbox(contrast: float, targeted: bool) -> None:
     model, images, labels = digits(6)
     images = 0.5 + contrast * (images - 0.5)
     target = (labels + 1) % 10 if targeted else None
-    ours = attacks.cw_l2(model, images, labels, target=target, steps=40, search_steps=4)
+    ours = attacks.cw_l2(model, images, labels, target=target, steps=40, search_steps=4, batch_size=6)
     criterion = (
         foolbox.criteria.TargetedMisclassification(target)
         if targeted
@@ -165,7 +165,7 @@ def test_digits_against_foolbox(contrast: float, targeted: bool) -> None:
 
 def test_photographs_against_foolbox() -> None:
     model, images, labels = photographs(2)
-    ours = attacks.cw_l2(model, images, labels, steps=15, search_steps=2)
+    ours = attacks.cw_l2(model, images, labels, steps=15, search_steps=2, batch_size=2)
     theirs = foolbox_l2(model, images, foolbox.criteria.Misclassification(labels), steps=15, searches=2)
     fooled = fooled_by(theirs, model, Goal(labels, None))
     distance = (theirs - images).flatten(1).norm(dim=1).where(fooled, torch.inf)
@@ -181,7 +181,7 @@ def test_tanh_freezes_what_is_black_or_white() -> None:
     share = {}
     for space in SPACES:
         result = attacks.cw_l2(
-            model, images, labels, steps=20, search_steps=1, learning_rate=0.01, space=space
+            model, images, labels, steps=20, search_steps=1, learning_rate=0.01, space=space, batch_size=4
         )
         change = (result.adversarial - images).abs()
         share[space] = (change * flat).sum() / change.sum()

@@ -102,7 +102,8 @@ def test_sign_attacks_equal_the_formula_on_digits(
     model, images, labels = digits(12)
     target = (labels + 1) % 10 if targeted else None
     options = {"eps": 0.2, "step_size": 0.06}
-    ours = attack(model, images, labels, target=target, early_stop=False, **options, **parameters)
+    own = {**parameters, "early_stop": False, "batch_size": 12}
+    ours = attack(model, images, labels, target=target, **options, **own)
     wanted = trajectory(model, images, labels, target, steps=5, **options, **loop)[-1]
     share = ((ours.adversarial.double() - wanted).abs() > 1e-6).double().mean()
     assert share <= 2e-3
@@ -117,7 +118,8 @@ def test_l2_steps_equal_the_formula_on_digits(targeted: bool) -> None:
     model, images, labels = digits(12)
     target = (labels + 1) % 10 if targeted else None
     options = {"eps": 1.5, "step_size": 0.5, "steps": 5, "norm": "l2"}
-    ours = attacks.pgd(model, images, labels, target=target, early_stop=False, random_start=False, **options)
+    own = {"early_stop": False, "random_start": False, "batch_size": 12}
+    ours = attacks.pgd(model, images, labels, target=target, **own, **options)
     wanted = trajectory(model, images, labels, target, **options)[-1]
     assert apart(ours.adversarial, wanted).sum() <= 2
     assert ours.l2.max() > 1.4
@@ -159,7 +161,7 @@ def test_equals_foolbox_on_digits(name: str, targeted: bool) -> None:
         eps, step_size, kind, own = 0.2, 0.06, LinfBasicIterativeAttack, {}
     attack = attacks.bim if name == "bim" else attacks.pgd
     options = {"target": target, "eps": eps, "steps": 4, "step_size": step_size, "early_stop": False}
-    ours = attack(model, images, labels, **options, **own)
+    ours = attack(model, images, labels, batch_size=20, **options, **own)
     peer = kind(abs_stepsize=step_size, steps=4, random_start=False)
     theirs, success = by_foolbox(peer, model, images, labels, target, eps, torch.float64)
     assert apart(ours.adversarial, theirs).sum() <= (2 if name == "l2" else 1)
@@ -176,7 +178,7 @@ def test_equals_foolbox_from_the_same_random_starts(norm: str, monkeypatch: pyte
     eps = 0.16 if norm == "linf" else 2.0
     kind = LinfPGD if norm == "linf" else L2PGD
     options = {"norm": norm, "eps": eps, "steps": 5, "step_size": eps / 4}
-    ours = attacks.pgd(model, images, labels, early_stop=False, seed=3, **options)
+    ours = attacks.pgd(model, images, labels, early_stop=False, seed=3, batch_size=20, **options)
     first = start(images, norm, eps, seed=3, number=0)
     monkeypatch.setattr(kind, "get_random_start", lambda self, x, eps: x + (first - images))
     peer = kind(abs_stepsize=eps / 4, steps=5)
@@ -189,7 +191,7 @@ def test_equals_foolbox_from_the_same_random_starts(norm: str, monkeypatch: pyte
 def test_photographs_are_fooled_as_often_as_by_foolbox() -> None:
     model, images, labels = photographs(6)
     options = {"steps": 3, "step_size": 0.2 / 255}
-    ours = attacks.bim(model, images, labels, eps=0.5 / 255, early_stop=False, **options)
+    ours = attacks.bim(model, images, labels, eps=0.5 / 255, early_stop=False, batch_size=6, **options)
     peer = LinfBasicIterativeAttack(abs_stepsize=0.2 / 255, steps=3)
     wrapped = foolbox.PyTorchModel(model, bounds=(0, 1), device="cpu")
     _, theirs, success = peer(wrapped, images, Misclassification(labels), epsilons=0.5 / 255)
@@ -482,8 +484,8 @@ def test_gradients_beyond_the_range_of_squares(scale: float) -> None:
 
 def test_all_steps_raise_confidence() -> None:
     model, images, labels = digits(12)
-    first = attacks.bim(model, images, labels, eps=0.3)
-    full = attacks.bim(model, images, labels, eps=0.3, early_stop=False)
+    first = attacks.bim(model, images, labels, eps=0.3, batch_size=12)
+    full = attacks.bim(model, images, labels, eps=0.3, early_stop=False, batch_size=12)
     assert first.success.all()
     assert full.success.all()
     assert full.info["margin"].median() > 2 * first.info["margin"].median()
