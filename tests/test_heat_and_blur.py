@@ -18,7 +18,7 @@ from xaicore.defenses import HeatAndBlur, adaptive_attack, gaussian_blur, restor
 from xaicore.errors import UserError
 from xaicore.metrics import relevance_mask
 
-few = settings(max_examples=25, deadline=None)
+few = settings(max_examples=15, deadline=None)
 
 
 def draw(count: int, channels: int = 3, side: int = 12, seed: int = 1) -> Tensor:
