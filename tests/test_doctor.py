@@ -64,7 +64,7 @@ def test_damaged_package_data_is_missing_not_a_traceback(quick, monkeypatch):
 
 
 def test_data_folders_are_found(quick, monkeypatch, tmp_path):
-    for folder in ("cats-vs-dogs-112", "faces-21"):
+    for folder in ("cats-vs-dogs-112", "faces-21", "imagenet-sample-500"):
         (tmp_path / folder / "train").mkdir(parents=True)
         (tmp_path / folder / "test").mkdir()
     monkeypatch.setenv("XAICORE_DATA", str(tmp_path))
