@@ -5,7 +5,8 @@ Both come with images that they classify correctly. Each is made once in a test 
 
 from functools import cache
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from xaicore import data, models
 from xaicore.models import Classifier
@@ -42,3 +43,18 @@ def photographs(count: int) -> tuple[Classifier, Tensor, Tensor]:
     """Return EfficientNet-Lite0 and ``count`` photographs (count, 3, 224, 224) that it gets right (17 of 20)."""
     model, images, labels = _photographs()
     return model, images[:count], labels[:count]
+
+
+def two_convolutions(channels: int, classes: int, seed: int) -> nn.Sequential:
+    """Return an untrained network for images of 12 x 12 pixels; the global generator stays as it is."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return nn.Sequential(
+            nn.Conv2d(channels, 8, 3, padding=1),
+            nn.ReLU(),
+            nn.MaxPool2d(2),
+            nn.Conv2d(8, 8, 3),
+            nn.ReLU(),
+            nn.Flatten(),
+            nn.Linear(8 * 16, classes),
+        ).eval()

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.optimize import minimize
-from subjects import digits, photographs
+from subjects import digits, photographs, two_convolutions
 from torch import Tensor, nn
 
 from xaicore import attacks, data
@@ -20,17 +20,7 @@ from xaicore.attacks.victim import Victim
 
 
 def net(channels: int = 1, classes: int = 3, seed: int = 0, gain: float = 1.0) -> nn.Sequential:
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        model = nn.Sequential(
-            nn.Conv2d(channels, 8, 3, padding=1),
-            nn.ReLU(),
-            nn.MaxPool2d(2),
-            nn.Conv2d(8, 8, 3),
-            nn.ReLU(),
-            nn.Flatten(),
-            nn.Linear(8 * 16, classes),
-        ).eval()
+    model = two_convolutions(channels, classes, seed)
     with torch.no_grad():
         model[-1].weight.mul_(gain)
         model[-1].bias.mul_(gain)

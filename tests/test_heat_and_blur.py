@@ -10,6 +10,7 @@ import torch
 import torchvision.transforms.functional
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from subjects import two_convolutions
 from torch import Tensor, nn
 
 from xaicore import attacks, attribution, models
@@ -26,17 +27,7 @@ def draw(count: int, channels: int = 3, side: int = 12, seed: int = 1) -> Tensor
 
 
 def net(channels: int = 3, classes: int = 4, seed: int = 0) -> nn.Sequential:
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        model = nn.Sequential(
-            nn.Conv2d(channels, 8, 3, padding=1),
-            nn.ReLU(),
-            nn.MaxPool2d(2),
-            nn.Conv2d(8, 8, 3),
-            nn.ReLU(),
-            nn.Flatten(),
-            nn.Linear(8 * 16, classes),
-        )
+    model = two_convolutions(channels, classes, seed)
     with torch.no_grad():
         model[-1].weight.mul_(8)
     return model.eval()

@@ -5,6 +5,7 @@ from pydantic import Field, field_validator, model_validator
 from xaicore.models import REGISTRY
 from xaicore.models.augmentation import AUGMENTATIONS
 from xaicore.params.base import Fraction, NotebookParameters
+from xaicore.params.checks import among, three_shares
 
 NETWORKS = ["vgg16", "resnet50", "resnet101", "inception_v3", "xception"]
 
@@ -66,19 +67,9 @@ class P2Parameters(NotebookParameters):
             raise ValueError(f"{eps} must rise by at least 0.001")
         return eps
 
-    @field_validator("shares")
-    @classmethod
-    def _three(cls, shares: list[float] | None) -> list[float] | None:
-        if shares is not None and (len(shares) != 3 or min(shares) <= 0 or abs(sum(shares) - 1) > 1e-6):
-            raise ValueError(f"{shares} must be three positive numbers with the sum 1")
-        return shares
+    _three = field_validator("shares")(three_shares)
 
-    @field_validator("augment")
-    @classmethod
-    def _an_augmentation(cls, augment: str | None) -> str | None:
-        if augment is not None and augment not in AUGMENTATIONS:
-            raise ValueError(f"there is no {augment!r}; there are {', '.join(AUGMENTATIONS)}")
-        return augment
+    _an_augmentation = field_validator("augment")(among(AUGMENTATIONS))
 
     @model_validator(mode="after")
     def _one_file(self) -> "P2Parameters":

@@ -8,6 +8,7 @@ from xaicore.data import SETS
 from xaicore.models import REGISTRY
 from xaicore.models.augmentation import AUGMENTATIONS
 from xaicore.params.base import Fraction, NotebookParameters
+from xaicore.params.checks import among, three_shares
 
 IMAGENET = ("imagenet", "imagenet-20")
 
@@ -71,12 +72,7 @@ class P3Parameters(NotebookParameters):
             raise ValueError(f"{strengths} must rise from above 0, by at least 0.01, with 1 among them")
         return strengths
 
-    @field_validator("shares")
-    @classmethod
-    def _three(cls, shares: list[float] | None) -> list[float] | None:
-        if shares is not None and (len(shares) != 3 or min(shares) <= 0 or abs(sum(shares) - 1) > 1e-6):
-            raise ValueError(f"{shares} must be three positive numbers with the sum 1")
-        return shares
+    _three = field_validator("shares")(three_shares)
 
     @field_validator("other_attacks")
     @classmethod
@@ -88,26 +84,11 @@ class P3Parameters(NotebookParameters):
             raise ValueError("names an attack twice")
         return names
 
-    @field_validator("augment")
-    @classmethod
-    def _an_augmentation(cls, augment: str | None) -> str | None:
-        if augment is not None and augment not in AUGMENTATIONS:
-            raise ValueError(f"there is no {augment!r}; there are {', '.join(AUGMENTATIONS)}")
-        return augment
+    _an_augmentation = field_validator("augment")(among(AUGMENTATIONS))
 
-    @field_validator("second_dataset")
-    @classmethod
-    def _a_set(cls, name: str | None) -> str | None:
-        if name is not None and name not in SETS:
-            raise ValueError(f"there is no {name!r}; there are {', '.join(SETS)}")
-        return name
+    _a_set = field_validator("second_dataset")(among(SETS))
 
-    @field_validator("second_model")
-    @classmethod
-    def _a_network(cls, name: str) -> str:
-        if name not in REGISTRY:
-            raise ValueError(f"there is no {name!r}; there are {', '.join(REGISTRY)}")
-        return name
+    _a_network = field_validator("second_model")(among(REGISTRY))
 
     @model_validator(mode="after")
     def _imagenet_needs_weights(self) -> "P3Parameters":

@@ -4,6 +4,7 @@ from pydantic import Field, field_validator
 
 from xaicore.attribution import PRESETS
 from xaicore.params.base import Fraction, NotebookParameters
+from xaicore.params.checks import among
 
 
 class P4Parameters(NotebookParameters):
@@ -51,9 +52,4 @@ class P4Parameters(NotebookParameters):
             raise ValueError(f"{eps} must rise, above 0 and at most to 1")
         return eps
 
-    @field_validator("preset")
-    @classmethod
-    def _a_preset(cls, preset: str) -> str:
-        if preset not in PRESETS:
-            raise ValueError(f"there is no {preset!r}; there are {', '.join(PRESETS)}")
-        return preset
+    _a_preset = field_validator("preset")(among(PRESETS))
