@@ -1,0 +1,151 @@
+"""What all detectors share: fitted on clean images, they give each image a suspicion, and a threshold for a rate.
+
+A threshold comes from clean images alone, so that no detector is tuned on the attacks it is measured against. Those
+that learn from adversarial examples too say so by :attr:`Detector.supervised`.
+"""
+
+import abc
+import math
+from typing import Any, ClassVar, Self
+
+import torch
+from torch import Tensor, nn
+
+from xaicore.attacks import checks
+from xaicore.errors import UserError
+from xaicore.fingerprint import code_digest, digest
+
+
+class Detector(abc.ABC):
+    """Tells adversarial images from clean ones by a score; higher is more suspicious.
+
+    Args:
+        model: the classifier that the attacks are aimed at; used as it is and left as it was.
+        fpr: the share of clean images that :meth:`flagged` may flag, in [0, 1], for detectors without a rule of
+            their own.
+        settings: what else the score depends on, by name.
+
+    Attributes:
+        model: the classifier.
+        fpr: as given.
+        supervised: whether fitting takes adversarial examples too.
+
+    Raises:
+        TypeError: ``model`` is no module.
+        UserError: ``fpr`` is out of range, or the model does not compute in float32.
+    """
+
+    supervised: ClassVar[bool] = False
+
+    def __init__(self, model: nn.Module, *, fpr: float = 0.05, **settings: Any) -> None:
+        self.model = checks.model(model)
+        self.fpr = checks.not_negative("fpr", fpr, most=1)
+        self._settings = settings
+        self._fitted: str | None = None
+        self._calibration: Tensor | None = None
+
+    @property
+    def fingerprint(self) -> str:
+        """The sha256 (hex) of model, settings, code and the images it was fitted on: all that a score depends on."""
+        inner = getattr(self.model, "fingerprint", None)
+        if not isinstance(inner, str):
+            inner = digest(repr(self.model), dict(self.model.state_dict()))
+        return digest("detector", code_digest(type(self)), inner, self.fpr, self._settings, self._fitted)
+
+    def fit(
+        self, clean: Tensor, calibration: Tensor | None = None, adversarial: Tensor | None = None
+    ) -> Self:
+        """Learn what clean images look like, and what scores they get.
+
+        Args:
+            clean: (N, C, H, W) float32 in [0, 1], clean images.
+            calibration: clean images, held out, from whose scores the thresholds come; None: ``clean``.
+            adversarial: (M, C, H, W) adversarial examples, for a detector that is ``supervised`` and no other.
+
+        Returns:
+            The detector itself.
+
+        Raises:
+            TypeError: an argument is no tensor.
+            UserError: a shape, type or range does not fit, or ``adversarial`` is missing or not wanted.
+        """
+        clean = checks.images(clean, "clean").detach()
+        calibration = clean if calibration is None else checks.images(calibration, "calibration").detach()
+        if self.supervised != (adversarial is not None):
+            need = "needs" if self.supervised else "takes no"
+            raise UserError(f"{type(self).__name__} {need} adversarial examples to be fitted")
+        if adversarial is not None:
+            adversarial = checks.images(adversarial, "adversarial").detach()
+        self._fitted = self._calibration = None
+        self._learn(clean, calibration, adversarial)
+        self._fitted = digest(clean, calibration, adversarial)
+        self._calibration = self.score(calibration).double().cpu().sort().values
+        return self
+
+    def score(self, images: Tensor) -> Tensor:
+        """Return how suspicious each image is, (N,) float64 on the CPU; higher is more.
+
+        Args:
+            images: (N, C, H, W) float32 in [0, 1].
+
+        Raises:
+            TypeError: ``images`` is no tensor.
+            UserError: its shape, type or range does not fit, or the detector was not fitted.
+        """
+        return self._score(checks.images(images).detach())
+
+    def threshold(self, fpr: float) -> float:
+        """Return the threshold above which at most a share ``fpr`` of the calibration images score.
+
+        With n of them, floor(fpr·n) may; where scores tie with the threshold, fewer do.
+
+        Args:
+            fpr: the share, in [0, 1].
+
+        Raises:
+            UserError: ``fpr`` is out of range, or the detector was not fitted.
+        """
+        fpr = checks.not_negative("fpr", fpr, most=1)
+        scores = self._known(self._calibration)
+        return threshold_of(scores, fpr)
+
+    def flagged(self, images: Tensor) -> Tensor:
+        """Return which images are called adversarial, (N,) bool: score above the threshold for :attr:`fpr`.
+
+        Raises as :meth:`score` does.
+        """
+        return self.score(images) > self.threshold(self.fpr)
+
+    @abc.abstractmethod
+    def _learn(self, clean: Tensor, calibration: Tensor, adversarial: Tensor | None) -> None:
+        """Learn from checked images."""
+
+    @abc.abstractmethod
+    def _score(self, images: Tensor) -> Tensor:
+        """Return the scores of checked images."""
+
+    def _known(self, learned: Any) -> Any:
+        """Return what fitting learns; raise UserError where it has not happened."""
+        if learned is None:
+            raise UserError(f"fit this {type(self).__name__} on clean images first")
+        return learned
+
+
+def threshold_of(scores: Tensor, fpr: float) -> float:
+    """Return the threshold above which floor(fpr·n) of ``scores`` (n,), in ascending order, lie at most."""
+    allowed = math.floor(fpr * len(scores) + 1e-9)  # 0.29 * 100 is a little less than 29
+    return -math.inf if allowed >= len(scores) else float(scores[len(scores) - 1 - allowed])
+
+
+def in_chunks(images: Tensor, rows: int) -> list[tuple[Tensor, int]]:
+    """Return ``images`` in chunks of exactly ``rows``, the last filled up with black, and how many rows count.
+
+    Convolutions of another number of rows differ in the last bits. With equal chunks, what comes out for an image
+    does not depend on how many stand beside it.
+    """
+    chunks = []
+    for start in range(0, len(images), rows):
+        part = images[start : start + rows]
+        missing = part.new_zeros(rows - len(part), *part.shape[1:])
+        chunks.append((torch.cat([part, missing]) if len(missing) else part, len(part)))
+    return chunks

@@ -1,0 +1,184 @@
+r"""EXPLAINER: the entropy of an image's explanation against that of its denoised version (Su et al. 2022).
+
+An image is denoised by non-local means; the network's decision is explained for both; of each map the Shannon entropy
+:math:`H` of its histogram is taken. "If the entropy decreases after denoising, the image will be classified as a normal
+image. Otherwise, it will be considered as an adversarial image" (Sec. Implementation Details):
+
+.. math:: s(x) = H(M(\mathrm{NLM}(x))) - H(M(x)), \qquad x \text{ is adversarial where } s(x) \ge 0
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from xaicore.attacks import checks
+from xaicore.attacks.base import open_victim
+from xaicore.attribution import METHODS
+from xaicore.detectors.base import Detector, in_chunks
+from xaicore.detectors.non_local_means import non_local_means
+from xaicore.detectors.path_maps import Waypoint, expected, integrated, path_maps, smoothed
+from xaicore.metrics import shannon_entropy
+from xaicore.undisturbed import evaluation_mode, exact_arithmetic
+
+EXPLANATIONS = (
+    "smooth_ig",
+    "integrated_gradients",
+    "deep_lift",
+    "shap",
+    "grad_cam",
+    "guided_grad_cam",
+    "gradient",
+)
+"""The paper's explanations: IG with SmoothGrad, IG, DeepLIFT, SHAP, Grad-CAM, Guided Grad-CAM, plain gradient."""
+DIRECT: dict[str, Callable[..., Tensor]] = {
+    name: METHODS[name] for name in ("deep_lift", "grad_cam", "guided_grad_cam", "gradient")
+}
+
+
+class Explainer(Detector):
+    """The detector of paper 5: it flags an image whose map's entropy does not fall by denoising.
+
+    It needs no fitting for :meth:`score` and :meth:`flagged` (but ``explanation="shap"`` takes its baselines from the
+    clean images); :meth:`fit` gives it a :meth:`threshold` for a false-positive rate beside the paper's rule.
+
+    Args:
+        model: the classifier.
+        explanation: one of :data:`EXPLANATIONS`.
+        strength: of the denoising, h over the noise level estimated in each image.
+        patch_size: of the denoising, in pixels.
+        patch_distance: likewise.
+        bins: of the histogram of the absolute map over its maximum.
+        n_steps: points on each way of the integrated gradients.
+        n_samples: noisy copies for ``smooth_ig``; random points for ``shap``.
+        std: standard deviation of the noise of ``smooth_ig`` and ``shap``, in the units of the images.
+        hold_class: whether the map of the denoised image explains the class of the image; otherwise its own.
+        batch_size: rows of a pass of the network; None: what suits the size of the images.
+        seed: of the noise, which is the same for all images.
+
+    Raises:
+        TypeError: ``model`` is no module.
+        UserError: another argument is out of range.
+
+    References:
+        Su, Yang, Ren and Jin, Explanation-based Adversarial Detection with Noise Reduction, 2022.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        explanation: str = "smooth_ig",
+        *,
+        strength: float = 0.8,
+        patch_size: int = 5,
+        patch_distance: int = 6,
+        bins: int = 256,
+        n_steps: int = 4,
+        n_samples: int = 8,
+        std: float = 0.15,
+        hold_class: bool = False,
+        batch_size: int | None = None,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(
+            model,
+            explanation=checks.one_of("explanation", explanation, EXPLANATIONS),
+            strength=checks.positive("strength", strength),
+            patch_size=checks.integer("patch_size", patch_size, least=1),
+            patch_distance=checks.integer("patch_distance", patch_distance, least=1),
+            bins=checks.integer("bins", bins, least=2),
+            n_steps=checks.integer("n_steps", n_steps, least=1),
+            n_samples=checks.integer("n_samples", n_samples, least=1),
+            std=checks.not_negative("std", std),
+            hold_class=checks.flag("hold_class", hold_class),
+            batch_size=None if batch_size is None else checks.integer("batch_size", batch_size, least=1),
+            seed=checks.integer("seed", seed, least=0),
+        )
+        self._baselines: Tensor | None = None
+
+    @property
+    def explanation(self) -> str:
+        """Which explanation the maps are."""
+        return str(self._settings["explanation"])
+
+    def denoised(self, images: Tensor) -> Tensor:
+        """Return the images after non-local means, (N, C, H, W) in [0, 1].
+
+        Args:
+            images: (N, C, H, W) float32 in [0, 1].
+
+        Raises:
+            TypeError: ``images`` is no tensor.
+            UserError: its shape, type or range does not fit.
+        """
+        chosen = {name: self._settings[name] for name in ("strength", "patch_size", "patch_distance")}
+        return non_local_means(checks.images(images), **chosen).clamp_(0, 1)
+
+    def maps(self, images: Tensor, targets: Tensor | None = None) -> Tensor:
+        """Return the explanation of each image, channels added up, (N, H, W).
+
+        Args:
+            images: (N, C, H, W) float32 in [0, 1].
+            targets: (N,) int64 classes to explain; None: the predicted ones.
+
+        Raises:
+            TypeError: an argument is of the wrong kind.
+            UserError: a shape, type or range does not fit, or ``shap`` was not fitted.
+        """
+        images = checks.images(images).detach()
+        victim = open_victim(self.model, images, self._settings["batch_size"])
+        if targets is None:
+            with exact_arithmetic(victim.device), evaluation_mode(self.model):
+                targets = victim.logits(images).argmax(1)
+        targets = checks.integers("targets", targets, len(images))
+        if self.explanation in DIRECT:
+            return self._direct_maps(images, targets, victim.batch_size)
+        points = self._points(images.shape[1:])
+        return path_maps(self.model, images, targets, points, batch_size=victim.batch_size).sum(1)
+
+    def entropies(self, images: Tensor) -> Tensor:
+        """Return the entropies of the map of each image and of its denoised version, (N, 2) float64, in bits.
+
+        Raises as :meth:`maps` does.
+        """
+        images = checks.images(images).detach()
+        cleaned, count = self.denoised(images), len(images)
+        if self._settings["hold_class"]:
+            victim = open_victim(self.model, images, self._settings["batch_size"])
+            with exact_arithmetic(victim.device), evaluation_mode(self.model):
+                targets = victim.logits(images).argmax(1).repeat(2)
+        else:
+            targets = None
+        maps = self.maps(torch.cat([images, cleaned]), targets)
+        found = shannon_entropy(maps, bins=self._settings["bins"]).cpu()
+        return torch.stack([found[:count], found[count:]], dim=1)
+
+    def flagged(self, images: Tensor) -> Tensor:
+        """Return which images are called adversarial by the paper's rule, (N,) bool: a score of at least 0.
+
+        An entropy that stays the same has not decreased, so a tie is called adversarial.
+        """
+        return self.score(images) >= 0
+
+    def _score(self, images: Tensor) -> Tensor:
+        before, after = self.entropies(images).unbind(1)
+        return after - before
+
+    def _learn(self, clean: Tensor, calibration: Tensor, adversarial: Tensor | None) -> None:
+        self._baselines = clean.cpu() if self.explanation == "shap" else None
+
+    def _points(self, shape: torch.Size) -> list[Waypoint]:
+        steps, samples, std, seed = (self._settings[k] for k in ("n_steps", "n_samples", "std", "seed"))
+        if self.explanation == "integrated_gradients":
+            return integrated(steps)
+        if self.explanation == "smooth_ig":
+            return smoothed(shape, steps=steps, samples=samples, std=std, seed=seed)
+        return expected(self._known(self._baselines), samples=samples, std=std, seed=seed)
+
+    def _direct_maps(self, images: Tensor, targets: Tensor, rows: int) -> Tensor:
+        explain, maps = DIRECT[self.explanation], []
+        wanted = torch.cat([targets, targets.new_zeros(-len(images) % rows)])
+        for place, (chunk, count) in enumerate(in_chunks(images, rows)):
+            part = wanted[place * rows : (place + 1) * rows]
+            maps.append(explain(self.model, chunk, part, batch_size=rows)[:count].sum(1))
+        return torch.cat(maps)

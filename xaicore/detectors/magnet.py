@@ -1,0 +1,159 @@
+r"""MagNet: images that lie far from those an autoencoder knows (Meng and Chen 2017).
+
+Autoencoders learn clean images. A reconstruction-error detector takes the mean of :math:`|x - ae(x)|^p` (Sec. 4.2.1), a
+divergence detector the Jensen-Shannon divergence of the classifier's answers to x and ae(x), softened by a temperature
+T (Sec. 4.2.2). An image is adversarial where any of them exceeds its own threshold, which a stated share of clean
+validation images exceed. The reformer replaces an image by its reconstruction (Sec. 4.3).
+
+For MNIST the paper has detector I, an autoencoder with a bottleneck, with p = 2; detector II, one without, with p = 1;
+no divergence detectors; and a false-positive rate of 0.001 for each (so the authors' ``test_defense.py``). Divergence
+detectors with T = 10 and 40 belong to its CIFAR-10 setting.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from xaicore.attacks import checks
+from xaicore.attacks.base import open_victim
+from xaicore.attacks.victim import device_of
+from xaicore.detectors.autoencoders import Autoencoder, trained_autoencoder
+from xaicore.detectors.base import Detector, in_chunks, threshold_of
+from xaicore.errors import UserError
+from xaicore.undisturbed import evaluation_mode, exact_arithmetic
+
+ROWS = 64
+LEAST = 1e-12
+"""What a threshold of zero, that of detectors which clean images leave unmoved, counts as."""
+
+
+class MagNet(Detector):
+    r"""MagNet's detectors and reformer, trained on clean images alone.
+
+    The score is the largest ratio of a detector's value to its own threshold: it exceeds 1 exactly where one of the
+    detectors exceeds its threshold, which is what :meth:`flagged` says. All together flag a share of clean images
+    between ``fpr`` and ``fpr`` times their number; :meth:`threshold` gives a threshold on the score for any rate.
+
+    Args:
+        model: the classifier.
+        fpr: the share of calibration images that each detector may exceed its threshold on.
+        temperatures: T of the divergence detectors, positive; the paper has none for MNIST, (10, 40) for CIFAR-10.
+        noise: standard deviation of the noise in training.
+        epochs: passes over the clean images in training.
+        seed: of the training.
+
+    Raises:
+        TypeError: ``model`` is no module.
+        UserError: another argument is out of range.
+
+    References:
+        Meng and Chen, MagNet: a Two-Pronged Defense against Adversarial Examples, CCS 2017.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        fpr: float = 0.001,
+        temperatures: Sequence[float] = (),
+        noise: float = 0.1,
+        epochs: int = 100,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(
+            model,
+            fpr=fpr,
+            temperatures=tuple(checks.positive("temperatures", value) for value in temperatures),
+            noise=checks.not_negative("noise", noise),
+            epochs=checks.integer("epochs", epochs, least=1),
+            seed=checks.integer("seed", seed, least=0),
+        )
+        self._autoencoders: tuple[Autoencoder, Autoencoder] | None = None
+        self._thresholds: Tensor | None = None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the detectors, in the order of :meth:`values`."""
+        temperatures = self._settings["temperatures"]
+        return ("I, L2", "II, L1", *(f"I, divergence at T = {value:g}" for value in temperatures))
+
+    def reform(self, images: Tensor) -> Tensor:
+        """Return the images as the reformer gives them to the classifier, (N, C, H, W) in [0, 1].
+
+        Args:
+            images: (N, C, H, W) float32 in [0, 1].
+
+        Raises:
+            TypeError: ``images`` is no tensor.
+            UserError: its shape, type or range does not fit, or the detector was not fitted.
+        """
+        return self._reconstructed(checks.images(images).detach(), 0)
+
+    def values(self, images: Tensor) -> Tensor:
+        """Return what each detector says of each image, (N, detectors) float64 on the CPU.
+
+        Raises as :meth:`reform` does.
+        """
+        images = checks.images(images).detach()
+        first, second = self._reconstructed(images, 0), self._reconstructed(images, 1)
+        columns = [
+            (images - first).double().square().mean((1, 2, 3)),
+            (images - second).double().abs().mean((1, 2, 3)),
+        ]
+        temperatures = self._settings["temperatures"]
+        if temperatures:
+            victim = open_victim(self.model, images, None)
+            with exact_arithmetic(victim.device), evaluation_mode(self.model):
+                answers = [victim.logits(each).double() for each in (images, first)]
+            for value in temperatures:
+                columns.append(jensen_shannon(*[(each / value).softmax(1) for each in answers]))
+        return torch.stack([column.cpu() for column in columns], dim=1)
+
+    @property
+    def thresholds(self) -> Tensor:
+        """The threshold of each detector, (detectors,) float64.
+
+        Raises:
+            UserError: the detector was not fitted.
+        """
+        known: Tensor = self._known(self._thresholds)
+        return known
+
+    def flagged(self, images: Tensor) -> Tensor:
+        """Return which images are called adversarial, (N,) bool: where any detector exceeds its threshold."""
+        return self.score(images) > 1
+
+    def _score(self, images: Tensor) -> Tensor:
+        return (self.values(images) / self.thresholds).amax(1)
+
+    def _learn(self, clean: Tensor, calibration: Tensor, adversarial: Tensor | None) -> None:
+        if clean.shape[2] % 2 or clean.shape[3] % 2:
+            raise UserError(f"clean images must have even sides for MagNet, not {tuple(clean.shape[2:])}")
+        chosen = {name: self._settings[name] for name in ("noise", "epochs", "seed")}
+        device = device_of(self.model)
+        first, second = (
+            trained_autoencoder(clean, bottleneck=bottleneck, device=device, **chosen)
+            for bottleneck in (True, False)
+        )
+        self._autoencoders = first, second
+        values = self.values(calibration).sort(dim=0).values
+        limits = [threshold_of(column, self.fpr) for column in values.unbind(1)]
+        self._thresholds = torch.tensor(limits, dtype=torch.float64).clamp(min=LEAST)
+
+    def _reconstructed(self, images: Tensor, which: int) -> Tensor:
+        network: Autoencoder = self._known(self._autoencoders)[which]
+        device = device_of(network)
+        with exact_arithmetic(device):
+            parts = [network(chunk.to(device))[:count] for chunk, count in in_chunks(images, ROWS)]
+        return torch.cat(parts).to(images.device)
+
+
+def jensen_shannon(p: Tensor, q: Tensor) -> Tensor:
+    r"""Return the Jensen-Shannon divergence of distributions (N, K), in nats: (N,), from 0 to log 2.
+
+    .. math:: \tfrac12 \sum_k p_k \log \tfrac{2 p_k}{p_k + q_k} + \tfrac12 \sum_k q_k \log \tfrac{2 q_k}{p_k + q_k}
+    """
+    middle = (p + q) / 2
+    halves = [torch.special.xlogy(each, each / middle.where(middle > 0, 1)).sum(1) for each in (p, q)]
+    return ((halves[0] + halves[1]) / 2).clamp(min=0)

@@ -1,0 +1,133 @@
+r"""Maps that average gradients along ways to an image: integrated gradients, smoothed ones, GradientSHAP.
+
+.. math:: M = \sum_k w_k (x + \epsilon_k - x^0_k) \odot \frac{\partial z_t}{\partial x}
+          \Big|_{x^0_k + \alpha_k (x + \epsilon_k - x^0_k)}
+
+Each of them is a list of :class:`Waypoint`. :func:`integrated` takes the points of a quadrature (Sundararajan et al.,
+ICML 2017, Eq. 1), :func:`smoothed` those around several noisy copies of the image (SmoothGrad, Smilkov et al. 2017),
+:func:`expected` random ones between random clean images and the noisy image (Lundberg and Lee, NeurIPS 2017). The noise
+is the same for all images, so that an image and its denoised version are compared at the same points, and what comes
+out for an image does not depend on its number.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from xaicore.attacks.randomness import stream
+from xaicore.attacks.victim import Victim
+from xaicore.undisturbed import evaluation_mode, exact_arithmetic
+
+
+@dataclass(frozen=True)
+class Waypoint:
+    """One point of a way, for every image.
+
+    Attributes:
+        start: (C, H, W) where the way begins, or 0 for black.
+        noise: (C, H, W) what is added to the image, or 0.
+        place: how far along the way, 0 at the start, 1 at the image.
+        weight: of its gradient.
+    """
+
+    start: Tensor | float
+    noise: Tensor | float
+    place: float
+    weight: float
+
+
+def integrated(steps: int, noise: Tensor | float = 0.0, weight: float = 1.0) -> list[Waypoint]:
+    """Return the points of a Gauss-Legendre quadrature of the way from black, as Captum takes them.
+
+    Args:
+        steps: number of points.
+        noise: (C, H, W) what is added to the image, or 0.
+        weight: of them all.
+    """
+    nodes, weights = np.polynomial.legendre.leggauss(steps)
+    return [
+        Waypoint(0.0, noise, float(node + 1) / 2, float(part) / 2 * weight)
+        for node, part in zip(nodes, weights, strict=True)
+    ]
+
+
+def smoothed(shape: torch.Size, *, steps: int, samples: int, std: float, seed: int) -> list[Waypoint]:
+    """Return the points of integrated gradients of noisy copies of the image, all copies equally heavy.
+
+    Args:
+        shape: (C, H, W) of an image.
+        steps: points of each way.
+        samples: noisy copies.
+        std: standard deviation of the noise.
+        seed: of the noise.
+    """
+    points: list[Waypoint] = []
+    for sample in range(samples):
+        drawn = stream(seed, 0, sample).standard_normal(tuple(shape), dtype=np.float32)
+        points += integrated(steps, std * torch.from_numpy(drawn), 1 / samples)
+    return points
+
+
+def expected(baselines: Tensor, *, samples: int, std: float, seed: int) -> list[Waypoint]:
+    """Return random points of GradientSHAP, one in each of ``samples`` equal parts of the way.
+
+    Args:
+        baselines: (M, C, H, W) clean images; each is taken as often as another, as far as the number allows.
+        samples: number of points.
+        std: standard deviation of the noise.
+        seed: of all draws.
+    """
+    points = []
+    order = stream(seed, 0, purpose=1).permutation(len(baselines))
+    for sample in range(samples):
+        draws = stream(seed, 0, sample)
+        noise = std * torch.from_numpy(draws.standard_normal(tuple(baselines.shape[1:]), dtype=np.float32))
+        place = (sample + float(draws.random())) / samples
+        points.append(
+            Waypoint(baselines[order[sample % len(baselines)]], noise if std else 0.0, place, 1 / samples)
+        )
+    return points
+
+
+def path_maps(
+    model: nn.Module, images: Tensor, targets: Tensor, points: Sequence[Waypoint], *, batch_size: int = 32
+) -> Tensor:
+    """Return the maps of the logits of ``targets`` along the ways, (N, C, H, W), in the units of ``images``.
+
+    Every pass of the model has ``batch_size`` rows, so that the map of an image does not depend on the others.
+
+    Args:
+        model: (N, C, H, W) images to (N, K) logits.
+        images: (N, C, H, W) float32.
+        targets: (N,) int64.
+        points: the points of the ways.
+        batch_size: rows of a pass; memory grows with it, not with N or the points.
+    """
+    victim = Victim(model, batch_size)
+    maps = torch.zeros(images.shape)
+    with exact_arithmetic(victim.device), evaluation_mode(model):
+        number = torch.arange(len(images)).repeat_interleave(len(points))
+        which = torch.arange(len(points)).repeat(len(images))
+        for rows in torch.arange(len(number)).split(batch_size):
+            chosen = [points[at] for at in which[rows].tolist()]
+            ends = images[number[rows]].cpu() + _stacked([point.noise for point in chosen], images)
+            ways = ends - _stacked([point.start for point in chosen], images)
+            places = torch.tensor([point.place for point in chosen], dtype=images.dtype).view(-1, 1, 1, 1)
+            weights = torch.tensor([point.weight for point in chosen], dtype=images.dtype).view(-1, 1, 1, 1)
+            wanted = targets[number[rows]].to(victim.device)
+
+            def objective(logits: Tensor, part: slice, wanted: Tensor = wanted) -> Tensor:
+                return logits.gather(1, wanted[part, None])[:, 0]
+
+            _, rates = victim.differentiate((ends - (1 - places) * ways).to(victim.device), objective)
+            maps.index_add_(0, number[rows], weights * ways * rates.cpu())
+    return maps.to(images.device)
+
+
+def _stacked(values: Sequence[Tensor | float], images: Tensor) -> Tensor:
+    """Return tensors (C, H, W) or numbers as (n, C, H, W)."""
+    shape = images.shape[1:]
+    return torch.stack([torch.as_tensor(value, dtype=images.dtype).expand(shape) for value in values])
