@@ -13,7 +13,7 @@ from PIL import Image
 
 from xaicore import models
 from xaicore.errors import UserError
-from xaicore.face_networks import face_network, face_sets
+from xaicore.face_networks import face_backbone, face_sets, with_head
 from xaicore.layer_subjects import eight_bit, first_subject, second_subject
 from xaicore.params import P3Parameters
 from xaicore.records import Run
@@ -88,7 +88,8 @@ def test_faces_are_prepared_and_trained_once(tmp_path):
     found = []
     for _ in range(2):
         faces = face_sets(store, "orl-faces", None, **options)
-        found.append(face_network(store, "small_cnn", faces, recipe=recipe, head_recipe=head))
+        backbone, _ = face_backbone(store, "small_cnn", faces, recipe=recipe)
+        found.append(with_head(store, "small_cnn", backbone, faces, "aligned", recipe=head))
     assert len(faces["test"].labels) == 5
     assert faces["training"].raw.shape == faces["training"].aligned.shape == (40, 1, 32, 32)
     assert found[0].fingerprint == found[1].fingerprint

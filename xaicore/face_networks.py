@@ -92,30 +92,31 @@ def _prepared(store: Store, stored: data.ImageSet, resized: data.ImageSet, size:
     return Faces(resized, resized.stack()[0], kept["images"], kept["found"], resized.labels)
 
 
-def face_network(
+def face_backbone(
     store: Store,
     name: str,
     faces: dict[str, Faces],
     *,
     recipe: models.Recipe,
-    head_recipe: models.Recipe,
     weights: str | None = None,
     title: str | None = None,
     device: torch.device | None = None,
     seed: int = 0,
-) -> models.Classifier:
-    """Return a network for the cropped faces.
+) -> tuple[models.Classifier, models.TrainingResult | None]:
+    """Return a network before its head is trained for one way of preparing the faces, and how it was trained.
 
     Args:
         store: keeps what is trained.
         name: of the architecture.
         faces: from :func:`face_sets`.
         recipe: how the whole network is trained on both kinds of images, where no weights are given.
-        head_recipe: how its head is then trained on the cropped ones.
-        weights: published weights or a file of them; then only the head is trained. None: none.
+        weights: published weights or a file of them, taken as they are; None: none.
         title: what progress lines call it; None: ``name``.
         device: where it is; None: the CPU.
         seed: of the initial weights.
+
+    Returns:
+        The network, batch normalisation folded away in VGGs, and its training; None with given weights.
 
     Raises:
         UserError: name or weights do not fit.
@@ -128,23 +129,37 @@ def face_network(
     }
     device = device or torch.device("cpu")
     if weights is not None:
-        network = models.load(name, weights=weights, seed=seed, **options).to(device)
-    else:
-        if models.REGISTRY[name].dropout is not None:
-            options["dropout"] = 0.0
-        start = models.start_as_identity(models.load(name, seed=seed, **options)).to(device)
-        both, held_out = (
-            (torch.cat([part.raw, part.aligned]), torch.cat([part.labels] * 2))
-            for part in (train, validation)
-        )
-        network = steps.trained(store, title or name, start, *both, validation=held_out, recipe=recipe).model
-        network = network.fold_batchnorm() if name.startswith("vgg") else network
-    return steps.head_trained(
-        store,
-        title or name,
-        network,
-        train.aligned,
-        train.labels,
-        validation=(validation.aligned, validation.labels),
-        recipe=head_recipe,
-    ).model
+        return models.load(name, weights=weights, seed=seed, **options).to(device), None
+    if models.REGISTRY[name].dropout is not None:
+        options["dropout"] = 0.0
+    start = models.start_as_identity(models.load(name, seed=seed, **options)).to(device)
+    both, held_out = (
+        (torch.cat([part.raw, part.aligned]), torch.cat([part.labels] * 2)) for part in (train, validation)
+    )
+    result = steps.trained(store, title or name, start, *both, validation=held_out, recipe=recipe)
+    return result.model.fold_batchnorm() if name.startswith("vgg") else result.model, result
+
+
+def with_head(
+    store: Store,
+    name: str,
+    backbone: models.Classifier,
+    faces: dict[str, Faces],
+    kind: str,
+    *,
+    recipe: models.Recipe,
+) -> models.Classifier:
+    """Return the network with a head trained on one kind of images.
+
+    Args:
+        store: keeps what is trained.
+        name: what progress lines call it.
+        backbone: from :func:`face_backbone`; all but its head stays as it is.
+        faces: from :func:`face_sets`.
+        kind: ``"raw"`` or ``"aligned"``.
+        recipe: how the head is trained.
+    """
+    (images, labels), held_out = (
+        (getattr(faces[part], kind), faces[part].labels) for part in ("training", "validation")
+    )
+    return steps.head_trained(store, name, backbone, images, labels, validation=held_out, recipe=recipe).model

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from xaicore import data, models, steps
 from xaicore.errors import UserError
-from xaicore.face_networks import face_network, face_sets
+from xaicore.face_networks import face_backbone, face_sets, with_head
 from xaicore.params.chapter3 import IMAGENET, P3Parameters
 from xaicore.records import Run
 from xaicore.store import Store
@@ -42,17 +42,18 @@ def first_subject(params: P3Parameters, store: Store, run: Run) -> Subject:
             channels=channels,
             seed=params.seed,
         )
-        model = face_network(
+        title = "VGG16" if params.model == "vgg16" else params.model
+        backbone, _ = face_backbone(
             store,
             params.model,
             faces,
             recipe=models.face_recipe(params.model, **_training(params)),
-            head_recipe=_head_recipe(params),
             weights=params.weights,
-            title="VGG16" if params.model == "vgg16" else params.model,
+            title=title,
             device=params.torch_device,
             seed=params.seed,
         )
+        model = with_head(store, title, backbone, faces, "aligned", recipe=_head_recipe(params))
         test = faces["test"]
         for part in faces.values():
             run.data(part.images)

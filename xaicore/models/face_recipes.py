@@ -9,7 +9,7 @@ in which anyone still knows the face, and no attack can be told from noise on su
 
 from dataclasses import replace
 
-from xaicore.models.training import Recipe
+from xaicore.models.recipe import Recipe
 
 FACES = Recipe(
     epochs=3,
