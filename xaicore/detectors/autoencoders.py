@@ -1,7 +1,7 @@
 """The autoencoders of MagNet: a few sigmoid convolutions that learn to take noise off clean images.
 
-Meng and Chen (CCS 2017), Table 3, and their training: mean squared error between the clean image and the
-reconstruction of a noisy copy, Adam at 0.001 in batches of 256. Weights start as Keras' do (Glorot and Bengio 2010).
+Meng and Chen (CCS 2017), their architectures for MNIST and their training: the mean squared error between the clean image
+and the reconstruction of a noisy copy, by Adam. Weights start as Keras' do (Glorot and Bengio 2010).
 """
 
 import math
@@ -14,8 +14,6 @@ from xaicore.attacks.randomness import stream
 from xaicore.undisturbed import exact_arithmetic
 
 CHANNELS = 3
-RATE = 1e-3
-BATCH = 256
 ACTIVITY = 1e-9
 """Weight of the squared activations of all convolutions, as in the authors' code."""
 
@@ -55,7 +53,15 @@ class Autoencoder(nn.Module):
 
 
 def trained_autoencoder(
-    images: Tensor, *, bottleneck: bool, noise: float, epochs: int, seed: int, device: torch.device
+    images: Tensor,
+    *,
+    bottleneck: bool,
+    noise: float,
+    epochs: int,
+    batch_size: int,
+    learning_rate: float,
+    seed: int,
+    device: torch.device,
 ) -> Autoencoder:
     """Return an autoencoder that has learned from clean images, in eval mode and frozen.
 
@@ -64,6 +70,8 @@ def trained_autoencoder(
         bottleneck: as in :class:`Autoencoder`.
         noise: standard deviation of the Gaussian noise on its inputs, which are cut to [0, 1].
         epochs: passes over the images.
+        batch_size: images in an update.
+        learning_rate: of Adam.
         seed: of weights, order and noise.
         device: where it computes.
     """
@@ -77,11 +85,11 @@ def trained_autoencoder(
         layer.weight.data.copy_(torch.from_numpy(start))
         layer.bias.data.zero_()
     network.to(device)
-    optimizer = torch.optim.Adam(network.parameters(), lr=RATE, eps=1e-7)
+    optimizer = torch.optim.Adam(network.parameters(), lr=learning_rate, eps=1e-7)
     with exact_arithmetic(device), torch.enable_grad():
         for _ in range(epochs):
             order = torch.from_numpy(draws.permutation(len(images)))
-            for chosen in order.split(BATCH):
+            for chosen in order.split(batch_size):
                 clean = images[chosen].to(device)
                 drawn = torch.from_numpy(draws.standard_normal(tuple(clean.shape), dtype="float32"))
                 activations = network.activations((clean + noise * drawn.to(device)).clamp(0, 1))
