@@ -109,12 +109,21 @@ class Detector(abc.ABC):
         scores = self._known(self._calibration)
         return threshold_of(scores, fpr)
 
+    @property
+    def limit(self) -> float:
+        """The score above which the detector's own rule flags an image: the threshold for :attr:`fpr`.
+
+        Raises:
+            UserError: the detector was not fitted.
+        """
+        return self.threshold(self.fpr)
+
     def flagged(self, images: Tensor) -> Tensor:
-        """Return which images are called adversarial, (N,) bool: score above the threshold for :attr:`fpr`.
+        """Return which images are called adversarial by the detector's own rule, (N,) bool: score above :attr:`limit`.
 
         Raises as :meth:`score` does.
         """
-        return self.score(images) > self.threshold(self.fpr)
+        return self.score(images) > self.limit
 
     @abc.abstractmethod
     def _learn(self, clean: Tensor, calibration: Tensor, adversarial: Tensor | None) -> None:

@@ -7,6 +7,7 @@ image. Otherwise, it will be considered as an adversarial image" (Sec. Implement
 .. math:: s(x) = H(M(\mathrm{NLM}(x))) - H(M(x)), \qquad x \text{ is adversarial where } s(x) \ge 0
 """
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -39,8 +40,9 @@ DIRECT: dict[str, Callable[..., Tensor]] = {
 class Explainer(Detector):
     """The detector of paper 5: it flags an image whose map's entropy does not fall by denoising.
 
-    It needs no fitting for :meth:`score` and :meth:`flagged` (but ``explanation="shap"`` takes its baselines from the
-    clean images); :meth:`fit` gives it a :meth:`threshold` for a false-positive rate beside the paper's rule.
+    A tie is flagged, as an entropy that stays the same has not decreased. Nothing needs to be fitted for :meth:`score`
+    and :meth:`flagged`, but ``explanation="shap"`` takes its baselines from the clean images; :meth:`fit` gives a
+    :meth:`threshold` for a false-positive rate beside the paper's rule.
 
     Args:
         model: the classifier.
@@ -49,8 +51,7 @@ class Explainer(Detector):
         patch_size: of the denoising, in pixels.
         patch_distance: likewise.
         bins: of the histogram of the absolute map over its maximum.
-        n_steps: points on each way of the integrated gradients.
-        n_samples: noisy copies for ``smooth_ig``; random points for ``shap``.
+        n_points: gradients in a map of ``smooth_ig`` (a noisy copy for each), ``integrated_gradients`` and ``shap``.
         std: standard deviation of the noise of ``smooth_ig`` and ``shap``, in the units of the images.
         hold_class: whether the map of the denoised image explains the class of the image; otherwise its own.
         batch_size: rows of a pass of the network; None: what suits the size of the images.
@@ -73,8 +74,7 @@ class Explainer(Detector):
         patch_size: int = 5,
         patch_distance: int = 6,
         bins: int = 256,
-        n_steps: int = 4,
-        n_samples: int = 8,
+        n_points: int = 8,
         std: float = 0.15,
         hold_class: bool = False,
         batch_size: int | None = None,
@@ -87,8 +87,7 @@ class Explainer(Detector):
             patch_size=checks.integer("patch_size", patch_size, least=1),
             patch_distance=checks.integer("patch_distance", patch_distance, least=1),
             bins=checks.integer("bins", bins, least=2),
-            n_steps=checks.integer("n_steps", n_steps, least=1),
-            n_samples=checks.integer("n_samples", n_samples, least=1),
+            n_points=checks.integer("n_points", n_points, least=1),
             std=checks.not_negative("std", std),
             hold_class=checks.flag("hold_class", hold_class),
             batch_size=None if batch_size is None else checks.integer("batch_size", batch_size, least=1),
@@ -153,12 +152,10 @@ class Explainer(Detector):
         found = shannon_entropy(maps, bins=self._settings["bins"]).cpu()
         return torch.stack([found[:count], found[count:]], dim=1)
 
-    def flagged(self, images: Tensor) -> Tensor:
-        """Return which images are called adversarial by the paper's rule, (N,) bool: a score of at least 0.
-
-        An entropy that stays the same has not decreased, so a tie is called adversarial.
-        """
-        return self.score(images) >= 0
+    @property
+    def limit(self) -> float:
+        """The paper's rule as a limit: just below 0, as an entropy that stays the same has not decreased."""
+        return math.nextafter(0.0, -1.0)
 
     def _score(self, images: Tensor) -> Tensor:
         before, after = self.entropies(images).unbind(1)
@@ -168,12 +165,12 @@ class Explainer(Detector):
         self._baselines = clean.cpu() if self.explanation == "shap" else None
 
     def _points(self, shape: torch.Size) -> list[Waypoint]:
-        steps, samples, std, seed = (self._settings[k] for k in ("n_steps", "n_samples", "std", "seed"))
+        count, std, seed = (self._settings[name] for name in ("n_points", "std", "seed"))
         if self.explanation == "integrated_gradients":
-            return integrated(steps)
+            return integrated(count)
         if self.explanation == "smooth_ig":
-            return smoothed(shape, steps=steps, samples=samples, std=std, seed=seed)
-        return expected(self._known(self._baselines), samples=samples, std=std, seed=seed)
+            return smoothed(shape, count, std=std, seed=seed)
+        return expected(self._known(self._baselines), count, std=std, seed=seed)
 
     def _direct_maps(self, images: Tensor, targets: Tensor, rows: int) -> Tensor:
         explain, maps = DIRECT[self.explanation], []

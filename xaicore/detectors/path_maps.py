@@ -4,14 +4,15 @@ r"""Maps that average gradients along ways to an image: integrated gradients, sm
           \Big|_{x^0_k + \alpha_k (x + \epsilon_k - x^0_k)}
 
 Each of them is a list of :class:`Waypoint`. :func:`integrated` takes the points of a quadrature (Sundararajan et al.,
-ICML 2017, Eq. 1), :func:`smoothed` those around several noisy copies of the image (SmoothGrad, Smilkov et al. 2017),
-:func:`expected` random ones between random clean images and the noisy image (Lundberg and Lee, NeurIPS 2017). The noise
-is the same for all images, so that an image and its denoised version are compared at the same points, and what comes
-out for an image does not depend on its number.
+ICML 2017, Eq. 1). :func:`smoothed` takes each of them on the way to a noisy copy of its own: the expectation over
+:math:`\epsilon` of integrated gradients, which SmoothGrad (Smilkov et al. 2017) estimates by a full quadrature for each
+copy, at a fraction of the passes. :func:`expected` takes random ones between random clean images and the noisy image
+(Lundberg and Lee, NeurIPS 2017). The noise is the same for all images, so that an image and its denoised version are
+compared at the same points, and what comes out for an image does not depend on its number.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -20,6 +21,9 @@ from torch import Tensor, nn
 from xaicore.attacks.randomness import stream
 from xaicore.attacks.victim import Victim
 from xaicore.undisturbed import evaluation_mode, exact_arithmetic
+
+NOISE, ORDER, PLACE = range(3)
+"""Purposes of random draws."""
 
 
 @dataclass(frozen=True)
@@ -39,57 +43,49 @@ class Waypoint:
     weight: float
 
 
-def integrated(steps: int, noise: Tensor | float = 0.0, weight: float = 1.0) -> list[Waypoint]:
-    """Return the points of a Gauss-Legendre quadrature of the way from black, as Captum takes them.
-
-    Args:
-        steps: number of points.
-        noise: (C, H, W) what is added to the image, or 0.
-        weight: of them all.
-    """
-    nodes, weights = np.polynomial.legendre.leggauss(steps)
+def integrated(count: int) -> list[Waypoint]:
+    """Return ``count`` points of a Gauss-Legendre quadrature of the way from black, as Captum takes them."""
+    nodes, weights = np.polynomial.legendre.leggauss(count)
     return [
-        Waypoint(0.0, noise, float(node + 1) / 2, float(part) / 2 * weight)
-        for node, part in zip(nodes, weights, strict=True)
+        Waypoint(0.0, 0.0, float(node + 1) / 2, float(weight) / 2)
+        for node, weight in zip(nodes, weights, strict=True)
     ]
 
 
-def smoothed(shape: torch.Size, *, steps: int, samples: int, std: float, seed: int) -> list[Waypoint]:
-    """Return the points of integrated gradients of noisy copies of the image, all copies equally heavy.
+def smoothed(shape: torch.Size, count: int, *, std: float, seed: int) -> list[Waypoint]:
+    """Return the points of :func:`integrated`, each on the way to a noisy copy of its own.
 
     Args:
         shape: (C, H, W) of an image.
-        steps: points of each way.
-        samples: noisy copies.
+        count: number of points.
         std: standard deviation of the noise.
         seed: of the noise.
     """
-    points: list[Waypoint] = []
-    for sample in range(samples):
-        drawn = stream(seed, 0, sample).standard_normal(tuple(shape), dtype=np.float32)
-        points += integrated(steps, std * torch.from_numpy(drawn), 1 / samples)
-    return points
+    return [
+        replace(point, noise=_noise(seed, place, shape, std)) for place, point in enumerate(integrated(count))
+    ]
 
 
-def expected(baselines: Tensor, *, samples: int, std: float, seed: int) -> list[Waypoint]:
-    """Return random points of GradientSHAP, one in each of ``samples`` equal parts of the way.
+def expected(baselines: Tensor, count: int, *, std: float, seed: int) -> list[Waypoint]:
+    """Return random points of GradientSHAP, one in each of ``count`` equal parts of the way.
 
     Args:
         baselines: (M, C, H, W) clean images; each is taken as often as another, as far as the number allows.
-        samples: number of points.
+        count: number of points.
         std: standard deviation of the noise.
         seed: of all draws.
     """
-    points = []
-    order = stream(seed, 0, purpose=1).permutation(len(baselines))
-    for sample in range(samples):
-        draws = stream(seed, 0, sample)
-        noise = std * torch.from_numpy(draws.standard_normal(tuple(baselines.shape[1:]), dtype=np.float32))
-        place = (sample + float(draws.random())) / samples
-        points.append(
-            Waypoint(baselines[order[sample % len(baselines)]], noise if std else 0.0, place, 1 / samples)
+    order = stream(seed, 0, purpose=ORDER).permutation(len(baselines))
+    places = (np.arange(count) + stream(seed, 0, purpose=PLACE).random(count)) / count
+    return [
+        Waypoint(
+            baselines[order[number % len(baselines)]],
+            _noise(seed, number, baselines.shape[1:], std),
+            float(place),
+            1 / count,
         )
-    return points
+        for number, place in enumerate(places)
+    ]
 
 
 def path_maps(
@@ -125,6 +121,11 @@ def path_maps(
             _, rates = victim.differentiate((ends - (1 - places) * ways).to(victim.device), objective)
             maps.index_add_(0, number[rows], weights * ways * rates.cpu())
     return maps.to(images.device)
+
+
+def _noise(seed: int, number: int, shape: torch.Size, std: float) -> Tensor:
+    drawn = stream(seed, 0, number, purpose=NOISE).standard_normal(tuple(shape), dtype=np.float32)
+    return std * torch.from_numpy(drawn)
 
 
 def _stacked(values: Sequence[Tensor | float], images: Tensor) -> Tensor:
