@@ -2,22 +2,33 @@
 
 All share the contract of :class:`Detector`: fitted on clean images, a score (higher is more suspicious), a threshold
 for a false-positive rate. :class:`Explainer` is the detector of paper 5, :class:`MagNet` and :class:`FeatureSqueezing`
-are those it compares itself with.
+are those it compares itself with, :func:`adaptive_attack` knows the detector it faces. The others stand for further
+ideas: signatures of relevance and of SHAP values, which learn from adversarial examples too, the maps of all layers,
+and the uncertainty of dropout.
 """
 
+from xaicore.detectors.adaptive import adaptive_attack
 from xaicore.detectors.base import Detector
 from xaicore.detectors.clusters import clustered
 from xaicore.detectors.explainer import EXPLANATIONS, Explainer
 from xaicore.detectors.feature_squeezing import FeatureSqueezing, squeezed
+from xaicore.detectors.layer_deviation import LayerDeviation
 from xaicore.detectors.magnet import MagNet
+from xaicore.detectors.monte_carlo_dropout import MCDropout
 from xaicore.detectors.non_local_means import noise_level, non_local_means
+from xaicore.detectors.signature_detectors import ShapSignature, SignatureDetector
 
 __all__ = [
     "EXPLANATIONS",
     "Detector",
     "Explainer",
     "FeatureSqueezing",
+    "LayerDeviation",
+    "MCDropout",
     "MagNet",
+    "ShapSignature",
+    "SignatureDetector",
+    "adaptive_attack",
     "clustered",
     "noise_level",
     "non_local_means",

@@ -1,0 +1,166 @@
+r"""Detectors that learn the signature of adversarial examples: of relevance, or of SHAP values of the last layer.
+
+Klawikowska et al. (2020) explain the decision by layer-wise relevance propagation and see clean and attacked images
+apart in the plane; Fidel et al. (2019) take the SHAP values of the penultimate layer's neurons for every class and train
+a classifier on them. Both need adversarial examples to learn from: what they detect are attacks such as those. The
+classifier of both is here the support vector machine of :func:`xaicore.signatures.classify`, untuned, whose decision
+value is the score.
+"""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.svm import SVC
+from torch import Tensor, nn
+
+from xaicore.attacks import checks
+from xaicore.attacks.base import open_victim
+from xaicore.attribution import PRESETS, lrp
+from xaicore.detectors.base import Detector, in_chunks
+from xaicore.errors import UserError
+from xaicore.signatures import signatures
+from xaicore.undisturbed import evaluation_mode, exact_arithmetic
+
+ROWS = 32
+
+
+class _Separator(Detector):
+    """A detector that separates features of clean from those of adversarial images."""
+
+    supervised = True
+    _machine: Pipeline | None = None
+
+    def features(self, images: Tensor) -> NDArray[np.float64]:
+        """Return the features (N, D) of images (N, C, H, W)."""
+        raise NotImplementedError
+
+    def _learn(self, clean: Tensor, calibration: Tensor, adversarial: Tensor | None) -> None:
+        assert adversarial is not None
+        points = np.concatenate([self.features(clean), self.features(adversarial)])
+        labels = np.repeat([0, 1], [len(clean), len(adversarial)])
+        machine = SVC(class_weight="balanced", random_state=self._settings["seed"])
+        self._machine = make_pipeline(StandardScaler(), machine).fit(points, labels)
+
+    def _score(self, images: Tensor) -> Tensor:
+        machine: Pipeline = self._known(self._machine)
+        return torch.from_numpy(
+            np.asarray(machine.decision_function(self.features(images)), dtype=np.float64)
+        )
+
+
+class SignatureDetector(_Separator):
+    """A support vector machine on relevance maps of unit length (paper 1).
+
+    Its thresholds come from ``calibration``, which should hold other images than ``clean``: those it has learned from
+    score lower than new ones.
+
+    Args:
+        model: the classifier.
+        preset: of :func:`xaicore.attribution.lrp`.
+        fpr: the share of calibration images that :meth:`flagged` flags at most.
+        seed: of the machine.
+
+    Raises:
+        TypeError: ``model`` is no module.
+        UserError: another argument is out of range.
+
+    References:
+        Klawikowska, Mikołajczyk and Grochowski, 2020, Sec. 3.2.
+    """
+
+    def __init__(
+        self, model: nn.Module, *, preset: str = "preset-a-flat", fpr: float = 0.05, seed: int = 0
+    ) -> None:
+        preset = checks.one_of("preset", preset, PRESETS)
+        super().__init__(model, fpr=fpr, preset=preset, seed=checks.integer("seed", seed, least=0))
+
+    def features(self, images: Tensor) -> NDArray[np.float64]:
+        """Return the relevance of the predicted class, (N, H·W) of unit length.
+
+        Args:
+            images: (N, C, H, W) float32 in [0, 1].
+        """
+        maps = [
+            lrp(self.model, chunk, preset=self._settings["preset"], batch_size=ROWS)[:count]
+            for chunk, count in in_chunks(images, ROWS)
+        ]
+        return signatures(torch.cat(maps)).astype(np.float64)
+
+
+class ShapSignature(_Separator):
+    r"""A support vector machine on the SHAP values of the penultimate layer (Fidel et al. 2019).
+
+    The last layer is linear, and for a linear function of independent features the values are known exactly (Lundberg
+    and Lee 2017, Corollary 1): neuron i with activation a and weight w gives class k
+
+    .. math:: \phi_{ki} = w_{ki} (a_i - E[a_i]),
+
+    the expectation over the clean images of :meth:`fit`. Thresholds as for :class:`SignatureDetector`.
+
+    Args:
+        model: the classifier; its last linear layer gives the logits.
+        all_classes: whether the values for every class make up the signature, K times as many as neurons, as in the
+            paper; otherwise those for the predicted class alone.
+        fpr: the share of calibration images that :meth:`flagged` flags at most.
+        seed: of the machine.
+
+    Raises:
+        TypeError: ``model`` is no module.
+        UserError: another argument is out of range, or the model has no linear layer.
+
+    References:
+        Fidel, Bitton and Shabtai, When Explainability Meets Adversarial Learning: Detecting Adversarial Examples using
+        SHAP Signatures, 2019.
+    """
+
+    def __init__(
+        self, model: nn.Module, *, all_classes: bool = True, fpr: float = 0.05, seed: int = 0
+    ) -> None:
+        super().__init__(
+            model,
+            fpr=fpr,
+            all_classes=checks.flag("all_classes", all_classes),
+            seed=checks.integer("seed", seed, least=0),
+        )
+        linear = [module for module in model.modules() if isinstance(module, nn.Linear)]
+        if not linear:
+            raise UserError("model must end in a linear layer for SHAP values of what enters it")
+        self._last = linear[-1]
+        self._mean: Tensor | None = None
+
+    def features(self, images: Tensor) -> NDArray[np.float64]:
+        """Return the SHAP values of the penultimate neurons, (N, K·D), or (N, D) of the predicted class.
+
+        Args:
+            images: (N, C, H, W) float32 in [0, 1].
+
+        Raises:
+            UserError: the detector was not fitted, or the last linear layer does not give the logits.
+        """
+        activations, logits = self._activations(images)
+        weights = self._last.weight.detach().cpu().double()
+        apart = activations - self._known(self._mean)
+        if self._settings["all_classes"]:
+            return (apart[:, None] * weights).flatten(1).numpy()
+        return (apart * weights[logits.argmax(1)]).numpy()
+
+    def _learn(self, clean: Tensor, calibration: Tensor, adversarial: Tensor | None) -> None:
+        self._mean = self._activations(clean)[0].mean(0)
+        super()._learn(clean, calibration, adversarial)
+
+    def _activations(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Return what enters the last layer (N, D) float64, and the logits (N, K)."""
+        kept: list[Tensor] = []
+        victim = open_victim(self.model, images, None)
+        handle = self._last.register_forward_pre_hook(lambda _, inputs: kept.append(inputs[0].cpu().clone()))
+        try:
+            with exact_arithmetic(victim.device), evaluation_mode(self.model):
+                logits = victim.logits(images).cpu()
+        finally:
+            handle.remove()
+        entering = torch.cat(kept)[: len(images)].double() if kept else torch.empty(0, 0)
+        if entering.ndim != 2 or logits.shape[1] != self._last.out_features:
+            raise UserError("model must end in a linear layer that gives the logits")
+        return entering, logits
