@@ -43,8 +43,8 @@ def adaptive_attack(
 ) -> AttackResult:
     """Fool the detector's network within an L-infinity ball and lower the detector's score below its limit.
 
-    First ``starts`` runs of projected gradient descent from random points, half of which stop at the first success; of
-    those that fool the network the least suspicious is kept. Then, in each generation, an image that is still flagged
+    First ``starts`` runs of projected gradient descent from random points, in balls that grow up to ``eps``, every other
+    one of which stops at its first success; of those that fool the network the least suspicious is kept. Then, in each generation, an image that is still flagged
     gets ``candidates`` copies in which a random share of the pixels either goes back to the clean image or anywhere in
     the ball; the least suspicious that fools the network is kept if its score is lower.
 
@@ -107,10 +107,11 @@ class Walk:
         low, high = bound(images, -self.eps), bound(images, self.eps)
         everyone = torch.arange(len(images), device=images.device)
         for number in range(self.starts):
+            radius = self.eps * (number + 1) / self.starts
             ascent = Ascent(
-                eps=self.eps,
+                eps=radius,
                 steps=self.steps,
-                step_size=2.5 * self.eps / self.steps,
+                step_size=2.5 * radius / self.steps,
                 early_stop=number % 2 == 0,
                 seed=self.seed + number,
                 random_start=True,
