@@ -43,10 +43,11 @@ def adaptive_attack(
 ) -> AttackResult:
     """Fool the detector's network within an L-infinity ball and lower the detector's score below its limit.
 
-    First ``starts`` runs of projected gradient descent from random points, in balls that grow up to ``eps``, every other
-    one of which stops at its first success; of those that fool the network the least suspicious is kept. Then, in each generation, an image that is still flagged
-    gets ``candidates`` copies in which a random share of the pixels either goes back to the clean image or anywhere in
-    the ball; the least suspicious that fools the network is kept if its score is lower.
+    First ``starts`` runs of projected gradient descent from random points, in balls that grow up to ``eps``, every
+    other one of which stops at its first success; of those that fool the network the least suspicious is kept. Then, in
+    each generation, an image that is still flagged gets ``candidates`` copies in which a random share of the pixels
+    either goes back to the clean image or anywhere in the ball; the least suspicious that fools the network is kept if
+    its score is lower.
 
     Args:
         detector: fitted as far as its score needs it.

@@ -21,6 +21,8 @@ ACTIVITY = 1e-9
 class Autoencoder(nn.Module):
     """Convolutions of 3 x 3 with sigmoids: with a bottleneck of half the size (detector I, reformer), or without (II).
 
+    Its weights are not set: :func:`trained_autoencoder` draws and trains them.
+
     Args:
         colours: channels of the images.
         bottleneck: whether the image is averaged over 2 x 2 pixels after the first convolution and enlarged again.
@@ -30,7 +32,7 @@ class Autoencoder(nn.Module):
         super().__init__()
         widths = [colours, *[CHANNELS] * (4 if bottleneck else 2), colours]
         self.layers = nn.ModuleList(
-            nn.Conv2d(before, after, 3, padding=1) for before, after in pairwise(widths)
+            nn.utils.skip_init(nn.Conv2d, before, after, 3, padding=1) for before, after in pairwise(widths)
         )
         self.bottleneck = bottleneck
 

@@ -1,0 +1,207 @@
+"""What every detector keeps: the false-positive bound, clean images only, independence, no trace on the model."""
+
+import copy
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from subjects import two_convolutions
+from torch import Tensor, nn
+
+from xaicore import metrics
+from xaicore.detectors import (
+    Detector,
+    Explainer,
+    FeatureSqueezing,
+    LayerDeviation,
+    MagNet,
+    MCDropout,
+    ShapSignature,
+    SignatureDetector,
+)
+from xaicore.errors import UserError
+from xaicore.fingerprint import digest
+
+few = settings(max_examples=40, deadline=None)
+
+
+def draw(count: int, seed: int = 1, channels: int = 1) -> Tensor:
+    return torch.rand(count, channels, 12, 12, generator=torch.Generator().manual_seed(seed))
+
+
+def network(dropout: bool = False) -> nn.Sequential:
+    """A network that is sure of its answers: with faint logits no squeezer would change any of them."""
+    model = two_convolutions(1, 4, 0)
+    with torch.no_grad():
+        model[-1].weight.mul_(8)
+    if dropout:
+        model.insert(6, nn.Dropout(0.4))
+    return model.eval()
+
+
+MODEL = network()
+MAKE: dict[str, Callable[[nn.Module], Detector]] = {
+    "smooth_ig": lambda model: Explainer(model, n_points=3),
+    "shap": lambda model: Explainer(model, "shap", n_points=3),
+    "deep_lift": lambda model: Explainer(model, "deep_lift"),
+    "guided_grad_cam": lambda model: Explainer(model, "guided_grad_cam"),
+    "magnet": lambda model: MagNet(model, epochs=1, temperatures=(10,), fpr=0.1),
+    "squeezing": FeatureSqueezing,
+    "squeezing_nlm": lambda model: FeatureSqueezing(model, ("bit_depth_2", "non_local_means_5_3_20")),
+    "signature": lambda model: SignatureDetector(model, preset="epsilon"),
+    "shap_signature": ShapSignature,
+    "layers": LayerDeviation,
+    "dropout": lambda _: MCDropout(network(dropout=True), n_samples=4),
+}
+every = pytest.mark.parametrize("name", MAKE)
+
+
+def fitted(name: str, model: nn.Module = MODEL) -> Detector:
+    detector = MAKE[name](model)
+    adversarial = draw(8, seed=3).pow(2) if detector.supervised else None
+    return detector.fit(draw(10), draw(12, seed=2), adversarial)
+
+
+@every
+def test_scores_do_not_depend_on_neighbours(name: str) -> None:
+    detector, images = fitted(name), draw(5, seed=4)
+    scores = detector.score(images)
+    assert scores.shape == (5,)
+    assert scores.dtype == torch.float64
+    assert torch.equal(scores.flip(0), detector.score(images.flip(0)))
+    assert torch.equal(scores[3:4], detector.score(images[3:4]))
+    assert torch.equal(detector.flagged(images), scores > detector.limit)
+
+
+@every
+def test_same_fit_same_scores_and_no_trace(name: str) -> None:
+    model = network()
+    model.train()
+    model[0].weight.requires_grad_(False)
+    before = copy.deepcopy(model.state_dict())
+    images = draw(4, seed=4).requires_grad_()
+    state, mode = torch.get_rng_state(), torch.is_grad_enabled()
+    first, second = fitted(name, model), fitted(name, model)
+    assert torch.equal(first.score(images), second.score(images))
+    assert first.fingerprint == second.fingerprint
+    assert torch.equal(state, torch.get_rng_state())
+    assert torch.is_grad_enabled() == mode
+    assert model.training
+    assert all(module.training for module in model)
+    assert [p.requires_grad for p in model.parameters()] == [False, True, True, True, True, True]
+    assert all(torch.equal(before[key], value) for key, value in model.state_dict().items())
+    assert not any(
+        m._forward_hooks or m._forward_pre_hooks or m._backward_hooks for m in first.model.modules()
+    )
+    assert images.grad is None
+
+
+@every
+@pytest.mark.parametrize("fpr", [0.0, 0.1, 0.34, 1.0])
+def test_at_most_the_stated_share_of_calibration_images_is_above(name: str, fpr: float) -> None:
+    detector = fitted(name)
+    above = int((detector.score(draw(12, seed=2)) > detector.threshold(fpr)).sum())
+    assert above <= 12 * fpr + 1e-9
+
+
+class Told(Detector):
+    """Scores an image by its first value, to test what the base does."""
+
+    def _learn(self, clean: Tensor, calibration: Tensor, adversarial: Tensor | None) -> None:
+        self.seen = [clean, calibration, adversarial]
+
+    def _score(self, images: Tensor) -> Tensor:
+        return images[:, 0, 0, 0].double()
+
+
+def with_scores(scores: list[float]) -> Tensor:
+    return torch.tensor(scores, dtype=torch.float32).view(-1, 1, 1, 1).expand(-1, 1, 2, 2)
+
+
+@few
+@given(
+    clean=st.lists(st.integers(0, 8), min_size=1, max_size=40),
+    attacked=st.lists(st.integers(0, 8), min_size=1, max_size=10),
+    fpr=st.integers(0, 100),
+)
+def test_threshold_is_that_of_the_metric(clean: list[int], attacked: list[int], fpr: int) -> None:
+    scores = [value / 8 for value in clean]
+    detector = Told(MODEL).fit(with_scores(scores))
+    point = metrics.tpr_at_fpr(np.array(scores), np.array(attacked) / 8, fpr=fpr / 100)
+    assert detector.threshold(fpr / 100) == point.threshold
+
+
+def test_clean_detectors_never_see_adversarial_images() -> None:
+    detector = Told(MODEL)
+    with pytest.raises(UserError, match="Told takes no adversarial"):
+        detector.fit(draw(3), adversarial=draw(3))
+    with pytest.raises(UserError, match="fit this Told"):
+        detector.threshold(0.05)
+    clean = draw(3)
+    detector.fit(clean)
+    assert torch.equal(detector.seen[0], clean)
+    assert torch.equal(detector.seen[1], clean)
+    assert detector.seen[2] is None
+    with pytest.raises(UserError, match="SignatureDetector needs adversarial"):
+        SignatureDetector(MODEL).fit(draw(3))
+    assert SignatureDetector.supervised
+    assert not Explainer.supervised
+
+
+def test_a_failed_fit_leaves_an_unfitted_detector() -> None:
+    detector = FeatureSqueezing(MODEL).fit(draw(3))
+    with pytest.raises(UserError, match="calibration"):
+        detector.fit(draw(3), draw(3) * 2)
+    magnet = MagNet(MODEL, epochs=1).fit(draw(4))
+    with pytest.raises(UserError, match="even sides"):
+        magnet.fit(draw(4)[..., :11])
+    with pytest.raises(UserError, match="fit this MagNet"):
+        magnet.threshold(0.1)
+
+
+def test_the_fingerprint_names_all_that_a_score_depends_on() -> None:
+    base = Explainer(MODEL)
+    other = copy.deepcopy(MODEL)
+    with torch.no_grad():
+        other[0].bias += 0.1
+    prints = [
+        base.fingerprint,
+        Explainer(other).fingerprint,
+        Explainer(MODEL, "gradient").fingerprint,
+        Explainer(MODEL, strength=0.9).fingerprint,
+        Explainer(MODEL, seed=1).fingerprint,
+        Explainer(MODEL).fit(draw(2)).fingerprint,
+        Explainer(MODEL).fit(draw(2, seed=2)).fingerprint,
+        FeatureSqueezing(MODEL).fingerprint,
+    ]
+    assert len(set(prints)) == len(prints)
+    assert base.fingerprint == Explainer(MODEL).fingerprint
+    assert digest(base) == digest(Explainer(MODEL))
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: Explainer(MODEL, "lime"), "explanation must be one of smooth_ig"),
+        (lambda: Explainer(MODEL, strength=0), "strength must be"),
+        (lambda: Explainer(MODEL, bins=1), "bins must be"),
+        (lambda: Explainer(MODEL, "shap").score(draw(1)), "fit this Explainer"),
+        (lambda: MagNet(MODEL, fpr=2), "fpr must be"),
+        (lambda: MagNet(MODEL, temperatures=(0,)), "temperatures must be"),
+        (lambda: MagNet(MODEL).score(draw(1)), "fit this MagNet"),
+        (lambda: FeatureSqueezing(MODEL, ("blur_3",)), "squeezers must be"),
+        (lambda: FeatureSqueezing(MODEL, "median_2"), "squeezers must be a list"),
+        (lambda: FeatureSqueezing(MODEL, ("median_0",)), "squeezers must be"),
+        (lambda: FeatureSqueezing(MODEL, ("non_local_means_5_0_4",)), "squeezers must be"),
+        (lambda: MCDropout(MODEL), "dropout layer with a rate above 0"),
+        (lambda: ShapSignature(MODEL[:3]), "model must end in a linear layer"),
+        (lambda: Explainer(MODEL).score(draw(1) + 1), "images must lie in"),
+    ],
+)
+def test_mistakes_are_one_line(call: Callable[[], object], message: str) -> None:
+    with pytest.raises(UserError, match=message) as caught:
+        call()
+    assert "\n" not in str(caught.value)
