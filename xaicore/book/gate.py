@@ -15,6 +15,9 @@ import nbformat
 
 REMOTE = re.compile(r"^(?:https?:)?//", re.IGNORECASE)
 CSS_URL = re.compile(r"url\(\s*['\"]?([^'\")]+)|@import\s+['\"]([^'\"]+)")
+CHOICES = re.compile(r"(?:image|attack|size|kind|explanation|explained)=[^&=]+(?:&[a-z]+=[^&=]+)*")
+"""The part of an address that opens the explorer at a case."""
+
 ASSET_ATTRIBUTES = {
     "img": ("src", "srcset"),
     "script": ("src",),
@@ -68,10 +71,12 @@ class _Page(html.parser.HTMLParser):
         self.links: list[str] = []
         self.anchors: set[str] = set()
         self.unlabelled_images: list[str] = []
+        self.takes_choices = False
         self._in_style = False
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         values = {name: value or "" for name, value in attrs}
+        self.takes_choices = self.takes_choices or "data-explorer" in values
         self.anchors.update(values[key] for key in ("id", "name") if values.get(key))
         for attribute in ASSET_ATTRIBUTES.get(tag, ()):
             if values.get(attribute):
@@ -151,5 +156,7 @@ def _unresolved(reference: str, page: Path, pages: dict[Path, _Page]) -> str | N
     if not target.exists():
         return "dead link"
     if parts.fragment and target in pages and unquote(parts.fragment) not in pages[target].anchors:
+        if pages[target].takes_choices and CHOICES.fullmatch(parts.fragment):
+            return None  # whether there is such a case is for the page itself to say
         return "dead anchor"
     return None

@@ -16,9 +16,13 @@ import yaml
 from xaicore.book.claims import Judgement, Paper
 from xaicore.book.ledger import ledger_page, scoreboard
 from xaicore.book.statistics import statistics_page
+from xaicore.records import ASSETS
 
 SCOREBOARD_MARK = "<!-- scoreboard -->"
 LAUNCH_MARK = "<!-- launch -->"
+
+EXTRA = Path("book", "_extra")
+"""What lies here goes to the root of the built book (``html_extra_path``)."""
 
 LONG_CELL = 12
 """Cells of more lines are folded, so that the page tells the story and the code is one click away."""
@@ -68,6 +72,9 @@ def stage(
         for folder in ("tables", "figures"):
             if (executed.parent / folder).is_dir():
                 shutil.copytree(executed.parent / folder, notebooks / name / folder)
+        assets = executed.parent / ASSETS  # what a page's own script loads: into the built book as it is
+        if assets.is_dir():
+            shutil.copytree(assets, target / EXTRA / "notebooks" / name / ASSETS)
 
     ledgers = target / "book" / "claims"
     ledgers.mkdir(exist_ok=True)
@@ -80,7 +87,7 @@ def stage(
         LAUNCH_MARK,
         LAUNCH_ON.format(address=address) if address else LAUNCH_OFF,
     )
-    _copy_mathjax(target / "book" / "_extra" / "mathjax")
+    _copy_mathjax(target / EXTRA / "mathjax")
 
 
 def page_notebook(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:

@@ -10,6 +10,7 @@ from xaicore.params.chapter1 import P1Parameters
 from xaicore.params.chapter2 import P2Parameters
 from xaicore.params.chapter3 import P3Parameters
 from xaicore.params.chapter4 import P4Parameters
+from xaicore.params.explorer import ExplorerParameters
 from xaicore.params.instruments import (
     AttacksParameters,
     ExplanationsParameters,
@@ -20,6 +21,7 @@ from xaicore.params.instruments import (
 SCHEMAS: dict[str, type[NotebookParameters]] = {
     "attacks": AttacksParameters,
     "explanations": ExplanationsParameters,
+    "explorer": ExplorerParameters,
     "metrics": MetricsParameters,
     "p1_inspecting_attacks": P1Parameters,
     "p2_gradcam_shift": P2Parameters,
@@ -31,6 +33,7 @@ __all__ = [
     "SCHEMAS",
     "AttacksParameters",
     "ExplanationsParameters",
+    "ExplorerParameters",
     "Fraction",
     "InstrumentParameters",
     "MetricsParameters",

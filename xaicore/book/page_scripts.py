@@ -1,0 +1,36 @@
+"""A Sphinx extension: pages load each script once, and none that the book has no use for.
+
+Jupyter Book adds the scripts of its extensions twice, and Thebe, which runs cells on a server elsewhere, declares
+constants that must not be declared again: every page would greet the reader's console with an error.
+"""
+
+from typing import Any
+
+UNUSED = "thebe"
+FOLLOW_THE_SYSTEM = "document.documentElement.dataset.mode ||= 'auto';"
+"""Before a reader has chosen light or dark. The theme's own setting for it leaves pages without scripts uncoloured."""
+
+
+def needed_once(context: dict[str, Any], key: str) -> list[Any]:
+    """Return the files of ``context[key]`` without those of Thebe and without repetitions, in their order."""
+    kept, seen = [], set()
+    for file in context.get(key, []):
+        attributes = getattr(file, "attributes", {})
+        identity = (str(getattr(file, "filename", file)), attributes.get("body"))
+        if identity in seen or any(UNUSED in str(part).lower() for part in identity):
+            continue
+        seen.add(identity)
+        kept.append(file)
+    return kept
+
+
+def setup(app: Any) -> dict[str, Any]:
+    """Register with Sphinx."""
+
+    def tidy(app: Any, page: str, template: str, context: dict[str, Any], doctree: Any) -> None:
+        for key in ("script_files", "css_files"):
+            context[key] = needed_once(context, key)
+
+    app.add_js_file(None, body=FOLLOW_THE_SYSTEM)
+    app.connect("html-page-context", tidy, priority=900)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
