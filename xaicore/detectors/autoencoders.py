@@ -86,7 +86,7 @@ def trained_autoencoder(
         start = draws.uniform(-spread, spread, tuple(layer.weight.shape))
         layer.weight.data.copy_(torch.from_numpy(start))
         layer.bias.data.zero_()
-    network.to(device)
+    network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = torch.optim.Adam(network.parameters(), lr=learning_rate, eps=1e-7)
     with exact_arithmetic(device), torch.enable_grad():
         for _ in range(epochs):
@@ -94,10 +94,11 @@ def trained_autoencoder(
             for chosen in order.split(batch_size):
                 clean = images[chosen].to(device)
                 drawn = torch.from_numpy(draws.standard_normal(tuple(clean.shape), dtype="float32"))
-                activations = network.activations((clean + noise * drawn.to(device)).clamp(0, 1))
+                noisy = (clean + noise * drawn.to(device)).clamp(0, 1)
+                activations = network.activations(noisy.contiguous(memory_format=torch.channels_last))
                 squares = sum(values.square().sum() for values in activations) / len(clean)
                 loss = nn.functional.mse_loss(activations[-1], clean) + ACTIVITY * squares
                 optimizer.zero_grad()
                 loss.backward()  # type: ignore[no-untyped-call]
                 optimizer.step()
-    return network.eval().requires_grad_(False)
+    return network.to(memory_format=torch.contiguous_format).eval().requires_grad_(False)

@@ -8,17 +8,20 @@ median of 2 x 2, and non-local means with an 11 x 11 window, 3 x 3 patches and s
 """
 
 import re
+import warnings
 from collections.abc import Sequence
 
 import numpy as np
 import torch
 from scipy.ndimage import median_filter
+from skimage.color import lab2xyz, xyz2lab
+from skimage.color.colorconv import rgb_from_xyz, xyz_from_rgb
 from torch import Tensor, nn
 
 from xaicore.attacks import checks
 from xaicore.attacks.base import open_victim
 from xaicore.detectors.base import Detector
-from xaicore.detectors.non_local_means import non_local_means
+from xaicore.detectors.non_local_means import exact_means
 from xaicore.errors import UserError
 from xaicore.undisturbed import evaluation_mode, exact_arithmetic
 
@@ -35,8 +38,8 @@ def squeezed(images: Tensor, squeezer: str) -> Tensor:
         images: (N, C, H, W) float32 in [0, 1].
         squeezer: ``bit_depth_B``, B bits a value, rounded to the nearest; ``median_S``, the median of S x S pixels, for
             even S the upper one, as SciPy takes it; ``non_local_means_W_P_H``, window W, patches P, strength H in
-            steps of 1/255. For the last the paper calls OpenCV, which compares colours in L*a*b* and rounds to 8
-            bits; here they are compared in RGB (scikit-image).
+            steps of 1/255. The last is what the paper has from OpenCV, without its rounding to 8 bits: colours go to
+            L*a*b*, lightness and chromaticity are denoised apart.
 
     Returns:
         (N, C, H, W) in [0, 1].
@@ -53,10 +56,24 @@ def squeezed(images: Tensor, squeezer: str) -> Tensor:
     if side:
         filtered = median_filter(images.cpu().numpy(), size=(1, 1, side, side), mode="reflect")
         return torch.from_numpy(np.ascontiguousarray(filtered)).to(images.device)
-    cleaned = non_local_means(
-        images, strength=1.0, sigma=strength / 255, patch_size=patch, patch_distance=window // 2
-    )
-    return cleaned.clamp_(0, 1)
+    return _windowed_means(images, window, patch, strength)
+
+
+def _windowed_means(images: Tensor, window: int, patch: int, strength: int) -> Tensor:
+    """Return what OpenCV's ``fastNlMeansDenoising``, for three channels ``…Colored``, gives but for 8-bit rounding.
+
+    It takes the values for linear light, without sRGB's gamma.
+    """
+    if images.shape[1] != 3:
+        return exact_means(images * 255, window, patch, strength).div_(255).clamp_(0, 1)
+    scale = np.array([255 / 100, 1, 1])
+    light = images.permute(0, 2, 3, 1).cpu().double().numpy() @ xyz_from_rgb.T
+    lab = torch.from_numpy(xyz2lab(light) * scale).permute(0, 3, 1, 2)
+    parts = [exact_means(part, window, patch, strength) for part in (lab[:, :1], lab[:, 1:])]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of colours that do not exist, which are cut to those that do
+        back = lab2xyz(torch.cat(parts, 1).permute(0, 2, 3, 1).numpy() / scale) @ rgb_from_xyz.T
+    return torch.from_numpy(back).permute(0, 3, 1, 2).to(images).contiguous().clamp_(0, 1)
 
 
 class FeatureSqueezing(Detector):

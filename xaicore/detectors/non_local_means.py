@@ -35,7 +35,8 @@ def non_local_means(
     """Return denoised images: each pixel becomes a mean of those whose surroundings look alike.
 
     Every image gives what ``skimage.restoration.denoise_nl_means`` gives with ``fast_mode=True`` and
-    ``h=strength * sigma``.
+    ``h=strength * sigma``. In that mode scikit-image adds up the differences of s - 1 by s - 1 of a patch's s by s pixels
+    and divides by all: for small patches it denoises more than the formula, which :func:`exact_means` keeps to.
 
     Args:
         images: (N, C, H, W) floating point, finite; sides of at least 2 pixels.
@@ -86,6 +87,43 @@ def non_local_means(
 
     share_out(len(images), work)
     return torch.from_numpy(denoised).permute(0, 3, 1, 2).contiguous().to(images.device)
+
+
+def exact_means(images: Tensor, window: int, patch: int, strength: float) -> Tensor:
+    r"""Return the means by the formula as it stands, all pixels of a patch counted alike: OpenCV's definition.
+
+    :math:`d^2` is the mean squared difference over the pixels and channels of two patches; the image is mirrored at its
+    border, which is not repeated.
+
+    Args:
+        images: (N, C, H, W) floating point; sides of more than half of window and patch together.
+        window: side of the square in which patches are looked for, odd.
+        patch: side of the patches, odd.
+        strength: h, in the units of ``images``, positive.
+
+    Returns:
+        (N, C, H, W).
+
+    Raises:
+        ValueError: the images are too small, or a side is even.
+    """
+    reach, half = window // 2, patch // 2
+    height, width = images.shape[2:]
+    if not window % 2 or not patch % 2 or min(height, width) <= reach + half:
+        raise ValueError(
+            f"window and patch must be odd and fit images of {height} x {width}, not {window} and {patch}"
+        )
+    wide = torch.nn.functional.pad(images, [reach + half] * 4, mode="reflect")
+    centre = wide[..., reach : reach + height + 2 * half, reach : reach + width + 2 * half]
+    total, weights = torch.zeros_like(images), torch.zeros_like(images[:, :1])
+    for down in range(window):
+        for right in range(window):
+            shifted = wide[..., down : down + height + 2 * half, right : right + width + 2 * half]
+            apart = (shifted - centre).square_().mean(1, keepdim=True)
+            weight = torch.nn.functional.avg_pool2d(apart, patch, stride=1).div_(-(strength**2)).exp_()
+            weights += weight
+            total += weight * shifted[..., half : half + height, half : half + width]
+    return total / weights
 
 
 def noise_level(images: Tensor) -> Tensor:

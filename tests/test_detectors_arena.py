@@ -1,0 +1,201 @@
+"""Signatures, layers and dropout against numbers worked by hand, and the attack that knows its detector."""
+
+import math
+from functools import cache
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import entropy
+from subjects import two_convolutions
+from torch import Tensor, nn
+
+from xaicore import attribution, data, metrics, models
+from xaicore.attacks import pgd
+from xaicore.detectors import (
+    Detector,
+    Explainer,
+    LayerDeviation,
+    MCDropout,
+    ShapSignature,
+    SignatureDetector,
+    adaptive_attack,
+)
+from xaicore.errors import UserError
+from xaicore.shift import comparable
+
+MODEL = two_convolutions(1, 4, 0)
+
+
+def draw(count: int, seed: int = 1) -> Tensor:
+    return torch.rand(count, 1, 12, 12, generator=torch.Generator().manual_seed(seed))
+
+
+@cache
+def coarse_digits() -> tuple[models.Classifier, Tensor, Tensor]:
+    """A small network for digits of 14 x 14 pixels, and digits of all classes that it gets right."""
+    train, test = (data.load("mnist-5k", split=split).stack() for split in ("train", "test"))
+    halved = [nn.functional.avg_pool2d(images, 2) for images, _ in (train, test)]
+    model = models.load(
+        "small_cnn", classes=[str(n) for n in range(10)], channels=1, input_size=14, width=0.25
+    )
+    recipe = models.Recipe(epochs=3, learning_rate=4e-3, precision="float32")
+    model = models.train(model, halved[0][::2], train[1][::2], recipe=recipe).model
+    right = (models.predict(model, halved[1]).argmax(1) == test[1]).nonzero()[:, 0]
+    assert len(right) > 850
+    return model, halved[1][right], test[1][right]
+
+
+def digits(count: int) -> tuple[models.Classifier, Tensor, Tensor]:
+    model, images, labels = coarse_digits()
+    chosen = torch.linspace(0, len(labels) - 1, count).long()
+    return model, images[chosen], labels[chosen]
+
+
+def test_shap_values_add_up_to_the_change_of_the_logits() -> None:
+    """The efficiency of Shapley values: over the neurons they sum to the logit minus the mean clean logit."""
+    clean, images = draw(8), draw(3, seed=2)
+    detector = ShapSignature(MODEL).fit(clean, adversarial=draw(4, seed=3))
+    with torch.no_grad():
+        change = MODEL(images).double() - MODEL(clean).double().mean(0)
+    values = detector.features(images).reshape(3, 4, -1)
+    np.testing.assert_allclose(values.sum(2), change.numpy(), atol=1e-5)
+    single = ShapSignature(MODEL, all_classes=False).fit(clean, adversarial=draw(4, seed=3)).features(images)
+    with torch.no_grad():
+        predicted = MODEL(images).argmax(1).numpy()
+    np.testing.assert_allclose(single, values[np.arange(3), predicted])
+
+
+def test_signatures_tell_the_attack_they_know() -> None:
+    model, images, labels = digits(60)
+    attacked = pgd(model, images, labels, eps=0.3, steps=10).adversarial
+    known, held = torch.arange(60) % 2 == 0, torch.arange(60) % 2 == 1
+    for detector in (SignatureDetector(model), ShapSignature(model)):
+        detector.fit(images[known], images[known], attacked[known])
+        assert metrics.auroc(detector.score(images[held]), detector.score(attacked[held])) > 0.8
+
+
+def test_signature_features_are_unit_relevance() -> None:
+    features = SignatureDetector(MODEL, preset="epsilon").features(draw(2))
+    relevance = attribution.lrp(MODEL, draw(2), preset="epsilon").flatten(1).double()
+    truth = relevance / relevance.norm(dim=1, keepdim=True)
+    np.testing.assert_allclose(features, truth.numpy(), atol=1e-6)
+
+
+def test_layers_deviate_as_written_out() -> None:
+    images = draw(2)
+    detector = LayerDeviation(MODEL, sigma=0.8)
+    kernel = np.exp(-0.5 * (np.arange(-3, 4) / 0.8) ** 2)  # SciPy ends at four standard deviations, 3.2
+    kernel /= kernel.sum()
+    wide = np.pad(images.numpy(), ((0, 0), (0, 0), (3, 3), (3, 3)), mode="symmetric")
+    rows = np.apply_along_axis(np.convolve, 2, wide, kernel, mode="valid")
+    blurred = torch.from_numpy(np.apply_along_axis(np.convolve, 3, rows, kernel, mode="valid")).float()
+    with torch.no_grad():
+        targets = MODEL(images).argmax(1)
+    before, after = (attribution.grad_cam(MODEL, shown, targets) for shown in (images, blurred))
+    truth = [
+        (1 - metrics.ssim(*[comparable(maps[name], (12, 12)) for maps in (before, after)])) / 2
+        for name in before
+    ]
+    known = torch.stack([before.valid[name] & after.valid[name] for name in before], 1)
+    found = detector.deviations(images)
+    assert torch.equal(found.isnan(), ~known)
+    np.testing.assert_allclose(found[known].numpy(), torch.stack(truth, 1)[known].numpy(), atol=1e-4)
+    assert torch.equal(detector.score(images), found.nanmean(1).nan_to_num(0))
+
+
+def test_dropout_of_a_linear_model_by_hand() -> None:
+    """Four neurons of value 1, half of them dropped, the rest doubled: the logit is the sum of what is left."""
+    linear = nn.Linear(4, 2, bias=False)
+    with torch.no_grad():
+        linear.weight.copy_(torch.tensor([[1.0, 1, 1, 1], [0, 0, 0, 0]]))
+    model = nn.Sequential(nn.Flatten(), nn.Dropout(0.5), linear)
+    answers = MCDropout(model, n_samples=200, seed=3).probabilities(torch.ones(2, 1, 2, 2))
+    counts = (torch.logit(answers[0, :, 0]) / 2).round().long()
+    assert torch.equal(answers[0], answers[1])
+    np.testing.assert_allclose(torch.logit(answers[0, :, 0]).numpy(), 2 * counts.numpy(), atol=1e-5)
+    shares = torch.bincount(counts, minlength=5) / 200
+    np.testing.assert_allclose(shares.numpy(), np.array([1, 4, 6, 4, 1]) / 16, atol=0.1)
+    mean = answers[0].mean(0).numpy()
+    total, kept = entropy(mean, base=2), np.mean([entropy(row, base=2) for row in answers[0].numpy()])
+    information = MCDropout(model, n_samples=200, seed=3).score(torch.ones(1, 1, 2, 2))
+    assert information.item() == pytest.approx(total - kept)
+    spread = MCDropout(model, measure="entropy", n_samples=200, seed=3).score(torch.ones(1, 1, 2, 2))
+    assert spread.item() == pytest.approx(total)
+
+
+class Brightness(Detector):
+    """The mean value; flagged above one half."""
+
+    @property
+    def limit(self) -> float:
+        return 0.5
+
+    def _learn(self, clean: Tensor, calibration: Tensor, adversarial: Tensor | None) -> None:
+        """Nothing."""
+
+    def _score(self, images: Tensor) -> Tensor:
+        return images.double().mean((1, 2, 3))
+
+
+def labelled(count: int) -> tuple[Tensor, Tensor]:
+    images = draw(count, seed=5)
+    with torch.no_grad():
+        return images, MODEL(images).argmax(1)
+
+
+def test_the_adaptive_attack_stays_in_the_ball_and_repeats_itself() -> None:
+    images, labels = labelled(5)
+    options = {"eps": 0.4, "steps": 5, "starts": 2, "generations": 4, "candidates": 3}
+    detector = Brightness(MODEL)
+    result = adaptive_attack(detector, images, labels, **options)
+    assert result.adversarial.dtype == torch.float32
+    assert bool((result.linf <= 0.4).all())
+    assert float(result.adversarial.min()) >= 0
+    assert float(result.adversarial.max()) <= 1
+    assert result.success.any()
+    scores = detector.score(result.adversarial)
+    fooled = result.success
+    assert torch.equal(result.info["score"][fooled], scores[fooled])
+    assert torch.equal(result.info["evaded"], fooled & (scores <= 0.5))
+    again = adaptive_attack(detector, images, labels, **options)
+    alone = adaptive_attack(detector, images[3:4], labels[3:4], index=torch.tensor([3]), **options)
+    other = adaptive_attack(detector, images, labels, seed=1, **options)
+    assert torch.equal(result.adversarial, again.adversarial)
+    assert torch.equal(result.adversarial[3:4], alone.adversarial)
+    assert not torch.equal(result.adversarial, other.adversarial)
+
+
+def test_generations_lower_the_score() -> None:
+    images, labels = labelled(6)
+    few, many = (
+        adaptive_attack(Brightness(MODEL), images, labels, eps=0.4, steps=5, generations=n, limit=-math.inf)
+        for n in (0, 20)
+    )
+    both = few.success & many.success
+    assert both.any()
+    assert bool((many.info["score"] <= few.info["score"])[both].all())
+    assert float((few.info["score"] - many.info["score"])[both].mean()) > 0.01
+    assert not many.info["evaded"].any()
+    assert int(many.info["scored"].sum()) > int(few.info["scored"].sum())
+
+
+def test_the_adaptive_attack_evades_the_explainer() -> None:
+    model, images, labels = digits(5)
+    detector = Explainer(model, "integrated_gradients", strength=1.5, n_points=3)
+    plain = pgd(model, images, labels, eps=0.3, early_stop=False, steps=20)
+    adaptive = adaptive_attack(detector, images, labels, eps=0.3, generations=20)
+    before, after = (result.success & detector.flagged(result.adversarial) for result in (plain, adaptive))
+    assert bool(adaptive.success.all())
+    assert int(before.sum()) >= 3
+    assert int(after.sum()) <= 1
+
+
+def test_the_adaptive_attack_refuses_what_does_not_fit() -> None:
+    images, labels = labelled(2)
+    with pytest.raises(TypeError, match="detector must be"):
+        adaptive_attack(MODEL, images, labels)  # type: ignore[arg-type]
+    with pytest.raises(UserError, match="starts must be"):
+        adaptive_attack(Brightness(MODEL), images, labels, starts=0)
+    with pytest.raises(UserError, match="eps must be"):
+        adaptive_attack(Brightness(MODEL), images, labels, eps=2)
