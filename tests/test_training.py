@@ -208,7 +208,7 @@ def test_recipe_for_faces_is_the_networks_own_where_nothing_is_given() -> None:
     assert models.face_recipe("vgg16", epochs=9, augment="none", seed=4) == dataclasses.replace(
         own, epochs=9, augment="none"
     )
-    assert models.face_recipe("a network of one's own") == models.face_recipe("resnet101")
+    assert models.face_recipe("a network of one's own") == models.face_recipe("resnet18")
 
 
 def test_a_stored_head_is_only_the_head_and_fits_its_backbone_again(tmp_path: Path) -> None:
@@ -228,3 +228,33 @@ def test_a_stored_head_is_only_the_head_and_fits_its_backbone_again(tmp_path: Pa
     with safe_open(entry, framework="pt") as file:
         weights = {name for name in file.keys() if name.startswith("network.")}  # noqa: SIM118
     assert weights == {"network.fc.weight", "network.fc.bias"}
+
+
+def test_statistics_of_batch_normalisation_forget_where_they_start():
+    """After as many steps as a momentum of 0.1 needs, they are the plain mean over the steps' batches."""
+    images = torch.rand(24, 1, 32, 32, generator=torch.Generator().manual_seed(0)) * 1e-3
+    labels = torch.arange(24) % 2
+    network = models.load("vgg16", classes=2, channels=1, input_size=32, width=0.125)
+    common = {
+        "epochs": 1,
+        "batch_size": 8,
+        "learning_rate": 1e-12,
+        "weight_decay": 0.0,
+        "precision": "float32",
+    }
+    plain, unbiased = (
+        models.train(network, images, labels, recipe=models.Recipe(**common, unbiased_statistics=each)).model
+        for each in (False, True)
+    )
+    first = next(
+        name for name, module in network.network.named_modules() if isinstance(module, torch.nn.BatchNorm2d)
+    )
+    order = torch.randperm(24, generator=torch.Generator().manual_seed(0))
+    convolution = next(module for module in network.network.modules() if isinstance(module, torch.nn.Conv2d))
+    with torch.no_grad():
+        each = [convolution(network.normalize(images[part])) for part in order.tensor_split(3)]
+    variances = torch.stack([batch.var((0, 2, 3)) for batch in each]).mean(0)
+    found = unbiased.network.get_submodule(first)
+    torch.testing.assert_close(found.running_var, variances, rtol=1e-4, atol=0)
+    assert (plain.network.get_submodule(first).running_var > 5 * variances).all()
+    assert found.momentum == network.network.get_submodule(first).momentum

@@ -155,9 +155,10 @@ class Graph:
         return recorder.given, output
 
     def _check(self, inputs: Tensor, logits: Tensor) -> None:
+        """Compare the logits of the first image, which is enough for what can go wrong and costs little."""
         with torch.no_grad():
-            expected = self._network(inputs.clone(memory_format=torch.contiguous_format))
-        scale, error = float(expected.abs().max()), float((logits - expected).abs().max())
+            expected = self._network(inputs[:1].clone(memory_format=torch.contiguous_format))
+        scale, error = float(expected.abs().max()), float((logits[:1] - expected).abs().max())
         if math.isfinite(scale) and not error <= FOLD_TOLERANCE * scale:
             raise UserError(
                 f"lrp cannot explain this network layer by layer: its logits would change by {error:.1e}, where the "

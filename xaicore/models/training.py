@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from xaicore.data import ImageSet
@@ -136,6 +136,7 @@ def _run(
     scheduler = _scheduler(optimizer, recipe, recipe.epochs * batches)
     history: list[dict[str, float]] = []
     best_epoch, best_score, best = 0, (-1.0, 0.0), network.state_dict()
+    statistics = _Statistics(network) if recipe.unbiased_statistics else None
     for epoch in range(1, recipe.epochs + 1):
         network.train()
         order = torch.randperm(len(labels), generator=generator)
@@ -145,6 +146,8 @@ def _run(
                 network.device
             )
             truth = labels[indices].to(network.device)
+            if statistics is not None:
+                statistics.next()
             with _autocast(network.device, recipe.precision), _products(network.device, recipe):
                 logits = network(batch.contiguous(memory_format=torch.channels_last))
             loss = functional.cross_entropy(logits.float(), truth)
@@ -177,7 +180,27 @@ def _run(
             best_epoch, best_score, best = epoch, score, copy.deepcopy(network.state_dict())
         if progress is not None:
             progress(entry)
+    if statistics is not None:
+        statistics.restore()
     return history, best_epoch, best
+
+
+class _Statistics:
+    """Momentum of the running statistics of batch normalisation, 1/i in step i until it is the layer's own."""
+
+    def __init__(self, network: Classifier) -> None:
+        layers = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+        self.own = [(layer, layer.momentum) for layer in layers]
+        self.steps = 0
+
+    def next(self) -> None:
+        self.steps += 1
+        for layer, momentum in self.own:
+            layer.momentum = max(momentum or 0.0, 1 / self.steps)
+
+    def restore(self) -> None:
+        for layer, momentum in self.own:
+            layer.momentum = momentum
 
 
 def _checked(model: Classifier, images: Tensor | ImageSet, labels: Tensor | None, name: str) -> Tensor:
