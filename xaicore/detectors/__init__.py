@@ -15,7 +15,7 @@ from xaicore.detectors.feature_squeezing import FeatureSqueezing, squeezed
 from xaicore.detectors.layer_deviation import LayerDeviation
 from xaicore.detectors.magnet import MagNet
 from xaicore.detectors.monte_carlo_dropout import MCDropout
-from xaicore.detectors.non_local_means import noise_level, non_local_means
+from xaicore.detectors.non_local_means import exact_means, noise_level, non_local_means
 from xaicore.detectors.signature_detectors import ShapSignature, SignatureDetector
 
 __all__ = [
@@ -30,6 +30,7 @@ __all__ = [
     "SignatureDetector",
     "adaptive_attack",
     "clustered",
+    "exact_means",
     "noise_level",
     "non_local_means",
     "squeezed",
