@@ -13,6 +13,7 @@ from xaicore.plotting.charts import (
     scatter_panels,
     training_curves,
 )
+from xaicore.plotting.detection import denoising_grid, entropy_planes, group_boxes, roc_panels
 from xaicore.plotting.layers import layer_boxes, layer_curves
 from xaicore.plotting.panels import curve_panels, picture_table
 from xaicore.plotting.pictures import (
@@ -34,8 +35,11 @@ __all__ = [
     "attack_illustration",
     "curve_panels",
     "curves",
+    "denoising_grid",
     "distributions",
+    "entropy_planes",
     "explanation_grid",
+    "group_boxes",
     "heat_table",
     "image_grid_with_relevance",
     "image_rows",
@@ -44,6 +48,7 @@ __all__ = [
     "layer_grid",
     "map_grid",
     "picture_table",
+    "roc_panels",
     "scatter_groups",
     "scatter_panels",
     "shift_grid",

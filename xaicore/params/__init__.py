@@ -10,6 +10,7 @@ from xaicore.params.chapter1 import P1Parameters
 from xaicore.params.chapter2 import P2Parameters
 from xaicore.params.chapter3 import P3Parameters
 from xaicore.params.chapter4 import P4Parameters
+from xaicore.params.chapter5 import P5Parameters
 from xaicore.params.explorer import ExplorerParameters
 from xaicore.params.instruments import (
     AttacksParameters,
@@ -27,6 +28,7 @@ SCHEMAS: dict[str, type[NotebookParameters]] = {
     "p2_gradcam_shift": P2Parameters,
     "p3_layer_by_layer": P3Parameters,
     "p4_heat_and_blur": P4Parameters,
+    "p5_explainer": P5Parameters,
 }
 
 __all__ = [
@@ -42,4 +44,5 @@ __all__ = [
     "P2Parameters",
     "P3Parameters",
     "P4Parameters",
+    "P5Parameters",
 ]
