@@ -3,14 +3,18 @@
 The two builds are also each other's control: what the address does not add must be the same to the byte.
 """
 
+import io
 import json
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
+from tests.browser import Browser, address, chromium
 from xaicore.book import build as building
 from xaicore.book.claims import load_claims
 
@@ -165,3 +169,121 @@ def test_a_changed_verdict_stops_the_build(
     with pytest.raises(UserError, match=r"p1\.counts-consistent"):
         building.build(ROOT, "quick", verdicts="fail", target=tmp_path / "html")
     assert not (tmp_path / "html").exists()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """A browser, for the pages as their readers have them."""
+    command = chromium()
+    if command is None:
+        pytest.skip("no Chromium is installed, so no page was looked at in a browser")
+    with Browser(command) as opened:
+        yield opened
+
+
+TOO_WIDE = """(() => {
+  const limit = document.documentElement.clientWidth + 1;
+  const scrolls = (e) => e && (getComputedStyle(e).overflowX !== "visible" || scrolls(e.parentElement));
+  const wide = [...document.querySelectorAll(".bd-article *")].filter((e) =>
+    e.getBoundingClientRect().right > limit && e.getBoundingClientRect().width && !scrolls(e.parentElement));
+  const page = document.documentElement.scrollWidth > limit ? [`page: ${document.documentElement.scrollWidth} px`] : [];
+  return page.concat(wide.slice(0, 3).map((e) => `${e.tagName}.${e.className}: ${e.textContent.trim().slice(0, 40)}`));
+})()"""
+
+
+def test_in_a_browser_no_page_has_errors_or_is_wider_than_a_phone(plain: Path, browser: Browser) -> None:
+    browser.window(390, 844)
+    seen = 0
+    for name in sorted(_pages(plain)):
+        if name == "index.html" or name.startswith(("_static/", "_modules/")):
+            continue  # the first only leads on, the others are parts and sources
+        browser.visit(address(plain / name))
+        assert not browser.problems, (name, browser.problems[:3])
+        assert not (found := browser.run(TOO_WIDE)), (name, found)
+        images = (
+            "[...document.images].filter((e) => e.loading !== 'lazy' && !e.naturalWidth).map((e) => e.src)"
+        )
+        assert browser.run(images) == [], name
+        seen += 1
+    assert seen > 20
+
+
+def test_in_a_browser_the_search_finds_mod(plain: Path, browser: Browser) -> None:
+    browser.visit(address(plain / "search.html") + "?q=MOD")
+    browser.wait("document.querySelector('.search-summary')?.textContent.includes('finished')")
+    found = browser.run("[...document.querySelectorAll('#search-results li a')].map((e) => e.textContent)")
+    assert "The metrics" in found
+    assert any("Grad-CAM" in title for title in found)
+    assert not browser.problems, browser.problems[:3]
+
+
+SETTLED = """(() => { const all = [...document.querySelectorAll(".explorer canvas")];
+  return all.length === 6 && all.every((e) => e.dataset.shown && e.dataset.shown === e.dataset.wanted); })()"""
+SIDE_BY_SIDE = """(() => {
+  const all = [...document.querySelectorAll(".explorer figure canvas")];
+  let strip = document.querySelector("#strip");
+  if (!strip) {
+    strip = document.createElement("canvas");
+    strip.id = "strip";
+    strip.style.cssText = "position: fixed; top: 0; left: 0; z-index: 99999";
+    document.body.append(strip);
+  }
+  strip.width = 100 * all.length;
+  strip.height = 100;
+  all.forEach((e, k) => strip.getContext("2d").drawImage(e, 100 * k, 0, 100, 100));
+})()"""
+CHOSEN = """Object.fromEntries([...document.querySelectorAll(".explorer input:checked")].map((e) => [e.name, e.value]))"""
+PANELS = ("clean", "changed", "perturbation", "before", "after", "difference")
+
+
+def _drawn(browser: Browser) -> dict[str, bytes]:
+    """The six pictures of the explorer, as the screen has them."""
+    browser.wait(SETTLED)
+    browser.run(SIDE_BY_SIDE)
+    with Image.open(io.BytesIO(browser.picture("#strip"))) as strip:
+        cut = {name: strip.crop((100 * k, 0, 100 * k + 100, 100)) for k, name in enumerate(PANELS)}
+    return {name: picture.convert("RGB").tobytes() for name, picture in cut.items()}
+
+
+def test_in_a_browser_the_explorer_shows_what_is_chosen(plain: Path, browser: Browser) -> None:
+    browser.window(1280, 1000)
+    page = plain / "notebooks" / "explorer.html"
+    browser.visit(address(page))
+    first = _drawn(browser)
+    assert len(set(first.values())) == 6
+    browser.run("document.querySelector('.explorer input[name=kind]:checked').focus()")
+    browser.press("ArrowRight")  # from the attack to noise of its size
+    noise = _drawn(browser)
+    changed = {name for name in PANELS if noise[name] != first[name]}
+    assert changed == {"changed", "perturbation", "after", "difference"}
+    assert browser.run(CHOSEN)["kind"] == "noise"
+    assert "kind=noise" in browser.run("location.hash")
+    assert page.name in browser.run("location.pathname"), "an arrow key turned the page"
+    browser.run("document.querySelector('.explorer input[name=explanation]:not(:checked)').click()")
+    explained = _drawn(browser)
+    assert {name for name in PANELS if explained[name] != noise[name]} == {"before", "after", "difference"}
+    labels = browser.run(
+        "[...document.querySelectorAll('.explorer canvas')].map((e) => e.getAttribute('aria-label'))"
+    )
+    assert len(labels) == len(set(labels)) == 6
+    assert not browser.problems, browser.problems
+
+
+def test_in_a_browser_a_link_opens_the_explorer_at_its_case(plain: Path, browser: Browser) -> None:
+    page = plain / "notebooks" / "explorer.html"
+    browser.visit(address(page))
+    plainly = _drawn(browser)
+    image = browser.run("[...document.querySelectorAll('.explorer input[name=image]')].at(-1).value")
+    wanted = {"image": image, "attack": "fgsm", "size": "8/255", "kind": "noise", "explanation": "grad_cam"}
+    browser.visit(address(page, "&".join(f"{name}={value}" for name, value in wanted.items())))
+    linked = _drawn(browser)
+    assert all(linked[name] != plainly[name] for name in PANELS)
+    assert browser.run(CHOSEN) == {**wanted, "explained": "answer"}
+    assert "has no" not in browser.run("document.querySelector('.explorer [role=status]').textContent")
+    assert browser.run("document.querySelector('.explorer').getBoundingClientRect().top") < 300
+    browser.visit(address(page, f"image={image}&attack=sorcery"))
+    _drawn(browser)
+    said = browser.run("document.querySelector('.explorer [role=status]').textContent")
+    assert "has no attack “sorcery”" in said, (said, browser.run("location.hash"))
+    assert browser.run(CHOSEN)["image"] == image
+    assert not browser.problems, browser.problems

@@ -15,7 +15,8 @@ import nbformat
 
 REMOTE = re.compile(r"^(?:https?:)?//", re.IGNORECASE)
 CSS_URL = re.compile(r"url\(\s*['\"]?([^'\")]+)|@import\s+['\"]([^'\"]+)")
-CHOICES = re.compile(r"(?:image|attack|size|kind|explanation|explained)=[^&=]+(?:&[a-z]+=[^&=]+)*")
+CHOICE = r"(?:image|attack|size|kind|explanation|explained)=[^&=]+"
+CHOICES = re.compile(f"{CHOICE}(?:&{CHOICE})*")
 """The part of an address that opens the explorer at a case."""
 
 ASSET_ATTRIBUTES = {

@@ -9,6 +9,10 @@ from typing import Any
 UNUSED = "thebe"
 FOLLOW_THE_SYSTEM = "document.documentElement.dataset.mode ||= 'auto';"
 """Before a reader has chosen light or dark. The theme's own setting for it leaves pages without scripts uncoloured."""
+NO_EXCERPTS_IN_A_FOLDER = (
+    "if (location.protocol === 'file:') DOCUMENTATION_OPTIONS.SHOW_SEARCH_SUMMARY = false;"
+)
+"""The search cuts its excerpts out of the pages it finds, which a browser lets it load from a server only."""
 
 
 def needed_once(context: dict[str, Any], key: str) -> list[Any]:
@@ -32,5 +36,6 @@ def setup(app: Any) -> dict[str, Any]:
             context[key] = needed_once(context, key)
 
     app.add_js_file(None, body=FOLLOW_THE_SYSTEM)
+    app.add_js_file(None, body=NO_EXCERPTS_IN_A_FOLDER)
     app.connect("html-page-context", tidy, priority=900)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
