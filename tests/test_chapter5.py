@@ -53,6 +53,14 @@ def test_parameters_as_they_are_typed():
     assert params.explanations == ["gradient", "smooth_ig"]
 
 
+def test_a_record_keeps_no_path():
+    params = P5Parameters.check(
+        {"photograph_weights": "/home/someone/resnet.pt", "data_root": "/home/someone/digits"}
+    )
+    assert "someone" not in str(params.recorded())
+    assert params.recorded()["photograph_weights"] == "resnet.pt"
+
+
 def test_the_explanations_are_those_of_the_detector():
     assert EXPLANATIONS == detectors.EXPLANATIONS
 

@@ -1,5 +1,8 @@
 """Parameters of chapter 5, Explanation-based Adversarial Detection with Noise Reduction."""
 
+from pathlib import Path
+from typing import Any
+
 from pydantic import Field, field_validator, model_validator
 
 from xaicore.data import SETS
@@ -60,6 +63,12 @@ class P5Parameters(NotebookParameters):
     patch_class: int = Field(859, ge=0, description="class that the patch asks for; 859: toaster")
     n_timed: int = Field(20, ge=3, description="images timed one by one, at most")
     n_shown: int = Field(2, ge=1, le=6, description="images in the figures")
+
+    def recorded(self) -> dict[str, Any]:
+        """Return what a record keeps, as in other chapters: a file of weights by its last name."""
+        plain = super().recorded()
+        plain["photograph_weights"] = Path(self.photograph_weights).name
+        return plain
 
     _known = field_validator("explanation")(among(EXPLANATIONS))
 
