@@ -41,7 +41,7 @@ class P5Parameters(NotebookParameters):
     explanations: list[str] = Field(
         default_factory=lambda: list(EXPLANATIONS), min_length=1, description="explanations compared"
     )
-    points: int = Field(8, ge=1, le=10_000, description="gradients in a map that averages")
+    points: int = Field(6, ge=1, le=10_000, description="gradients in a map that averages")
     strength: Fraction = Field(0.8, gt=0, le=100, description="h of the denoising over the noise level")
     strengths: list[Fraction] = Field(
         default_factory=lambda: [0.4, 0.8, 1.6, 3.2], min_length=2, description="h of the sweep, rising"
@@ -57,7 +57,7 @@ class P5Parameters(NotebookParameters):
     photograph_weights: str = Field("imagenet", description="its weights: imagenet or a file")
     photograph_size: int = Field(128, ge=32, le=1024, description="height and width of the photographs")
     n_photographs: int | None = Field(None, ge=2, description="photographs at most; none: all")
-    photograph_points: int = Field(4, ge=1, le=10_000, description="gradients in a photograph's map")
+    photograph_points: int = Field(6, ge=1, le=10_000, description="gradients in a photograph's map")
     patch_size: Fraction = Field(0.15, gt=0, le=0.5, description="share of the area that the patch takes")
     patch_steps: int = Field(20, ge=1, description="steps of training a patch, times the effort")
     patch_class: int = Field(859, ge=0, description="class that the patch asks for; 859: toaster")
