@@ -2,16 +2,26 @@
 
 from xaicore.defenses.adaptive import adaptive_attack, shown_to
 from xaicore.defenses.blur import gaussian_blur
+from xaicore.defenses.denoising import Denoiser, trained_denoiser
+from xaicore.defenses.distillation import Distillation, distill, soft_labels
 from xaicore.defenses.heat_and_blur import HeatAndBlur, restore, scattered
+from xaicore.defenses.reformer import Reformed, magnet_reformer
 from xaicore.defenses.retraining import adversarial_retraining, extended_set
 
 __all__ = [
+    "Denoiser",
+    "Distillation",
     "HeatAndBlur",
+    "Reformed",
     "adaptive_attack",
     "adversarial_retraining",
+    "distill",
     "extended_set",
     "gaussian_blur",
+    "magnet_reformer",
     "restore",
     "scattered",
     "shown_to",
+    "soft_labels",
+    "trained_denoiser",
 ]
