@@ -5,6 +5,7 @@ says; relevance on a diverging map centred on zero; one scale within a compariso
 arrays or tensors, returns a :class:`BookFigure` and touches no global state of matplotlib.
 """
 
+from xaicore.plotting.arena import arena_table, cluster_panels
 from xaicore.plotting.charts import (
     curves,
     distributions,
@@ -32,7 +33,9 @@ __all__ = [
     "PALETTE",
     "RELEVANCE_MAP",
     "BookFigure",
+    "arena_table",
     "attack_illustration",
+    "cluster_panels",
     "curve_panels",
     "curves",
     "denoising_grid",

@@ -5,6 +5,7 @@ its schema, which turns what papermill or the reader put there into checked valu
 :data:`SCHEMAS` says which schema belongs to which notebook.
 """
 
+from xaicore.params.arena import ArenaParameters, AtlasParameters
 from xaicore.params.base import Fraction, NotebookParameters
 from xaicore.params.chapter1 import P1Parameters
 from xaicore.params.chapter2 import P2Parameters
@@ -20,6 +21,8 @@ from xaicore.params.instruments import (
 )
 
 SCHEMAS: dict[str, type[NotebookParameters]] = {
+    "arena": ArenaParameters,
+    "atlas": AtlasParameters,
     "attacks": AttacksParameters,
     "explanations": ExplanationsParameters,
     "explorer": ExplorerParameters,
@@ -33,6 +36,8 @@ SCHEMAS: dict[str, type[NotebookParameters]] = {
 
 __all__ = [
     "SCHEMAS",
+    "ArenaParameters",
+    "AtlasParameters",
     "AttacksParameters",
     "ExplanationsParameters",
     "ExplorerParameters",

@@ -1,0 +1,134 @@
+r"""Defensive distillation: train a network on the soft answers of another, both at a high temperature.
+
+Papernot et al. (2016), Sec. IV. With logits z and temperature T the answers are
+
+.. math:: F_i(x) = \frac{e^{z_i(x)/T}}{\sum_k e^{z_k(x)/T}} .
+
+A teacher is trained at T on the labels, a student of the same architecture at T on the teacher's answers. In use T is 1,
+so that the student's logits are several times as large as those of a usual network and the probability of its answer
+tends to be 1 to the last bit of float32. The gradient of the cross-entropy then loses the part of the true class, or is
+zero altogether: attacks that follow it stop, while the border between classes is where it was (Carlini and Wagner 2017,
+Sec. VIII). Attacks that use the logits, as all of :mod:`xaicore.attacks` do, are unmoved.
+"""
+
+import copy
+import math
+from contextlib import nullcontext
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from xaicore.defenses.reformer import checked_images
+from xaicore.errors import UserError
+from xaicore.models import Classifier, predict
+from xaicore.models.small_maps import SmallMaps
+from xaicore.undisturbed import exact_arithmetic
+
+
+class Distillation(NamedTuple):
+    """Both networks of a distillation, in eval mode.
+
+    Attributes:
+        teacher: trained on the labels.
+        student: trained on the teacher's answers; the defence, to be used at temperature 1, that is as it is.
+    """
+
+    teacher: Classifier
+    student: Classifier
+
+
+def distill(
+    model: Classifier,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    temperature: float = 20.0,
+    epochs: int = 5,
+    batch_size: int = 64,
+    learning_rate: float = 2e-3,
+    seed: int = 0,
+) -> Distillation:
+    """Train a teacher on labels and a student on the teacher's answers, both at ``temperature``.
+
+    Args:
+        model: the untrained network both start from; it is not changed.
+        images: (N, C, H, W) float32 in [0, 1].
+        labels: (N,) int64.
+        temperature: T, at least 1; the paper has 20 for MNIST, up to 100 elsewhere.
+        epochs: passes over the images, for each of the two.
+        batch_size: images in an update.
+        learning_rate: the greatest of a one-cycle schedule of AdamW.
+        seed: of the order of the images and of dropout.
+
+    Raises:
+        TypeError: ``images`` are no float32 tensor.
+        ValueError: images and labels do not fit.
+        UserError: a number is out of range, or the loss is no longer finite.
+
+    References:
+        Papernot, McDaniel, Wu, Jha and Swami, Distillation as a Defense to Adversarial Perturbations against Deep Neural
+        Networks, IEEE S&P 2016.
+    """
+    checked_images("images", images)
+    if labels.dtype != torch.int64 or labels.shape != images.shape[:1]:
+        raise ValueError(
+            f"labels must be int64 of shape ({len(images)},), not {labels.dtype}, {tuple(labels.shape)}"
+        )
+    if not (math.isfinite(temperature) and temperature >= 1):
+        raise UserError(f"temperature must be a finite number of at least 1, not {temperature!r}")
+    hard = nn.functional.one_hot(labels, len(model.classes)).float()
+    schedule = {"epochs": epochs, "batch_size": batch_size, "seed": seed}
+    teacher = _trained(model, images, hard, temperature, learning_rate, **schedule)
+    soft = soft_labels(teacher, images, temperature)
+    return Distillation(teacher, _trained(model, images, soft, temperature, learning_rate, **schedule))
+
+
+def soft_labels(model: Classifier, images: Tensor, temperature: float) -> Tensor:
+    """Return the answers of ``model`` at a temperature, (N, K), each row of sum 1.
+
+    Args:
+        model: images to logits, in eval mode for the time of the call.
+        images: (N, C, H, W) in [0, 1].
+        temperature: T, greater than 0.
+    """
+    return (predict(model, images) / temperature).softmax(dim=1)
+
+
+def _trained(
+    model: Classifier,
+    images: Tensor,
+    answers: Tensor,
+    temperature: float,
+    learning_rate: float,
+    *,
+    epochs: int,
+    batch_size: int,
+    seed: int,
+) -> Classifier:
+    """Return a copy of ``model`` trained by the cross-entropy with ``answers`` (N, K) at a temperature."""
+    network, device = copy.deepcopy(model), model.device
+    generator = torch.Generator().manual_seed(seed)
+    batches = math.ceil(len(images) / batch_size)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=learning_rate)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, max_lr=learning_rate, total_steps=epochs * batches + 1, cycle_momentum=False
+    )
+    cards = [device] if device.type == "cuda" else []
+    products = SmallMaps() if device.type == "cpu" else nullcontext()
+    with torch.random.fork_rng(cards), exact_arithmetic(device), torch.enable_grad(), products:
+        torch.manual_seed(seed)
+        network.to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+        for _ in range(epochs):
+            order = torch.randperm(len(images), generator=generator)
+            for chosen in order.tensor_split(batches):
+                given = images[chosen].to(device).contiguous(memory_format=torch.channels_last)
+                loss = nn.functional.cross_entropy(network(given) / temperature, answers[chosen].to(device))
+                if not math.isfinite(float(loss.detach())):
+                    raise UserError(f"training diverged; lower learning_rate ({learning_rate:g})")
+                optimizer.zero_grad(set_to_none=True)
+                loss.backward()  # type: ignore[no-untyped-call]
+                optimizer.step()
+                schedule.step()
+    network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    return network.eval()

@@ -1,0 +1,132 @@
+r"""A network in front of the network: what an image passes through before it is classified.
+
+MagNet's reformer (Meng and Chen 2017, Sec. 4.3) moves an image towards those it knows by replacing it with its
+reconstruction :math:`ae(x)`, learned from clean images alone. For MNIST the paper takes the autoencoder of detector I.
+A :class:`Reformed` classifier, :math:`f(r(x))`, is attacked as any other: its gradient goes through the reformer, which
+is what an attacker has who knows of it.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from xaicore.detectors import MagNet
+from xaicore.detectors.autoencoders import Autoencoder
+from xaicore.errors import UserError
+from xaicore.fingerprint import code_digest, digest
+
+INHERITED = ("classes", "name", "channels", "input_size", "fixed_size", "options")
+
+
+class Reformed(nn.Module):
+    """A classifier behind a reformer; itself a classifier of images in [0, 1], with gradients.
+
+    Args:
+        model: the classifier; used as it is, its weights are shared.
+        reformer: images (N, C, H, W) in [0, 1] to images of the same shape; what it gives is cut to [0, 1].
+
+    Attributes:
+        model: the classifier.
+        reformer: what stands in front of it.
+        classes: its class names; ``name``, ``channels``, ``input_size``, ``fixed_size`` and ``options`` likewise.
+
+    Raises:
+        TypeError: an argument is no module.
+
+    References:
+        Meng and Chen, MagNet: a Two-Pronged Defense against Adversarial Examples, CCS 2017, Sec. 4.3.
+    """
+
+    def __init__(self, model: nn.Module, reformer: nn.Module) -> None:
+        super().__init__()
+        for name, module in (("model", model), ("reformer", reformer)):
+            if not isinstance(module, nn.Module):
+                raise TypeError(f"{name} must be a torch.nn.Module, not {type(module).__name__}")
+        self.model, self.reformer = model, reformer
+        for name in INHERITED:
+            if hasattr(model, name):
+                setattr(self, name, getattr(model, name))
+        self.eval()
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return next((p.device for p in self.model.parameters()), torch.device("cpu"))
+
+    @property
+    def fingerprint(self) -> str:
+        """The sha256 (hex) of the classifier, the reformer and the code."""
+        inner = getattr(self.model, "fingerprint", None)
+        if not isinstance(inner, str):
+            inner = digest(repr(self.model), dict(self.model.state_dict()))
+        kind = type(self.reformer)
+        code = code_digest(kind) if kind.__module__.startswith("xaicore.") else kind.__qualname__
+        before = digest(code, repr(self.reformer), dict(self.reformer.state_dict()))
+        return digest("reformed", code_digest(Reformed), inner, before)
+
+    def reform(self, images: Tensor) -> Tensor:
+        """Return what the classifier is given, (N, C, H, W) in [0, 1].
+
+        Args:
+            images: (N, C, H, W) floating point in [0, 1].
+
+        Raises:
+            ValueError: the reformer changes the shape.
+        """
+        reformed: Tensor = self.reformer(images)
+        if reformed.shape != images.shape:
+            raise ValueError(
+                f"reformer must keep the shape {tuple(images.shape)}, not give {tuple(reformed.shape)}"
+            )
+        return reformed.clamp(0, 1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the logits (N, K) of the reformed images.
+
+        Args:
+            images: (N, C, H, W) floating point in [0, 1].
+
+        Raises:
+            ValueError: as :meth:`reform` does.
+        """
+        logits: Tensor = self.model(self.reform(images))
+        return logits
+
+
+def magnet_reformer(detector: MagNet) -> Autoencoder:
+    """Return the autoencoder that reforms images in a fitted MagNet: that of its detector I.
+
+    As a module it has a gradient, which :meth:`~xaicore.detectors.MagNet.reform` hides.
+
+    Args:
+        detector: fitted on clean images.
+
+    Raises:
+        TypeError: ``detector`` is no MagNet.
+        UserError: it was not fitted.
+    """
+    if not isinstance(detector, MagNet):
+        raise TypeError(f"detector must be a MagNet, not {type(detector).__name__}")
+    if detector._autoencoders is None:
+        raise UserError("fit this MagNet on clean images first")
+    return detector._autoencoders[0]
+
+
+def checked_images(name: str, images: Any) -> Tensor:
+    """Return ``images`` if they are (N, C, H, W) float32 in [0, 1] with N of at least 1.
+
+    Raises:
+        TypeError: they are no float32 tensor.
+        ValueError: shape or range does not fit.
+    """
+    if not isinstance(images, Tensor) or images.dtype != torch.float32:
+        raise TypeError(f"{name} must be a float32 tensor (N, C, H, W)")
+    if images.ndim != 4 or not len(images):
+        raise ValueError(
+            f"{name} must have the shape (N, C, H, W), N of at least 1, not {tuple(images.shape)}"
+        )
+    low, high = (float(bound) for bound in torch.aminmax(images.detach()))
+    if not (low >= 0 and high <= 1):
+        raise ValueError(f"{name} must lie in [0, 1], not in [{low:g}, {high:g}]")
+    return images
