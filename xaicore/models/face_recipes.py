@@ -1,9 +1,9 @@
 """How each architecture is trained from nothing on some hundred small faces; chapters 2 and 3 share the networks.
 
 Found by trial on the ORL faces at 48 pixels, with validation and test accuracy in view, clean, under noise and under a
-white-box step; the epochs are the fewest that leave most faces recognised. VGG16 and InceptionV3 learn slower than networks
-with shortcuts. Noise is part of it because a network that has seen a few hundred clean pictures only loses its answer to
-noise in which anyone still knows the face, and no attack can be told from noise on such a network.
+white-box step; the epochs are the fewest that leave most faces recognised. VGG16 and InceptionV3 learn slower than the
+networks with shortcuts. Noise is part of it because a network that has seen a few hundred clean pictures only loses its
+answer to noise in which anyone still knows the face, and no attack can be told from noise on such a network.
 """
 
 from dataclasses import replace
