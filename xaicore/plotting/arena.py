@@ -49,7 +49,7 @@ def arena_table(
         shown = axes.imshow(array, cmap=RELEVANCE_MAP, vmin=low, vmax=high, aspect="auto")
         for (row, column), number in np.ndenumerate(array):
             if np.isfinite(number):
-                far = abs(number - middle) > 0.72 * reach
+                far = abs(number - middle) > 0.65 * reach
                 text = f"{number:.{digits}f}"
                 axes.text(
                     column, row, text, ha="center", va="center", fontsize=8, color="white" if far else "black"
