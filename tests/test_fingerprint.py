@@ -108,6 +108,7 @@ def _package(folder: Path, monkeypatch, helper: str):
     monkeypatch.setattr(fingerprint, "PACKAGE", "toypackage")
     monkeypatch.syspath_prepend(str(folder))
     fingerprint._closure_digest.cache_clear()
+    fingerprint._read.cache_clear()
     importlib.invalidate_caches()
     return importlib.import_module("toypackage.work").work
 
@@ -123,6 +124,7 @@ def test_imported_modules_count_but_comments_and_docstrings_do_not(tmp_path, mon
         assert source_digest("import toypackage\ntoypackage.work.work()\n") != cells
     finally:
         fingerprint._closure_digest.cache_clear()
+        fingerprint._read.cache_clear()
 
 
 def test_code_of_the_package_and_of_a_module_alias():
@@ -147,6 +149,7 @@ def test_threads_do_not_parse_side_by_side(monkeypatch):
 
     monkeypatch.setattr(fingerprint.ast, "parse", slow)
     fingerprint._closure_digest.cache_clear()
+    fingerprint._read.cache_clear()
     with ThreadPoolExecutor(4) as pool:
         inner = [pool.submit(code_digest, fingerprint.digest) for _ in range(2)]
         outer = [pool.submit(source_digest, "from xaicore import errors") for _ in range(2)]

@@ -218,16 +218,21 @@ def _closure_digest(module: str) -> str:
     waiting = [module]
     while waiting:
         name = waiting.pop()
-        if name in seen:
-            continue
-        spec = importlib.util.find_spec(name)
-        if spec is None or spec.origin is None:
-            continue
-        tree = ast.parse(Path(spec.origin).read_text(encoding="utf-8"))
-        imports = _imports(tree, name, is_package=spec.submodule_search_locations is not None)
-        seen[name] = hashlib.sha256(ast.dump(_without_docstrings(tree)).encode()).hexdigest()
-        waiting.extend(imports)
+        if name not in seen and (read := _read(name)) is not None:
+            seen[name], imports = read
+            waiting.extend(imports)
     return digest(seen)
+
+
+@cache
+def _read(module: str) -> tuple[str, frozenset[str]] | None:
+    """Return the digest of a module's own code and the ``xaicore`` modules that it imports; None without a file."""
+    spec = importlib.util.find_spec(module)
+    if spec is None or spec.origin is None:
+        return None
+    tree = ast.parse(Path(spec.origin).read_text(encoding="utf-8"))
+    imports = _imports(tree, module, is_package=spec.submodule_search_locations is not None)
+    return hashlib.sha256(ast.dump(_without_docstrings(tree)).encode()).hexdigest(), frozenset(imports)
 
 
 def _imports(tree: ast.Module, module: str, *, is_package: bool) -> set[str]:
