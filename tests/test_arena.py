@@ -134,7 +134,7 @@ def test_parameters_are_checked() -> None:
     ):
         with pytest.raises(UserError, match=message):
             params.ArenaParameters.check(given_value)
-    with pytest.raises(UserError, match="names one twice"):
+    with pytest.raises(UserError, match="must not name one twice"):
         params.AtlasParameters.check({"attacks": ["bim", "bim"]})
     with pytest.raises(UserError, match="there is no 'boundary'"):
         params.AtlasParameters.check({"attacks": ["boundary"]})

@@ -110,6 +110,12 @@ def _frame(state: Any, kind: str, content: bytes | memoryview) -> None:
     state.update(content)
 
 
+def module_fingerprint(module: torch.nn.Module) -> str:
+    """Return a module's own ``fingerprint``, or the sha256 (hex) of its layers and weights where it has none."""
+    own = getattr(module, "fingerprint", None)
+    return own if isinstance(own, str) else digest(repr(module), dict(module.state_dict()))
+
+
 def code_digest(function: Callable[..., Any]) -> str:
     """Return the digest of the code behind ``function``: its module and every ``xaicore`` module that this
     one imports.

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from xaicore.attribution import PRESETS, lrp
 from xaicore.defenses.blur import gaussian_blur
 from xaicore.errors import UserError
-from xaicore.fingerprint import code_digest, digest
+from xaicore.fingerprint import code_digest, digest, module_fingerprint
 from xaicore.metrics.masks import relevance_mask
 
 GRADIENTS = ("held-mask", "straight-through")
@@ -154,9 +154,7 @@ class HeatAndBlur(nn.Module):
     @property
     def fingerprint(self) -> str:
         """The sha256 (hex) of the classifier, the settings and the code of the defence."""
-        inner = getattr(self.model, "fingerprint", None)
-        if not isinstance(inner, str):
-            inner = digest(repr(self.model), dict(self.model.state_dict()))
+        inner = module_fingerprint(self.model)
         return digest("heat-and-blur", code_digest(HeatAndBlur), inner, self._settings)
 
     def variant(self, **changes: Any) -> "HeatAndBlur":

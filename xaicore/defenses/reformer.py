@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from xaicore.detectors import MagNet
 from xaicore.detectors.autoencoders import Autoencoder
 from xaicore.errors import UserError
-from xaicore.fingerprint import code_digest, digest
+from xaicore.fingerprint import code_digest, digest, module_fingerprint
 
 INHERITED = ("classes", "name", "channels", "input_size", "fixed_size", "options")
 
@@ -57,9 +57,7 @@ class Reformed(nn.Module):
     @property
     def fingerprint(self) -> str:
         """The sha256 (hex) of the classifier, the reformer and the code."""
-        inner = getattr(self.model, "fingerprint", None)
-        if not isinstance(inner, str):
-            inner = digest(repr(self.model), dict(self.model.state_dict()))
+        inner = module_fingerprint(self.model)
         kind = type(self.reformer)
         code = code_digest(kind) if kind.__module__.startswith("xaicore.") else kind.__qualname__
         before = digest(code, repr(self.reformer), dict(self.reformer.state_dict()))

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from xaicore.attacks import checks
 from xaicore.errors import UserError
-from xaicore.fingerprint import code_digest, digest
+from xaicore.fingerprint import code_digest, digest, module_fingerprint
 
 
 class Detector(abc.ABC):
@@ -47,9 +47,7 @@ class Detector(abc.ABC):
     @property
     def fingerprint(self) -> str:
         """The sha256 (hex) of model, settings, code and the images it was fitted on: all that a score depends on."""
-        inner = getattr(self.model, "fingerprint", None)
-        if not isinstance(inner, str):
-            inner = digest(repr(self.model), dict(self.model.state_dict()))
+        inner = module_fingerprint(self.model)
         return digest("detector", code_digest(type(self)), inner, self.fpr, self._settings, self._fitted)
 
     def fit(

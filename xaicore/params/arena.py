@@ -5,7 +5,7 @@ from pydantic import Field, field_validator
 from xaicore.data import SETS
 from xaicore.params.base import Fraction, NotebookParameters
 from xaicore.params.chapter5 import EXPLANATIONS
-from xaicore.params.checks import among
+from xaicore.params.checks import among, each_once, even, one_or_three
 
 SHIFTED_EXPLANATIONS = (
     "gradient",
@@ -38,19 +38,9 @@ class SharedParameters(NotebookParameters):
     steps: int = Field(10, ge=1, le=10_000, description="steps of BIM, PGD and MIM")
     effort: float = Field(1.0, gt=0, le=100, description="factor on the steps of the other attacks")
 
-    @field_validator("channels")
-    @classmethod
-    def _one_or_three(cls, channels: int | None) -> int | None:
-        if channels not in (None, 1, 3):
-            raise ValueError(f"{channels} is neither 1 nor 3")
-        return channels
+    _channels = field_validator("channels")(one_or_three)
 
-    @field_validator("size")
-    @classmethod
-    def _even(cls, size: int) -> int:
-        if size % 2:
-            raise ValueError(f"{size} is odd; MagNet halves the sides")
-        return size
+    _halved = field_validator("size")(even)
 
 
 class ArenaParameters(SharedParameters):
@@ -80,10 +70,7 @@ class ArenaParameters(SharedParameters):
     n_defended_costly: int = Field(10, ge=2, description="of these for CW-L2 and boundary, at most")
     budget: Fraction = Field(2.0, gt=0, description="largest L2 that counts for CW-L2 on the defences")
 
-    @field_validator("explanations")
-    @classmethod
-    def _each_once(cls, names: list[str]) -> list[str]:
-        return distinct(names, EXPLANATIONS)
+    _each_once = field_validator("explanations")(each_once(EXPLANATIONS))
 
 
 class AtlasParameters(SharedParameters):
@@ -124,25 +111,8 @@ class AtlasParameters(SharedParameters):
 
     _a_set = field_validator("photographs")(among(SETS))
 
-    @field_validator("attacks", "photograph_attacks")
-    @classmethod
-    def _attacks_once(cls, names: list[str]) -> list[str]:
-        return distinct(names, SHIFTING_ATTACKS)
+    _attacks_once = field_validator("attacks", "photograph_attacks")(each_once(SHIFTING_ATTACKS))
 
-    @field_validator("explanations", "photograph_explanations")
-    @classmethod
-    def _explanations_once(cls, names: list[str]) -> list[str]:
-        return distinct(names, SHIFTED_EXPLANATIONS)
-
-
-def distinct(names: list[str], known: tuple[str, ...]) -> list[str]:
-    """Return ``names`` if all are known and none is there twice.
-
-    Raises:
-        ValueError: a name is unknown or there twice.
-    """
-    for name in names:
-        among(known)(name)
-    if len(set(names)) < len(names):
-        raise ValueError(f"{names} names one twice")
-    return names
+    _explanations_once = field_validator("explanations", "photograph_explanations")(
+        each_once(SHIFTED_EXPLANATIONS)
+    )

@@ -8,7 +8,7 @@ from pydantic import Field, field_validator, model_validator
 from xaicore.data import SETS
 from xaicore.models import REGISTRY
 from xaicore.params.base import Fraction, NotebookParameters
-from xaicore.params.checks import among
+from xaicore.params.checks import among, each_once, even, one_or_three
 
 EXPLANATIONS = (
     "smooth_ig",
@@ -76,28 +76,11 @@ class P5Parameters(NotebookParameters):
 
     _a_network = field_validator("photograph_model")(among(REGISTRY))
 
-    @field_validator("channels")
-    @classmethod
-    def _one_or_three(cls, channels: int | None) -> int | None:
-        if channels not in (None, 1, 3):
-            raise ValueError(f"{channels} is neither 1 nor 3")
-        return channels
+    _channels = field_validator("channels")(one_or_three)
 
-    @field_validator("size")
-    @classmethod
-    def _even(cls, size: int) -> int:
-        if size % 2:
-            raise ValueError(f"{size} is odd; MagNet halves the sides")
-        return size
+    _halved = field_validator("size")(even)
 
-    @field_validator("explanations")
-    @classmethod
-    def _each_once(cls, names: list[str]) -> list[str]:
-        for name in names:
-            among(EXPLANATIONS)(name)
-        if len(set(names)) < len(names):
-            raise ValueError("names an explanation twice")
-        return names
+    _each_once = field_validator("explanations")(each_once(EXPLANATIONS))
 
     @field_validator("strengths")
     @classmethod

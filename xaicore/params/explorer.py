@@ -6,6 +6,7 @@ from pydantic import Field, field_validator
 
 from xaicore.attribution import METHODS, PRESETS
 from xaicore.params.base import Fraction
+from xaicore.params.checks import each_once
 from xaicore.params.instruments import InstrumentParameters
 
 SHOWN_ATTACKS = ("fgsm", "bim", "mim", "pgd", "cw_l2")
@@ -68,15 +69,11 @@ class ExplorerParameters(InstrumentParameters):
     cw_searches: int = Field(2, ge=1, description="constants that C&W tries")
     samples: int = Field(10, ge=2, description="steps of integrated gradients")
 
-    @field_validator("attacks", "photograph_attacks")
-    @classmethod
-    def _attacks_are_known(cls, names: list[str]) -> list[str]:
-        return _distinct(names, SHOWN_ATTACKS)
+    _attacks_are_known = field_validator("attacks", "photograph_attacks")(each_once(SHOWN_ATTACKS))
 
-    @field_validator("explanations", "photograph_explanations")
-    @classmethod
-    def _explanations_are_known(cls, names: list[str]) -> list[str]:
-        return _distinct(names, SHOWN_EXPLANATIONS)
+    _explanations_are_known = field_validator("explanations", "photograph_explanations")(
+        each_once(SHOWN_EXPLANATIONS)
+    )
 
     @field_validator("eps", "photograph_eps")
     @classmethod
@@ -84,12 +81,3 @@ class ExplorerParameters(InstrumentParameters):
         if not all(0 < size <= 1 for size in sizes) or sizes != sorted(set(sizes)):
             raise ValueError(f"{sizes} must rise, above 0 and at most to 1")
         return sizes
-
-
-def _distinct(names: list[str], known: tuple[str, ...]) -> list[str]:
-    for name in names:
-        if name not in known:
-            raise ValueError(f"there is no {name!r}; there are {', '.join(known)}")
-    if len(set(names)) < len(names):
-        raise ValueError(f"{names} must not name one twice")
-    return names
