@@ -35,9 +35,20 @@ def test_words_stand_left_and_intervals_right() -> None:
         '<th class="words">attack</th><th class="number">success (%)</th><th class="words">met</th>' in html
     )
     assert '<td class="words">yes</td>' in html
+    assert '<td class="number">33 <span class="interval">[8, 58]</span></td>' in html
+    signed = display.table(pd.DataFrame({"a": ["-1.2 [-3.0, 0.5]"], "b": [-0.5], "c": ["a-b"]})).data
+    mixed = display.table(pd.DataFrame({"a": ["the source", "8.3 [-1.7, 18.3]"]})).data
+    assert '<td class="words">8.3 <span class="interval">[−1.7, 18.3]</span></td>' in mixed
+    assert '<td class="number">−1.2 <span class="interval">[−3.0, 0.5]</span></td>' in signed
+    assert '<td class="number">−0.500</td><td class="words">a-b</td>' in signed
     assert 'class="dataframe"' in html
     wide = pd.DataFrame([[0.5] * display.WIDE])
     assert 'class="dataframe wide"' in display.table(wide).data
+    crowded = pd.DataFrame([["0.5 [0.1, 0.9]"] * (display.CROWDED // 2)])
+    assert 'class="dataframe wide"' in display.table(crowded).data
+    assert 'class="dataframe"' in display.table(crowded.iloc[:, 1:]).data
+    widest = pd.DataFrame([[0.5] * display.WIDEST])
+    assert 'class="dataframe wide widest"' in display.table(widest).data
 
 
 def test_text_is_escaped_and_empty_tables_are_tables() -> None:

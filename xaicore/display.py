@@ -12,17 +12,21 @@ from typing import Any
 import pandas as pd
 from IPython.display import HTML
 
-WIDE = 7
-"""From so many columns on, a table is set in smaller type."""
+WIDE, WIDEST = 7, 11
+"""From so many columns on, a table is set in smaller type, and in the smallest."""
+CROWDED = 10
+"""Likewise in smaller type, where columns with intervals count twice."""
 
 _NUMERIC = re.compile(r"[\s\d.,:+\-–−/×±%\[\]()∞e]*")
+_INTERVAL = re.compile(r"(?<=\S) (\[[^\]]*\])$")
 
 
 def table(frame: pd.DataFrame) -> HTML:
     """Return ``frame``, without its index, as a table of a page.
 
     A column of whole numbers has no decimals; other numbers have two, below 1 three, below 0.01 two digits that count.
-    Undefined values are a dash. A column with a letter in one of its entries is one of words.
+    Undefined values are a dash. A column with a letter in one of its entries is one of words. Where room is short, the
+    interval behind a number goes below it as a whole.
 
     Args:
         frame: column names to numbers or strings.
@@ -33,7 +37,9 @@ def table(frame: pd.DataFrame) -> HTML:
     body = "\n".join(
         _row("td", cells, classes) for cells in zip(*(texts for texts, _ in columns), strict=True)
     )
-    kind = "dataframe wide" if len(columns) >= WIDE else "dataframe"
+    count = len(columns)
+    crowd = count + sum(any(_INTERVAL.search(text) for text in texts) for texts, _ in columns)
+    kind = "dataframe" + " wide" * (count >= WIDE or crowd >= CROWDED) + " widest" * (count >= WIDEST)
     return HTML(f'<table class="{kind}">\n<thead>\n{head}\n</thead>\n<tbody>\n{body}\n</tbody>\n</table>')
 
 
@@ -57,10 +63,14 @@ def provenance(source: dict[str, Any]) -> HTML:
 
 def _row(tag: str, cells: Sequence[str], classes: Sequence[str]) -> str:
     inner = "".join(
-        f'<{tag} class="{kind}">{html.escape(cell)}</{tag}>'
+        f'<{tag} class="{kind}">{_number(cell) if _NUMERIC.fullmatch(cell) else html.escape(cell)}</{tag}>'
         for cell, kind in zip(cells, classes, strict=True)
     )
     return f"<tr>{inner}</tr>"
+
+
+def _number(cell: str) -> str:
+    return _INTERVAL.sub(r' <span class="interval">\1</span>', html.escape(cell.replace("-", "−")))
 
 
 def _column(values: list[Any]) -> tuple[list[str], bool]:
