@@ -26,6 +26,7 @@ from xaicore.plotting.pictures import (
     map_grid,
     shift_grid,
 )
+from xaicore.plotting.small import estimate_rows, relevance_strip
 from xaicore.plotting.style import MARKERS, PALETTE, RELEVANCE_MAP, BookFigure
 
 __all__ = [
@@ -41,6 +42,7 @@ __all__ = [
     "denoising_grid",
     "distributions",
     "entropy_planes",
+    "estimate_rows",
     "explanation_grid",
     "group_boxes",
     "heat_table",
@@ -51,6 +53,7 @@ __all__ = [
     "layer_grid",
     "map_grid",
     "picture_table",
+    "relevance_strip",
     "roc_panels",
     "scatter_groups",
     "scatter_panels",
