@@ -14,11 +14,10 @@ from xaicore.book.ledger import (
     claims_table,
     compare_verdicts,
     judge,
-    ledger_page,
     read_verdicts,
-    scoreboard,
     write_verdicts,
 )
+from xaicore.book.pages import claim_list, ledger_page, scoreboard
 from xaicore.errors import UserError
 
 PAPERS = load_claims(Path(__file__).parents[1] / "claims")
@@ -170,11 +169,11 @@ def test_a_ledger_shows_every_claim_and_every_reported_number() -> None:
 
 def test_scoreboard_counts_and_links() -> None:
     judgements = judge(PAPERS, {"embedded": {P1: EMBEDDED}})
-    text = scoreboard(PAPERS, judgements)
+    row = next(line for line in scoreboard(PAPERS, judgements).splitlines() if "verdict-reproduced" in line)
+    assert [cell.strip() for cell in row.split("|")[2:4]] == ["1", "1"]
+    text = claim_list(PAPERS, judgements)
     for judgement in judgements:
         assert f"<{judgement.claim.anchor}>`" in text
-    row = next(line for line in text.splitlines() if "verdict-reproduced" in line)
-    assert [cell.strip() for cell in row.split("|")[2:4]] == ["1", "1"]
     assert "fgsm-drop <claim-p1-fgsm-drop>` (embedded, n = 500)" in text
 
 
@@ -196,7 +195,7 @@ def build(folder: Path, papers: list[Paper], judgements: list[Judgement]) -> Pat
     )
     (folder / "references.bib").write_text(keys, encoding="utf-8")
     toctree = "\n".join(f"claims/{paper.id}" for paper in papers)
-    front = f"# Front\n\n{scoreboard(papers, judgements)}\n"
+    front = f"# Front\n\n{scoreboard(papers, judgements)}\n{claim_list(papers, judgements)}\n"
     index = f"{front}```{{toctree}}\n{toctree}\n```\n\n```{{bibliography}}\n```\n"
     (folder / "book" / "index.md").write_text(index, encoding="utf-8")
     for paper in papers:
@@ -230,7 +229,8 @@ def test_every_code_span_in_the_ledgers_is_closed() -> None:
     from pathlib import Path
 
     from xaicore.book.claims import load_claims
-    from xaicore.book.ledger import judge, ledger_page
+    from xaicore.book.ledger import judge
+    from xaicore.book.pages import ledger_page
 
     papers = load_claims(Path(__file__).resolve().parent.parent / "claims")
     judgements = judge(papers, {})

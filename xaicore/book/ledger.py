@@ -17,7 +17,7 @@ import yaml
 
 from xaicore.book.claims import EDITIONS, Claim, Judgement, Paper
 from xaicore.book.evidence import Evidence, Measured, Outcome, Verdict
-from xaicore.book.pages import ledger_page, reported_text, scoreboard
+from xaicore.book.pages import reported_text
 from xaicore.book.rules import evaluate
 from xaicore.errors import UserError
 from xaicore.files import write_atomically
@@ -26,9 +26,7 @@ __all__ = [
     "claims_table",
     "compare_verdicts",
     "judge",
-    "ledger_page",
     "read_verdicts",
-    "scoreboard",
     "write_verdicts",
 ]
 

@@ -1,4 +1,4 @@
-"""The pages made of the judgements, in MyST: a ledger for each paper and the front page's scoreboard.
+"""The pages made of the judgements, in MyST: a ledger for each paper and the front page's scoreboard and list of claims.
 
 A ledger gives every claim a block of short definitions (it must read well on a phone, so no wide tables)
 under a label of its own, then every number the paper reports beside ours. A verdict is always a word; its
@@ -35,7 +35,7 @@ def reported_text(claim: Claim) -> str:
 
 
 def scoreboard(papers: Sequence[Paper], judgements: Sequence[Judgement]) -> str:
-    """The front page's overview: verdict counts by paper, then each claim with its verdict, edition and n.
+    """The front page's overview: how many claims of each paper have which verdict.
 
     Args:
         papers: the papers.
@@ -44,7 +44,7 @@ def scoreboard(papers: Sequence[Paper], judgements: Sequence[Judgement]) -> str:
     Returns:
         MyST Markdown without headings; its links are relative to ``book/index``.
     """
-    by_paper = {paper.id: [j for j in judgements if j.claim.paper == paper.id] for paper in papers}
+    by_paper = _by_paper(papers, judgements)
     head = [f"{{doc}}`{paper.id.upper()} <claims/{paper.id}>`" for paper in papers]
     lines = [_row(["Verdict", *head]), _row(["---"] + ["---:"] * len(papers))]
     for verdict in Verdict:
@@ -54,13 +54,28 @@ def scoreboard(papers: Sequence[Paper], judgements: Sequence[Judgement]) -> str:
     pending = sum(judgement.pending for judgement in judgements)
     if pending:
         lines += ["", f"Of the claims not testable here, {pending} wait for their chapter to be run."]
+    return "\n".join(lines) + "\n"
+
+
+def claim_list(papers: Sequence[Paper], judgements: Sequence[Judgement]) -> str:
+    """Every claim, paper by paper, with its verdict, the edition it rests on and n.
+
+    Args:
+        papers: the papers.
+        judgements: one per claim.
+
+    Returns:
+        MyST Markdown without headings; its links are relative to ``book/index``.
+    """
+    by_paper = _by_paper(papers, judgements)
+    lines: list[str] = []
     for paper in papers:
         lines += ["", f"**{paper.id.upper()} · {{doc}}`{paper.short} <claims/{paper.id}>`**", ""]
         for judgement in by_paper[paper.id]:
             claim = judgement.claim
             link = f"{{ref}}`{claim.id.removeprefix(paper.id + '.')} <{claim.anchor}>`"
             lines.append(f"- {badge(judgement.verdict)} {link} {_basis(judgement)}".rstrip())
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines[1:]) + "\n"
 
 
 def ledger_page(paper: Paper, judgements: Sequence[Judgement]) -> str:
@@ -81,6 +96,10 @@ def ledger_page(paper: Paper, judgements: Sequence[Judgement]) -> str:
         lines += [*_block(judgement), ""]
     lines += ["## Every reported number", "", *_numbers(paper, mine)]
     return "\n".join(lines).rstrip() + "\n"
+
+
+def _by_paper(papers: Sequence[Paper], judgements: Sequence[Judgement]) -> dict[str, list[Judgement]]:
+    return {paper.id: [j for j in judgements if j.claim.paper == paper.id] for paper in papers}
 
 
 def _source(paper: Paper) -> str:

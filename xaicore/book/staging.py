@@ -14,11 +14,13 @@ import nbformat
 import yaml
 
 from xaicore.book.claims import Judgement, Paper
-from xaicore.book.ledger import ledger_page, scoreboard
+from xaicore.book.findings import place_figures
+from xaicore.book.pages import claim_list, ledger_page, scoreboard
 from xaicore.book.statistics import statistics_page
 from xaicore.records import ASSETS
 
 SCOREBOARD_MARK = "<!-- scoreboard -->"
+CLAIMS_MARK = "<!-- claims -->"
 LAUNCH_MARK = "<!-- launch -->"
 
 EXTRA = Path("book", "_extra")
@@ -81,7 +83,10 @@ def stage(
     for paper in papers:
         (ledgers / f"{paper.id}.md").write_text(ledger_page(paper, judgements), encoding="utf-8")
     (target / "book" / "statistics.md").write_text(statistics_page(records), encoding="utf-8")
-    _replace(target / "book" / "index.md", SCOREBOARD_MARK, scoreboard(papers, judgements))
+    front = target / "book" / "index.md"
+    _replace(front, SCOREBOARD_MARK, scoreboard(papers, judgements))
+    _replace(front, CLAIMS_MARK, claim_list(papers, judgements))
+    place_figures(front, runs)
     _replace(
         target / "book" / "running.md",
         LAUNCH_MARK,
