@@ -6,9 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from xaicore import models
-from xaicore.models import small_maps
-from xaicore.models.small_maps import SmallMaps
+from xaicore import attribution, models, small_maps
+from xaicore.small_maps import SmallMaps
 
 
 @given(
@@ -81,3 +80,31 @@ def test_a_recipe_with_it_trains_the_same_network_up_to_rounding(name):
     for key, value in plain.model.network.state_dict().items():
         torch.testing.assert_close(fast.model.network.state_dict()[key], value, rtol=1e-3, atol=3e-5)
     assert any(not torch.equal(before[key], value) for key, value in plain.model.network.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("weight", "side", "taken"),
+    [
+        ((512, 256, 3, 3), 5, [False, False]),
+        ((128, 128, 3, 3), 4, [True, False]),  # only where weights learn
+        ((512, 128, 1, 1), 4, [True, False]),
+        ((256, 192, 3, 3), 4, [True, True]),
+    ],
+)
+def test_which_sizes_are_taken_over(weight, side, taken):
+    images, kernel = torch.zeros(1, weight[1], side, side), torch.zeros(weight)
+    fewest = [SmallMaps().fewest, small_maps.products(torch.device("cpu")).fewest]
+    found = [small_maps._as_product(each, images, kernel, padding=weight[2] // 2) for each in fewest]
+    assert [each is not None for each in found] == taken
+
+
+def test_inference_with_products_gives_the_same_answers_and_maps():
+    model = models.load("resnet18", classes=("a", "b", "c"), channels=1, input_size=48)
+    images = torch.rand(3, 1, 48, 48, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        plain = model(images)
+    torch.testing.assert_close(models.predict(model, images), plain, rtol=1e-4, atol=1e-5)
+    maps = attribution.grad_cam(model, images, layers="last")
+    direct = attribution.grad_cam(model.double(), images.double(), layers="last")
+    for name, found in maps.items():
+        torch.testing.assert_close(found.double(), direct[name], rtol=1e-3, atol=1e-6)

@@ -137,7 +137,8 @@ def face_backbone(
         (torch.cat([part.raw, part.aligned]), torch.cat([part.labels] * 2)) for part in (train, validation)
     )
     result = steps.trained(store, title or name, start, *both, validation=held_out, recipe=recipe)
-    return result.model.fold_batchnorm() if name.startswith("vgg") else result.model, result
+    network = result.model.fold_batchnorm() if name.startswith("vgg") else result.model
+    return network.to(memory_format=torch.channels_last), result  # type: ignore[call-overload]
 
 
 def with_head(

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from xaicore.defenses.reformer import checked_images
 from xaicore.errors import UserError
 from xaicore.models import Classifier, predict
-from xaicore.models.small_maps import SmallMaps
+from xaicore.small_maps import SmallMaps
 from xaicore.undisturbed import exact_arithmetic
 
 

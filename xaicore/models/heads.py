@@ -14,6 +14,7 @@ from xaicore.models.classifier import Classifier
 from xaicore.models.recipe import Recipe
 from xaicore.models.registry import REGISTRY
 from xaicore.models.training import TrainingResult, train
+from xaicore.small_maps import products
 from xaicore.undisturbed import evaluation_mode
 
 
@@ -72,7 +73,7 @@ def features(model: Classifier, head: nn.Module, images: Tensor, batch_size: int
 
     handle = head.register_forward_pre_hook(keep)
     try:
-        with evaluation_mode(model), torch.no_grad():
+        with evaluation_mode(model), torch.no_grad(), products(model.device):
             for part in images.split(batch_size):
                 model(part.to(model.device))
     finally:

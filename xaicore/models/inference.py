@@ -5,6 +5,7 @@ from torch import Tensor
 
 from xaicore.data import ImageSet
 from xaicore.models.classifier import Classifier
+from xaicore.small_maps import products
 from xaicore.undisturbed import evaluation_mode
 
 
@@ -27,7 +28,7 @@ def predict(model: Classifier, images: Tensor | ImageSet, batch_size: int = 256)
     if len(images) == 0:
         raise ValueError("images must hold at least one image")
     outputs = []
-    with evaluation_mode(model), torch.no_grad():
+    with evaluation_mode(model), torch.no_grad(), products(model.device):
         for start in range(0, len(images), batch_size):
             batch = take(images, torch.arange(start, min(start + batch_size, len(images))))
             outputs.append(model(batch.to(model.device)).float().cpu())

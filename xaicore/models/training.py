@@ -22,7 +22,7 @@ from xaicore.models.augmentation import augment
 from xaicore.models.classifier import Classifier
 from xaicore.models.inference import labels_of, predict, take
 from xaicore.models.recipe import Recipe
-from xaicore.models.small_maps import SmallMaps
+from xaicore.small_maps import SmallMaps
 
 Labelled = tuple[Tensor | ImageSet, Tensor | None]
 Progress = Callable[[dict[str, float]], None]
