@@ -22,6 +22,19 @@ from xaicore.book.staging import stage
 from xaicore.errors import UserError
 from xaicore.records import load_record
 
+JUPYTER_BOOK = """
+import gc, os
+from functools import partial
+from jupyter_book import sphinx
+from jupyter_book.cli.main import main
+
+gc.set_threshold(200_000, 50, 1000)
+sphinx.build_sphinx = partial(sphinx.build_sphinx, jobs=min(4, os.cpu_count() or 1))
+main()
+"""
+"""Sphinx in several processes, for which Jupyter Book's command has no option. It makes millions of objects that live to
+the end; looking for garbage among them again and again is a sixth of its time."""
+
 
 def gather_records(root: Path, edition: str) -> dict[str, dict[str, Any]]:
     """Return edition → notebook → record: this edition's fresh runs and the committed records of the slow editions."""
@@ -132,10 +145,8 @@ def _commit_records(root: Path, edition: str, done: Mapping[str, Path]) -> None:
 
 
 def _sphinx(work: Path) -> None:
-    # Not the script of that name: this very interpreter, wherever the environment was moved to. Sphinx makes millions of
-    # objects that live to the end; looking for garbage among them again and again is a sixth of its time.
-    code = "import gc; gc.set_threshold(200_000, 50, 1000); from jupyter_book.cli.main import main; main()"
-    start = [sys.executable, "-c", code]
+    # Not the script of that name: this very interpreter, wherever the environment was moved to.
+    start = [sys.executable, "-c", JUPYTER_BOOK]
     options = ["--all", "-W", "-n", "--keep-going", "-q"]
     answer = subprocess.run(
         [*start, "build", str(work), *options], capture_output=True, text=True, check=False

@@ -13,6 +13,8 @@ NO_EXCERPTS_IN_A_FOLDER = (
     "if (location.protocol === 'file:') DOCUMENTATION_OPTIONS.SHOW_SEARCH_SUMMARY = false;"
 )
 """The search cuts its excerpts out of the pages it finds, which a browser lets it load from a server only."""
+SAFE_BUT_SILENT = ("sphinx_multitoc_numbering",)
+"""Extensions that only number sections once all pages are read, and do not say that processes may share the reading."""
 
 
 def needed_once(context: dict[str, Any], key: str) -> list[Any]:
@@ -35,6 +37,12 @@ def setup(app: Any) -> dict[str, Any]:
         for key in ("script_files", "css_files"):
             context[key] = needed_once(context, key)
 
+    def share(app: Any, config: Any) -> None:
+        for name in SAFE_BUT_SILENT:
+            if name in app.extensions:
+                app.extensions[name].parallel_read_safe = True
+
+    app.connect("config-inited", share)
     app.add_js_file(None, body=FOLLOW_THE_SYSTEM)
     app.add_js_file(None, body=NO_EXCERPTS_IN_A_FOLDER)
     app.connect("html-page-context", tidy, priority=900)
