@@ -23,7 +23,7 @@ class P2Parameters(NotebookParameters):
         description="training, validation, test images of a person; none: the set's own split",
     )
     n_images: int | None = Field(
-        60, ge=1, description="test images at most, evenly over the people; none: all"
+        40, ge=1, description="test images at most, evenly over the people; none: all"
     )
     size: int = Field(48, ge=32, le=1024, description="height and width of the images in pixels")
     eps: list[Fraction] = Field(
