@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from xaicore import plots
-from xaicore.book.findings import place_figures
+from xaicore.book.findings import MARK, place_figures, wanted
 from xaicore.explorer_page import slugs
 from xaicore.plotting.style import MARKERS, PALETTE
 
@@ -63,6 +63,19 @@ def test_what_a_run_has_not_drawn_is_left_out(tmp_path: Path, missing: str) -> N
     assert "b-fig" not in text
     assert text.startswith("The sentence.")
     assert text.endswith("End.")
+
+
+def test_the_front_page_asks_for_figures_that_chapters_draw() -> None:
+    text = (ROOT / "book" / "index.md").read_text(encoding="utf-8")
+    asked = wanted(text)
+    assert len(MARK.findall(text)) == 3, "each of the three findings has its figures"
+    for name, label in asked:
+        notebook = nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", as_version=4)
+        looks = [cell.metadata.get("mystnb", {}) for cell in notebook.cells]
+        found = [look for look in looks if look.get("figure", {}).get("name") == label]
+        assert len(found) == 1, (name, label)
+        assert found[0]["figure"]["caption"]
+        assert found[0]["image"]["alt"]
 
 
 def test_estimates_stand_at_their_numbers_with_their_intervals() -> None:
