@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -25,6 +25,7 @@ from xaicore.book.display import Display, Row, clock, display
 from xaicore.book.editions import CUSTOM, Edition, choose, load_edition
 from xaicore.book.kernel import DIED
 from xaicore.book.preflight import check_data, check_model, check_room
+from xaicore.book.processes import FORKS, ForkServer, NotebookProcess
 from xaicore.book.run_folder import NOTEBOOK, RunFolder
 from xaicore.errors import UserError
 from xaicore.fingerprint import digest, source_digest
@@ -175,7 +176,8 @@ class _Runner:
         self.variables = variables
         self.screen = screen
         self.rows = {task.name: Row(task.name, task.expected_seconds) for task in tasks}
-        self.running: dict[str, tuple[Task, subprocess.Popen[bytes], IO[bytes]]] = {}
+        self.running: dict[str, tuple[Task, NotebookProcess, IO[bytes]]] = {}
+        self.servers: dict[int, ForkServer] = {}
         self.workers = max(1, engines.cores() // max((task.threads for task in tasks), default=1))
         self.workers = min(self.workers, max(1, len(self.tasks)))
 
@@ -191,6 +193,7 @@ class _Runner:
         # The longest first: a long one that starts last would run alone.
         waiting.sort(key=lambda task: -task.expected_seconds)
         try:
+            self._start_servers(waiting)
             while waiting or self.running:
                 self._start(waiting)
                 time.sleep(POLL_SECONDS if self.running else 0)
@@ -204,6 +207,9 @@ class _Runner:
         except BaseException:
             self._stop_all()
             raise
+        finally:
+            for server in self.servers.values():
+                server.close()
         return 1 if any(row.state == "failed" for row in self.rows.values()) else 0
 
     def _start(self, waiting: list[Task]) -> None:
@@ -218,6 +224,14 @@ class _Runner:
                 waiting.remove(task)
                 self._launch(task)
 
+    def _start_servers(self, waiting: Sequence[Task]) -> None:
+        """Start a server for each environment that several notebooks have in common."""
+        for threads in {task.threads for task in waiting}:
+            sources = [task.source for task in waiting if task.threads == threads]
+            if FORKS and len(sources) > 1:
+                with suppress(OSError):
+                    self.servers[threads] = ForkServer(self.root, self._environment(threads), sources)
+
     def _launch(self, task: Task) -> None:
         folder = task.folder
         folder.begin()
@@ -227,36 +241,49 @@ class _Runner:
             "parameters": task.given,
             "folder": str(self.root),
             "outcome": str(folder.partial / "outcome.json"),
-            "parent": os.getpid(),
+        }
+        own = {
+            "XAICORE_OUTPUT_DIR": str(folder.partial),
+            "XAICORE_PROGRESS": str(folder.partial / "progress.jsonl"),
         }
         path = folder.partial / "job.json"
-        path.write_text(json.dumps(job), encoding="utf-8")
         log = folder.log.open("wb")
-        process = subprocess.Popen(
-            [sys.executable, "-m", "xaicore.book.kernel", str(path)],
-            cwd=self.root,
-            env=self._environment(task),
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,  # Ctrl-C reaches the runner alone, which then ends its children
-        )
+
+        def write(parent: int) -> None:
+            path.write_text(json.dumps({**job, "parent": parent}), encoding="utf-8")
+
+        def cold() -> NotebookProcess:
+            write(os.getpid())
+            return subprocess.Popen(
+                [sys.executable, "-m", "xaicore.book.kernel", str(path)],
+                cwd=self.root,
+                env={**self._environment(task.threads), **own},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,  # Ctrl-C reaches the runner alone, which then ends its children
+            )
+
+        server = self.servers.get(task.threads)
+        if server is None:
+            process = cold()
+        else:
+            write(server.pid)
+            process = server.start(path, folder.log, own, cold)
         self.running[task.name] = (task, process, log)
         row = self.rows[task.name]
         row.state, row.begin = "running", time.monotonic()
 
-    def _environment(self, task: Task) -> dict[str, str]:
-        threads = str(task.threads)
+    def _environment(self, threads: int) -> dict[str, str]:
+        """Return the variables that all notebooks with so many threads have in common."""
         return {
             **os.environ,
             "XAICORE_STORE": os.environ.get("XAICORE_STORE") or str(self.root / "runs" / "store"),
             **self.variables,
-            "XAICORE_OUTPUT_DIR": str(task.folder.partial),
-            "XAICORE_PROGRESS": str(task.folder.partial / "progress.jsonl"),
-            "XAICORE_WORKERS": str(max(1, engines.cores() // (self.workers * task.threads))),
-            "OMP_NUM_THREADS": threads,
-            "OPENBLAS_NUM_THREADS": threads,
-            "MKL_NUM_THREADS": threads,
+            "XAICORE_WORKERS": str(max(1, engines.cores() // (self.workers * threads))),
+            "OMP_NUM_THREADS": str(threads),
+            "OPENBLAS_NUM_THREADS": str(threads),
+            "MKL_NUM_THREADS": str(threads),
             "MPLBACKEND": "agg",
             "PYTHONHASHSEED": "0",
         }
