@@ -13,7 +13,8 @@ def test_numbers_have_the_digits_that_mean_something() -> None:
         {
             "whole": [467.0, math.nan, 50176.0],
             "mixed": [1.5, 0.0, 0.00012345],
-            "large": [np.float64(1234.5), math.inf, -math.inf],
+            "large": [np.float64(1234.5), math.inf, 132837952420.68],
+            "least": [0.5, 0.25, -math.inf],
             "count": [3, 12, 150528],
         }
     )
@@ -21,7 +22,7 @@ def test_numbers_have_the_digits_that_mean_something() -> None:
     assert '<td class="number">467</td>' in html
     assert '<td class="number">–</td>' in html
     assert '<td class="number">50\u2009176</td>' in html
-    for text in ("1.50", "0.00", "0.00012", "1234.50", "∞", "−∞", "150\u2009528"):
+    for text in ("1.50", "0.00", "0.00012", "1234.50", "∞", "−∞", "1.33e+11", "150\u2009528"):
         assert f">{text}</td>" in html
     assert "words" not in html
 

@@ -24,9 +24,9 @@ _INTERVAL = re.compile(r"(?<=\S) (\[[^\]]*\])$")
 def table(frame: pd.DataFrame) -> HTML:
     """Return ``frame``, without its index, as a table of a page.
 
-    A column of whole numbers has no decimals; other numbers have two, below 1 three, below 0.01 two digits that count.
-    Undefined values are a dash. A column with a letter in one of its entries is one of words. Where room is short, the
-    interval behind a number goes below it as a whole.
+    A column of whole numbers has no decimals; other numbers have two, below 1 three, below 0.01 two digits that count,
+    from a million on three. Undefined values are a dash. A column with a letter in one of its entries is one of words.
+    Where room is short, the interval behind a number goes below it as a whole.
 
     Args:
         frame: column names to numbers or strings.
@@ -92,6 +92,8 @@ def _text(value: Any, whole: bool) -> str:
             return "∞" if value > 0 else "−∞"
         if whole:
             return _text(int(value), True)
+        if abs(value) >= 1e6:
+            return f"{value:.3g}"
         if abs(value) >= 1 or value == 0:
             return f"{value:.2f}"
         return f"{value:.3f}" if abs(value) >= 0.01 else f"{value:.2g}"

@@ -43,16 +43,17 @@ def estimate_rows(
         raise ValueError(f"rows must have 1 to {len(PALETTE)} series together, not {len(series)}")
     with mpl.rc_context({**STYLE, "ytick.labelsize": 10}):
         lines = sum(1 + label.count("\n") for label in rows)
-        figure = BookFigure(figsize=(SMALL, 0.3 * (lines + len(rows)) / 2 + 1.1), layout="constrained")
+        height = max(0.15 * (lines + len(rows)), 0.13 * len(series) * len(rows)) + 1.1
+        figure = BookFigure(figsize=(SMALL, height), layout="constrained")
         axes = figure.subplots()
         for place, row in enumerate(rows.values()):
             there = {name: found for name in series if (found := row.get(name)) is not None}
             for position, (name, found) in enumerate(there.items()):
                 number = series.index(name)
-                height = place + STEP * (position - (len(there) - 1) / 2)
+                level = place + STEP * (position - (len(there) - 1) / 2)
                 if found["ci"] is not None:
-                    axes.plot(found["ci"], [height, height], color=PALETTE[number], linewidth=1.6)
-                axes.plot(found["value"], height, MARKERS[number], color=PALETTE[number], markersize=6)
+                    axes.plot(found["ci"], [level, level], color=PALETTE[number], linewidth=1.6)
+                axes.plot(found["value"], level, MARKERS[number], color=PALETTE[number], markersize=6)
         if reference is not None:
             axes.axvline(reference, color="#555555", linestyle="--", linewidth=1)
         left, right = (
