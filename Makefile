@@ -28,10 +28,13 @@ $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed; name one with: make PYTHON=python3.11") if sys.version_info < (3, 11) else None'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "installing the environment into $(VENV) (a few minutes, once)"
-	@# Unpacking takes longest: torch with its CUDA libraries beside all else. What fails here or is missing, the third call installs;
-	@# meanwhile what every notebook imports is compiled.
-	@$(INSTALL) --no-deps $$(grep -E '^(nvidia-|torch|triton=)' constraints.txt) >/dev/null 2>&1 & \
-	 $(INSTALL) --no-deps $$(grep -vE '^(nvidia-|torch|triton=|ray=|msgpack=|protobuf=)' constraints.txt) >/dev/null 2>&1; wait; true
+	@# Unpacking takes longest, and uv does it side by side. It does not read pip's configuration, so it is told the index.
+	@# What it cannot install, the pip call after it does; meanwhile what every notebook imports is compiled.
+	@$(INSTALL) --constraint constraints.txt uv >/dev/null 2>&1 && \
+	 index=$${PIP_INDEX_URL:-$$($(BIN)/python -m pip config get global.index-url 2>/dev/null)}; \
+	 grep -vE '^(ray|msgpack|protobuf)=' constraints.txt | UV_CACHE_DIR=$(VENV)/.unpacked \
+	 $(BIN)/uv pip install --quiet --no-deps --python $(BIN)/python $${index:+--default-index "$$index"} --requirement - >/dev/null 2>&1; \
+	 rm -rf $(VENV)/.unpacked
 	@$(BIN)/python -c 'import xaicore.steps, xaicore.plots, papermill, ipykernel.kernelapp, matplotlib.pyplot' >/dev/null 2>&1 & \
 	 $(INSTALL) --constraint constraints.txt --editable '.[book,test]'; status=$$?; wait; exit $$status
 	@touch $@

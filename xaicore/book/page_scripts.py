@@ -13,8 +13,9 @@ NO_EXCERPTS_IN_A_FOLDER = (
     "if (location.protocol === 'file:') DOCUMENTATION_OPTIONS.SHOW_SEARCH_SUMMARY = false;"
 )
 """The search cuts its excerpts out of the pages it finds, which a browser lets it load from a server only."""
-SAFE_BUT_SILENT = ("sphinx_multitoc_numbering",)
-"""Extensions that only number sections once all pages are read, and do not say that processes may share the reading."""
+SAFE_BUT_SILENT = ("sphinx_multitoc_numbering", "sphinx_jupyterbook_latex")
+"""Extensions that do not say whether processes may share the reading. One numbers sections when all pages are read, the
+other changes pages one by one and keeps nothing."""
 
 
 def needed_once(context: dict[str, Any], key: str) -> list[Any]:
