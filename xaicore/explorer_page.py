@@ -36,6 +36,8 @@ TITLES = {
     "input_times_gradient": "input × gradient",
     "integrated_gradients": "integrated gradients",
     "deep_lift": "DeepLIFT",
+    "gradient_shap": "GradientSHAP",
+    "smooth_grad": "SmoothGrad",
     "guided_backprop": "guided backpropagation",
     "grad_cam": "Grad-CAM",
     "guided_grad_cam": "guided Grad-CAM",

@@ -257,6 +257,7 @@ def _imports(tree: ast.Module, module: str, *, is_package: bool) -> set[str]:
     return {name for name in found if name.split(".")[0] == PACKAGE and _is_module(name)}
 
 
+@cache
 def _is_module(name: str) -> bool:
     try:
         return importlib.util.find_spec(name) is not None

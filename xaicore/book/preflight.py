@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -63,9 +64,9 @@ def check_data(parameters: NotebookParameters, memory: Path) -> str:
     for split, count in (("train", "n_train"), ("validation", "n_validation")):
         if hasattr(parameters, count):
             _load(parameters, split, getattr(parameters, count))
-    whole = xaicore.data.load(name, root=root, split="all")
     if SETS[name].read_root is None:
-        return whole.fingerprint
+        return _of_package(name)
+    whole = xaicore.data.load(name, root=root, split="all")
     folder = xaicore.data.find_root(name, root) if name != "folder" else Path(str(root)).expanduser()
     remembered = memory / f"{_stamp(folder)}.json"
     try:
@@ -76,6 +77,12 @@ def check_data(parameters: NotebookParameters, memory: Path) -> str:
         remembered, json.dumps({"fingerprint": whole.fingerprint}), what="the check of the image set"
     )
     return whole.fingerprint
+
+
+@cache
+def _of_package(name: str) -> str:
+    """Return the fingerprint of a set that comes inside a package, and so never changes."""
+    return xaicore.data.load(name, split="all").fingerprint
 
 
 def _load(parameters: NotebookParameters, split: str, n: int | None) -> ImageSet:

@@ -154,7 +154,9 @@ class ForkServer:
                     self.ended[event["ended"]] = event["status"]
 
     def close(self) -> None:
-        """End the server; its copies, if any are left, end with it."""
+        """End the server, unless it is; its copies, if any are left, end with it."""
+        if self._events.closed:
+            return
         self._requests.close()
         self.listen()
         if self.ready:

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -103,10 +103,44 @@ def run(
         variables["XAICORE_STORE_READ"] = "0"
     if not chosen.needs.network:
         variables["HF_HUB_OFFLINE"] = "1"
-    with _alone(runs):
+    with _alone(runs), ExitStack() as stack:
+        servers = _begin_early(root, chosen, choose(chosen, only), runs, variables)
+        for server in servers.values():
+            stack.callback(server.close)
         tasks = plan(root, chosen, runs, only=only, overrides=overrides or {})
-        with show or display() as screen:
-            return _Runner(root, tasks, variables, screen).work(fresh=fresh)
+        screen = stack.enter_context(show or display())
+        return _Runner(root, tasks, variables, screen, servers).work(fresh=fresh)
+
+
+def _begin_early(
+    root: Path, edition: Edition, names: Sequence[str], runs: Path, variables: Mapping[str, str]
+) -> dict[int, ForkServer]:
+    """Start the server of an edition's notebooks where several have never run: it imports while the plan is made."""
+    sources = [
+        root / "notebooks" / f"{name}.ipynb" for name in names if RunFolder(runs, name).status() is None
+    ]
+    if not FORKS or len(sources) < 2 or not all(source.is_file() for source in sources):
+        return {}
+    workers = min(max(1, engines.cores() // edition.threads), len(names))
+    with suppress(OSError):
+        environment = _environment(root, variables, workers, edition.threads)
+        return {edition.threads: ForkServer(root, environment, sources)}
+    return {}
+
+
+def _environment(root: Path, variables: Mapping[str, str], workers: int, threads: int) -> dict[str, str]:
+    """Return the variables that all notebooks with so many threads have in common."""
+    return {
+        **os.environ,
+        "XAICORE_STORE": os.environ.get("XAICORE_STORE") or str(root / "runs" / "store"),
+        **variables,
+        "XAICORE_WORKERS": str(max(1, engines.cores() // (workers * threads))),
+        "OMP_NUM_THREADS": str(threads),
+        "OPENBLAS_NUM_THREADS": str(threads),
+        "MKL_NUM_THREADS": str(threads),
+        "MPLBACKEND": "agg",
+        "PYTHONHASHSEED": "0",
+    }
 
 
 def plan(
@@ -169,7 +203,12 @@ class _Runner:
     """Starts tasks when their turn comes and sees them to their end."""
 
     def __init__(
-        self, root: Path, tasks: Sequence[Task], variables: Mapping[str, str], screen: Display
+        self,
+        root: Path,
+        tasks: Sequence[Task],
+        variables: Mapping[str, str],
+        screen: Display,
+        servers: Mapping[int, ForkServer] | None = None,
     ) -> None:
         self.root = root
         self.tasks = list(tasks)
@@ -177,7 +216,7 @@ class _Runner:
         self.screen = screen
         self.rows = {task.name: Row(task.name, task.expected_seconds) for task in tasks}
         self.running: dict[str, tuple[Task, NotebookProcess, IO[bytes]]] = {}
-        self.servers: dict[int, ForkServer] = {}
+        self.servers: dict[int, ForkServer] = dict(servers or {})
         self.workers = max(1, engines.cores() // max((task.threads for task in tasks), default=1))
         self.workers = min(self.workers, max(1, len(self.tasks)))
 
@@ -228,7 +267,7 @@ class _Runner:
         """Start a server for each environment that several notebooks have in common."""
         for threads in {task.threads for task in waiting}:
             sources = [task.source for task in waiting if task.threads == threads]
-            if FORKS and len(sources) > 1:
+            if FORKS and len(sources) > 1 and threads not in self.servers:
                 with suppress(OSError):
                     self.servers[threads] = ForkServer(self.root, self._environment(threads), sources)
 
@@ -275,18 +314,7 @@ class _Runner:
         row.state, row.begin = "running", time.monotonic()
 
     def _environment(self, threads: int) -> dict[str, str]:
-        """Return the variables that all notebooks with so many threads have in common."""
-        return {
-            **os.environ,
-            "XAICORE_STORE": os.environ.get("XAICORE_STORE") or str(self.root / "runs" / "store"),
-            **self.variables,
-            "XAICORE_WORKERS": str(max(1, engines.cores() // (self.workers * threads))),
-            "OMP_NUM_THREADS": str(threads),
-            "OPENBLAS_NUM_THREADS": str(threads),
-            "MKL_NUM_THREADS": str(threads),
-            "MPLBACKEND": "agg",
-            "PYTHONHASHSEED": "0",
-        }
+        return _environment(self.root, self.variables, self.workers, threads)
 
     def _look_after(self, name: str) -> None:
         task, process, log = self.running[name]
