@@ -29,7 +29,7 @@ from jupyter_book import sphinx
 from jupyter_book.cli.main import main
 
 gc.set_threshold(200_000, 50, 1000)
-sphinx.build_sphinx = partial(sphinx.build_sphinx, jobs=min(4, os.cpu_count() or 1))
+sphinx.build_sphinx = partial(sphinx.build_sphinx, jobs=4 * (os.cpu_count() or 1))
 main()
 """
 """Sphinx in several processes, for which Jupyter Book's command has no option. It makes millions of objects that live to
