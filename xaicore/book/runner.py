@@ -121,20 +121,17 @@ def _begin_early(
     ]
     if not FORKS or len(sources) < 2 or not all(source.is_file() for source in sources):
         return {}
-    workers = min(max(1, engines.cores() // edition.threads), len(names))
     with suppress(OSError):
-        environment = _environment(root, variables, workers, edition.threads)
-        return {edition.threads: ForkServer(root, environment, sources)}
+        return {edition.threads: ForkServer(root, _environment(root, variables, edition.threads), sources)}
     return {}
 
 
-def _environment(root: Path, variables: Mapping[str, str], workers: int, threads: int) -> dict[str, str]:
+def _environment(root: Path, variables: Mapping[str, str], threads: int) -> dict[str, str]:
     """Return the variables that all notebooks with so many threads have in common."""
     return {
         **os.environ,
         "XAICORE_STORE": os.environ.get("XAICORE_STORE") or str(root / "runs" / "store"),
         **variables,
-        "XAICORE_WORKERS": str(max(1, engines.cores() // (workers * threads))),
         "OMP_NUM_THREADS": str(threads),
         "OPENBLAS_NUM_THREADS": str(threads),
         "MKL_NUM_THREADS": str(threads),
@@ -282,6 +279,7 @@ class _Runner:
             "outcome": str(folder.partial / "outcome.json"),
         }
         own = {
+            "XAICORE_WORKERS": str(max(1, engines.cores() // (self.workers * task.threads))),
             "XAICORE_OUTPUT_DIR": str(folder.partial),
             "XAICORE_PROGRESS": str(folder.partial / "progress.jsonl"),
         }
@@ -314,7 +312,7 @@ class _Runner:
         row.state, row.begin = "running", time.monotonic()
 
     def _environment(self, threads: int) -> dict[str, str]:
-        return _environment(self.root, self.variables, self.workers, threads)
+        return _environment(self.root, self.variables, threads)
 
     def _look_after(self, name: str) -> None:
         task, process, log = self.running[name]
