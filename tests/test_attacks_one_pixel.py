@@ -5,9 +5,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from xaicore import attacks
+from xaicore import attacks, defenses, models
+from xaicore.attacks import pixel_windows
 from xaicore.attacks.few_pixels import three_others
 from xaicore.attacks.goal import Goal
+from xaicore.attacks.pixel_windows import PixelWindows
 from xaicore.attacks.victim import Victim
 
 
@@ -215,3 +217,91 @@ def test_three_others_are_distinct_and_uniform() -> None:
     assert (counts.float() / 20000 - 1 / 24).abs().max() < 0.006
     edge = three_others(torch.full((4, 3), 1 - 2**-53, dtype=torch.float64))
     assert torch.stack(edge).max() <= 3
+
+
+def layers(kind: str) -> nn.Module:
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        chains: dict[str, list[nn.Module]] = {
+            "wide kernels": [nn.Conv2d(1, 4, 5, padding=2), nn.ReLU(), nn.Conv2d(4, 4, 1), nn.MaxPool2d(3)],
+            "two pools": [
+                nn.Conv2d(1, 4, 3, padding="same", bias=False),
+                nn.MaxPool2d(2),
+                nn.Conv2d(4, 5, 3, padding=1),
+                nn.ReLU(),
+                nn.MaxPool2d(2),
+            ],
+            "stride later": [
+                nn.Conv2d(1, 4, 3, padding=1),
+                nn.ReLU(),
+                nn.Conv2d(4, 5, 3, stride=2),
+                nn.ELU(),
+            ],
+        }
+        if kind in chains:
+            return nn.Sequential(*chains[kind], nn.Flatten(), nn.LazyLinear(3)).eval()
+        name, size = kind.split()
+        return models.load(
+            name, classes=("a", "b", "c"), channels=1, width=0.125, input_size=int(size), seed=1
+        )
+
+
+@pytest.mark.parametrize(
+    "kind", ["wide kernels", "two pools", "stride later", "small_cnn 24", "vgg16 32", "vgg16 64"]
+)
+def test_windows_give_the_logits_of_the_whole_network(kind: str) -> None:
+    side = int(kind.split()[1]) if kind[-1].isdigit() else 24
+    model, images = layers(kind), draw(3, side=side).double()
+    model(images.float())  # lazy layers take their shape
+    model = (model.fold_batchnorm() if isinstance(model, models.Classifier) else model).double()
+    windows = PixelWindows.of(model, images.shape[1:], 7)
+    assert windows is not None
+    ends = torch.tensor([0, 1, side // 2, side - 2, side - 1])
+    rows, columns = (each.flatten() for each in torch.meshgrid(ends, ends, indexing="ij"))
+    owners = torch.arange(3).repeat_interleave(len(rows))
+    rows, columns = rows.repeat(3), columns.repeat(3)
+    colours = draw(len(rows), side=1)[:, :, 0, 0].double()
+    painted = images[owners].clone()
+    painted[torch.arange(len(rows)), :, rows, columns] = colours
+    with torch.no_grad():
+        wanted, unchanged = model(painted), model(images)[owners]
+    found = windows.logits(images, owners, rows, columns, colours)
+    assert (wanted - unchanged).abs().max() > 1e-6, "the pixels matter"
+    torch.testing.assert_close(found, wanted, atol=1e-12, rtol=1e-9)
+
+    single = PixelWindows.of(model.float(), images.shape[1:], 32)
+    assert single is not None
+    given = [images.float(), owners, rows, columns, colours.float()]
+    together = single.logits(*given)
+    alone = [single.logits(given[0], *(each[k : k + 1] for each in given[1:])) for k in (0, 40)]
+    assert torch.equal(torch.cat(alone), together[[0, 40]]), "what is beside a candidate changes nothing"
+
+
+def test_windows_only_where_they_hold() -> None:
+    shape = torch.Size((1, 24, 24))
+    assert PixelWindows.of(models.load("resnet18", classes=("a", "b"), channels=1), shape, 8) is None
+    assert PixelWindows.of(nn.Sequential(nn.Flatten(), nn.Linear(576, 2)), shape, 8) is None
+    plain = layers("two pools")
+    plain(draw(1, side=24))
+    assert PixelWindows.of(plain, torch.Size((1, 4, 4)), 8) is None, "the window is most of the image"
+    assert PixelWindows.of(defenses.HeatAndBlur(layers("small_cnn 24")), shape, 8) is None, (
+        "not the network alone"
+    )
+    plain[0].register_forward_hook(lambda *_: None)
+    assert PixelWindows.of(plain, shape, 8) is None, "a hook wants whole maps"
+    reflecting = nn.Sequential(nn.Conv2d(1, 2, 3, padding=1, padding_mode="reflect"), nn.Flatten())
+    assert PixelWindows.of(reflecting, shape, 8) is None
+
+
+def test_windows_forget_maps_when_memory_is_short(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, images, labels = layers("small_cnn 24"), draw(6, side=24), torch.zeros(6, dtype=torch.int64)
+    whole = attacks.one_pixel(model, images, labels, population=6, generations=3)
+    monkeypatch.setattr(pixel_windows, "KEPT_BYTES", 1)
+    short = attacks.one_pixel(model, images, labels, population=6, generations=3)
+    assert torch.equal(whole.adversarial, short.adversarial)
+    monkeypatch.setattr(PixelWindows, "of", lambda *_: None)
+    slow = attacks.one_pixel(model, images, labels, population=6, generations=3)
+    assert torch.equal(whole.adversarial, slow.adversarial)
+    torch.testing.assert_close(
+        whole.info["history"], slow.info["history"], equal_nan=True, atol=1e-5, rtol=1e-5
+    )

@@ -240,7 +240,10 @@ def _drawn(browser: Browser) -> dict[str, bytes]:
     """The six pictures of the explorer, as the screen has them."""
     browser.wait(SETTLED)
     browser.run(SIDE_BY_SIDE)
-    with Image.open(io.BytesIO(browser.picture("#strip"))) as strip:
+    picture, before = browser.picture("#strip"), b""
+    while picture != before:  # on a busy machine the screen may lag behind by a frame
+        picture, before = browser.picture("#strip"), picture
+    with Image.open(io.BytesIO(picture)) as strip:
         cut = {name: strip.crop((100 * k, 0, 100 * k + 100, 100)) for k, name in enumerate(PANELS)}
     return {name: picture.convert("RGB").tobytes() for name, picture in cut.items()}
 

@@ -172,7 +172,15 @@ def test_a_warm_kernel_is_like_a_cold_one(place):
         assert one[key] == two[key], key
     assert one["torch"][0] == 1
     assert one["input"] == ""
-    logs = [(place.folder / f"{name}.log").read_text() for name in ("warm", "cold")]
+    # A kernel that is slow to end is interrupted, and says so; which of the two that meets is chance.
+    logs = [
+        [
+            line
+            for line in (place.folder / f"{name}.log").read_text().splitlines()
+            if "KeyboardInterrupt" not in line
+        ]
+        for name in ("warm", "cold")
+    ]
     assert logs[0] == logs[1]
 
 

@@ -6,7 +6,8 @@ Eq. 3::
     child_i = c_r1 + F (c_r2 - c_r3),   r1, r2, r3, i distinct,   F = 0.5,   no crossover;
 
 a child takes its parent's place if it is at least as good. Here the populations of all images evolve side by
-side: one generation is one long batch, and an image leaves it as soon as one of its candidates succeeds.
+side: one generation is one long batch, and an image leaves it as soon as one of its candidates succeeds. Of a plain chain of
+layers only the window that a changed pixel reaches is computed (:mod:`xaicore.attacks.pixel_windows`).
 """
 
 import numpy as np
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from xaicore.attacks import checks
 from xaicore.attacks.base import Attempt, run
 from xaicore.attacks.goal import Goal
+from xaicore.attacks.pixel_windows import PixelWindows
 from xaicore.attacks.result import AttackResult
 from xaicore.attacks.victim import Victim
 
@@ -117,6 +119,9 @@ class Evolution:
         self.first_success = torch.full((count,), torch.inf, dtype=torch.float64)
         self.generations = torch.zeros(count, dtype=torch.int64)
         self.active = torch.arange(count)
+        self.windows = (
+            PixelWindows.of(victim.model, images.shape[1:], victim.batch_size) if pixels == 1 else None
+        )
 
     def advance(self, generation: int) -> None:
         """Evaluate the first population (generation 0) or children of the last; the better ones stay."""
@@ -176,7 +181,10 @@ class Evolution:
         def build(part: slice) -> Tensor:
             return self._paint(owners[part], rows[part], columns[part], colours[part])
 
-        logits = self.victim.logits_of(len(owners), self.images.shape[1:], build)
+        if self.windows is not None:
+            logits = self.windows.logits(self.images, owners, rows[:, 0], columns[:, 0], colours[:, 0])
+        else:
+            logits = self.victim.logits_of(len(owners), self.images.shape[1:], build)
         goal = self.goal[owners]
         scores = goal.score(logits).nan_to_num(-torch.inf, torch.inf, -torch.inf)
         shape = (len(self.active), self.shape[0])

@@ -36,7 +36,7 @@ class Recipe:
         augment: ``"none"``, or ``"flip"``, ``"shift"`` and ``"noise"``, alone or joined in this order:
             ``"flip-shift"``, ``"flip-noise"``, ``"flip-shift-noise"``.
         precision: ``"float32"``, ``"bfloat16"`` (autocast), or ``"auto"``: bfloat16 where the processor
-            computes in it natively.
+            computes in it natively, so that another network comes out there than on other processors.
         seed: of the order of the images, the augmentation and dropout.
         fused: whether ``adamw`` updates all of a tensor in one pass over memory; two to three times faster steps
             of large networks, with other last digits.
@@ -60,7 +60,7 @@ class Recipe:
     schedule: str = "one-cycle"
     decay: float = 0.0
     augment: str = "none"
-    precision: str = "auto"
+    precision: str = "float32"
     seed: int = 0
     fused: bool = False
     small_maps: bool = False

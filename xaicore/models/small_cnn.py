@@ -52,3 +52,7 @@ class SmallCNN(nn.Module):
         """Return logits (N, K) of normalised images (N, C, H, W)."""
         logits: Tensor = self.classifier(self.flatten(self.features(images)))
         return logits
+
+    def chain(self) -> list[nn.Module]:
+        """Return the layers in the order in which each works on the result of the one before."""
+        return [*self.features, self.flatten, *self.classifier]

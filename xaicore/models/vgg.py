@@ -75,6 +75,10 @@ class VGG(nn.Module):
         logits: Tensor = self.classifier(self.flatten(self.features(images)))
         return logits
 
+    def chain(self) -> list[nn.Module]:
+        """Return the layers in the order in which each works on the result of the one before."""
+        return [*self.features, self.flatten, *self.classifier]
+
 
 def scaled(number: int, width: float) -> int:
     """Return ``number`` of units scaled by ``width``, at least one."""
