@@ -6,9 +6,10 @@ The two builds are also each other's control: what the address does not add must
 import io
 import json
 import re
+import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -17,8 +18,14 @@ from PIL import Image
 from tests.browser import Browser, address, chromium
 from xaicore.book import build as building
 from xaicore.book.claims import load_claims
+from xaicore.book.editions import load_edition
+from xaicore.errors import UserError
+from xaicore.files import disk_full
 
 ROOT = Path(__file__).resolve().parent.parent
+BINDER_BYTES = 2 * 2**30
+SERVER_BYTES = 256 * 2**20
+"""Allowed for the Jupyter server beside the kernel, with room to spare."""
 ADDRESS = "https://github.com/someone/attacks-explained"
 
 pytestmark = pytest.mark.book
@@ -61,7 +68,34 @@ def test_the_record_of_the_run_is_complete(plain: Path) -> None:
         "one-pixel-immune",
     }
     assert 0 < record["values"]["p1.accuracy.clear.clear"]["value"] <= 100
-    assert record["provenance"]["peak_memory_bytes"] < 2**31
+
+
+def test_every_notebook_fits_into_a_binder_session(plain: Path) -> None:
+    """Which has about 2 GB for one kernel and the server beside it."""
+    edition = load_edition(ROOT, "quick")
+    for name, notebook in edition.notebooks.items():
+        record = json.loads((ROOT / "runs" / "quick" / name / "record.json").read_text("utf-8"))
+        peak = record["provenance"]["peak_memory_bytes"]
+        assert 100 * 2**20 < peak < BINDER_BYTES - SERVER_BYTES, name
+        assert notebook.expected_memory_mb is not None, name
+        assert peak < notebook.expected_memory_mb * 2**20, name
+
+
+def test_a_full_disk_leaves_the_old_book(
+    plain: Path, tmp_path: Path, small_disk: Callable[[Path, int], None]
+) -> None:
+    work = tmp_path / "_build"
+    for size in (4 * 2**20, 32 * 2**20):  # while the pages are laid out, and while Sphinx works
+        small_disk(work, size)
+        page = work / "html" / "book" / "index.html"
+        page.parent.mkdir(parents=True, exist_ok=True)
+        page.write_text("the old book")
+        with pytest.raises(UserError) as caught:
+            building.build(ROOT, "quick", target=work / "html")
+        assert str(caught.value) == disk_full("the book")
+        assert page.read_text() == "the old book"
+        assert {path.name for path in work.iterdir()} <= {"html", "stage"}
+        shutil.rmtree(work / "stage")
 
 
 def test_every_page_of_the_contents_is_there(plain: Path) -> None:
@@ -161,8 +195,6 @@ def test_two_builds_find_the_same_words(plain: Path, addressed: Path) -> None:
 def test_a_changed_verdict_stops_the_build(
     plain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from xaicore.errors import UserError
-
     papers = load_claims(ROOT / "claims")
     committed = {claim.id: "inconclusive" for paper in papers for claim in paper.claims}
     monkeypatch.setattr(building, "read_verdicts", lambda folder, edition: committed)

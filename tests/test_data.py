@@ -145,7 +145,7 @@ def test_partition_and_its_errors() -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"name": "mnist"}, "there are mnist-5k, orl-faces"),
+        ({"name": "mnist-6k"}, "there are mnist-5k, orl-faces"),
         ({"split": "val"}, "split must be one of"),
         ({"channels": 2}, "channels must be 1 or 3"),
         ({"size": 0}, "size must be"),

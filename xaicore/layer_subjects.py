@@ -7,7 +7,7 @@ from torch import Tensor
 from xaicore import data, models, steps
 from xaicore.errors import UserError
 from xaicore.face_networks import face_backbone, face_sets, with_head
-from xaicore.params.chapter3 import IMAGENET, P3Parameters
+from xaicore.params.chapter3 import P3Parameters
 from xaicore.records import Run
 from xaicore.store import Store
 from xaicore.subjects import Subject
@@ -70,7 +70,7 @@ def second_subject(params: P3Parameters, run: Run) -> Subject | None:
         return None
     images = data.load(
         params.second_dataset,
-        params.data_root,
+        params.other_root,
         split="test",
         n=params.n_second if params.second_dataset != "imagenet-20" or params.n_second < 20 else None,
         size=params.second_size,
@@ -99,7 +99,7 @@ def _network(params: P3Parameters, store: Store, run: Run, images: data.ImageSet
         "input_size": params.size,
         "seed": params.seed,
     }
-    if params.weights is not None and (params.weights != "imagenet" or params.dataset in IMAGENET):
+    if not params.trains:
         return models.load(params.model, weights=params.weights, **options)
     train, validation = (
         _load(params, split, n) for split, n in (("train", params.n_train), ("validation", None))

@@ -64,7 +64,7 @@ def subjects(params: InstrumentParameters, store: Store, run: Run) -> dict[str, 
     network = steps.trained(
         store, "digit", untrained, *train.stack(), validation=validation, recipe=recipe
     ).model
-    photographs = data.load(params.photographs, params.data_root, split="test", size=params.photograph_size)
+    photographs = data.load(params.photographs, params.other_root, split="test", size=params.photograph_size)
     published = models.load("efficientnet_lite0", weights="imagenet", classes=photographs.classes)
     published = published.to(params.torch_device)
     for images in (train, test, photographs):

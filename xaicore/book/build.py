@@ -4,6 +4,8 @@ The book under ``_build/html`` is replaced only by one that passed every check, 
 book behind.
 """
 
+import errno
+import os
 import shutil
 import subprocess
 import sys
@@ -20,6 +22,7 @@ from xaicore.book.project import repository_address
 from xaicore.book.runner import completed_runs
 from xaicore.book.staging import stage
 from xaicore.errors import UserError
+from xaicore.files import disk_full, one_line
 from xaicore.records import load_record
 
 JUPYTER_BOOK = """
@@ -47,6 +50,7 @@ def gather_records(root: Path, edition: str) -> dict[str, dict[str, Any]]:
     return records
 
 
+@one_line("the book")
 def build(
     root: Path, edition: str = "embedded", *, verdicts: str = "auto", target: Path | None = None
 ) -> Path:
@@ -139,9 +143,17 @@ def _same_weights(root: Path, edition: str, records: Mapping[str, Mapping[str, A
 def _commit_records(root: Path, edition: str, done: Mapping[str, Path]) -> None:
     for notebook, folder in done.items():
         target = root / "results" / edition / notebook
+        partial = root / "results" / f".{notebook}.partial"
+        shutil.rmtree(partial, ignore_errors=True)
+        try:
+            shutil.copytree(folder / "tables", partial / "tables")
+            shutil.copy(folder / "record.json", partial / "record.json")
+        except OSError:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise
         shutil.rmtree(target, ignore_errors=True)
-        shutil.copytree(folder / "tables", target / "tables")
-        shutil.copy(folder / "record.json", target / "record.json")
+        target.parent.mkdir(exist_ok=True)
+        partial.rename(target)
 
 
 def _sphinx(work: Path) -> None:
@@ -152,6 +164,8 @@ def _sphinx(work: Path) -> None:
         [*start, "build", str(work), *options], capture_output=True, text=True, check=False
     )
     if answer.returncode != 0:
+        if os.strerror(errno.ENOSPC) in answer.stdout + answer.stderr:
+            raise UserError(disk_full("the book"))
         log = work.parent / "sphinx.log"
         log.write_text(answer.stdout + answer.stderr, encoding="utf-8")
         lines = [

@@ -90,6 +90,11 @@ def _parser() -> argparse.ArgumentParser:
     editions = commands.add_parser(
         "editions", help="list what there is to run, what it needs, how long it takes"
     )
+    editions.add_argument(
+        "--costs",
+        metavar="EDITION",
+        help="instead: operations, GPU hours, memory and disk of its notebooks, counted from their parameters",
+    )
     editions.set_defaults(command=_editions)
 
     doctor = commands.add_parser("doctor", help="say what this machine can run and what is missing")
@@ -155,6 +160,11 @@ def _claims(root: Path, options: argparse.Namespace) -> int:
 def _editions(root: Path, options: argparse.Namespace) -> int:
     from xaicore.book.editions import edition_names, load_edition
 
+    if options.costs is not None:
+        from xaicore.book.costs import COLUMNS, cost_rows
+
+        _print_table(COLUMNS, list(cost_rows(load_edition(root, options.costs))))
+        return 0
     rows = []
     for edition in sorted((load_edition(root, name) for name in edition_names(root)), key=_duration):
         needs = [*(f"data: {name}" for name in edition.needs.data)]

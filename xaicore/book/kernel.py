@@ -21,8 +21,12 @@ from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 from papermill.execute import execute_notebook, remove_error_markers
 
+from xaicore.files import is_disk_full
+
 START_TIMEOUT_SECONDS = 120
 STARTS = 2
+DISK_FULL = 74
+"""Exit status of a process that had no room to write its notebook, or what came of it."""
 DIED = "the kernel died (killed, perhaps out of memory); run again, finished batches are kept"
 
 
@@ -97,10 +101,15 @@ def main() -> int:
     job = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
     signal.signal(signal.SIGTERM, _stop)
     threading.Thread(target=_end_with, args=(job["parent"],), daemon=True).start()
-    with tempfile.TemporaryDirectory(prefix="xaicore-") as folder:
-        own_kernelspec(Path(folder))
-        outcome = execute(job)
-    Path(job["outcome"]).write_text(json.dumps(outcome), encoding="utf-8")
+    try:
+        with tempfile.TemporaryDirectory(prefix="xaicore-") as folder:
+            own_kernelspec(Path(folder))
+            outcome = execute(job)
+        Path(job["outcome"]).write_text(json.dumps(outcome), encoding="utf-8")
+    except OSError as error:
+        if is_disk_full(error):
+            return DISK_FULL
+        raise
     return 0 if outcome["state"] == "completed" else 1
 
 

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,26 @@ from xaicore.params import NotebookParameters
 ROOM_BYTES = 200 * 2**20
 
 
+@dataclass(frozen=True)
+class Other:
+    """Names of the parameters for images beside the first set, and for the network that classifies them."""
+
+    dataset: str
+    model: str
+    weights: str
+    size: str
+
+    def set_of(self, parameters: NotebookParameters) -> str | None:
+        """Return the name of the set, None where a notebook has none."""
+        return getattr(parameters, self.dataset, None)
+
+
+OTHERS = (
+    Other("photographs", "photograph_model", "photograph_weights", "photograph_size"),
+    Other("second_dataset", "second_model", "second_weights", "second_size"),
+)
+
+
 def check_room(folder: Path) -> None:
     """Raise a :class:`~xaicore.errors.UserError` when the disk of ``folder`` is as good as full."""
     nearest = next(place for place in (folder, *folder.parents) if place.exists())
@@ -28,22 +49,32 @@ def check_room(folder: Path) -> None:
 
 
 def check_model(parameters: NotebookParameters) -> None:
-    """Raise a :class:`~xaicore.errors.UserError` when the network cannot be built or its weights do not fit.
+    """Raise a :class:`~xaicore.errors.UserError` when a network cannot be built or its weights do not fit.
 
     Published weights, which may have to be downloaded, are left to the notebook.
     """
-    if parameters.weights == "imagenet":
-        return
-    options: dict[str, Any] = {"classes": _class_count(parameters), "weights": parameters.weights}
-    for name, argument in (("width", "width"), ("size", "input_size")):
-        if hasattr(parameters, name):
-            options[argument] = getattr(parameters, name)
-    xaicore.models.load(parameters.model, channels=SETS[parameters.dataset].channels, **options)
+    if parameters.weights != "imagenet":
+        options: dict[str, Any] = {"classes": _class_count(parameters), "weights": parameters.weights}
+        for name, argument in (("width", "width"), ("size", "input_size")):
+            if hasattr(parameters, name):
+                options[argument] = getattr(parameters, name)
+        channels = getattr(parameters, "channels", None) or SETS[parameters.dataset].channels
+        xaicore.models.load(parameters.model, channels=channels, **options)
+    for other in OTHERS:
+        weights = getattr(parameters, other.weights, "imagenet")
+        if other.set_of(parameters) is not None and weights != "imagenet":
+            images = xaicore.data.load(other.set_of(parameters) or "", root=parameters.other_root)
+            xaicore.models.load(
+                getattr(parameters, other.model),
+                classes=images.classes,
+                weights=weights,
+                input_size=getattr(parameters, other.size),
+            )
 
 
 def check_data(parameters: NotebookParameters, memory: Path) -> str:
-    """Open the image set, decode every file of a set in a folder once, and return the fingerprint of the
-    whole set.
+    """Open the image sets, decode every file of a set in a folder once, and return the fingerprint of all
+    that the notebook reads.
 
     Args:
         parameters: of a notebook.
@@ -59,19 +90,30 @@ def check_data(parameters: NotebookParameters, memory: Path) -> str:
     if shares is not None:
         xaicore.data.load(name, root=root, split="all").partition(shares, seed=parameters.seed)
     else:
-        # Chapter 2 takes at most so many images, the others exactly.
+        # Chapters 2 and 3 take at most so many images, the others exactly.
         _load(parameters, "test", None if hasattr(parameters, "shares") else parameters.n_images)
     for split, count in (("train", "n_train"), ("validation", "n_validation")):
-        if hasattr(parameters, count):
+        if parameters.trains and hasattr(parameters, count):
             _load(parameters, split, getattr(parameters, count))
+    first = _checked(name, root, memory)
+    others = [other.set_of(parameters) for other in OTHERS]
+    folders = [other for other in others if other is not None and SETS[other].read_root is not None]
+    return (
+        digest(first, [_checked(other, parameters.other_root, memory) for other in folders])
+        if folders
+        else first
+    )
+
+
+def _checked(name: str, root: str | None, memory: Path) -> str:
+    """Return the fingerprint of a whole set; one in a folder is decoded unless it is remembered."""
     if SETS[name].read_root is None:
         return _of_package(name)
     whole = xaicore.data.load(name, root=root, split="all")
-    folder = xaicore.data.find_root(name, root) if name != "folder" else Path(str(root)).expanduser()
-    remembered = memory / f"{_stamp(folder)}.json"
+    remembered = memory / f"{_stamp(xaicore.data.find_root(name, root))}.json"
     try:
         return str(json.loads(remembered.read_text(encoding="utf-8"))["fingerprint"])
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError):
         whole.verify()
     write_atomically(
         remembered, json.dumps({"fingerprint": whole.fingerprint}), what="the check of the image set"

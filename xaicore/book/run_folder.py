@@ -8,6 +8,7 @@ Until all of it is there it is called ``.<notebook>.partial``; a run that failed
 import json
 import shutil
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -45,8 +46,17 @@ class RunFolder:
             status = json.loads((self.final / STATUS).read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return None
-        there = (self.final / FILE).is_file() and (self.final / NOTEBOOK).is_file()
-        return status if there and isinstance(status, dict) and status.get("state") == "completed" else None
+        completed = isinstance(status, dict) and status.get("state") == "completed"
+        return status if completed and self._is_whole() else None
+
+    def _is_whole(self) -> bool:
+        """Whether record and notebook can be read; where not, the notebook runs again instead of being reported."""
+        try:
+            load_record(self.final / FILE)
+            json.loads((self.final / NOTEBOOK).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return False
+        return True
 
     def begin(self) -> None:
         """Make an empty folder for a run; an older complete run stays where it is."""
@@ -89,10 +99,13 @@ class RunFolder:
         """Keep what there is of a run that failed, for those who want to look."""
         shutil.rmtree(self.failed, ignore_errors=True)
         (self.partial / FILE).unlink(missing_ok=True)
-        self._write_status(self.partial, {"state": "failed", "error": error})
+        with suppress(UserError):  # where there is no room for it, the line on the screen must do
+            self._write_status(self.partial, {"state": "failed", "error": error})
         self.partial.rename(self.failed)
-        if self.log.is_file():
+        try:
             shutil.copy(self.log, self.failed / "log.txt")
+        except OSError:
+            (self.failed / "log.txt").unlink(missing_ok=True)
 
     def _write_status(self, folder: Path, status: dict[str, Any]) -> None:
         when = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())

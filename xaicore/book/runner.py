@@ -23,11 +23,12 @@ import nbformat
 from xaicore import engine as engines
 from xaicore.book.display import Display, Row, clock, display
 from xaicore.book.editions import CUSTOM, Edition, choose, load_edition
-from xaicore.book.kernel import DIED
+from xaicore.book.kernel import DIED, DISK_FULL
 from xaicore.book.preflight import check_data, check_model, check_room
 from xaicore.book.processes import FORKS, ForkServer, NotebookProcess
 from xaicore.book.run_folder import NOTEBOOK, RunFolder
 from xaicore.errors import UserError
+from xaicore.files import disk_full, one_line
 from xaicore.fingerprint import digest, source_digest
 from xaicore.params import SCHEMAS, NotebookParameters
 from xaicore.params.base import unknown_parameter
@@ -66,6 +67,7 @@ class Task:
     folder: RunFolder
 
 
+@one_line("the folder of the run")
 def run(
     root: Path,
     edition: str = "embedded",
@@ -320,12 +322,13 @@ class _Runner:
         row.follow(task.folder.partial / "progress.jsonl")
         while row.warnings:
             self.screen.say(f"{name}: {row.warnings.pop(0)}")
-        if process.poll() is None:
+        status = process.poll()
+        if status is None:
             return
         del self.running[name]
         log.close()
         row.seconds = time.monotonic() - row.begin
-        problem = _problem(task)
+        problem = _problem(task, status)
         if problem is None:
             try:
                 task.folder.complete(task.address, row.seconds)
@@ -356,12 +359,13 @@ class _Runner:
         self.running.clear()
 
 
-def _problem(task: Task) -> str | None:
-    """Return how a task failed, as the end of a line that begins with ``… failed``; None when it did not."""
+def _problem(task: Task, status: int) -> str | None:
+    """Return how a task whose process ended with ``status`` failed, as the end of a line that begins with
+    ``… failed``; None when it did not."""
     try:
         outcome = json.loads((task.folder.partial / "outcome.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        return f": {DIED}"
+        return f": {disk_full('the executed notebook') if status == DISK_FULL else DIED}"
     if outcome["state"] == "completed":
         return None
     place = f" in cell {outcome['cell']}" if outcome.get("cell") else ""

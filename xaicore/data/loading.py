@@ -5,13 +5,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from xaicore.data import embedded, folders
-from xaicore.data.folders import SPLITS, Collection, find_root
+from xaicore.data import embedded, folders, idx
+from xaicore.data.folders import SPLITS, Collection
 from xaicore.data.imageset import ImageSet
 from xaicore.data.sources import Geometry
 from xaicore.errors import UserError
 
 MAX_SIDE = 4096
+Root = str | os.PathLike[str] | None
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,7 @@ class SetSpec:
         channels: colour channels that the images have unless asked otherwise.
         read: split -> images, for a set inside a package.
         read_root: (folder, split) -> images, for a set in a folder.
+        find: (name, root) -> that folder.
         pad_to: see :class:`xaicore.data.sources.Geometry`.
         crop: see :class:`xaicore.data.sources.Geometry`.
     """
@@ -31,12 +33,21 @@ class SetSpec:
     channels: int
     read: Callable[[str], Collection] | None = None
     read_root: Callable[[Path, str], Collection] | None = None
+    find: Callable[[str, Root], Path] = folders.find_root
     pad_to: int | None = None
     crop: float = 1.0
 
 
 def _imagenet(root: Path, split: str) -> Collection:
     return folders.read_imagenet(root, split, embedded.imagenet_synsets(), embedded.imagenet_classes())
+
+
+def _own_root(name: str, root: Root) -> Path:
+    if root is None:
+        raise UserError(f"give data_root, a folder laid out as {folders.LAYOUT}")
+    if not Path(root).expanduser().is_dir():
+        raise UserError(f"there is no folder {root}; data_root must be laid out as {folders.LAYOUT}")
+    return Path(root).expanduser()
 
 
 SETS: dict[str, SetSpec] = {
@@ -48,13 +59,33 @@ SETS: dict[str, SetSpec] = {
     "cats-vs-dogs": SetSpec("a folder of cats and dogs", 3, read_root=folders.read_folder),
     "faces": SetSpec("a folder of face crops, one folder per identity", 3, read_root=folders.read_folder),
     "imagenet": SetSpec("a folder of ImageNet synsets", 3, read_root=_imagenet, crop=0.875),
-    "folder": SetSpec("any folder of class folders", 3, read_root=folders.read_folder),
+    "mnist": SetSpec(
+        "all 70,000 MNIST digits, 28x28, from the four published files",
+        1,
+        read_root=idx.read_mnist_files,
+        find=idx.find_mnist,
+        pad_to=32,
+    ),
+    "folder": SetSpec("any folder of class folders", 3, read_root=folders.read_folder, find=_own_root),
 }
+
+
+def find_root(name: str, root: Root = None) -> Path:
+    """Return the folder of a set that is read from a folder.
+
+    Args:
+        name: the set's name, say ``"faces"``.
+        root: the set's own folder or one above it, as in :func:`load`; ``$XAICORE_DATA`` when None.
+
+    Raises:
+        UserError: no root is given, it is not there, or it does not hold the set.
+    """
+    return SETS[name].find(name, root)
 
 
 def load(
     name: str,
-    root: str | os.PathLike[str] | None = None,
+    root: Root = None,
     split: str = "test",
     n: int | None = None,
     seed: int = 0,
@@ -65,9 +96,9 @@ def load(
     """Load a named image set.
 
     ``mnist-5k`` has 360 train, 40 validation and 100 test images per digit, ``orl-faces`` 8, 1 and 1 per
-    person, ``imagenet-20`` only test images. Folder sets are split by their folders; see
-    :mod:`xaicore.data.folders`. ``train`` and ``validation`` never overlap; ``train+validation`` is both
-    together. Splits do not depend on ``seed``.
+    person, ``imagenet-20`` only test images; ``mnist`` has 54,000, 6,000 and 10,000 images. Folder sets are split by
+    their folders; see :mod:`xaicore.data.folders`. ``train`` and ``validation`` never overlap;
+    ``train+validation`` is both together. Splits do not depend on ``seed``.
 
     Args:
         name: one of :data:`SETS`.
@@ -79,11 +110,11 @@ def load(
             ones of one seed. All images, in their natural order, when None.
         seed: seed of the choice of ``n`` images.
         size: side of the square images, or (height, width). Images are scaled to cover it and cropped evenly,
-            antialiased; ``mnist-5k`` at 32 is padded with zeros instead, without loss; ``imagenet`` and
+            antialiased; ``mnist`` and ``mnist-5k`` at 32 are padded with zeros instead, without loss; ``imagenet`` and
             ``imagenet-20`` use the central 87.5 %, the usual "resize 256, crop 224". As stored when None, and
             then images must be of one size to be stacked.
         classes: names or numbers of the classes to keep, relabelled 0..k-1 in this order. All when None.
-        channels: 1 or 3; as the set has when None (1 for ``mnist-5k`` and ``orl-faces``, else 3).
+        channels: 1 or 3; as the set has when None (1 for ``mnist``, ``mnist-5k`` and ``orl-faces``, else 3).
 
     Returns:
         The images; nothing is decoded yet.
@@ -103,7 +134,7 @@ def load(
         collection = spec.read(split)
     else:
         assert spec.read_root is not None
-        collection = spec.read_root(_own_root(root) if name == "folder" else find_root(name, root), split)
+        collection = spec.read_root(find_root(name, root), split)
     images = ImageSet(
         collection.source,
         collection.labels,
@@ -116,14 +147,6 @@ def load(
     if classes is not None:
         images = images.select(classes)
     return images if n is None else images.subset(n, seed)
-
-
-def _own_root(root: str | os.PathLike[str] | None) -> Path:
-    if root is None:
-        raise UserError(f"give data_root, a folder laid out as {folders.LAYOUT}")
-    if not Path(root).expanduser().is_dir():
-        raise UserError(f"there is no folder {root}; data_root must be laid out as {folders.LAYOUT}")
-    return Path(root).expanduser()
 
 
 def _size(size: int | tuple[int, int] | None) -> tuple[int, int] | None:

@@ -6,10 +6,13 @@ own, not in place, each called once per forward pass; then register it here.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
+import torch
 from torch import Tensor, nn
 
 from xaicore.models import efficientnet_lite, inception, resnet, small_cnn, vgg, xception
+from xaicore.models.weights import check_cached
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 HALF = (0.5, 0.5, 0.5)
@@ -66,7 +69,11 @@ def _torchvision(name: str) -> dict[str, Tensor]:
     from torchvision.models import get_model_weights
 
     weights = next(entry for entry in get_model_weights(name) if entry.name == "IMAGENET1K_V1")
-    return dict(weights.get_state_dict(check_hash=True, progress=False))
+    file = weights.url.rpartition("/")[
+        2
+    ]  # ends in the beginning of its sha256, which torch checks on download only
+    check_cached(Path(torch.hub.get_dir(), "checkpoints", file), Path(file).stem.rpartition("-")[2])
+    return dict(weights.get_state_dict(check_hash=True, progress=False, weights_only=True))
 
 
 def _vgg(name: str, about: str) -> Architecture:

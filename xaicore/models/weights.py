@@ -4,9 +4,12 @@ Files are read as data only (safetensors, or ``torch.load`` with ``weights_only=
 cannot run code.
 """
 
+import errno
+import hashlib
 import json
 import os
 import pickle
+import shutil
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -17,6 +20,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from xaicore.errors import UserError
+from xaicore.files import disk_full, one_line
 from xaicore.models.classifier import Classifier
 
 SUFFIXES = (".safetensors", ".pt", ".pth")
@@ -134,6 +138,27 @@ def is_imagenet(state: Mapping[str, Tensor], head: str) -> bool:
     return bool(biases) and biases[-1].shape == (IMAGENET_CLASSES,)
 
 
+def check_cached(file: Path, digest: str) -> None:
+    """Refuse a downloaded file that was damaged since, say by a full disk.
+
+    Args:
+        file: where it would lie.
+        digest: beginning of the sha256 of its content, hexadecimal.
+
+    Raises:
+        UserError: it is there and holds something else.
+    """
+    if not file.is_file():
+        return
+    with file.open("rb") as content:
+        found = hashlib.file_digest(content, "sha256").hexdigest()
+    if not found.startswith(digest):
+        raise UserError(
+            f"the downloaded file {file.name} is damaged; delete it from torch's folder {file.parent.name} and run "
+            "again"
+        )
+
+
 def download(name: str, fetch: Callable[[], Mapping[str, Tensor]]) -> dict[str, Tensor]:
     """Return published weights, from the local cache or over the network.
 
@@ -142,6 +167,8 @@ def download(name: str, fetch: Callable[[], Mapping[str, Tensor]]) -> dict[str, 
     """
     try:
         return dict(fetch())
+    except UserError:
+        raise
     except Exception as error:  # each library has its own errors for "no network"
         raise UserError(
             f"the ImageNet weights of {name} cannot be downloaded ({type(error).__name__}); "
@@ -161,7 +188,7 @@ def save(model: Classifier, path: str | os.PathLike[str]) -> Path:
         The path.
 
     Raises:
-        UserError: the suffix is another, or the folder does not exist.
+        UserError: the suffix is another, the folder does not exist or cannot be written to, or the disk is full.
     """
     file = Path(path).expanduser()
     if file.suffix not in SUFFIXES:
@@ -175,14 +202,19 @@ def save(model: Classifier, path: str | os.PathLike[str]) -> Path:
         "input_size": model.input_size,
         "options": model.options,
     }
-    handle, temporary = tempfile.mkstemp(dir=file.parent, suffix=file.suffix)
-    os.close(handle)
-    try:
-        if file.suffix == ".safetensors":
-            save_file(state, temporary, metadata={"format": "pt", "xaicore": json.dumps(about)})
-        else:
-            torch.save(state, temporary)
-        os.replace(temporary, file)
-    finally:
-        Path(temporary).unlink(missing_ok=True)
+    with one_line("the weights file"):
+        handle, temporary = tempfile.mkstemp(dir=file.parent, suffix=file.suffix)
+        os.close(handle)
+        try:
+            if file.suffix == ".safetensors":
+                save_file(state, temporary, metadata={"format": "pt", "xaicore": json.dumps(about)})
+            else:
+                torch.save(state, temporary)
+            os.replace(temporary, file)
+        except (SafetensorError, RuntimeError) as error:  # both libraries wrap what the disk says
+            if not shutil.disk_usage(file.parent).free or os.strerror(errno.ENOSPC) in str(error):
+                raise UserError(disk_full("the weights file")) from error
+            raise
+        finally:
+            Path(temporary).unlink(missing_ok=True)
     return file

@@ -129,6 +129,16 @@ class NotebookParameters(BaseModel):
             return torch.device("cuda" if torch.cuda.is_available() else "cpu")
         return torch.device(self.device)
 
+    @property
+    def other_root(self) -> str | None:
+        """Where further image sets lie: with the first, unless that is a ``folder``, which then holds nothing else."""
+        return None if self.dataset == "folder" else self.data_root
+
+    @property
+    def trains(self) -> bool:
+        """Whether the notebook needs training images."""
+        return True
+
     def recorded(self) -> dict[str, Any]:
         """Return what a record keeps: JSON values, no ``output_dir``, folders by their last name."""
         plain = self.model_dump(mode="json", exclude={"output_dir"})

@@ -64,6 +64,11 @@ class P3Parameters(NotebookParameters):
     second_size: int = Field(128, ge=32, le=1024, description="height and width of its images in pixels")
     n_second: int = Field(20, ge=2, description="its images, at most")
 
+    @property
+    def trains(self) -> bool:
+        """Whether the first network is trained here, or at least its head."""
+        return self.weights is None or (self.weights == "imagenet" and self.dataset not in IMAGENET)
+
     @field_validator("strengths")
     @classmethod
     def _with_one(cls, strengths: list[float]) -> list[float]:
