@@ -223,6 +223,11 @@ TOO_WIDE = """(() => {
 })()"""
 
 
+SMALL_TYPE = """[...document.querySelectorAll(".bd-article .cell_output figure img")].filter((e) =>
+  e.naturalWidth && e.getBoundingClientRect().width / e.naturalWidth < 0.5).map((e) => e.alt)"""
+"""Figures shown at less than half of their pixels; type of 10 points has 20 of them."""
+
+
 def test_in_a_browser_no_page_has_errors_or_is_wider_than_a_phone(plain: Path, browser: Browser) -> None:
     browser.window(390, 844)
     seen = 0
@@ -236,6 +241,7 @@ def test_in_a_browser_no_page_has_errors_or_is_wider_than_a_phone(plain: Path, b
             "[...document.images].filter((e) => e.loading !== 'lazy' && !e.naturalWidth).map((e) => e.src)"
         )
         assert browser.run(images) == [], name
+        assert browser.run(SMALL_TYPE) == [], name
         seen += 1
     assert seen > 20
 

@@ -54,6 +54,27 @@ def test_a_table_of_pictures_shows_images_masks_and_gaps():
     assert figure._repr_png_().startswith(b"\x89PNG")
 
 
+def test_a_photograph_of_the_target_stands_beside_the_attacked_image():
+    image, target, heat = torch.zeros(3, 8, 8), torch.ones(3, 8, 8), torch.linspace(-1, 1, 64).reshape(8, 8)
+    rows = [("a\nas b", image, [heat]), ("b\nas a", target, [heat])]
+    figure = plots.explanation_grid(rows, ["map"], image="attacked", beside=("target", [target, image]))
+    titles = [axes.get_title() for axes in figure.axes[:6]]
+    assert titles == ["attacked", "target", "map", "", "", ""]
+    shown = [axes.images[0].get_array() for axes in figure.axes[:6]]
+    assert [float(shown[k].mean()) for k in (0, 1, 3, 4)] == [0, 1, 1, 0]
+    np.testing.assert_allclose(shown[2], heat)
+    alone = plots.explanation_grid(rows, ["map"])
+    assert [axes.get_title() for axes in alone.axes[:4]] == ["image", "map", "", ""]
+
+
+def test_long_names_of_layers_break_where_they_have_a_joint():
+    names = ["Mixed_6d.branch7x7dbl_4.conv", "layer4.0.conv1", "features.28"]
+    maps = {name: [torch.rand(3, 3)] for name in names}
+    figure = plots.shift_grid([torch.rand(1, 6, 6)], maps, ["clean"], blocks=1)
+    labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    assert labels == ["", "Mixed_6d.\nbranch7x7dbl\n_4.conv", "layer4.0.\nconv1", "features.28"]
+
+
 def test_curves_in_panels_keep_their_colours():
     x = np.arange(1.0, 4)
     one, two = (x, x / 4, np.stack([x / 5, x / 3], 1)), (x, x / 5, None)

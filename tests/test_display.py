@@ -42,6 +42,9 @@ def test_words_stand_left_and_intervals_right() -> None:
     assert '<td class="words">8.3 <span class="interval">[−1.7, 18.3]</span></td>' in mixed
     assert '<td class="number">−1.2 <span class="interval">[−3.0, 0.5]</span></td>' in signed
     assert '<td class="number">−0.500</td><td class="words">a-b</td>' in signed
+    pair = display.table(pd.DataFrame({"ms": ["434 : 4.54e+03"], "name": ["shannon_entropy: a"]})).data
+    assert '<td class="number">434 <span class="interval">: 4.54e+03</span></td>' in pair
+    assert '<td class="words">shannon_<wbr>entropy: a</td>' in pair
     assert 'class="dataframe"' in html
     wide = pd.DataFrame([[0.5] * display.WIDE])
     assert 'class="dataframe wide"' in display.table(wide).data

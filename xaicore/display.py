@@ -18,7 +18,8 @@ CROWDED = 10
 """Likewise in smaller type, where columns with intervals count twice."""
 
 _NUMERIC = re.compile(r"[\s\d.,:+\-–−/×±%\[\]()∞e]*")
-_INTERVAL = re.compile(r"(?<=\S) (\[[^\]]*\])$")
+_SECOND = re.compile(r"(?<=\S) (\[[^\]]*\]|: \S+)$")
+"""What may go to a line of its own: an interval behind its number, the second of two numbers with a colon between."""
 
 
 def table(frame: pd.DataFrame) -> HTML:
@@ -26,7 +27,7 @@ def table(frame: pd.DataFrame) -> HTML:
 
     A column of whole numbers has no decimals; other numbers have two, below 1 three, below 0.01 two digits that count,
     from a million on three. Undefined values are a dash. A column with a letter in one of its entries is one of words.
-    Where room is short, the interval behind a number goes below it as a whole.
+    Where room is short, the interval behind a number goes below it as a whole, and long names break after underscores.
 
     Args:
         frame: column names to numbers or strings.
@@ -38,7 +39,7 @@ def table(frame: pd.DataFrame) -> HTML:
         _row("td", cells, classes) for cells in zip(*(texts for texts, _ in columns), strict=True)
     )
     count = len(columns)
-    crowd = count + sum(any(_INTERVAL.search(text) for text in texts) for texts, _ in columns)
+    crowd = count + sum(any(_SECOND.search(text) for text in texts) for texts, _ in columns)
     kind = "dataframe" + " wide" * (count >= WIDE or crowd >= CROWDED) + " widest" * (count >= WIDEST)
     return HTML(f'<table class="{kind}">\n<thead>\n{head}\n</thead>\n<tbody>\n{body}\n</tbody>\n</table>')
 
@@ -63,14 +64,18 @@ def provenance(source: dict[str, Any]) -> HTML:
 
 def _row(tag: str, cells: Sequence[str], classes: Sequence[str]) -> str:
     inner = "".join(
-        f'<{tag} class="{kind}">{_number(cell) if _NUMERIC.fullmatch(cell) else html.escape(cell)}</{tag}>'
+        f'<{tag} class="{kind}">{_number(cell) if _NUMERIC.fullmatch(cell) else _words(cell)}</{tag}>'
         for cell, kind in zip(cells, classes, strict=True)
     )
     return f"<tr>{inner}</tr>"
 
 
+def _words(cell: str) -> str:
+    return html.escape(cell).replace("_", "_<wbr>")
+
+
 def _number(cell: str) -> str:
-    return _INTERVAL.sub(r' <span class="interval">\1</span>', html.escape(cell.replace("-", "−")))
+    return _SECOND.sub(r' <span class="interval">\1</span>', html.escape(cell.replace("-", "−")))
 
 
 def _column(values: list[Any]) -> tuple[list[str], bool]:

@@ -1,5 +1,6 @@
 """Figures of images and heatmaps."""
 
+import re
 import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -97,7 +98,11 @@ def image_grid_with_relevance(
 
 
 def explanation_grid(
-    rows: Sequence[tuple[str, Images, Sequence[Images]]], titles: Sequence[str]
+    rows: Sequence[tuple[str, Images, Sequence[Images]]],
+    titles: Sequence[str],
+    *,
+    image: str = "image",
+    beside: tuple[str, Sequence[Images]] | None = None,
 ) -> BookFigure:
     """Draw an image and several explanations of it side by side, one image a row.
 
@@ -106,18 +111,25 @@ def explanation_grid(
             summed; each map has its own scale, symmetric about zero, that ends at the value which only one pixel
             in 200 exceeds, as single pixels would hide the rest.
         titles: of the heatmaps.
+        image: title of the images.
+        beside: title and one more image (C, H, W) in [0, 1] for each row, to the right of the first; none: no such
+            column.
     """
-    columns = len(titles) + 1
+    second = [] if beside is None else [beside[0]]
+    columns = len(titles) + 1 + len(second)
     with mpl.rc_context({**STYLE, "axes.titlesize": 9 if columns < 6 else 8}):
         side = WIDTH / (columns + 0.6)
         figure, grid = new_figure(len(rows), columns, len(rows) * (side + 0.05) + 0.3)
-        titles = [textwrap.fill(title, 16) for title in titles]
-        for position, (axes, (label, image, heatmaps)) in enumerate(zip(grid, rows, strict=True)):
-            show_image(axes[0], image, "" if position else "image")
+        heads = [textwrap.fill(title, 16) for title in (image, *second, *titles)]
+        for position, (axes, (label, first, heatmaps)) in enumerate(zip(grid, rows, strict=True)):
+            named = list(zip(axes, [""] * columns if position else heads, strict=True))
+            shown = [first] if beside is None else [first, beside[1][position]]
+            for (panel, title), each in zip(named, shown, strict=False):
+                show_image(panel, each, title)
             axes[0].set_ylabel(label)
-            for panel, heatmap, title in zip(axes[1:], heatmaps, titles, strict=True):
+            for (panel, title), heatmap in zip(named[len(shown) :], heatmaps, strict=True):
                 bound = float(np.quantile(np.abs(relevance(heatmap)), SHOWN)) or None
-                show_relevance(panel, heatmap, "" if position else title, bound)
+                show_relevance(panel, heatmap, title, bound)
         relevance_bar(figure, grid.ravel().tolist(), "relevance, own scale")
         return figure
 
@@ -199,8 +211,8 @@ def shift_grid(
         figure, grid = new_figure(1, blocks, (height + 1) * side + 0.75)
         for block, axes in enumerate(grid[0]):
             own = names[block * height : (block + 1) * height]
-            labels = ["", *(_at_dots(name, 12) for name in own), *[""] * (height - len(own))]
-            mosaic = Mosaic(axes, labels, titles, label_size=7)
+            labels = ["", *(_in_lines(name, 12) for name in own), *[""] * (height - len(own))]
+            mosaic = Mosaic(axes, labels, titles, label_size=6.5)
             for column, image in enumerate(images):
                 mosaic.put(0, column, picture(image), wrong=bool(wrong and wrong[column]), **GREY)
             for row, name in enumerate(own, 1):
@@ -216,11 +228,10 @@ def _share(heatmap: Images) -> NDArray[Any]:
     return array / (float(array.max()) or 1.0)
 
 
-def _at_dots(name: str, width: int) -> str:
-    """Break a dotted name after dots into lines of at most ``width`` characters, where its parts allow."""
-    *heads, last = name.split(".")
+def _in_lines(name: str, width: int) -> str:
+    """Break a layer's name after dots and before underscores, where it can be, into lines of ``width`` characters."""
     lines = [""]
-    for part in [*(head + "." for head in heads), last]:
+    for part in re.findall(r"_*[^._]+\.?|[._]", name):
         if lines[-1] and len(lines[-1]) + len(part) > width:
             lines.append("")
         lines[-1] += part
