@@ -15,6 +15,7 @@ from typing import Any
 from xaicore.book.claims import load_claims
 from xaicore.book.editions import load_edition
 from xaicore.book.gate import html_findings, notebook_findings
+from xaicore.book.keeping import KEPT, keep
 from xaicore.book.ledger import compare_verdicts, judge, read_verdicts, write_verdicts
 from xaicore.book.project import repository_address
 from xaicore.book.runner import completed_runs
@@ -37,11 +38,10 @@ the end; looking for garbage among them again and again is a sixth of its time."
 
 
 def gather_records(root: Path, edition: str) -> dict[str, dict[str, Any]]:
-    """Return edition → notebook → record: this edition's fresh runs and the committed records of the slow editions."""
+    """Return edition → notebook → record: the committed ones, and in their place the fresh runs of this edition."""
     records: dict[str, dict[str, Any]] = {}
     for path in sorted((root / "results").glob("*/*/record.json")):
-        if path.parent.parent.name != edition:
-            records.setdefault(path.parent.parent.name, {})[path.parent.name] = load_record(path)
+        records.setdefault(path.parent.parent.name, {})[path.parent.name] = load_record(path)
     for notebook, folder in completed_runs(root, edition).items():
         records.setdefault(edition, {})[notebook] = load_record(folder / "record.json")
     return records
@@ -79,8 +79,11 @@ def build(
     judgements = judge(papers, records)
     if verdicts == "auto":
         verdicts = "fail" if _same_weights(root, edition, records) else "report"
-    _check_verdicts(root / "claims" / "verdicts", edition, judgements, verdicts)
-    if verdicts == "accept":
+    for name in dict.fromkeys([edition, *(name for name in KEPT if name in records)]):
+        _check_verdicts(root / "claims" / "verdicts", name, judgements, verdicts)
+    if verdicts == "accept" and edition in KEPT:
+        keep(root, edition)
+    elif verdicts == "accept":
         _commit_records(root, edition, done)
 
     work = target.with_name("stage")
@@ -117,9 +120,9 @@ def _check_verdicts(folder: Path, edition: str, judgements: list[Any], mode: str
             "look for the cause first; a change that is understood is committed with --verdicts accept, and "
             "--verdicts report builds anyway"
         )
-        raise UserError(_report(f"verdicts changed ({advice})", changes))
+        raise UserError(_report(f"verdicts of the {edition} edition changed ({advice})", changes))
     for change in changes:
-        print(f"verdict changed: {change}")
+        print(f"verdict of the {edition} edition changed: {change}")
 
 
 def _same_weights(root: Path, edition: str, records: Mapping[str, Mapping[str, Any]]) -> bool:
