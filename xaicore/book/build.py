@@ -90,6 +90,7 @@ def build(
     stage(
         root,
         work,
+        edition=edition,
         runs=runs,
         papers=papers,
         judgements=judgements,
