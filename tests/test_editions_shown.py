@@ -14,12 +14,12 @@ import pytest
 from tests.kept import P1, code, figure, project, run
 from xaicore import display
 from xaicore.book.beside import ChapterRun, load_run, other_runs, show_editions
-from xaicore.book.build import gather_records
+from xaicore.book.build import gather_records, offer_downloads
 from xaicore.book.conditions import conditions, differences
 from xaicore.book.gate import html_findings
 from xaicore.book.keeping import keep
 from xaicore.book.second_column import joined
-from xaicore.book.staging import page_notebook
+from xaicore.book.staging import EXTRA, page_notebook
 from xaicore.book.statistics import run_label, statistics_page
 
 LARGER = {"n_images": 2000, "size": 112, "dataset": "cats-vs-dogs"}
@@ -319,3 +319,17 @@ def test_a_chapter_run_finds_its_code_cells_only() -> None:
     found = ChapterRun("embedded", notebook, {})
     assert found.cell("t") is None
     assert found.cell("c") is not None
+
+
+def test_the_download_is_the_notebook_without_other_editions(tmp_path: Path) -> None:
+    clean, built = tmp_path / EXTRA / "_sources" / "notebooks", tmp_path / "html" / "_sources"
+    for folder, text in (
+        (clean, "executed"),
+        (built / "notebooks", "with other editions"),
+        (built / "book", "page"),
+    ):
+        folder.mkdir(parents=True)
+        (folder / "one").write_text(text)
+    offer_downloads(tmp_path, tmp_path / "html")
+    assert (built / "notebooks" / "one").read_text() == "executed"
+    assert (built / "book" / "one").read_text() == "page"

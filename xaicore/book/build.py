@@ -19,7 +19,7 @@ from xaicore.book.keeping import KEPT, keep
 from xaicore.book.ledger import compare_verdicts, judge, read_verdicts, write_verdicts
 from xaicore.book.project import repository_address
 from xaicore.book.runner import completed_runs
-from xaicore.book.staging import stage
+from xaicore.book.staging import EXTRA, stage
 from xaicore.errors import UserError
 from xaicore.records import load_record
 
@@ -99,6 +99,7 @@ def build(
     )
     _sphinx(work)
     built = work / "_build" / "html"
+    offer_downloads(work, built)
     forbidden = (str(root), str(Path.home()), sys.prefix, tempfile.gettempdir() + "/")
     findings = html_findings(built, forbidden=forbidden)
     if findings:
@@ -169,6 +170,14 @@ def _sphinx(work: Path) -> None:
                 f"Sphinx is not content (whole log: {log.parent.name}/{log.name})", shown or ["see the log"]
             )
         )
+
+
+def offer_downloads(work: Path, built: Path) -> None:
+    """Offer the notebooks as they were executed, in place of the pages with other editions on them.
+
+    Sphinx writes its sources after the extra files, so these are laid over them once more.
+    """
+    shutil.copytree(work / EXTRA / "_sources", built / "_sources", dirs_exist_ok=True)
 
 
 def _publish(built: Path, target: Path) -> Path:
