@@ -1,5 +1,7 @@
 # make book   environment, every notebook of the embedded edition, the book
 # make test   environment, all tests, the quick edition and a gated book build included
+# make reference XAICORE_DATA=folder   environment, every notebook of the reference edition (hours; goes on where it
+#                                      stopped), its results and verdicts to where they are committed
 EDITION ?= embedded
 PYTHON  ?= python3
 JOBS    ?= 2
@@ -11,10 +13,14 @@ INSTALL  = $(BIN)/python -m pip install --quiet --no-compile --disable-pip-versi
 # Packages are installed uncompiled; what is used is compiled when first imported, and must be kept, or each process does it again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: book test lint clean
+.PHONY: book test reference lint clean
 book: $(STAMP)
 	@$(BIN)/xaibook run --edition $(EDITION)
 	@$(BIN)/xaibook build --edition $(EDITION)
+
+reference: $(STAMP)
+	@$(BIN)/xaibook run --edition reference
+	@$(BIN)/xaibook keep --edition reference
 
 test: $(STAMP)
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder

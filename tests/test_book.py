@@ -121,7 +121,9 @@ def test_chapter_has_its_figures_tables_and_download(plain: Path) -> None:
     assert len(numbers) == len(set(numbers)) >= 11
     assert "clear+fgsm_test" in chapter
     assert re.search(r'href="[^"]*p1_inspecting_attacks\.ipynb"', chapter)
-    assert (plain / "_sources" / "notebooks" / "p1_inspecting_attacks.ipynb").is_file()
+    download = (plain / "_sources" / "notebooks" / "p1_inspecting_attacks.ipynb").read_text(encoding="utf-8")
+    assert "other-edition" not in download
+    assert "{.editions}" not in download
 
 
 def test_without_an_address_no_page_offers_a_launch(plain: Path) -> None:

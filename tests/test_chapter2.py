@@ -1,5 +1,6 @@
 """Parameters of chapter 2 and what a bad folder of faces says, before any work."""
 
+import hashlib
 import json
 import os
 import subprocess
@@ -101,6 +102,14 @@ def _different_people(folder: Path) -> None:
             Image.fromarray(picture.clip(0, 255).astype(np.uint8)).save(file)
 
 
+PUBLISHED = """
+from torchvision.models import ResNet18_Weights
+
+entry = ResNet18_Weights.IMAGENET1K_V1.value
+object.__setattr__(entry, "url", entry.url.rpartition("/")[0] + "/{name}")
+"""
+
+
 def test_papermill_on_a_folder_of_faces_with_published_weights(tmp_path: Path) -> None:
     """The heads are trained on the frozen layers of a published file, here one with weights made up."""
     _different_people(tmp_path / "faces")
@@ -108,7 +117,11 @@ def test_papermill_on_a_folder_of_faces_with_published_weights(tmp_path: Path) -
     cache.mkdir(parents=True)
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        torch.save(torchvision.models.resnet18().state_dict(), cache / "resnet18-f37072fd.pth")
+        torch.save(torchvision.models.resnet18().state_dict(), cache / "made-up.pth")
+    # A published file carries the beginning of its digest in its name, and is held to it.
+    name = f"resnet18-{hashlib.sha256((cache / 'made-up.pth').read_bytes()).hexdigest()[:8]}.pth"
+    (cache / "made-up.pth").rename(cache / name)
+    (tmp_path / "sitecustomize.py").write_text(PUBLISHED.format(name=name), encoding="utf-8")
     command = [
         sys.executable,
         "-m",
@@ -123,6 +136,7 @@ def test_papermill_on_a_folder_of_faces_with_published_weights(tmp_path: Path) -
         **os.environ,
         "TORCH_HOME": str(tmp_path / "torch"),
         "XAICORE_STORE": str(tmp_path / "store"),
+        "PYTHONPATH": str(tmp_path),
     }
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]

@@ -162,9 +162,52 @@ def test_a_ledger_shows_every_claim_and_every_reported_number() -> None:
         assert all(f" {entry.label} " in page or f"`{entry.label} <" in page for entry in paper.reported)
     first = ledger_page(PAPERS[0], judgements)
     assert '<span class="verdict verdict-reproduced">reproduced</span>' in first
+    assert "| Ours, embedded |" in first
+    assert "| 99 points (95 % interval 98.5 to 99.5, n = 1000) |" in first  # beside 85.8 in the number table
+
+
+def test_a_ledger_shows_every_edition_side_by_side() -> None:
+    judgements = judge(
+        PAPERS, {"embedded": {P1: EMBEDDED}, "quick": {P1: EMBEDDED}, "reference": {P1: REFERENCE}}
+    )
+    page = ledger_page(PAPERS[0], judgements)
+    block = page.split("(claim-p1-fgsm-drop)=")[1].split("\n(claim-")[0]
+    rows = [line.strip() for line in block.splitlines() if line.startswith(("  |", ": |"))]
+    assert rows[0] == ": | Number | embedded | reference |"
+    ours = [
+        "**30 points (95 % interval 28 to 32, n = 500)**",
+        "**12 points (95 % interval 10 to 13, n = 2000)**",
+    ]
+    assert rows[2] == f"| `p1.drop.fgsm` | {ours[0]} | {ours[1]} |"
+    assert [re.sub("<.*?>", "", cell).strip() for cell in rows[-1].split("|")[1:4]] == [
+        "verdict",
+        "reproduced",
+        "partly",
+    ]
+    assert "Verdict (reference)\n: " in block
+    assert 'Other editions\n: embedded <span class="verdict verdict-reproduced">' in block
+    accuracy = next(line for line in page.splitlines() if "| 99 points" in line)
+    assert accuracy.endswith(
+        "| 99 points (95 % interval 98.5 to 99.5, n = 1000) "
+        "| 86 points (95 % interval 84.5 to 87.5, n = 2000) |"
+    )
+    alone = page.split("(claim-p1-fgsm-reverses-heatmap)=")[1].split("\n(claim-")[0]
+    assert ": embedded edition\n" in alone  # the reference run has none of its numbers
+    assert "  |" not in alone
+
+
+def test_the_front_page_says_which_editions_its_verdicts_rest_on() -> None:
+    judgements = judge(PAPERS, {"embedded": {P1: EMBEDDED}, "reference": {P1: REFERENCE}})
+    internal = sum(judgement.claim.internal for judgement in judgements)
+    by = {name: sum(j.edition == name for j in judgements) for name in ("reference", "embedded")}
+    assert all(by.values())
     assert (
-        "99 points (95 % interval 98.5 to 99.5, n = 1000), embedded" in first
-    )  # beside 85.8 in the number table
+        f"rest on: {by['reference']} on the reference edition, {by['embedded']} on the embedded edition, "
+        f"{internal} on the papers' own numbers." in scoreboard(PAPERS, judgements)
+    )
+    text = claim_list(PAPERS, judgements)
+    assert "fgsm-drop <claim-p1-fgsm-drop>` (reference, n = 2000)" in text
+    assert "fgsm-reverses-heatmap <claim-p1-fgsm-reverses-heatmap>` (embedded, n = 300)" in text
 
 
 def test_scoreboard_counts_and_links() -> None:
@@ -221,6 +264,7 @@ def test_the_pages_build_without_a_warning_and_their_links_resolve(tmp_path: Pat
     assert len(words) == len(Verdict) + len(judgements)
     page = (out / "claims" / "p1.html").read_text(encoding="utf-8")
     assert page.count("<dl") >= len(PAPERS[0].claims)
+    assert re.search(r"<dd>\s*<(div[^>]*>\s*<)?table", page), "two editions stand side by side"
     assert "{ref}" not in page
     assert "$" not in re.sub(r"<script.*?</script>", "", page, flags=re.S)
 

@@ -17,10 +17,11 @@ from typing import Any
 from xaicore.book.claims import load_claims
 from xaicore.book.editions import load_edition
 from xaicore.book.gate import html_findings, notebook_findings
+from xaicore.book.keeping import KEPT, keep
 from xaicore.book.ledger import compare_verdicts, judge, read_verdicts, write_verdicts
 from xaicore.book.project import repository_address
 from xaicore.book.runner import completed_runs
-from xaicore.book.staging import stage
+from xaicore.book.staging import EXTRA, stage
 from xaicore.errors import UserError
 from xaicore.files import disk_full, one_line
 from xaicore.records import load_record
@@ -40,11 +41,10 @@ the end; looking for garbage among them again and again is a sixth of its time."
 
 
 def gather_records(root: Path, edition: str) -> dict[str, dict[str, Any]]:
-    """Return edition → notebook → record: this edition's fresh runs and the committed records of the slow editions."""
+    """Return edition → notebook → record: the committed ones, and in their place the fresh runs of this edition."""
     records: dict[str, dict[str, Any]] = {}
     for path in sorted((root / "results").glob("*/*/record.json")):
-        if path.parent.parent.name != edition:
-            records.setdefault(path.parent.parent.name, {})[path.parent.name] = load_record(path)
+        records.setdefault(path.parent.parent.name, {})[path.parent.name] = load_record(path)
     for notebook, folder in completed_runs(root, edition).items():
         records.setdefault(edition, {})[notebook] = load_record(folder / "record.json")
     return records
@@ -83,14 +83,18 @@ def build(
     judgements = judge(papers, records)
     if verdicts == "auto":
         verdicts = "fail" if _same_weights(root, edition, records) else "report"
-    _check_verdicts(root / "claims" / "verdicts", edition, judgements, verdicts)
-    if verdicts == "accept":
+    for name in dict.fromkeys([edition, *(name for name in KEPT if name in records)]):
+        _check_verdicts(root / "claims" / "verdicts", name, judgements, verdicts)
+    if verdicts == "accept" and edition in KEPT:
+        keep(root, edition)
+    elif verdicts == "accept":
         _commit_records(root, edition, done)
 
     work = target.with_name("stage")
     stage(
         root,
         work,
+        edition=edition,
         runs=runs,
         papers=papers,
         judgements=judgements,
@@ -99,6 +103,7 @@ def build(
     )
     _sphinx(work)
     built = work / "_build" / "html"
+    offer_downloads(work, built)
     forbidden = (str(root), str(Path.home()), sys.prefix, tempfile.gettempdir() + "/")
     findings = html_findings(built, forbidden=forbidden)
     if findings:
@@ -121,9 +126,9 @@ def _check_verdicts(folder: Path, edition: str, judgements: list[Any], mode: str
             "look for the cause first; a change that is understood is committed with --verdicts accept, and "
             "--verdicts report builds anyway"
         )
-        raise UserError(_report(f"verdicts changed ({advice})", changes))
+        raise UserError(_report(f"verdicts of the {edition} edition changed ({advice})", changes))
     for change in changes:
-        print(f"verdict changed: {change}")
+        print(f"verdict of the {edition} edition changed: {change}")
 
 
 def _same_weights(root: Path, edition: str, records: Mapping[str, Mapping[str, Any]]) -> bool:
@@ -179,6 +184,14 @@ def _sphinx(work: Path) -> None:
                 f"Sphinx is not content (whole log: {log.parent.name}/{log.name})", shown or ["see the log"]
             )
         )
+
+
+def offer_downloads(work: Path, built: Path) -> None:
+    """Offer the notebooks as they were executed, in place of the pages with other editions on them.
+
+    Sphinx writes its sources after the extra files, so these are laid over them once more.
+    """
+    shutil.copytree(work / EXTRA / "_sources", built / "_sources", dirs_exist_ok=True)
 
 
 def _publish(built: Path, target: Path) -> Path:

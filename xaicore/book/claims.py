@@ -154,7 +154,8 @@ class Judgement:
     """A claim with its verdict: the headline, from the edition that counts first, and every edition's own.
 
     ``edition`` is None where no run bears on the claim: it is about the paper's own numbers, or it is
-    ``pending``, its notebook having run in no edition that counts. ``values`` are that run's numbers.
+    ``pending``, its notebook having run in no edition that counts. ``values`` are that run's numbers,
+    ``values_by_edition`` those of every run.
     """
 
     claim: Claim
@@ -162,6 +163,7 @@ class Judgement:
     edition: str | None = None
     values: Mapping[str, Measured] = field(default_factory=dict)
     by_edition: Mapping[str, Outcome] = field(default_factory=dict)
+    values_by_edition: Mapping[str, Mapping[str, Measured]] = field(default_factory=dict)
     pending: bool = False
 
     @property

@@ -1,4 +1,4 @@
-"""The command ``xaibook``: run, build, verify, claims, editions, doctor.
+"""The command ``xaibook``: run, build, keep, verify, claims, editions, doctor.
 
 Exit status: 0 when all went well; 1 when a notebook failed, a value differs or something is missing; 2 when
 the command cannot be carried out as given; 130 after Ctrl-C. What a user can mend is said in one line, never
@@ -76,6 +76,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     build.set_defaults(command=_build)
 
+    keep = commands.add_parser(
+        "keep", help="put the complete runs of a slow edition where they are committed"
+    )
+    keep.add_argument("--edition", default="reference", help="which edition (default: reference)")
+    keep.set_defaults(command=_keep)
+
     verify = commands.add_parser("verify", help="compare this machine's values with the committed ones")
     verify.add_argument("--edition", default="embedded", help="which edition (default: embedded)")
     verify.set_defaults(command=_verify)
@@ -125,6 +131,23 @@ def _build(root: Path, options: argparse.Namespace) -> int:
 
     page = build(root, options.edition, verdicts=options.verdicts)
     print(f"the book is built; open {page.relative_to(root)}")
+    return 0
+
+
+def _keep(root: Path, options: argparse.Namespace) -> int:
+    from xaicore.book.keeping import keep
+
+    kept = keep(root, options.edition)
+    for finding in kept.noticed:
+        print(f"noticed: {finding}")
+    for name in kept.left_out:
+        print(f"left out: {name} has no complete run; run: xaibook run --edition {options.edition}")
+    for change in kept.changes:
+        print(f"verdict changed: {change}")
+    print(
+        f"kept {', '.join(kept.notebooks)}; results/{options.edition} takes {kept.size / 1e6:.1f} MB, "
+        f"verdicts are in claims/verdicts/{options.edition}.yml"
+    )
     return 0
 
 

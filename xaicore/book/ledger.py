@@ -68,7 +68,7 @@ def _judge(claim: Claim, paper: Paper, runs: Mapping[str, Mapping[str, Measured]
     able = [edition for edition in claim.editions if edition in runs]
     headline = next((e for some in (tested, able, runs) for e in EDITIONS if e in some), None)
     if headline is not None:
-        return Judgement(claim, by_edition[headline], headline, runs[headline], by_edition)
+        return Judgement(claim, by_edition[headline], headline, runs[headline], by_edition, runs)
     words = f"no result yet: `{paper.notebook}` has not been run in the {_editions(claim)} edition"
     return Judgement(claim, Outcome(Verdict.NOT_TESTABLE, words), by_edition=by_edition, pending=True)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from xaicore.book.claims import EDITIONS, Claim, Judgement, Paper, Reported
-from xaicore.book.evidence import Verdict, number
+from xaicore.book.evidence import Measured, Verdict, number
 
 _KINDS = {
     "value": "a value",
@@ -51,6 +51,7 @@ def scoreboard(papers: Sequence[Paper], judgements: Sequence[Judgement]) -> str:
         counts = [sum(j.verdict is verdict for j in by_paper[paper.id]) for paper in papers]
         lines.append(_row([badge(verdict), *(str(count or "·") for count in counts)]))
     lines.append(_row(["all claims", *(str(len(by_paper[paper.id])) for paper in papers)]))
+    lines += ["", _bases(judgements)]
     pending = sum(judgement.pending for judgement in judgements)
     if pending:
         lines += ["", f"Of the claims not testable here, {pending} wait for their chapter to be run."]
@@ -102,6 +103,14 @@ def _by_paper(papers: Sequence[Paper], judgements: Sequence[Judgement]) -> dict[
     return {paper.id: [j for j in judgements if j.claim.paper == paper.id] for paper in papers}
 
 
+def _bases(judgements: Sequence[Judgement]) -> str:
+    """Return in a line how many verdicts rest on which edition."""
+    counts = {f"the {name} edition": sum(j.edition == name for j in judgements) for name in EDITIONS}
+    counts["the papers' own numbers"] = sum(judgement.claim.internal for judgement in judgements)
+    parts = [f"{count} on {basis}" for basis, count in counts.items() if count]
+    return f"Verdicts by what they rest on: {', '.join(parts) or 'none on a run'}."
+
+
 def _source(paper: Paper) -> str:
     links = [
         f"[doi:{paper.doi}](https://doi.org/{paper.doi})" if paper.doi else "",
@@ -122,23 +131,31 @@ def _block(judgement: Judgement) -> list[str]:
     if not claim.internal:
         lines += ["Ours", *_ours(judgement), ""]
     lines += ["Rule", f": Reproduced if {check.words()}. *Why:* {check.reason}", ""]
-    lines += ["Verdict", f": {_sentence(outcome.explanation)}"]
+    basis = f" ({judgement.edition})" if len(_editions(judgement)) > 1 else ""
+    lines += [f"Verdict{basis}", f": {_sentence(outcome.explanation)}"]
     if len(outcome.parts) > 1:
         lines += ["", *(f"  - {badge(part.verdict)} {_sentence(part.explanation)}" for part in outcome.parts)]
-    other = {
-        name: found
+    other = [
+        f"{name} {badge(found.verdict)} {_sentence(found.explanation)}"
         for name, found in judgement.by_edition.items()
         if name in EDITIONS and name != judgement.edition
-    }
+    ]
     if other:
-        shown = "; ".join(f"{name} {badge(found.verdict)}" for name, found in other.items())
-        lines += ["", "Other editions", f": {shown}"]
+        lines += [
+            "",
+            "Other editions",
+            f": {other[0]}",
+            *(line for text in other[1:] for line in ("", f"  {text}")),
+        ]
     if claim.note:
         lines += ["", "Note", f": {claim.note}"]
     return lines
 
 
 def _ours(judgement: Judgement) -> list[str]:
+    editions = _editions(judgement)
+    if len(editions) > 1:
+        return _ours_side_by_side(judgement, editions)
     shown = [name for name in judgement.claim.results if name in judgement.values]
     if not shown:
         return [
@@ -147,12 +164,35 @@ def _ours(judgement: Judgement) -> list[str]:
             else f": no result in the {judgement.edition} edition"
         ]
     lines = [f": {judgement.edition} edition", ""]
+    return lines + [f"  - {_strong(judgement, name, judgement.values[name])}, `{name}`" for name in shown]
+
+
+def _ours_side_by_side(judgement: Judgement, editions: Sequence[str]) -> list[str]:
+    runs = judgement.values_by_edition
+    shown = [name for name in judgement.claim.results if any(name in runs[edition] for edition in editions)]
+    lines = [": " + _row(["Number", *editions]), "  " + _row(["---"] * (1 + len(editions)))]
     for name in shown:
-        value = (
-            f"**{judgement.values[name]}**" if name == judgement.claim.results[0] else judgement.values[name]
-        )
-        lines.append(f"  - {value}, `{name}`")
-    return lines
+        values = [_strong(judgement, name, runs[edition].get(name)) for edition in editions]
+        lines.append("  " + _row([f"`{name}`", *values]))
+    verdicts = [badge(judgement.by_edition[edition].verdict) for edition in editions]
+    return [*lines, "  " + _row(["verdict", *verdicts])]
+
+
+def _editions(judgement: Judgement) -> list[str]:
+    """The editions that have a number of the claim, the smallest first."""
+    runs = judgement.values_by_edition
+    return [
+        edition
+        for edition in reversed(EDITIONS)
+        if any(name in runs.get(edition, {}) for name in judgement.claim.results)
+    ]
+
+
+def _strong(judgement: Judgement, name: str, value: Measured | None) -> str:
+    """A number as text, in bold where it is the claim's most telling one."""
+    if value is None:
+        return "·"
+    return f"**{value}**" if name == judgement.claim.results[0] else str(value)
 
 
 def _sentence(text: str) -> str:
@@ -170,21 +210,19 @@ def _basis(judgement: Judgement) -> str:
 
 
 def _numbers(paper: Paper, judgements: Sequence[Judgement]) -> list[str]:
-    runs = {j.edition: j.values for j in judgements if j.edition is not None}
-    ours = {
-        name: (edition, value)
-        for edition in reversed(EDITIONS)
-        for name, value in runs.get(edition, {}).items()
-    }
+    runs = {edition: run for j in judgements for edition, run in j.values_by_edition.items()}
+    editions = [edition for edition in reversed(EDITIONS) if edition in runs]
+    heads = [f"Ours, {edition}" for edition in editions] or ["Ours"]
     anchors = {claim.id: claim.anchor for claim in paper.claims}
     lines = []
     for locator in dict.fromkeys(entry.locator for entry in paper.reported):
         entries = [entry for entry in paper.reported if entry.locator == locator]
-        lines += [f"**{locator}**", "", _row(["What", "Paper", "Ours"]), _row(["---", "---:", "---"])]
+        lines += [f"**{locator}**", "", _row(["What", "Paper", *heads])]
+        lines.append(_row(["---", "---:", *["---"] * len(heads)]))
         for entry in entries:
             what = entry.label if entry.claim is None else f"{{ref}}`{entry.label} <{anchors[entry.claim]}>`"
-            edition, value = ours.get(entry.result or "", (None, None))
-            lines.append(_row([what, _reported(entry), f"{value}, {edition}" if value else "·"]))
+            ours = [str(runs[edition].get(entry.result or "", "·")) for edition in editions] or ["·"]
+            lines.append(_row([what, _reported(entry), *ours]))
         lines.append("")
     return lines
 

@@ -87,7 +87,7 @@ def check_data(parameters: NotebookParameters, memory: Path) -> str:
     """
     name, root = parameters.dataset, parameters.data_root
     shares = getattr(parameters, "shares", None)
-    if shares is not None:
+    if shares is not None and parameters.trains:
         xaicore.data.load(name, root=root, split="all").partition(shares, seed=parameters.seed)
     else:
         # Chapters 2 and 3 take at most so many images, the others exactly.

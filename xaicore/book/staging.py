@@ -13,6 +13,7 @@ from typing import Any
 import nbformat
 import yaml
 
+from xaicore.book.beside import load_run, other_runs, show_editions
 from xaicore.book.claims import Judgement, Paper
 from xaicore.book.findings import place_figures
 from xaicore.book.pages import claim_list, ledger_page, scoreboard
@@ -45,6 +46,7 @@ def stage(
     root: Path,
     target: Path,
     *,
+    edition: str,
     runs: Mapping[str, Path],
     papers: list[Paper],
     judgements: list[Judgement],
@@ -56,6 +58,7 @@ def stage(
     Args:
         root: the project's folder.
         target: where to put the tree.
+        edition: the edition whose runs the chapters are made of; those committed of others stand beside them.
         runs: notebook name → the executed notebook.
         papers: claims and reported numbers of every paper.
         judgements: one per claim.
@@ -69,8 +72,15 @@ def stage(
 
     notebooks = target / "notebooks"
     notebooks.mkdir()
+    downloads = target / EXTRA / "_sources" / "notebooks"
+    downloads.mkdir(parents=True)
+    others = other_runs(root, edition)
     for name, executed in runs.items():
-        nbformat.write(page_notebook(nbformat.read(executed, as_version=4)), notebooks / f"{name}.ipynb")
+        here = load_run(edition, executed.parent)
+        page = page_notebook(here.notebook)
+        nbformat.write(page, downloads / f"{name}.ipynb")
+        show_editions(page, here, others.get(name, []), name, target / EXTRA / "notebooks")
+        nbformat.write(page, notebooks / f"{name}.ipynb")
         for folder in ("tables", "figures"):
             if (executed.parent / folder).is_dir():
                 shutil.copytree(executed.parent / folder, notebooks / name / folder)

@@ -3,7 +3,14 @@
 from collections.abc import Mapping
 from typing import Any
 
+from xaicore.book.conditions import conditions
+
 EDITION_ORDER = ("paper", "reference", "embedded")
+
+
+def run_label(edition: str, notebook: str) -> str:
+    """Return the label of a run's section, which other pages refer to."""
+    return f"run-{edition}-{notebook}".replace("_", "-")
 
 
 def statistics_page(records: Mapping[str, Mapping[str, Any]]) -> str:
@@ -20,12 +27,51 @@ def statistics_page(records: Mapping[str, Mapping[str, Any]]) -> str:
         "fingerprints are the first 16 characters of sha256 digests; equal fingerprints mean equal bytes.",
         "",
     ]
-    for edition in sorted(
+    editions = sorted(
         records, key=lambda name: (EDITION_ORDER.index(name) if name in EDITION_ORDER else 9, name)
-    ):
+    )
+    lines += _cost(records, editions)
+    for edition in editions:
         for notebook, record in sorted(records[edition].items()):
             lines += _run(edition, notebook, record)
     return "\n".join(lines) + "\n"
+
+
+def _cost(records: Mapping[str, Mapping[str, Any]], editions: list[str]) -> list[str]:
+    """What the chapters cost: time and memory of each edition against the number and size of the images."""
+    rows = []
+    for notebook in sorted({name for edition in editions for name in records[edition]}):
+        for edition in reversed(editions):
+            record = records[edition].get(notebook)
+            if record is None:
+                continue
+            source = record["provenance"]
+            threads = source["threads"]
+            rows.append(
+                (
+                    f"{{doc}}`{notebook.split('_')[0]} </notebooks/{notebook}>`",
+                    f"{{ref}}`{edition} <{run_label(edition, notebook)}>`",
+                    conditions(record),
+                    ("at least " if source["store"]["reused"] else "") + _duration(source["seconds"]),
+                    f"{source['peak_memory_bytes'] / 2**20:,.0f}",
+                    f"{source['device']}, {threads} thread{'s' * (threads != 1)}",
+                )
+            )
+    head = ("Chapter", "Edition", "Images", "Time", "Memory (MiB)", "Device")
+    return [
+        "## Time and memory against the number of images",
+        "",
+        "What each chapter took in each edition that has a record. *Images* are those that are attacked or explained,",
+        "not those that a network is trained on. Editions also differ in networks and in the effort of the attacks, so",
+        "the time does not only follow the number of images. *Memory* is the most that the process held, without what",
+        "lies on a GPU. Where it says *at least*, the run took some steps over from another chapter or from an",
+        "interrupted run, and these cost no time here.",
+        "",
+        ":::{container} costs",
+        *_table(head, rows),
+        ":::",
+        "",
+    ]
 
 
 def _run(edition: str, notebook: str, record: Mapping[str, Any]) -> list[str]:
@@ -42,7 +88,7 @@ def _run(edition: str, notebook: str, record: Mapping[str, Any]) -> list[str]:
         ("Seed", source["seed"]),
         ("Python", source["python"]),
     ]
-    lines = [f"## {notebook}, {edition} edition", ""]
+    lines = [f"({run_label(edition, notebook)})=", f"## {notebook}, {edition} edition", ""]
     lines += _table(("", ""), facts)
     data = [
         (item["name"], item["split"], item["n"], f"`{item['fingerprint'][:16]}`") for item in source["data"]

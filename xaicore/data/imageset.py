@@ -129,8 +129,18 @@ class ImageSet(Dataset[tuple[Tensor, int]]):
         """Cut the set into disjoint parts with the given fractions of every class, such as (0.8, 0.2).
 
         Raises:
-            ValueError: the fractions do not fit, or a class is too small to give an image to every part.
+            ValueError: the fractions do not fit.
+            UserError: a class is too small to give an image to every part.
         """
+        parts = sum(fraction > 0 for fraction in fractions)
+        for name, count in zip(
+            self.classes, torch.bincount(self.labels, minlength=len(self.classes)), strict=True
+        ):
+            if 0 < count < parts:
+                raise UserError(
+                    f"class {name!r} of {self.name} has {count} images, but a split needs at least {parts}: "
+                    "add images or leave the class out"
+                )
         return tuple(
             self._take(torch.tensor(part, dtype=torch.int64))
             for part in stratified(self.labels, fractions, seed)

@@ -1,0 +1,127 @@
+"""An executed notebook as it is committed: figures no larger than the page needs, nothing of the machine that ran it."""
+
+import base64
+import io
+import math
+import os
+import re
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import numpy as np
+from PIL import Image
+
+WIDTH = 1100
+"""Pixels across of the widest figure: one and a half times the text of a page."""
+
+JPEG_QUALITY = 90
+COLOURS = 256
+FAITHFUL = 1.0
+"""A palette will do where it is off by at most so many of 255 levels, root mean square: for lines, not for pictures."""
+
+PNG, JPEG, SVG = "image/png", "image/jpeg", "image/svg+xml"
+
+
+def compact_notebook(notebook: nbformat.NotebookNode, paths: Mapping[str, str]) -> nbformat.NotebookNode:
+    """Return a copy of an executed notebook for the repository.
+
+    Figures are re-encoded by :func:`compact_figure`. Outputs that need files beside the notebook (the explorer's panel)
+    and papermill's traces are left out.
+
+    Args:
+        notebook: the executed notebook.
+        paths: path of this machine → what to write instead, see :func:`machine_paths`.
+    """
+    compact = nbformat.from_dict(_without_paths(notebook, paths))
+    compact.metadata.pop("papermill", None)
+    for cell in compact.cells:
+        cell.metadata.pop("papermill", None)
+        cell.metadata.pop("execution", None)
+        if cell.cell_type == "code":
+            cell.outputs = [output for output in cell.outputs if not _needs_files(output)]
+            for output in cell.outputs:
+                if "data" in output:
+                    output.data = nbformat.from_dict(_smaller(output.data))
+    return compact
+
+
+def compact_figure(png: bytes) -> tuple[str, bytes]:
+    """Return media type and bytes of a figure: at most :data:`WIDTH` pixels wide, on white, without transparency.
+
+    Lines become a PNG with a palette; where that would change the colours (:data:`FAITHFUL`), as in photographs and maps,
+    it is the smaller of a PNG in full colour and a JPEG.
+    """
+    with Image.open(io.BytesIO(png)) as opened:
+        drawn = opened.convert("RGBA")
+    figure = Image.new("RGB", drawn.size, "white")
+    figure.paste(drawn, mask=drawn.getchannel("A"))
+    if figure.width > WIDTH:
+        height = max(1, round(figure.height * WIDTH / figure.width))
+        figure = figure.resize((WIDTH, height), Image.Resampling.LANCZOS)
+    palette = figure.quantize(COLOURS)
+    difference = np.asarray(palette.convert("RGB"), dtype=float) - np.asarray(figure, dtype=float)
+    if math.sqrt(float(np.mean(difference**2))) <= FAITHFUL:
+        return PNG, _encoded(palette, "PNG", optimize=True)
+    full = _encoded(figure, "PNG", optimize=True)
+    jpeg = _encoded(figure, "JPEG", quality=JPEG_QUALITY, subsampling=0, optimize=True)
+    return (PNG, full) if len(full) <= len(jpeg) else (JPEG, jpeg)
+
+
+def machine_paths(root: Path) -> dict[str, str]:
+    """Return the paths of this machine that a notebook may show → what to write instead, the longest first.
+
+    Args:
+        root: the project's folder.
+    """
+    data = os.environ.get("XAICORE_DATA")
+    found = {
+        str(Path.home()): "~",
+        tempfile.gettempdir(): "tmp",
+        sys.prefix: ".venv",
+        str(root): ".",
+        **({str(Path(data).expanduser()).rstrip("/"): Path(data).name} if data else {}),
+    }
+    return {path: found[path] for path in sorted(found, key=len, reverse=True) if len(path) > 1}
+
+
+def _needs_files(output: nbformat.NotebookNode) -> bool:
+    return "<script" in _text(output.get("data", {}).get("text/html", ""))
+
+
+def _smaller(data: Mapping[str, Any]) -> dict[str, Any]:
+    kept = dict(data)
+    if SVG in kept and PNG in kept and len(_text(kept[SVG])) > len(base64.b64decode(kept[PNG])):
+        del kept[SVG]
+    if PNG in kept:
+        kind, content = compact_figure(base64.b64decode(kept.pop(PNG)))
+        kept[kind] = base64.b64encode(content).decode("ascii")
+    return kept
+
+
+def _encoded(image: Image.Image, kind: str, **options: Any) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def _without_paths(content: Any, paths: Mapping[str, str]) -> Any:
+    """Return JSON content with each path of this machine replaced in every string but the figures' bytes."""
+    if isinstance(content, Mapping):
+        return {
+            key: value if key.startswith("image/") and key != SVG else _without_paths(value, paths)
+            for key, value in content.items()
+        }
+    if isinstance(content, list):
+        return [_without_paths(value, paths) for value in content]
+    if isinstance(content, str):
+        for path, instead in paths.items():
+            content = instead.join(re.split(rf"(?<![\w/.~-]){re.escape(path)}(?![\w-])", content))
+    return content
+
+
+def _text(content: Any) -> str:
+    return content if isinstance(content, str) else "".join(content)

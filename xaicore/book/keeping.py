@@ -1,0 +1,134 @@
+"""``xaibook keep``: what is committed of a slow edition, so that everyone's book can show it without running it.
+
+``results/<edition>/<notebook>/`` has the form of a run's folder (see :mod:`xaicore.book.run_folder`): the record, the
+tables, the status with the date, and the executed notebook with smaller figures and without anything of the machine.
+What a page's own script loads (``assets``) stays out. All is made elsewhere and takes its place at the end.
+"""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import nbformat
+
+from xaicore.book.claims import EDITIONS, load_claims
+from xaicore.book.compact import compact_notebook, machine_paths
+from xaicore.book.editions import load_edition
+from xaicore.book.gate import notebook_findings
+from xaicore.book.ledger import compare_verdicts, judge, read_verdicts, write_verdicts
+from xaicore.book.run_folder import NOTEBOOK, STATUS, RunFolder
+from xaicore.book.runner import completed_runs
+from xaicore.errors import UserError
+from xaicore.files import write_atomically
+from xaicore.params import SCHEMAS
+from xaicore.records import FILE, load_record
+
+KEPT = tuple(edition for edition in EDITIONS if edition != "embedded")
+"""The editions whose notebooks are committed; everyone's own build makes those of the embedded one."""
+
+LIMIT_BYTES = 40_000_000
+"""The most that the results of one edition may take."""
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What a call of :func:`keep` has done.
+
+    Attributes:
+        notebooks: written anew, in the order of the edition.
+        left_out: notebooks of the edition without a complete run.
+        size: bytes of all results of the edition.
+        changes: how verdicts differ from those committed before, one line each.
+        noticed: what the notebooks show that a chapter of the book could not, one line each.
+    """
+
+    notebooks: tuple[str, ...]
+    left_out: tuple[str, ...]
+    size: int
+    changes: tuple[str, ...]
+    noticed: tuple[str, ...]
+
+
+def kept_runs(root: Path, edition: str) -> dict[str, Path]:
+    """Return notebook → folder of the committed runs of an edition whose notebooks are committed too."""
+    found = {name: RunFolder(root / "results" / edition, name) for name in SCHEMAS}
+    return {name: folder.final for name, folder in found.items() if folder.status() is not None}
+
+
+def keep(root: Path, edition: str, *, limit: int = LIMIT_BYTES) -> Kept:
+    """Write the complete runs of a slow edition, and its verdicts, to where they are committed.
+
+    Args:
+        root: the project's folder.
+        edition: ``reference`` or ``paper``.
+        limit: the most bytes that the results of the edition may take.
+
+    Raises:
+        UserError: it is another edition, nothing of it was run, its results take too much, or they cannot be written.
+            The committed results are then as they were.
+    """
+    wanted = load_edition(root, edition).notebooks
+    if edition not in KEPT:
+        raise UserError(
+            f"only {' and '.join(KEPT)} are kept with their notebooks; the records of the edition {edition} are "
+            "committed by: xaibook build --verdicts accept"
+        )
+    done = {name: folder for name, folder in completed_runs(root, edition).items() if name in wanted}
+    if not done:
+        raise UserError(
+            f"there is no complete run of the edition {edition}; run: xaibook run --edition {edition}"
+        )
+    results, work = root / "results" / edition, root / "_build" / f"keep-{edition}"
+    shutil.rmtree(work, ignore_errors=True)
+    try:
+        for name, folder in done.items():
+            _copy_compact(folder, work / name, machine_paths(root))
+        stay = [path for path in results.glob("*/") if path.name not in done]
+        sizes = {path.name: _size(path) for path in [*stay, *work.glob("*/")]}
+        size = sum(sizes.values())
+        if size > limit:
+            largest = max(sizes, key=lambda name: sizes[name])
+            raise UserError(
+                f"the results of the edition {edition} take {_megabytes(size)}, more than the {_megabytes(limit)} that "
+                f"may be committed; {largest} takes most, {_megabytes(sizes[largest])}: have it show or record less"
+            )
+        for name in done:
+            shutil.rmtree(results / name, ignore_errors=True)
+            results.mkdir(parents=True, exist_ok=True)
+            (work / name).rename(results / name)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    noticed = [finding for folder in done.values() for finding in notebook_findings(folder / NOTEBOOK)]
+    return Kept(
+        tuple(name for name in wanted if name in done),
+        tuple(name for name in wanted if name not in done),
+        size,
+        tuple(_write_verdicts(root, edition)),
+        tuple(noticed),
+    )
+
+
+def _copy_compact(run: Path, target: Path, paths: dict[str, str]) -> None:
+    notebook = compact_notebook(nbformat.read(run / NOTEBOOK, as_version=4), paths)
+    write_atomically(target / NOTEBOOK, nbformat.writes(notebook) + "\n", what=f"the notebook {run.name}")
+    for name in (*load_record(run / FILE)["tables"].values(), FILE, STATUS):
+        write_atomically(target / name, (run / name).read_bytes(), what=f"the results of {run.name}")
+
+
+def _write_verdicts(root: Path, edition: str) -> list[str]:
+    records = {path.parent.name: load_record(path) for path in (root / "results" / edition).glob(f"*/{FILE}")}
+    judgements = judge(load_claims(root / "claims"), {edition: records})
+    folder = root / "claims" / "verdicts"
+    changes = compare_verdicts(read_verdicts(folder, edition), judgements, edition)
+    write_verdicts(folder, edition, judgements)
+    return changes
+
+
+def _size(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / 1e6:.1f} MB"
