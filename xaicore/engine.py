@@ -152,8 +152,8 @@ def in_batches(
         at_once: how many batches are under way at a time; asked once the arguments are found right.
         give_up: told what went wrong before the batches under way are waited for.
 
-    Returns, Raises:
-        As :meth:`LocalEngine.map`.
+    Returns:
+        What :meth:`LocalEngine.map` returns; it raises the same errors, and what ``at_once`` and ``work`` raise.
     """
     rows = _rows(arrays, constants, batch_size)
     shared = {"constants": digest(dict(constants)), "device": devices(constants)}

@@ -141,13 +141,16 @@ def for_notebooks(spec: str) -> Iterator[dict[str, str]]:
     Raises:
         UserError: no cluster answers.
     """
+    check(spec)
+    before = quiet_ray().is_initialized()
     ray = connect(spec)
+    leave = (lambda: None) if before else ray.shutdown
     if _place(spec) != "local":
-        ray.shutdown()
+        leave()
         yield {"XAICORE_ENGINE": spec}
         return
     try:
         address = ray.get_runtime_context().gcs_address
         yield {"XAICORE_ENGINE": f"{SCHEME}auto", "RAY_ADDRESS": address}
     finally:
-        ray.shutdown()
+        leave()
