@@ -38,7 +38,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@# What it cannot install, the pip call after it does; meanwhile what every notebook imports is compiled.
 	@$(INSTALL) --constraint constraints.txt uv >/dev/null 2>&1 && \
 	 index=$${PIP_INDEX_URL:-$$($(BIN)/python -m pip config get global.index-url 2>/dev/null)}; \
-	 grep -vE '^(ray|msgpack|protobuf)=' constraints.txt | UV_CACHE_DIR=$(VENV)/.unpacked \
+	 grep -vE '^(ray|grpcio|msgpack|protobuf)=' constraints.txt | UV_CACHE_DIR=$(VENV)/.unpacked \
 	 $(BIN)/uv pip install --quiet --no-deps --python $(BIN)/python $${index:+--default-index "$$index"} --requirement - >/dev/null 2>&1; \
 	 rm -rf $(VENV)/.unpacked
 	@$(BIN)/python -c 'import xaicore.steps, xaicore.plots, papermill, ipykernel.kernelapp, matplotlib.pyplot' >/dev/null 2>&1 & \

@@ -1,6 +1,9 @@
 """The local engine: batches in order, each kept at once."""
 
+import importlib.util
 import json
+import re
+import time
 
 import pytest
 import torch
@@ -137,15 +140,65 @@ def test_arguments_are_checked(tmp_path, arrays, options, message):
         engine.get("local", Store(tmp_path)).map("step", bad_rows, arrays, **options)
 
 
+@pytest.fixture
+def ray_is_there(monkeypatch):
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: name in ("ray", "grpc") or find(name))
+
+
 @pytest.mark.parametrize(
-    ("spec", "message"), [("ray://head:10001", "not there yet"), ("slurm", "unknown engine")]
+    ("spec", "message"),
+    [
+        ("slurm", "unknown engine 'slurm'"),
+        ("ray:", "unknown engine 'ray:'"),
+        *(
+            (
+                spec,
+                f"{spec!r} is no address of a Ray cluster; write ray://HOST:PORT, ray://auto or ray://local",
+            )
+            for spec in ("ray://", "ray://head:x", "ray://head:99999", "ray://me@head", "ray://head/there")
+        ),
+        ("ray://127.0.0.1:1", "no Ray cluster answers at 127.0.0.1:1 (connection refused); is it up"),
+        ("ray://no-such-host.invalid", "no Ray cluster answers at no-such-host.invalid:10001 ("),
+    ],
 )
-def test_other_places_are_refused_in_one_line(spec, message, tmp_path, monkeypatch):
-    with pytest.raises(UserError, match=message):
+def test_other_places_are_refused_in_one_line(spec, message, tmp_path, monkeypatch, ray_is_there):
+    with pytest.raises(UserError, match=re.escape(message)) as caught:
         engine.get(spec, Store(tmp_path))
+    assert "\n" not in str(caught.value)
     monkeypatch.setenv("XAICORE_ENGINE", spec)
-    with pytest.raises(UserError, match=message):
+    with pytest.raises(UserError, match=re.escape(message)):
         engine.get(store=Store(tmp_path))
+
+
+def test_a_cluster_named_in_the_environment_must_answer(tmp_path, monkeypatch, ray_is_there):
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+    with pytest.raises(UserError, match=r"no Ray cluster answers at 127\.0\.0\.1:1"):
+        engine.get("ray://auto", Store(tmp_path))
+
+
+@pytest.mark.parametrize(("package", "message"), [("ray", "extra 'cluster'"), ("grpc", "grpcio")])
+def test_without_the_extra_it_is_named(tmp_path, monkeypatch, ray_is_there, package, message):
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: find(name) if name != package else None)
+    with pytest.raises(UserError, match=message):
+        engine.get("ray://127.0.0.1:1", Store(tmp_path))
+
+
+def late(images):
+    if images[0] == 0:
+        time.sleep(0.3)
+        raise Interrupted
+    time.sleep(0.01)
+    return {"x": images}
+
+
+def test_the_error_told_is_the_first_one_and_no_cancellation(tmp_path):
+    for turn in range(3):
+        with pytest.raises(Interrupted):
+            engine.LocalEngine(Store(tmp_path / str(turn)), workers=4).map(
+                "late", late, {"images": torch.arange(200)}, batch_size=1
+            )
 
 
 def test_workers_change_nothing_and_leave_the_model_alone(tmp_path):

@@ -62,7 +62,8 @@ from xaicore.book.runner import run
 from xaicore.params import SCHEMAS
 SCHEMAS.clear()
 SCHEMAS["toy"] = test_runner.Toy
-sys.exit(run(Path({root!r}), "quick"))
+SCHEMAS["other"] = test_runner.Toy
+sys.exit(run(Path({root!r}), "quick", only=({only!r})))
 """
 
 
@@ -106,11 +107,11 @@ def project(tmp_path, monkeypatch):
     for name in ("toy", "other"):
         monkeypatch.setitem(SCHEMAS, name, Toy)
         _notebook(tmp_path / "notebooks" / f"{name}.ipynb")
-    _edition(tmp_path, {"toy": {}})
+    set_edition(tmp_path, {"toy": {}})
     return tmp_path
 
 
-def _edition(project, notebooks, **more):
+def set_edition(project, notebooks, **more):
     runs = {name: {"parameters": given, "expected_seconds": 9, **more} for name, given in notebooks.items()}
     content = {"name": "quick", "description": "A toy", "threads": 1, "notebooks": runs}
     (project / "editions" / "quick.yml").write_text(json.dumps(content))
@@ -128,8 +129,8 @@ def _wait(condition, seconds=60):
 
 
 def test_a_killed_run_continues_and_ends_like_an_undisturbed_one(project):
-    _edition(project, {"toy": {"nap": 0.4}})
-    script = SCRIPT.format(tests=str(ROOT / "tests"), root=str(project))
+    set_edition(project, {"toy": {"nap": 0.4}})
+    script = SCRIPT.format(tests=str(ROOT / "tests"), root=str(project), only=None)
     killed = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.DEVNULL)
     _wait(lambda: len(_batches(project)) >= 2)
     with pytest.raises(UserError, match="another run of quick is under way"):
@@ -169,8 +170,26 @@ def test_a_killed_run_continues_and_ends_like_an_undisturbed_one(project):
     assert (first / "notebook.ipynb").read_bytes() == (folder / "notebook.ipynb").read_bytes()
 
 
+def test_notebooks_of_an_edition_run_as_independent_processes(project):
+    """As the lines of a job array on several machines with a common folder would."""
+    set_edition(project, {"toy": {"nap": 0.3}, "other": {"nap": 0.3, "seed": 1}})
+    script = SCRIPT.format(tests=str(ROOT / "tests"), root=str(project), only="toy")
+    line = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.DEVNULL)
+    _wait(lambda: len(_batches(project)) >= 1)
+    with pytest.raises(UserError, match="another run of quick is under way for toy; wait for it"):
+        run(project, "quick", only="toy,other", show=Screen())
+    screen = Screen()
+    assert run(project, "quick", only="other", show=screen) == 0
+    assert line.wait(timeout=120) == 0
+    assert not any("waiting" in said for said in screen.lines)
+    assert set(completed_runs(project, "quick")) == {"toy", "other"}
+    again = Screen()
+    assert run(project, "quick", show=again) == 0
+    assert sorted(again.lines) == ["other: up to date", "toy: up to date"]
+
+
 def test_failures_are_one_line_each_and_leave_nothing_under_the_final_name(project):
-    _edition(project, {"toy": {"end": "mistake"}, "other": {"end": "kill"}})
+    set_edition(project, {"toy": {"end": "mistake"}, "other": {"end": "kill"}})
     screen = Screen()
     assert run(project, "quick", show=screen) == 1
     ends = [line for line in screen.lines if "failed" in line]
@@ -181,7 +200,8 @@ def test_failures_are_one_line_each_and_leave_nothing_under_the_final_name(proje
     assert completed_runs(project, "quick") == {}
     runs = project / "runs" / "quick"
     assert {path.name for path in runs.iterdir()} == {
-        ".lock",
+        ".toy.lock",
+        ".other.lock",
         ".toy.failed",
         ".other.failed",
         "toy.log",
@@ -221,7 +241,7 @@ def test_ctrl_c_ends_the_children_and_says_so(project):
         ),
         ({"overrides": {"n_images": "1000000"}}, "toy: .*1000000"),
         ({"overrides": {"weights": "nowhere.pt"}}, "toy: .*nowhere.pt"),
-        ({"engine": "ray://head"}, "not there yet"),
+        ({"engine": "ray://head:x"}, "'ray://head:x' is no address of a Ray cluster"),
         ({"edition": "slow"}, "there is no edition 'slow'; there are quick"),
     ],
 )
@@ -261,7 +281,7 @@ def test_a_corrupt_image_is_named_and_a_good_folder_is_read_once(project, monkey
 
 
 def test_a_notebook_waits_for_those_it_needs(project):
-    _edition(project, {"toy": {}})
+    set_edition(project, {"toy": {}})
     content = json.loads((project / "editions" / "quick.yml").read_text())
     content["notebooks"]["other"] = {"expected_seconds": 1, "after": ["toy"]}
     (project / "editions" / "quick.yml").write_text(json.dumps(content))

@@ -2,15 +2,16 @@
 
 ``map`` cuts arrays into batches along their first dimension, runs a function on each and joins the results.
 Every finished batch is in the store at once, so a process that is killed loses only the batch under way, and
-every result is addressed by the content of its own batch. :class:`LocalEngine` works in this process; another
-place to work, such as a cluster, is another class with the same ``map``.
+every result is addressed by the content of its own batch. :class:`LocalEngine` works in this process;
+:class:`xaicore.cluster.RayEngine` has the same ``map`` and works on a Ray cluster.
 """
 
 import copy
 import os
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import CancelledError, ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 import torch
@@ -99,57 +100,103 @@ class LocalEngine:
             UserError: the store cannot be written to.
         """
         constants = dict(constants or {})
-        rows = _rows(arrays, constants, batch_size)
-        shared = {"constants": digest(constants), "device": _device_of(constants)}
-        starts = range(0, rows, batch_size)
         copies = threading.local()
         threads = torch.get_num_threads()
 
-        failed = threading.Event()
+        def work(batch: Mapping[str, torch.Tensor]) -> Mapping[str, Any]:
+            if not hasattr(copies, "constants"):
+                copies.constants = {name: _own(value) for name, value in constants.items()}
+            return function(**batch, **copies.constants)
 
-        def compute(start: int) -> Result:
-            if failed.is_set():
-                raise CancelledError
-            try:
-                return one_batch(start)
-            except BaseException:
-                failed.set()
-                raise
-
-        def one_batch(start: int) -> Result:
-            torch.set_num_threads(threads)
-            batch = {name: array[start : start + batch_size] for name, array in arrays.items()}
-
-            def work() -> Mapping[str, torch.Tensor]:
-                if not hasattr(copies, "constants"):
-                    copies.constants = {name: _own(value) for name, value in constants.items()}
-                return function(**batch, **copies.constants)
-
-            return self.store.get_or_compute(step, {"batch": batch, **shared}, work, code=code or function)
-
-        joined: dict[str, torch.Tensor] = {}
-        seconds, reused, done = 0.0, True, 0
-        progress.report(step, 0, rows)
-        with ThreadPoolExecutor(workers or self._workers(constants, threads)) as pool:
-            waiting = {pool.submit(compute, start): start for start in starts}
-            try:
-                for future in as_completed(list(waiting)):
-                    start = waiting.pop(future)
-                    stop = min(start + batch_size, rows)
-                    result = future.result()
-                    _put(step, joined, result, start, stop, rows)
-                    seconds += result.seconds
-                    reused = reused and result.reused
-                    done += stop - start
-                    progress.report(step, done, rows)
-            finally:
-                pool.shutdown(wait=True, cancel_futures=True)
-        return Result(joined, seconds=seconds, reused=reused)
+        return in_batches(
+            self.store,
+            step,
+            work,
+            arrays,
+            constants,
+            batch_size=batch_size,
+            code=code or function,
+            at_once=lambda: workers or self._workers(constants, threads),
+        )
 
     def _workers(self, constants: Mapping[str, Any], threads: int) -> int:
-        if _device_of(constants):
+        if devices(constants):
             return 1
         return self.workers or int(os.environ.get("XAICORE_WORKERS") or 0) or max(1, cores() // threads)
+
+
+def in_batches(
+    store: Store,
+    step: str,
+    work: Callable[[Mapping[str, torch.Tensor]], Mapping[str, Any]],
+    arrays: Mapping[str, torch.Tensor],
+    constants: Mapping[str, Any],
+    *,
+    batch_size: int,
+    code: Callable[..., Any],
+    at_once: Callable[[], int],
+    give_up: Callable[[BaseException], None] = lambda error: None,
+) -> Result:
+    """Take every batch from the store, or let ``work`` compute and the store keep it, and join them.
+
+    This is what all engines have in common: the addresses are the same wherever a batch is computed.
+
+    Args:
+        store: where finished batches go and are looked for.
+        step: name of the step.
+        work: computes one batch; called from several threads.
+        arrays: names → tensors with the same first dimension.
+        constants: what else the results depend on.
+        batch_size: rows in a batch.
+        code: the function whose code the results belong to.
+        at_once: how many batches are under way at a time; asked once the arguments are found right.
+        give_up: told what went wrong before the batches under way are waited for.
+
+    Returns:
+        What :meth:`LocalEngine.map` returns; it raises the same errors, and what ``at_once`` and ``work`` raise.
+    """
+    rows = _rows(arrays, constants, batch_size)
+    shared = {"constants": digest(dict(constants)), "device": devices(constants)}
+    threads = torch.get_num_threads()
+    failed = threading.Event()
+    errors: list[BaseException] = []
+
+    def compute(start: int) -> Result:
+        if failed.is_set():
+            raise CancelledError
+        try:
+            torch.set_num_threads(threads)
+            batch = {name: array[start : start + batch_size] for name, array in arrays.items()}
+            return store.get_or_compute(step, {"batch": batch, **shared}, lambda: work(batch), code=code)
+        except BaseException as error:
+            errors.append(error)
+            failed.set()
+            raise
+
+    joined: dict[str, torch.Tensor] = {}
+    seconds, reused, done = 0.0, True, 0
+    progress.report(step, 0, rows)
+    with ThreadPoolExecutor(at_once()) as pool:
+        waiting = {pool.submit(compute, start): start for start in range(0, rows, batch_size)}
+        try:
+            for future in as_completed(list(waiting)):
+                start = waiting.pop(future)
+                stop = min(start + batch_size, rows)
+                result = future.result()
+                _put(step, joined, result, start, stop, rows)
+                seconds += result.seconds
+                reused = reused and result.reused
+                done += stop - start
+                progress.report(step, done, rows)
+        except BaseException as error:
+            failed.set()
+            # A batch that was not begun may be told of before the one that failed.
+            first = errors[0] if isinstance(error, CancelledError) else error
+            give_up(first)
+            raise first from None
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+    return Result(joined, seconds=seconds, reused=reused)
 
 
 def cores() -> int:
@@ -161,25 +208,48 @@ def get(spec: str | None = None, store: Store | None = None) -> Engine:
     """Return the place where batches run.
 
     Args:
-        spec: ``"local"``; None takes ``$XAICORE_ENGINE``, else ``"local"``.
+        spec: ``"local"``, or a Ray cluster: ``"ray://HOST:PORT"``, ``"ray://auto"``, ``"ray://local"``, see
+            :mod:`xaicore.cluster`; None takes ``$XAICORE_ENGINE``, else ``"local"``.
         store: where finished batches go; None means the default store.
 
     Raises:
-        UserError: another place than this process, or an unknown one.
+        UserError: an unknown place, one that cannot be reached, or Ray is not installed.
     """
     spec = spec or os.environ.get("XAICORE_ENGINE") or "local"
     check(spec)
-    return LocalEngine(store if store is not None else Store())
+    store = store if store is not None else Store()
+    if spec == "local":
+        return LocalEngine(store)
+    from xaicore.cluster import RayEngine
+
+    return RayEngine(spec, store)
 
 
 def check(spec: str) -> None:
     """Raise a :class:`~xaicore.errors.UserError` unless :func:`get` can give the engine ``spec``."""
     if spec.startswith("ray://"):
-        raise UserError(
-            "a Ray cluster comes with the extra 'cluster', which is not there yet; use --engine local"
-        )
-    if spec != "local":
-        raise UserError(f"unknown engine {spec!r}; use --engine local")
+        from xaicore import cluster
+
+        cluster.check(spec)
+    elif spec != "local":
+        raise UserError(f"unknown engine {spec!r}; use --engine local or --engine ray://HOST:PORT")
+
+
+@contextmanager
+def for_notebooks(spec: str) -> Iterator[dict[str, str]]:
+    """Give the variables with which notebooks' processes get the engine ``spec``; what they share lasts as long.
+
+    Raises:
+        UserError: there is no such engine, or it cannot be reached.
+    """
+    if spec == "local":
+        yield {"XAICORE_ENGINE": spec}
+        return
+    check(spec)
+    from xaicore import cluster
+
+    with cluster.for_notebooks(spec) as variables:
+        yield variables
 
 
 def _own(value: Any) -> Any:
@@ -207,7 +277,7 @@ def _rows(arrays: Mapping[str, torch.Tensor], constants: Mapping[str, Any], batc
     return rows
 
 
-def _device_of(constants: Mapping[str, Any]) -> list[torch.Tensor]:
+def devices(constants: Mapping[str, Any]) -> list[torch.Tensor]:
     """Return empty tensors on the devices of the constants: they tell the store where the work is done."""
     devices: set[torch.device] = set()
     for value in constants.values():

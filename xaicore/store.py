@@ -94,7 +94,8 @@ class Store:
             inputs: everything the result depends on: whatever :func:`xaicore.fingerprint.digest` understands
                 (models count by their ``fingerprint``). A tensor or module on a GPU makes the result one of
                 that kind of device.
-            compute: makes the result: names → tensors, arrays, or what JSON can hold.
+            compute: makes the result: names → tensors, arrays, or what JSON can hold. A :class:`Result` brings
+                its own ``seconds``, those of another machine, say.
             code: the function that does the work; the result belongs to its code as it is now.
 
         Returns:
@@ -112,8 +113,9 @@ class Store:
             self.reused += 1
             return found
         begin = time.perf_counter()
-        content = _plain(step, compute())
-        seconds = time.perf_counter() - begin
+        made = compute()
+        content = plain(step, made)
+        seconds = made.seconds if isinstance(made, Result) else time.perf_counter() - begin
         self._save(step, path, content, seconds)
         self._own.add(address)
         self.computed += 1
@@ -228,28 +230,32 @@ def _devices(thing: Any) -> Iterator[str]:
             yield from _devices(value)
 
 
-def _plain(step: str, content: Mapping[str, Any]) -> dict[str, Any]:
-    """Return ``content`` exactly as it will come back out of the store."""
+def plain(step: str, content: Mapping[str, Any]) -> dict[str, Any]:
+    """Return ``content`` exactly as it will come back out of the store.
+
+    Raises:
+        TypeError: it is no mapping, or a value can be neither a tensor nor JSON.
+    """
     if not isinstance(content, Mapping):
         raise TypeError(f"the step {step} must return a mapping, not a {type(content).__name__}")
-    plain: dict[str, Any] = {}
+    found: dict[str, Any] = {}
     for name, value in content.items():
         if not isinstance(name, str):
             raise TypeError(f"the step {step} returned a name that is no string: {name!r}")
         if isinstance(value, np.ndarray):
             value = torch.from_numpy(np.array(value, order="C"))
         if isinstance(value, torch.Tensor):
-            plain[name] = value.detach().cpu().contiguous().clone()
+            found[name] = value.detach().cpu().contiguous().clone()
             continue
         if isinstance(value, np.generic):
             value = value.item()
         try:
-            plain[name] = json.loads(json.dumps(value))
+            found[name] = json.loads(json.dumps(value))
         except (TypeError, ValueError) as error:
             raise TypeError(
                 f"the step {step} returned {name} as a {type(value).__name__}, neither a tensor nor JSON"
             ) from error
-    return plain
+    return found
 
 
 def _checksum(content: Mapping[str, Any], seconds: float) -> str:

@@ -66,6 +66,12 @@ class Task:
     expected_seconds: float
     folder: RunFolder
 
+    @property
+    def up_to_date(self) -> bool:
+        """Whether the complete run that there is has this very address."""
+        status = self.folder.status()
+        return status is not None and status.get("address") == self.address
+
 
 @one_line("the folder of the run")
 def run(
@@ -100,16 +106,22 @@ def run(
     chosen = load_edition(root, edition)
     runs = root / "runs" / (CUSTOM if overrides else edition)
     check_room(runs)
-    variables = {"XAICORE_EDITION": runs.name, "XAICORE_ENGINE": engine}
+    variables = {"XAICORE_EDITION": runs.name}
     if fresh:
         variables["XAICORE_STORE_READ"] = "0"
     if not chosen.needs.network:
         variables["HF_HUB_OFFLINE"] = "1"
-    with _alone(runs), ExitStack() as stack:
-        servers = _begin_early(root, chosen, choose(chosen, only), runs, variables)
-        for server in servers.values():
-            stack.callback(server.close)
+    names = choose(chosen, only)
+    with _alone(runs, names), ExitStack() as stack:
+        servers: dict[int, ForkServer] = {}
+        if engine == "local":
+            variables |= stack.enter_context(engines.for_notebooks(engine))
+            servers = _begin_early(root, chosen, names, runs, variables)
+            for server in servers.values():
+                stack.callback(server.close)
         tasks = plan(root, chosen, runs, only=only, overrides=overrides or {})
+        if engine != "local" and (fresh or not all(task.up_to_date for task in tasks)):
+            variables |= stack.enter_context(engines.for_notebooks(engine))
         screen = stack.enter_context(show or display())
         return _Runner(root, tasks, variables, screen, servers).work(fresh=fresh)
 
@@ -222,8 +234,7 @@ class _Runner:
     def work(self, *, fresh: bool) -> int:
         waiting = []
         for task in self.tasks:
-            status = task.folder.status()
-            if not fresh and status is not None and status.get("address") == task.address:
+            if not fresh and task.up_to_date:
                 self.rows[task.name].state = "up to date"
                 self.screen.say(f"{task.name}: up to date")
             else:
@@ -282,6 +293,7 @@ class _Runner:
         }
         own = {
             "XAICORE_WORKERS": str(max(1, engines.cores() // (self.workers * task.threads))),
+            "XAICORE_NOTEBOOKS": str(self.workers),
             "XAICORE_OUTPUT_DIR": str(folder.partial),
             "XAICORE_PROGRESS": str(folder.partial / "progress.jsonl"),
         }
@@ -395,12 +407,24 @@ def _named(notebook: str) -> Iterator[None]:
 
 
 @contextmanager
-def _alone(runs: Path) -> Iterator[None]:
-    """Hold the edition's folder, so that two commands never write the same run."""
+def _alone(runs: Path, notebooks: Sequence[str]) -> Iterator[None]:
+    """Hold the notebooks' places in the edition's folder, so that two commands never write the same run.
+
+    Commands for different notebooks of an edition work side by side, also on several machines with a common folder.
+    """
     runs.mkdir(parents=True, exist_ok=True)
-    with (runs / ".lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise UserError(f"another run of {runs.name} is under way; wait for it or end it") from None
+    with ExitStack() as stack:
+        for notebook in notebooks:
+            lock = stack.enter_context((runs / f".{notebook}.lock").open("w"))
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise UserError(
+                    f"another run of {runs.name} is under way for {notebook}; wait for it, end it, or choose other "
+                    "notebooks with --only"
+                ) from None
+            except OSError as error:
+                raise UserError(
+                    f"the folder of the runs gives no locks ({error.strerror}); mount it with them, or take another disk"
+                ) from None
         yield

@@ -1,0 +1,181 @@
+"""How throughput grows with the workers of a Ray cluster, beside the local engine with as many workers.
+
+``python -m benchmarks.cluster [results.json] [--workers 1,2,4] [--images N] [--batch B] [--repeats R]
+[--engine ray://…] [--quick]``
+
+The work is one attack (``one_pixel``) on digits that a small network gets right, cut into batches. Each engine computes
+all batches into an empty store, with one thread a worker, in turn with the other, and the fastest repeat of each counts.
+Workers are started before the clock: how long that takes stands apart. The images of all runs must be the same to the
+last bit. Without ``--engine`` the cluster is this machine (``ray://local``), which has no more cores than it has: beyond
+them the throughput cannot grow.
+
+The JSON, ``schema`` 1::
+
+    date, machine {processor, cores, system}, versions {package: version}, engine, images, batch, repeats, quick,
+    places     workers that the cluster has room for
+    start_seconds   from no connection to the first batch of one worker
+    rows       workers, cluster_seconds, local_seconds, cluster_images_per_second, local_images_per_second,
+               speedup (over the cluster's own first row), efficiency (speedup per worker, relative to that row),
+               overhead (the cluster's time over the local one), identical (bool)
+"""
+
+import argparse
+import importlib.metadata
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.attacks import machine, positive, print_now, write
+from benchmarks.subjects import Subject, digits
+from xaicore import engine, steps
+from xaicore.attacks import AttackResult
+from xaicore.cluster import RayEngine
+from xaicore.engine import Engine, LocalEngine
+from xaicore.errors import UserError
+from xaicore.store import Store
+
+SCHEMA = 1
+PACKAGES = ("xaicore", "torch", "numpy", "ray")
+QUICK_IMAGES, QUICK_BATCH = 8, 2
+HEADER = "workers   cluster     local  images/s  speedup efficiency overhead"
+
+
+def line(row: dict[str, Any]) -> str:
+    """Return a row as one line of the table."""
+    return (
+        f"{row['workers']:7d} {row['cluster_seconds']:8.3f}s {row['local_seconds']:8.3f}s "
+        f"{row['cluster_images_per_second']:9.1f} {row['speedup']:7.2f}x {row['efficiency']:10.2f} "
+        f"{row['overhead']:7.2f}x" + ("" if row["identical"] else "  NOT IDENTICAL")
+    )
+
+
+def timed(place: Engine, subject: Subject, images: int, batch: int) -> tuple[float, AttackResult]:
+    """Return the seconds of one pass over the images into an empty store, and its result."""
+    with tempfile.TemporaryDirectory() as folder:
+        place.store = Store(folder)  # type: ignore[attr-defined]
+        begin = time.perf_counter()
+        result = steps.attacked(
+            place,
+            "one_pixel",
+            subject.model,
+            subject.images[:images],
+            subject.labels[:images],
+            batch_size=batch,
+            rows=batch,
+            generations=10,
+        )
+        return time.perf_counter() - begin, result
+
+
+def run(options: argparse.Namespace, subject: Subject) -> dict[str, Any]:
+    """Time each number of workers, print each row, and return the report.
+
+    Raises:
+        UserError: the cluster does not answer or has too few places.
+    """
+    torch.set_num_threads(1)
+    size = (subject, options.images, options.batch)
+    store = Store("unused")
+    begin = time.perf_counter()
+    first = RayEngine(options.engine, store, workers=1)
+    timed(first, subject, options.batch, options.batch)
+    start = time.perf_counter() - begin
+    first.close()
+    places = first.pool(1, gpu=False).places()
+    first.close()
+    if max(options.workers) > places:
+        raise UserError(
+            f"the cluster has room for {places} workers, not for {max(options.workers)}; name fewer with --workers"
+        )
+    rows: list[dict[str, Any]] = []
+    print_now(f"first batch of one worker after {start:.1f} s\n{HEADER}")
+    for workers in options.workers:
+        ray, local = RayEngine(options.engine, store, workers=workers), LocalEngine(store, workers=workers)
+        timed(ray, subject, workers * options.batch * 4, options.batch)  # until all workers are there
+        turns = [(timed(ray, *size), timed(local, *size)) for _ in range(options.repeats)]
+        ray.close()
+        seconds = [min(turn[side][0] for turn in turns) for side in (0, 1)]
+        found = [turn[side][1] for turn in turns for side in (0, 1)]
+        per_second = options.images / seconds[0]
+        speedup = per_second / rows[0]["cluster_images_per_second"] if rows else 1.0
+        rows.append(
+            {
+                "workers": workers,
+                "cluster_seconds": seconds[0],
+                "local_seconds": seconds[1],
+                "cluster_images_per_second": per_second,
+                "local_images_per_second": options.images / seconds[1],
+                "speedup": speedup,
+                "efficiency": speedup * options.workers[0] / workers,
+                "overhead": seconds[0] / seconds[1],
+                "identical": all(torch.equal(found[0].adversarial, each.adversarial) for each in found),
+            }
+        )
+        print_now(line(rows[-1]))
+    return {
+        "schema": SCHEMA,
+        "date": date.today().isoformat(),
+        "machine": machine(),
+        "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
+        "engine": "ray://local" if options.engine == "ray://local" else "ray://…",
+        "images": options.images,
+        "batch": options.batch,
+        "repeats": options.repeats,
+        "quick": options.quick,
+        "places": places,
+        "start_seconds": start,
+        "rows": rows,
+    }
+
+
+def numbers(text: str) -> list[int]:
+    """Return the whole numbers above 0 in ``text``, in order, with commas between."""
+    return sorted({positive(part) for part in text.split(",")})
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; return its exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.cluster", description="Time the engine of a Ray cluster."
+    )
+    parser.add_argument("path", nargs="?", type=Path, help="where to write the JSON")
+    parser.add_argument(
+        "--workers", type=numbers, metavar="1,2,4", help="default: 1, 2, 4, … up to the cores"
+    )
+    parser.add_argument("--images", type=positive, metavar="N", default=256)
+    parser.add_argument("--batch", type=positive, metavar="B", default=8, help="images in a batch")
+    parser.add_argument("--repeats", type=positive, metavar="R", default=3, help="turns of each engine")
+    parser.add_argument("--engine", metavar="ray://…", default="ray://local")
+    parser.add_argument("--quick", action="store_true", help="few images, once: does it run?")
+    options = parser.parse_args(arguments)
+    if options.workers is None:
+        options.workers = [1 << power for power in range(engine.cores().bit_length())]
+    if options.quick:
+        options.images, options.batch, options.repeats = QUICK_IMAGES, QUICK_BATCH, 1
+    if options.path and not options.path.absolute().parent.is_dir():
+        print(f"there is no folder {options.path.parent} to write to", file=sys.stderr)
+        return 2
+    try:
+        if options.engine == "local":
+            raise UserError("--engine must name a Ray cluster; the local engine is timed beside it")
+        engine.check(options.engine)
+        report = run(options, digits())
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted; nothing is written", file=sys.stderr)
+        return 130
+    if options.path:
+        write(options.path, report)
+    return 0 if all(row["identical"] for row in report["rows"]) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

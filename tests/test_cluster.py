@@ -1,0 +1,367 @@
+"""The engine on a real Ray cluster: two nodes of one CPU each on this machine, workers killed in mid-run."""
+
+import importlib.util
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import nbformat
+import pytest
+import torch
+
+if importlib.util.find_spec("ray") is None:
+    pytest.skip("Ray is not installed: pip install -e '.[cluster]'", allow_module_level=True)
+
+import test_runner
+
+import xaicore.cluster.engine as module
+from xaicore.attacks import one_pixel
+from xaicore.book.runner import completed_runs, run
+from xaicore.cluster import RayEngine
+from xaicore.cluster.connection import QUIET, connect
+from xaicore.cluster.pool import Pool
+from xaicore.cluster.worker import surroundings
+from xaicore.engine import LocalEngine
+from xaicore.errors import UserError
+from xaicore.models import load
+from xaicore.records import load_record
+from xaicore.store import Store
+
+ROOT = Path(__file__).parents[1]
+project = test_runner.project
+MEMORY = 100 * 2**20
+IMAGES = torch.rand(12, 1, 16, 16, generator=torch.Generator().manual_seed(0))
+ROWS = {"images": IMAGES, "index": torch.arange(12)}
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """A cluster whose nodes are processes of their own; its address is in RAY_ADDRESS."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in QUIET.items():
+            patch.setenv(name, value)
+        paths = [str(ROOT), os.environ.get("PYTHONPATH")]
+        patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, paths)))  # as if installed on the nodes
+        import ray
+        from ray.cluster_utils import Cluster
+
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        head = {"num_cpus": 1, "object_store_memory": MEMORY, "include_dashboard": False}
+        found = Cluster(initialize_head=True, head_node_args={**head, "ray_client_server_port": port})
+        found.add_node(num_cpus=1, object_store_memory=MEMORY)
+        found.client_port = port
+        patch.setenv("RAY_ADDRESS", found.address)
+        patch.delenv("XAICORE_NOTEBOOKS", raising=False)
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        yield found
+        torch.set_num_threads(threads)
+        ray.shutdown()
+        found.shutdown()
+
+
+@pytest.fixture(scope="module")
+def workers(cluster):
+    """One engine for all tests: its workers take seconds to start."""
+    found = RayEngine("ray://auto", Store("nowhere"))
+    yield found
+    found.close()
+
+
+@pytest.fixture
+def engine(workers, tmp_path):
+    workers.store = Store(tmp_path / "cluster")
+    return workers
+
+
+def wait(condition, seconds=60):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it took too long"
+        time.sleep(0.02)
+
+
+def alive(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def equal(one, other):
+    return list(one) == list(other) and all(
+        one[name].dtype == other[name].dtype
+        and one[name].numpy().tobytes() == other[name].contiguous().numpy().tobytes()
+        for name in one
+    )
+
+
+def attack(images, labels, index, *, model):
+    return one_pixel(model, images, labels, index=index, population=6, generations=2, batch_size=8).arrays()
+
+
+def test_results_are_the_local_ones_bit_for_bit_and_each_engine_takes_the_others_batches(engine, tmp_path):
+    model = load("small_cnn", classes=2, channels=1, input_size=16)
+    arrays = {**ROWS, "labels": torch.arange(12) % 2}
+    options = {"constants": {"model": model}, "batch_size": 3, "code": one_pixel}
+    fingerprint = model.fingerprint
+    alone = LocalEngine(Store(tmp_path / "local")).map("one pixel", attack, arrays, **options)
+    half = {name: array[:6] for name, array in arrays.items()}
+    LocalEngine(Store(engine.store.root)).map("one pixel", attack, half, **options)
+    result = engine.map("one pixel", attack, arrays, **options)
+    assert (engine.store.computed, engine.store.reused) == (2, 2)
+    assert equal(result, alone)
+    again = Store(engine.store.root)
+    assert equal(LocalEngine(again).map("one pixel", attack, arrays, **options), alone)
+    assert (again.computed, again.reused) == (0, 4)
+    assert model.fingerprint == fingerprint
+    assert result.seconds > 0
+
+
+def marked(images, index, *, folder):
+    """Leaves a mark when it begins; the first time, the batch with row 6 waits for what is to come."""
+    (Path(folder) / f"{int(index[0])}-{os.getpid()}-{time.monotonic_ns()}").touch()
+    if 6 in index.tolist() and not (Path(folder) / "go").exists():
+        time.sleep(120)
+    return {"sines": images.sin(), "index": index}
+
+
+def test_a_worker_killed_in_mid_run_costs_only_its_batch(engine, tmp_path, monkeypatch):
+    marks = tmp_path / "marks"
+    marks.mkdir()
+    monkeypatch.setenv("XAICORE_PROGRESS", str(tmp_path / "progress"))
+
+    def kill():
+        wait(lambda: list(marks.glob("6-*")) and len(list(tmp_path.rglob("*.safetensors"))) >= 3)
+        pid = int(next(marks.glob("6-*")).name.split("-")[1])
+        (marks / "go").touch()
+        os.kill(pid, signal.SIGKILL)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    options = {"constants": {"folder": str(marks)}, "batch_size": 2}
+    result = engine.map("marked", marked, ROWS, **options)
+    killer.join()
+    begun = sorted(int(mark.name.split("-")[0]) for mark in marks.glob("*-*-*"))
+    assert begun == [0, 2, 4, 6, 6, 8, 10]
+    assert (engine.store.computed, engine.store.reused) == (6, 0)
+    assert equal(result, LocalEngine(Store(tmp_path / "local")).map("marked", marked, ROWS, **options))
+    events = [json.loads(line) for line in (tmp_path / "progress").read_text().splitlines()]
+    assert [event["warning"] for event in events if "warning" in event] == [
+        "a worker died on the cluster; its batch of marked is computed again"
+    ]
+
+
+class Strange(Exception):
+    """Cannot be built from its message alone."""
+
+    def __init__(self, first, second):
+        super().__init__(f"{first} and {second}")
+
+
+def wrong(images, *, kind):
+    if kind == "user":
+        raise UserError("the folder is not there")
+    if kind == "key":
+        raise KeyError("no such layer")
+    if kind == "strange":
+        raise Strange("this", "that")
+    return {"x": 1} if kind == "number" else images
+
+
+@pytest.mark.parametrize(
+    ("kind", "error", "message"),
+    [
+        ("user", UserError, "^the folder is not there$"),
+        ("key", KeyError, "no such layer"),
+        ("strange", RuntimeError, "Strange: this and that"),
+        ("number", TypeError, "wrong: x must be a tensor"),
+        ("no mapping", TypeError, "must return a mapping, not a Tensor"),
+    ],
+)
+def test_errors_are_those_of_the_function(engine, kind, error, message):
+    with pytest.raises(error, match=message) as caught:
+        engine.map("wrong", wrong, {"images": IMAGES}, constants={"kind": kind}, batch_size=6)
+    assert type(caught.value) is error
+    notes = getattr(caught.value, "__notes__", [])
+    assert bool(notes) == (kind in ("key", "strange", "no mapping")), (
+        "where in the worker, for who mends the code"
+    )
+    assert not list(engine.store.root.rglob("*.safetensors")) or kind == "number"
+
+
+def identity(images, *, model, turn):
+    count = len(images)
+    return {name: torch.full((count,), value) for name, value in (("pid", os.getpid()), ("model", id(model)))}
+
+
+def test_a_model_is_sent_once_and_stays_and_few_batches_are_under_way(engine, monkeypatch):
+    packed, under_way, most = [], [], [0]
+    pack, ask = module.pack, Store.get_or_compute
+
+    def counted(store, *arguments, **options):
+        under_way.append(1)
+        most[0] = max(most[0], len(under_way))
+        try:
+            return ask(store, *arguments, **options)
+        finally:
+            under_way.pop()
+
+    monkeypatch.setattr(module, "pack", lambda thing: packed.append(thing) or pack(thing))
+    monkeypatch.setattr(Store, "get_or_compute", counted)
+    model = load("small_cnn", classes=3, channels=1, input_size=16)
+    turns = [
+        engine.map(
+            "identity", identity, {"images": IMAGES}, constants={"model": model, "turn": turn}, batch_size=1
+        )
+        for turn in range(2)
+    ]
+    models = [thing for thing in packed if isinstance(thing, torch.nn.Module)]
+    assert len(models) == 1
+    assert len(packed) == 1 + 2 + 24  # beside the model the function of each turn, and the batches
+    seen = {pair for turn in turns for pair in zip(turn["pid"].tolist(), turn["model"].tolist(), strict=True)}
+    assert len({pid for pid, _ in seen}) == len(seen) <= 2
+    assert os.getpid() not in {pid for pid, _ in seen}
+    assert 2 <= most[0] <= 4, "two batches a worker"
+
+
+def test_a_node_with_another_version_is_refused(engine, monkeypatch):
+    other = {**surroundings(), "torch": "1.0"}
+    monkeypatch.setattr("xaicore.cluster.pool.surroundings", lambda: other)
+    with pytest.raises(UserError, match=r"would compute other results: torch is .*, not 1\.0; install"):
+        engine.map("wrong", wrong, {"images": IMAGES}, constants={"kind": "user"})
+
+
+def patient(images, index, *, folder):
+    """Ends at once for the batch that comes first, whichever it is."""
+    (Path(folder) / str(os.getpid())).touch()
+    try:
+        (Path(folder) / "first").touch(exist_ok=False)
+    except FileExistsError:
+        time.sleep(120)
+    return {"index": index}
+
+
+def test_ctrl_c_leaves_nothing_running_and_keeps_what_is_done(engine, tmp_path, monkeypatch):
+    def interrupt(step, done, total):
+        if done:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("xaicore.progress.report", interrupt)
+    marks = tmp_path / "marks"
+    marks.mkdir()
+    with pytest.raises(KeyboardInterrupt):
+        engine.map("patient", patient, ROWS, constants={"folder": str(marks)}, batch_size=2)
+    assert (marks / "first").exists()
+    wait(lambda: not any(alive(mark.name) for mark in marks.iterdir()), seconds=30)
+    assert engine.store.computed == 1
+
+
+def fatal(images):
+    os.kill(os.getpid(), 9)
+
+
+def test_a_batch_that_kills_its_workers_is_blamed(engine, monkeypatch):
+    monkeypatch.setattr(module, "DEATHS", 1)
+    with pytest.raises(UserError, match="1 workers of the cluster died with the same batch of fatal"):
+        engine.map("fatal", fatal, {"images": IMAGES[:2]})
+
+
+def test_idle_workers_are_given_back(engine, monkeypatch):
+    monkeypatch.setattr(module, "IDLE_SECONDS", 0.1)
+    model = load("small_cnn", classes=3, channels=1, input_size=16)
+    result = engine.map(
+        "identity", identity, {"images": IMAGES}, constants={"model": model, "turn": 2}, batch_size=6
+    )
+    wait(lambda: not any(alive(pid) for pid in set(result["pid"].tolist())))
+
+
+def test_notebooks_side_by_side_share_the_places(engine, monkeypatch):
+    assert [engine.share(places) for places in (1, 2, 9)] == [1, 2, 9]
+    monkeypatch.setenv("XAICORE_NOTEBOOKS", "4")
+    assert [engine.share(places) for places in (1, 2, 9)] == [1, 1, 2]
+    assert RayEngine("ray://auto", engine.store, workers=3).share(9) == 3
+    with pytest.raises(ValueError, match="workers"):
+        RayEngine("ray://auto", engine.store, workers=0)
+
+
+def test_a_cluster_without_a_fitting_place_is_told_in_one_line(engine):
+    ray = connect("ray://auto")
+    with pytest.raises(UserError, match="no node of the cluster has a GPU, where the model lies"):
+        Pool(ray, 1, {"num_cpus": 1, "num_gpus": 1}).places()
+    assert Pool(ray, 1, {"num_cpus": 1}).places() == 2
+    torch.set_num_threads(2)
+    try:
+        with pytest.raises(UserError, match="no node of the cluster has 2 CPUs"):
+            engine.map("wrong", wrong, {"images": IMAGES}, constants={"kind": "user"})
+    finally:
+        torch.set_num_threads(1)
+
+
+# A driver elsewhere: it reaches the cluster through Ray Client, is killed, and another one continues.
+DRIVER = """
+import sys, time, torch
+sys.path.insert(0, {tests!r})
+from pathlib import Path
+from xaicore import engine
+from xaicore.store import Store
+
+torch.set_num_threads(1)
+def slow(images, *, folder):
+    if images.min() > 4:
+        while not (Path(folder) / "go").exists():
+            time.sleep(0.1)
+    return {{"half": images / 2}}
+
+images = torch.arange(8.0)
+options = {{"constants": {{"folder": {folder!r}}}, "batch_size": 2}}
+store = Store({store!r})
+result = engine.get({spec!r}, store).map("slow", slow, {{"images": images}}, **options)
+assert torch.equal(result["half"], images / 2)
+print(store.computed, store.reused)
+"""
+
+
+def test_a_driver_behind_ray_client_is_killed_and_another_continues(cluster, workers, tmp_path):
+    workers.close()  # else the driver would wait for a place
+    script = tmp_path / "driver.py"  # a file: the digest of a function needs its source
+    spec = f"ray://127.0.0.1:{cluster.client_port}"
+
+    def driver(spec):
+        names = {"tests": str(ROOT / "tests"), "folder": str(tmp_path), "store": str(tmp_path / "store")}
+        script.write_text(DRIVER.format(spec=spec, **names))
+        return subprocess.Popen(
+            [sys.executable, str(script)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+
+    killed = driver(spec)
+    wait(lambda: len(list(tmp_path.rglob("*.safetensors"))) == 3 or killed.poll() is not None)
+    killed.kill()
+    assert killed.communicate() == ("", "")
+    (tmp_path / "go").touch()
+    other = driver("local")
+    assert other.communicate(timeout=120) == ("1 3\n", "")
+
+
+def test_notebooks_run_on_the_cluster_and_are_up_to_date_for_the_local_engine(workers, project):
+    workers.close()
+    test_runner.set_edition(project, {"toy": {}})
+    screen = test_runner.Screen()
+    assert run(project, "quick", engine="ray://auto", show=screen) == 0, screen.lines
+    folder = completed_runs(project, "quick")["toy"]
+    record = load_record(folder)
+    assert record["values"]["sum"]["value"] == 22.5
+    assert record["provenance"]["store"] == {"computed": test_runner.BATCHES, "reused": 0}
+    cells = nbformat.read(folder / "notebook.ipynb", as_version=4).cells
+    assert [output.output_type for cell in cells for output in cell.get("outputs", [])] == ["execute_result"]
+    again = test_runner.Screen()
+    assert run(project, "quick", show=again) == 0
+    assert again.lines == ["toy: up to date"]
