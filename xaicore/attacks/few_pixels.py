@@ -6,8 +6,9 @@ Eq. 3::
     child_i = c_r1 + F (c_r2 - c_r3),   r1, r2, r3, i distinct,   F = 0.5,   no crossover;
 
 a child takes its parent's place if it is at least as good. Here the populations of all images evolve side by
-side: one generation is one long batch, and an image leaves it as soon as one of its candidates succeeds. Of a plain chain of
-layers only the window that a changed pixel reaches is computed (:mod:`xaicore.attacks.pixel_windows`).
+side: one generation is one long batch, and an image leaves it as soon as one of its candidates succeeds. Of a
+plain chain of layers only the window that a changed pixel reaches is computed
+(:mod:`xaicore.attacks.pixel_windows`).
 """
 
 import numpy as np

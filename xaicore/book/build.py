@@ -14,12 +14,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from xaicore.book.claims import load_claims
+from xaicore.book.claims import Judgement, load_claims
 from xaicore.book.editions import load_edition
 from xaicore.book.gate import html_findings, notebook_findings
 from xaicore.book.keeping import KEPT, keep
 from xaicore.book.ledger import compare_verdicts, judge, read_verdicts, write_verdicts
 from xaicore.book.project import repository_address
+from xaicore.book.replicates import (
+    Elsewhere,
+    Replicate,
+    elsewhere,
+    read_replicates,
+    write_replicate,
+)
 from xaicore.book.runner import completed_runs
 from xaicore.book.staging import EXTRA, stage
 from xaicore.errors import UserError
@@ -38,6 +45,9 @@ main()
 """
 """Sphinx in several processes, for which Jupyter Book's command has no option. It makes millions of objects that live to
 the end; looking for garbage among them again and again is a sixth of its time."""
+
+
+REPLICATES = Path("claims", "replicates")
 
 
 def gather_records(root: Path, edition: str) -> dict[str, dict[str, Any]]:
@@ -60,8 +70,9 @@ def build(
         root: the project's folder.
         edition: which edition's runs the chapters show.
         verdicts: what to do when a verdict differs from the committed one: ``fail``, ``report`` it and go on,
-            ``accept`` it as the new committed verdict, together with the record behind it, or ``auto``: fail,
-            unless the networks that this machine trained are not the committed ones.
+            ``accept`` it as the new committed verdict, together with the record behind it, ``replicate``: keep
+            this machine's verdicts beside the committed ones (:mod:`xaicore.book.replicates`), or ``auto``:
+            fail, unless the networks that this machine trained are not the committed ones.
         target: folder of the built HTML, replaced as a whole; None: ``_build/html``. Sphinx works beside it.
 
     Raises:
@@ -81,8 +92,12 @@ def build(
     papers = load_claims(root / "claims")
     records = gather_records(root, edition)
     judgements = judge(papers, records)
+    same = _same_weights(root, edition, records)
     if verdicts == "auto":
-        verdicts = "fail" if _same_weights(root, edition, records) else "report"
+        verdicts = "fail" if same else "report"
+    if verdicts == "replicate":
+        _keep_replicate(root, edition, judgements, records, same)
+        verdicts = "report"
     for name in dict.fromkeys([edition, *(name for name in KEPT if name in records)]):
         _check_verdicts(root / "claims" / "verdicts", name, judgements, verdicts)
     if verdicts == "accept" and edition in KEPT:
@@ -99,6 +114,7 @@ def build(
         papers=papers,
         judgements=judgements,
         records=_shown(records),
+        moved=_moved(root, edition, judgements, records, same),
         address=repository_address(root),
     )
     _sphinx(work)
@@ -143,6 +159,52 @@ def _same_weights(root: Path, edition: str, records: Mapping[str, Mapping[str, A
         )
         return False
     return True
+
+
+def _keep_replicate(
+    root: Path,
+    edition: str,
+    judgements: list[Judgement],
+    records: Mapping[str, Mapping[str, Any]],
+    same: bool,
+) -> None:
+    if same:
+        raise UserError(
+            "this machine trained the committed networks: a replicate would be the same run again"
+        )
+    record = _one_record(records.get(edition, {}))
+    verdicts = {each.claim.id: each.verdict_in(edition) for each in judgements}
+    commit = str(record["provenance"]["xaicore"]["commit"])
+    write_replicate(root / REPLICATES, edition, Replicate(_processor(record), commit, verdicts))
+
+
+def _moved(
+    root: Path,
+    edition: str,
+    judgements: list[Judgement],
+    records: Mapping[str, Mapping[str, Any]],
+    same: bool,
+) -> Elsewhere | None:
+    """Return the verdicts that other processors came to otherwise; None where none has run this edition."""
+    here = _processor(_one_record(records.get(edition, {})))
+    runs = [each for each in read_replicates(root / REPLICATES, edition) if each.processor != here]
+    committed = read_verdicts(root / "claims" / "verdicts", edition)
+    paths = sorted((root / "results" / edition).glob("*/record.json"))
+    if committed and paths and not same:
+        record = load_record(paths[0])
+        runs.insert(
+            0, Replicate(_processor(record), str(record["provenance"]["xaicore"]["commit"]), committed)
+        )
+    return elsewhere(judgements, edition, runs) if runs else None
+
+
+def _one_record(records: Mapping[str, Any]) -> Mapping[str, Any]:
+    record: Mapping[str, Any] = records[min(records)]
+    return record
+
+
+def _processor(record: Mapping[str, Any]) -> str:
+    return str(record["provenance"]["device"])
 
 
 def _commit_records(root: Path, edition: str, done: Mapping[str, Path]) -> None:

@@ -69,9 +69,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     build.add_argument(
         "--verdicts",
-        choices=("auto", "fail", "report", "accept"),
+        choices=("auto", "fail", "report", "accept", "replicate"),
         default="auto",
-        help="when a verdict differs from the committed one: fail, report it, or accept it as the new one "
+        help="when a verdict differs from the committed one: fail, report it, accept it as the new one, "
+        "or keep it as what another processor came to "
         "(default: fail, unless this machine trained other weights than the committed run)",
     )
     build.set_defaults(command=_build)

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from xaicore.book.claims import EDITIONS, Claim, Judgement, Paper, Reported
 from xaicore.book.evidence import Measured, Verdict, number
+from xaicore.book.replicates import Elsewhere
 
 _KINDS = {
     "value": "a value",
@@ -34,12 +35,15 @@ def reported_text(claim: Claim) -> str:
     return ", ".join(number(value, 8) for value in numbers) + (f" {claim.unit}" if claim.unit else "")
 
 
-def scoreboard(papers: Sequence[Paper], judgements: Sequence[Judgement]) -> str:
+def scoreboard(
+    papers: Sequence[Paper], judgements: Sequence[Judgement], moved: Elsewhere | None = None
+) -> str:
     """The front page's overview: how many claims of each paper have which verdict.
 
     Args:
         papers: the papers.
         judgements: one per claim.
+        moved: claims with another verdict where another processor trained the networks; None: not known.
 
     Returns:
         MyST Markdown without headings; its links are relative to ``book/index``.
@@ -55,6 +59,13 @@ def scoreboard(papers: Sequence[Paper], judgements: Sequence[Judgement]) -> str:
     pending = sum(judgement.pending for judgement in judgements)
     if pending:
         lines += ["", f"Of the claims not testable here, {pending} wait for their chapter to be run."]
+    if moved is not None:
+        verdicts = "1 verdict" if len(moved) == 1 else f"{len(moved) or 'no'} verdicts"
+        lines += [
+            "",
+            f"Where another kind of processor trained the networks, {verdicts} of {len(judgements)} came out otherwise "
+            "({ref}`why <committed-run>`); the ledgers mark them.",
+        ]
     return "\n".join(lines) + "\n"
 
 
@@ -79,12 +90,13 @@ def claim_list(papers: Sequence[Paper], judgements: Sequence[Judgement]) -> str:
     return "\n".join(lines[1:]) + "\n"
 
 
-def ledger_page(paper: Paper, judgements: Sequence[Judgement]) -> str:
+def ledger_page(paper: Paper, judgements: Sequence[Judgement], moved: Elsewhere | None = None) -> str:
     """One paper's ledger: every claim with its rule and verdict, then every reported number beside ours.
 
     Args:
         paper: the paper.
         judgements: one per claim; those of other papers are ignored.
+        moved: claims with another verdict where another processor trained the networks.
 
     Returns:
         A MyST page whose labels are :attr:`xaicore.book.claims.Claim.anchor`.
@@ -95,6 +107,10 @@ def ledger_page(paper: Paper, judgements: Sequence[Judgement]) -> str:
     lines += ["## Claims", ""]
     for judgement in mine:
         lines += [*_block(judgement), ""]
+        there = (moved or {}).get(judgement.claim.id, [])
+        if there:
+            shown = "; ".join(f"{badge(verdict)} ({processor})" for processor, verdict in there)
+            lines += ["Embedded edition on another processor", f": {shown}, see {{ref}}`committed-run`", ""]
     lines += ["## Every reported number", "", *_numbers(paper, mine)]
     return "\n".join(lines).rstrip() + "\n"
 

@@ -87,22 +87,27 @@ def write_replicate(folder: str | Path, edition: str, replicate: Replicate) -> P
         }
         for each in [*others, replicate]
     ]
-    head = f"# Verdicts of the {edition} edition where other processors trained the networks; written by --verdicts replicate.\n"
+    head = (
+        f"# Verdicts of the {edition} edition where other processors trained the networks; "
+        "written by --verdicts replicate.\n"
+    )
     path = Path(folder) / f"{edition}.yml"
     return write_atomically(path, head + yaml.safe_dump(plain, sort_keys=False), what="the replicates")
 
 
-def elsewhere(
-    judgements: Sequence[Judgement], edition: str, replicates: Sequence[Replicate]
-) -> dict[str, list[tuple[str, Verdict]]]:
-    """Return the claims whose verdict came out otherwise elsewhere: claim id → processor and verdict of each such run.
+Elsewhere = dict[str, list[tuple[str, Verdict]]]
+"""Claim id → processor and verdict of each run elsewhere that came to another verdict."""
+
+
+def elsewhere(judgements: Sequence[Judgement], edition: str, replicates: Sequence[Replicate]) -> Elsewhere:
+    """Return the claims whose verdict came out otherwise elsewhere.
 
     Args:
         judgements: of this build.
         edition: whose verdicts to compare.
         replicates: runs of the same edition on other machines.
     """
-    found: dict[str, list[tuple[str, Verdict]]] = {}
+    found: Elsewhere = {}
     for judgement in judgements:
         here = judgement.verdict_in(edition)
         for replicate in replicates:

@@ -17,6 +17,7 @@ from xaicore.book.beside import load_run, other_runs, show_editions
 from xaicore.book.claims import Judgement, Paper
 from xaicore.book.findings import place_figures
 from xaicore.book.pages import claim_list, ledger_page, scoreboard
+from xaicore.book.replicates import Elsewhere
 from xaicore.book.statistics import statistics_page
 from xaicore.records import ASSETS
 
@@ -51,6 +52,7 @@ def stage(
     papers: list[Paper],
     judgements: list[Judgement],
     records: Mapping[str, Mapping[str, Any]],
+    moved: Elsewhere | None = None,
     address: str | None,
 ) -> None:
     """Write the tree that Sphinx builds to ``target`` (replaced as a whole).
@@ -63,6 +65,7 @@ def stage(
         papers: claims and reported numbers of every paper.
         judgements: one per claim.
         records: edition → notebook → record.
+        moved: claims with another verdict where another processor trained the networks; None: not known.
         address: public address of the repository, None where it has none.
     """
     shutil.rmtree(target, ignore_errors=True)
@@ -91,10 +94,10 @@ def stage(
     ledgers = target / "book" / "claims"
     ledgers.mkdir(exist_ok=True)
     for paper in papers:
-        (ledgers / f"{paper.id}.md").write_text(ledger_page(paper, judgements), encoding="utf-8")
+        (ledgers / f"{paper.id}.md").write_text(ledger_page(paper, judgements, moved), encoding="utf-8")
     (target / "book" / "statistics.md").write_text(statistics_page(records), encoding="utf-8")
     front = target / "book" / "index.md"
-    _replace(front, SCOREBOARD_MARK, scoreboard(papers, judgements))
+    _replace(front, SCOREBOARD_MARK, scoreboard(papers, judgements, moved))
     _replace(front, CLAIMS_MARK, claim_list(papers, judgements))
     place_figures(front, runs)
     _replace(

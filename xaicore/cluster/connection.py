@@ -28,7 +28,7 @@ QUIET = {
 def check(spec: str) -> None:
     """Raise a :class:`~xaicore.errors.UserError` unless ``spec`` is an address of a cluster that answers.
 
-    Whether it is Ray that answers is known once :func:`connect` has talked to it.
+    Whether it is Ray that answers is known once ``connect`` has talked to it.
     """
     place = _place(spec)
     if importlib.util.find_spec("ray") is None:

@@ -1,0 +1,90 @@
+"""Verdicts of the same edition on other machines: kept, compared and shown."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from xaicore.book import build as building
+from xaicore.book.claims import load_claims
+from xaicore.book.evidence import Verdict
+from xaicore.book.ledger import judge
+from xaicore.book.pages import ledger_page, scoreboard
+from xaicore.book.replicates import Replicate, elsewhere, read_replicates, write_replicate
+from xaicore.errors import UserError
+from xaicore.records import load_record
+
+ROOT = Path(__file__).parents[1]
+PAPERS = load_claims(ROOT / "claims")
+RECORDS = {
+    "embedded": {
+        path.parent.name: load_record(path)
+        for path in sorted((ROOT / "results/embedded").glob("*/record.json"))
+    }
+}
+JUDGED = judge(PAPERS, RECORDS)
+
+
+def verdicts() -> dict[str, Verdict]:
+    return {each.claim.id: each.verdict_in("embedded") for each in JUDGED}
+
+
+def test_a_replicate_is_read_as_it_was_written_and_replaces_one_of_its_processor(tmp_path: Path) -> None:
+    one, two = (Replicate(name, "abc", {"p1.a": Verdict.PARTLY}) for name in ("One 1.0 GHz", "Two"))
+    write_replicate(tmp_path, "embedded", one)
+    write_replicate(tmp_path, "embedded", two)
+    again = dataclasses.replace(one, commit="def")
+    write_replicate(tmp_path, "embedded", again)
+    assert read_replicates(tmp_path, "embedded") == [two, again]
+    assert read_replicates(tmp_path, "reference") == []
+
+
+@pytest.mark.parametrize(
+    "text", ["- processor: x", "just words", "- {processor: x, commit: y, verdicts: {a: good}}"]
+)
+def test_a_file_that_is_no_list_of_replicates_is_one_line(tmp_path: Path, text: str) -> None:
+    (tmp_path / "embedded.yml").write_text(text, encoding="utf-8")
+    with pytest.raises(UserError, match=r"^claims/replicates/embedded\.yml is not a list"):
+        read_replicates(tmp_path, "embedded")
+
+
+def test_only_what_differs_is_named_on_front_page_and_ledger() -> None:
+    there = verdicts()
+    name = next(name for name, verdict in there.items() if verdict is Verdict.REPRODUCED)
+    there[name] = Verdict.PARTLY
+    moved = elsewhere(
+        JUDGED, "embedded", [Replicate("Other", "abc", there), Replicate("Same", "abc", verdicts())]
+    )
+    assert moved == {name: [("Other", Verdict.PARTLY)]}
+    front = scoreboard(PAPERS, JUDGED, moved)
+    assert f"1 verdict of {len(JUDGED)} came out otherwise" in front
+    assert "came out otherwise" not in scoreboard(PAPERS, JUDGED)
+    pages = {paper.id: ledger_page(paper, JUDGED, moved) for paper in PAPERS}
+    paper = name.split(".")[0]
+    assert "(Other), see {ref}`committed-run`" in pages[paper]
+    assert pages[paper].index(f"`{name}`") < pages[paper].index("(Other)")
+    assert not any("(Other)" in page for other, page in pages.items() if other != paper)
+
+
+def test_the_committed_run_counts_as_another_processor_unless_its_networks_are_ours() -> None:
+    assert building._moved(ROOT, "embedded", JUDGED, RECORDS, True) is not None, "a replicate is committed"
+    theirs = {
+        name: {**record, "provenance": {**record["provenance"], "device": "another"}}
+        for name, record in RECORDS["embedded"].items()
+    }
+    found = building._moved(ROOT, "embedded", JUDGED, {"embedded": theirs}, False)
+    assert found is not None
+    committed = {(RECORDS["embedded"][min(theirs)]["provenance"]["device"])}
+    assert not committed & {processor for runs in found.values() for processor, _ in runs}, (
+        "its verdicts are the same"
+    )
+    with pytest.raises(UserError, match="the same run again"):
+        building._keep_replicate(ROOT, "embedded", JUDGED, RECORDS, True)
+
+
+def test_the_committed_replicates_know_every_claim() -> None:
+    replicates = read_replicates(ROOT / "claims" / "replicates", "embedded")
+    assert replicates
+    for replicate in replicates:
+        assert set(replicate.verdicts) == {each.claim.id for each in JUDGED}
+        assert elsewhere(JUDGED, "embedded", [replicate])
