@@ -10,7 +10,7 @@ from xaicore.book.claims import load_claims
 from xaicore.book.evidence import Verdict
 from xaicore.book.ledger import judge
 from xaicore.book.pages import ledger_page, scoreboard
-from xaicore.book.replicates import Replicate, elsewhere, read_replicates, write_replicate
+from xaicore.book.replicates import Replicate, differences, elsewhere, read_replicates, write_replicate
 from xaicore.errors import UserError
 from xaicore.records import load_record
 
@@ -88,3 +88,14 @@ def test_the_committed_replicates_know_every_claim() -> None:
     for replicate in replicates:
         assert set(replicate.verdicts) == {each.claim.id for each in JUDGED}
         assert elsewhere(JUDGED, "embedded", [replicate])
+
+
+def test_what_came_out_otherwise_is_listed() -> None:
+    committed = {"p1.a": Verdict.REPRODUCED, "p1.b": Verdict.PARTLY}
+    other = Replicate("Other", "abc", {**committed, "p1.b": Verdict.INCONCLUSIVE})
+    text = differences(committed, [other, Replicate("Same", "abc", committed)])
+    assert "On Other, 1 of 2 verdicts came out otherwise:" in text
+    assert "- {ref}`p1.b <claim-p1-b>`: inconclusive instead of partly" in text
+    assert "p1.a" not in text
+    assert "On Same, none of 2 verdicts came out otherwise." in text
+    assert differences(committed, []) == "No such run is kept yet.\n"

@@ -115,3 +115,27 @@ def elsewhere(judgements: Sequence[Judgement], edition: str, replicates: Sequenc
             if there is not here:
                 found.setdefault(judgement.claim.id, []).append((replicate.processor, there))
     return found
+
+
+def differences(committed: Mapping[str, Verdict], replicates: Sequence[Replicate]) -> str:
+    """Return, as MyST, which verdicts each replicate reached that the committed run did not.
+
+    Args:
+        committed: claim id → verdict of the committed run.
+        replicates: runs of the same edition on other machines.
+    """
+    lines = []
+    for replicate in replicates:
+        moved = {
+            name: (verdict, replicate.verdicts[name])
+            for name, verdict in committed.items()
+            if replicate.verdicts.get(name, verdict) is not verdict
+        }
+        head = f"On {replicate.processor}, {len(moved) or 'none'} of {len(committed)} verdicts came out otherwise"
+        lines += [f"{head}:" if moved else f"{head}.", ""]
+        lines += [
+            f"- {{ref}}`{name} <claim-{name.replace('.', '-')}>`: {there} instead of {here}"
+            for name, (here, there) in moved.items()
+        ]
+        lines += [""]
+    return "\n".join(lines) or "No such run is kept yet.\n"

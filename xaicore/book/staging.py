@@ -16,14 +16,16 @@ import yaml
 from xaicore.book.beside import load_run, other_runs, show_editions
 from xaicore.book.claims import Judgement, Paper
 from xaicore.book.findings import place_figures
+from xaicore.book.ledger import read_verdicts
 from xaicore.book.pages import claim_list, ledger_page, scoreboard
-from xaicore.book.replicates import Elsewhere
+from xaicore.book.replicates import Elsewhere, differences, read_replicates
 from xaicore.book.statistics import statistics_page
 from xaicore.records import ASSETS
 
 SCOREBOARD_MARK = "<!-- scoreboard -->"
 CLAIMS_MARK = "<!-- claims -->"
 LAUNCH_MARK = "<!-- launch -->"
+REPLICATES_MARK = "<!-- replicates -->"
 
 EXTRA = Path("book", "_extra")
 """What lies here goes to the root of the built book (``html_extra_path``)."""
@@ -100,6 +102,14 @@ def stage(
     _replace(front, SCOREBOARD_MARK, scoreboard(papers, judgements, moved))
     _replace(front, CLAIMS_MARK, claim_list(papers, judgements))
     place_figures(front, runs)
+    _replace(
+        target / "book" / "reading.md",
+        REPLICATES_MARK,
+        differences(
+            read_verdicts(root / "claims" / "verdicts", "embedded"),
+            read_replicates(root / "claims" / "replicates", "embedded"),
+        ),
+    )
     _replace(
         target / "book" / "running.md",
         LAUNCH_MARK,
