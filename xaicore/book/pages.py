@@ -63,8 +63,8 @@ def scoreboard(
         verdicts = "1 verdict" if len(moved) == 1 else f"{len(moved) or 'no'} verdicts"
         lines += [
             "",
-            f"Where another kind of processor trained the networks, {verdicts} of {len(judgements)} came out otherwise "
-            "({ref}`why <committed-run>`); the ledgers mark them.",
+            f"Where another kind of processor trained the networks of the embedded edition, {verdicts} of "
+            f"{len(judgements)} came out otherwise ({{ref}}`why <committed-run>`); the ledgers mark them.",
         ]
     return "\n".join(lines) + "\n"
 
