@@ -206,7 +206,7 @@ def test_a_damaged_entry_costs_its_own_batch_only(project: Path) -> None:
 
 
 def test_ctrl_c_is_one_line_and_the_next_run_continues(project: Path) -> None:
-    runner._edition(project, {"toy": {"nap": 0.4}})
+    runner.set_edition(project, {"toy": {"nap": 0.4}})
     script = runner.SCRIPT.format(tests=str(ROOT / "tests"), root=str(project))
     process = subprocess.Popen(
         [sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -243,7 +243,7 @@ def test_one_corrupt_image_among_thousands_stops_the_run_at_once(
                 picture.save(folder / f"{name}.{k}.jpg")
     bad = project / "cats-vs-dogs" / "train" / "dog" / "dog.666.jpg"
     bad.write_bytes(bad.read_bytes()[:200])
-    runner._edition(project, {"toy": {"dataset": "cats-vs-dogs"}})
+    runner.set_edition(project, {"toy": {"dataset": "cats-vs-dogs"}})
     monkeypatch.setenv("XAICORE_DATA", str(project))
     monkeypatch.setattr(subprocess, "Popen", lambda *a, **k: pytest.fail("something was started"))
     monkeypatch.chdir(project)

@@ -113,7 +113,7 @@ def build(
         runs=runs,
         papers=papers,
         judgements=judgements,
-        records=_shown(records),
+        records=_shown(records, edition),
         moved=_moved(root, edition, judgements, records, same),
         address=repository_address(root),
     )
@@ -127,9 +127,9 @@ def build(
     return _publish(built, target)
 
 
-def _shown(records: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Mapping[str, Any]]:
-    slow = {name: runs for name, runs in records.items() if name != "quick"}
-    return slow or records
+def _shown(records: Mapping[str, Mapping[str, Any]], edition: str) -> Mapping[str, Mapping[str, Any]]:
+    """Return the records that pages tell of: all but those of a quick run, unless the pages are made of it."""
+    return {name: runs for name, runs in records.items() if name != "quick" or edition == name}
 
 
 def _check_verdicts(folder: Path, edition: str, judgements: list[Any], mode: str) -> None:
