@@ -207,7 +207,7 @@ def test_a_damaged_entry_costs_its_own_batch_only(project: Path) -> None:
 
 def test_ctrl_c_is_one_line_and_the_next_run_continues(project: Path) -> None:
     runner.set_edition(project, {"toy": {"nap": 0.4}})
-    script = runner.SCRIPT.format(tests=str(ROOT / "tests"), root=str(project))
+    script = runner.SCRIPT.format(tests=str(ROOT / "tests"), root=str(project), only=None)
     process = subprocess.Popen(
         [sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
