@@ -255,7 +255,7 @@ def test_one_corrupt_image_among_thousands_stops_the_run_at_once(
         r"xaibook: toy: cats-vs-dogs/train/dog/dog\.666\.jpg is corrupt or no image \(.+\); replace or remove the file\n",
         said.err,
     )
-    assert files(project / "runs") == {"quick/.lock"}
+    assert files(project / "runs") == {"quick/.toy.lock"}
 
 
 # Weights that are truncated, that mean harm, or that do not fit
