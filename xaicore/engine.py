@@ -42,6 +42,17 @@ class Engine(Protocol):
         ...
 
 
+def checked_workers(workers: int | None) -> int | None:
+    """Return ``workers`` if it is None or a positive whole number.
+
+    Raises:
+        ValueError: it is not.
+    """
+    if workers is not None and (isinstance(workers, bool) or workers < 1):
+        raise ValueError(f"workers must be a whole number of at least 1, got {workers!r}")
+    return workers
+
+
 class LocalEngine:
     """Runs the batches in this process, several at a time.
 
@@ -57,10 +68,8 @@ class LocalEngine:
     """
 
     def __init__(self, store: Store, workers: int | None = None) -> None:
-        if workers is not None and (isinstance(workers, bool) or workers < 1):
-            raise ValueError(f"workers must be a whole number of at least 1, got {workers!r}")
         self.store = store
-        self.workers = workers
+        self.workers = checked_workers(workers)
 
     def map(
         self,

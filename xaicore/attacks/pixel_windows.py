@@ -233,9 +233,8 @@ def _advance(
         left.div(layer.step, rounding_mode="floor"),
     )
     cut = _cut(before, which, layer.step * new_top, layer.step * new_left, layer.cut)
-    cells = torch.arange(window.shape[1], device=window.device)
-    across = (top - layer.step * new_top)[:, None] + cells
-    along = (left - layer.step * new_left)[:, None] + cells
+    across = _cells(top - layer.step * new_top, window.shape[1])
+    along = _cells(left - layer.step * new_left, window.shape[2])
     cut[torch.arange(len(cut), device=cut.device)[:, None, None], across[:, :, None], along[:, None, :]] = (
         window
     )
@@ -247,8 +246,7 @@ def _advance(
 def _cut(maps: Tensor, which: Tensor, top: Tensor, left: Tensor, side: int) -> Tensor:
     """Cut squares (n, side, side, C) out of maps (m, H, W, C) that have zeros all around."""
     height, width = maps.shape[1:3]
-    cells = torch.arange(side, device=maps.device)
-    across, along = top[:, None] + cells, left[:, None] + cells
+    across, along = _cells(top, side), _cells(left, side)
     squares = maps[
         which[:, None, None], across.clamp(0, height - 1)[:, :, None], along.clamp(0, width - 1)[:, None, :]
     ]
@@ -257,19 +255,25 @@ def _cut(maps: Tensor, which: Tensor, top: Tensor, left: Tensor, side: int) -> T
 
 def _inside(windows: Tensor, top: Tensor, left: Tensor, size: tuple[int, int]) -> Tensor:
     """Return windows (n, h, w, C) with zeros where they reach beyond a map of a size."""
-    across = top[:, None] + torch.arange(windows.shape[1], device=windows.device)
-    along = left[:, None] + torch.arange(windows.shape[2], device=windows.device)
-    within = ((across >= 0) & (across < size[0]))[:, :, None] & ((along >= 0) & (along < size[1]))[:, None, :]
-    return windows.masked_fill(~within[..., None], 0.0)
+    across, along = _cells(top, windows.shape[1]), _cells(left, windows.shape[2])
+    return windows.masked_fill(~_within(across, along, size)[..., None], 0.0)
 
 
 def _pasted(maps: Tensor, which: Tensor, windows: Tensor, top: Tensor, left: Tensor) -> Tensor:
     """Return the maps (n, H, W, C) that windows belong to, with the windows in them."""
-    height, width = maps.shape[1:3]
     whole = maps[which]
-    across = top[:, None] + torch.arange(windows.shape[1], device=windows.device)
-    along = left[:, None] + torch.arange(windows.shape[2], device=windows.device)
-    within = ((across >= 0) & (across < height))[:, :, None] & ((along >= 0) & (along < width))[:, None, :]
-    row, i, j = within.nonzero(as_tuple=True)
+    across, along = _cells(top, windows.shape[1]), _cells(left, windows.shape[2])
+    row, i, j = _within(across, along, (maps.shape[1], maps.shape[2])).nonzero(as_tuple=True)
     whole[row, across[row, i], along[row, j]] = windows[row, i, j]
     return whole
+
+
+def _cells(first: Tensor, count: int) -> Tensor:
+    """Return the rows or columns (n, count) of windows, from their first ones."""
+    return first[:, None] + torch.arange(count, device=first.device)
+
+
+def _within(across: Tensor, along: Tensor, size: tuple[int, int]) -> Tensor:
+    """Return which cells (n, h, w) of windows lie on a map of a size."""
+    rows, columns = (across >= 0) & (across < size[0]), (along >= 0) & (along < size[1])
+    return rows[:, :, None] & columns[:, None, :]

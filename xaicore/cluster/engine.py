@@ -14,7 +14,7 @@ from xaicore import progress
 from xaicore.cluster.connection import connect
 from xaicore.cluster.pool import Pool
 from xaicore.cluster.worker import MODELS, Failure, Job, carried_along, pack
-from xaicore.engine import BatchFunction, devices, in_batches
+from xaicore.engine import BatchFunction, checked_workers, devices, in_batches
 from xaicore.errors import UserError
 from xaicore.fingerprint import digest, module_fingerprint
 from xaicore.store import Result, Store
@@ -39,11 +39,9 @@ class RayEngine:
     """
 
     def __init__(self, spec: str, store: Store, workers: int | None = None) -> None:
-        if workers is not None and (isinstance(workers, bool) or workers < 1):
-            raise ValueError(f"workers must be a whole number of at least 1, got {workers!r}")
         self.spec = spec
         self.store = store
-        self.workers = workers
+        self.workers = checked_workers(workers)
         self._pool: Pool | None = None
         self._packed: OrderedDict[str, Any] = OrderedDict()
         self._idle: threading.Timer | None = None

@@ -60,6 +60,28 @@ def natural(path: Path) -> list[tuple[int, int, str]]:
     return [(0, int(piece), piece) if piece.isdecimal() else (1, 0, piece) for piece in pieces]
 
 
+def given_folder(name: str, root: str | os.PathLike[str] | None = None) -> tuple[Path, str]:
+    """Return the folder that a user gave for an image set, and how to name it in a message.
+
+    Args:
+        name: the set's name.
+        root: the folder; ``$XAICORE_DATA`` when None.
+
+    Raises:
+        UserError: none is given, or there is no such folder.
+    """
+    shown = "$XAICORE_DATA" if root is None else str(root)
+    given = os.environ.get("XAICORE_DATA", "") if root is None else os.fspath(root)
+    if not given:
+        raise UserError(
+            f"{name} is read from a folder: give data_root, or set XAICORE_DATA to the folder that holds it"
+        )
+    folder = Path(given).expanduser()
+    if not folder.is_dir():
+        raise UserError(f"there is no folder {shown}; data_root must be the folder of {name} or its parent")
+    return folder, shown
+
+
 def find_root(name: str, root: str | os.PathLike[str] | None = None) -> Path:
     """Find the folder of an image set.
 
@@ -74,15 +96,7 @@ def find_root(name: str, root: str | os.PathLike[str] | None = None) -> Path:
     Raises:
         UserError: no root is given, there is no such folder, or several folders could be meant.
     """
-    shown = "$XAICORE_DATA" if root is None else str(root)
-    given = os.environ.get("XAICORE_DATA", "") if root is None else os.fspath(root)
-    if not given:
-        raise UserError(
-            f"{name} is read from a folder: give data_root, or set XAICORE_DATA to the folder that holds it"
-        )
-    folder = Path(given).expanduser()
-    if not folder.is_dir():
-        raise UserError(f"there is no folder {shown}; data_root must be the folder of {name} or its parent")
+    folder, shown = given_folder(name, root)
     if folder.resolve().name.startswith(name) and _own_folder(folder):
         return folder
     inside = sorted(entry for entry in folder.iterdir() if entry.is_dir() and entry.name.startswith(name))

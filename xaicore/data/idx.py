@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from xaicore.data.folders import Collection
+from xaicore.data.folders import Collection, given_folder
 from xaicore.data.sources import ArraySource
 from xaicore.errors import UserError
 
@@ -40,15 +40,7 @@ def find_mnist(name: str, root: str | os.PathLike[str] | None = None) -> Path:
     Raises:
         UserError: no root is given, there is no such folder, or none of the files is in it.
     """
-    shown = "$XAICORE_DATA" if root is None else str(root)
-    given = os.environ.get("XAICORE_DATA", "") if root is None else os.fspath(root)
-    if not given:
-        raise UserError(
-            f"{name} is read from a folder: give data_root, or set XAICORE_DATA to the folder that holds it"
-        )
-    folder = Path(given).expanduser()
-    if not folder.is_dir():
-        raise UserError(f"there is no folder {shown}; data_root must be the folder of {name} or its parent")
+    folder, shown = given_folder(name, root)
     inside = sorted(
         child for child in folder.iterdir() if child.is_dir() and child.name.lower().startswith(name)
     )
