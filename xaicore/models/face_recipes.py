@@ -36,9 +36,16 @@ def face_recipe(
     batch_size: int | None = None,
     learning_rate: float | None = None,
     augment: str | None = None,
+    precision: str | None = None,
     seed: int = 0,
 ) -> Recipe:
     """Return the recipe for faces of the architecture ``name``; what is None stays as it is there."""
-    given = {"epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate, "augment": augment}
+    given = {
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "learning_rate": learning_rate,
+        "augment": augment,
+        "precision": precision,
+    }
     changes = {key: value for key, value in given.items() if value is not None}
     return replace(_OTHERS.get(name, FACES), **changes, seed=seed)  # type: ignore[arg-type]

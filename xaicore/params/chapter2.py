@@ -1,5 +1,7 @@
 """Parameters of chapter 2, Generalizing Adversarial Explanations with Grad-CAM."""
 
+from typing import Literal
+
 from pydantic import Field, field_validator, model_validator
 
 from xaicore.models import REGISTRY
@@ -40,6 +42,9 @@ class P2Parameters(NotebookParameters):
     )
     augment: str | None = Field(
         None, description="changes to training images: none, flip, noise, flip-shift-noise, ...; null: noise"
+    )
+    precision: Literal["float32", "bfloat16", "auto"] = Field(
+        "float32", description="arithmetic of training a whole network; auto: bfloat16 where there is"
     )
     head_epochs: int = Field(60, ge=1, description="epochs of training the head alone")
     head_learning_rate: Fraction = Field(1e-3, gt=0, le=10, description="learning rate of the head")
