@@ -1,0 +1,37 @@
+"""How many images a batch may hold: by hand, and as a property."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from xaicore.batches import PIXELS, even_batch
+
+
+@pytest.mark.parametrize(
+    ("count", "side", "most", "batch"),
+    [
+        (45, 48, 32, 23),
+        (64, 48, 32, 32),
+        (65, 48, 32, 22),
+        (100, 224, 32, 5),
+        (20, 128, 16, 10),
+        (16, 128, 32, 16),
+        (1, 48, 32, 1),
+        (0, 48, 32, 1),
+        (3, 2000, 32, 1),
+        (7, 512, 16, 1),
+    ],
+)
+def test_batches_by_hand(count, side, most, batch):
+    assert even_batch(torch.empty(count, 1, side, side), most) == batch
+
+
+@given(st.integers(1, 500), st.integers(1, 700), st.integers(1, 700), st.integers(1, 64))
+def test_batches_are_small_enough_few_and_even(count, height, width, most):
+    batch = even_batch(torch.empty(count, 1, 1, 1).expand(count, 1, height, width), most)
+    fitting = max(1, min(most, PIXELS // (height * width)))
+    assert 1 <= batch <= fitting
+    batches = -(-count // batch)
+    assert batches == -(-count // fitting), "no more batches than needed"
+    assert batch * batches - count < batches, "the last lacks fewer images than there are batches"
