@@ -17,6 +17,7 @@ from xaicore.book.beside import load_run, other_runs, show_editions
 from xaicore.book.claims import Judgement, Paper
 from xaicore.book.findings import place_figures
 from xaicore.book.ledger import read_verdicts
+from xaicore.book.measured import place_measured
 from xaicore.book.pages import claim_list, ledger_page, scoreboard
 from xaicore.book.replicates import Elsewhere, differences, read_replicates
 from xaicore.book.statistics import statistics_page
@@ -97,7 +98,9 @@ def stage(
     ledgers.mkdir(exist_ok=True)
     for paper in papers:
         (ledgers / f"{paper.id}.md").write_text(ledger_page(paper, judgements, moved), encoding="utf-8")
-    (target / "book" / "statistics.md").write_text(statistics_page(records), encoding="utf-8")
+    (target / "book" / "statistics.md").write_text(
+        place_measured(root, statistics_page(records)), encoding="utf-8"
+    )
     front = target / "book" / "index.md"
     _replace(front, SCOREBOARD_MARK, scoreboard(papers, judgements, moved))
     _replace(front, CLAIMS_MARK, claim_list(papers, judgements))
@@ -110,11 +113,9 @@ def stage(
             read_replicates(root / "claims" / "replicates", "embedded"),
         ),
     )
-    _replace(
-        target / "book" / "running.md",
-        LAUNCH_MARK,
-        LAUNCH_ON.format(address=address) if address else LAUNCH_OFF,
-    )
+    running = target / "book" / "running.md"
+    _replace(running, LAUNCH_MARK, LAUNCH_ON.format(address=address) if address else LAUNCH_OFF)
+    running.write_text(place_measured(root, running.read_text(encoding="utf-8")), encoding="utf-8")
     _copy_mathjax(target / EXTRA / "mathjax")
 
 

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from xaicore.book.conditions import conditions
+from xaicore.book.markdown import table
+from xaicore.book.measured import MARK
 
 EDITION_ORDER = ("paper", "reference", "embedded")
 
@@ -68,8 +70,31 @@ def _cost(records: Mapping[str, Mapping[str, Any]], editions: list[str]) -> list
         "interrupted run, and these cost no time here.",
         "",
         ":::{container} costs",
-        *_table(head, rows),
+        *table(head, rows),
         ":::",
+        "",
+        "## What one more image costs",
+        "",
+        "The same chapters with the parameters of the quick edition, but more and more images, one batch at a time, each",
+        "in a new process: `python -m benchmarks.scaling`. Networks were trained before. Memory has a part that does not",
+        "depend on the number of images (libraries, the network, one batch with its gradients) and a part that does: the",
+        "images, their attacked versions and whatever a table or figure needs of each. The last columns give it for one",
+        "image, and how many times the image itself that is.",
+        "",
+        ":::{container} costs",
+        MARK.format("scaling"),
+        ":::",
+        "",
+        "Where the tables name no GPU, none was to be had, and no time on a GPU is claimed. What one would take is",
+        "estimated for the {doc}`paper edition <paper_edition>`.",
+        "",
+        "## A detection beside the plain route",
+        "",
+        "What chapter 5's detector takes for one image, beside scikit-image and Captum called for one image after the",
+        "other, at equal output: `python -m benchmarks.detectors`. Attacks and explanations are timed beside other",
+        "libraries on pages of their own, {doc}`here </notebooks/attacks>` and {doc}`here </notebooks/explanations>`.",
+        "",
+        MARK.format("detectors"),
         "",
     ]
 
@@ -89,28 +114,21 @@ def _run(edition: str, notebook: str, record: Mapping[str, Any]) -> list[str]:
         ("Python", source["python"]),
     ]
     lines = [f"({run_label(edition, notebook)})=", f"## {notebook}, {edition} edition", ""]
-    lines += _table(("", ""), facts)
+    lines += table(("", ""), facts)
     data = [
         (item["name"], item["split"], item["n"], f"`{item['fingerprint'][:16]}`") for item in source["data"]
     ]
-    lines += ["**Data**", "", *_table(("Set", "Split", "Images", "Fingerprint"), data)]
+    lines += ["**Data**", "", *table(("Set", "Split", "Images", "Fingerprint"), data)]
     models = [
         (item["label"], item["name"], f"{item['parameters']:,}", f"`{item['fingerprint'][:16]}`")
         for item in source["models"]
     ]
-    lines += ["**Weights**", "", *_table(("Model", "Architecture", "Parameters", "Fingerprint"), models)]
+    lines += ["**Weights**", "", *table(("Model", "Architecture", "Parameters", "Fingerprint"), models)]
     parameters = [(f"`{name}`", f"`{value}`") for name, value in record["parameters"].items()]
-    lines += ["````{dropdown} Parameters", "", *_table(("Name", "Value"), parameters), "````", ""]
+    lines += ["````{dropdown} Parameters", "", *table(("Name", "Value"), parameters), "````", ""]
     packages = [(name, version) for name, version in source["packages"].items()]
-    lines += ["````{dropdown} Package versions", "", *_table(("Package", "Version"), packages), "````", ""]
+    lines += ["````{dropdown} Package versions", "", *table(("Package", "Version"), packages), "````", ""]
     return lines
-
-
-def _table(head: tuple[str, ...], rows: list[tuple[Any, ...]]) -> list[str]:
-    def line(cells: tuple[Any, ...]) -> str:
-        return "| " + " | ".join(str(cell).replace("|", "\\|") for cell in cells) + " |"
-
-    return [line(head), line(("---",) * len(head)), *(line(row) for row in rows), ""]
 
 
 def _duration(seconds: float) -> str:

@@ -1,0 +1,183 @@
+"""How time and memory of a chapter grow with the number of its images.
+
+``python -m benchmarks.scaling [results.json] [--only p1,p4] [--most N] [--quick]``
+
+Each chapter is executed as it is, with the parameters of the quick edition but more and more images, one batch at a
+time, each run in a new process and with an empty store but for the networks trained before, so that a run costs what its
+images cost. Where ``$XAICORE_DATA`` has them, photographs are ImageNet's at 224 pixels, else the packaged twenty at 128.
+
+The JSON, ``schema`` 1::
+
+    date, versions {package: version}, quick
+    rows    chapter, data, pixels (edge of an image), channels, device, images, seconds, peak_mebibytes (of the process,
+            without what lies on a GPU)
+"""
+
+import argparse
+import importlib.metadata
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from benchmarks.attacks import positive, print_now, write
+from xaicore.book.editions import load_edition
+from xaicore.records import FILE, load_record
+from xaicore.repository import working_copy
+
+SCHEMA = 1
+PACKAGES = ("xaicore", "torch", "numpy")
+TRAINED = ("train", "train-head")
+"""Steps whose results every run takes over."""
+HEADER = f"{'chapter':24s} {'data':14s} {'images':>6s} {'seconds':>8s} {'memory (MiB)':>13s}"
+
+
+@dataclass(frozen=True)
+class Case:
+    """A chapter, the numbers of images it is run with, and what else differs from the quick edition."""
+
+    chapter: str
+    data: str
+    pixels: int
+    channels: int
+    counts: tuple[int, ...]
+    parameters: dict[str, Any] = field(default_factory=dict)
+
+    def given(self, count: int) -> dict[str, Any]:
+        """Return the parameters with which ``count`` images are taken."""
+        attacked = {"n_attacked": count // 2} if self.chapter == "p5_explainer" else {}
+        return {**self.parameters, **attacked, "n_images": count}
+
+
+def cases() -> list[Case]:
+    """Return what is run: photographs at full size where there is a folder of them."""
+    found = [
+        Case("p1_inspecting_attacks", "mnist-5k, 4 and 9", 32, 1, (25, 50, 100, 200)),
+        Case("p2_gradcam_shift", "orl-faces", 32, 1, (40, 80, 160, 320)),
+        Case("p3_layer_by_layer", "orl-faces", 32, 1, (30, 60, 120, 240), {"second_dataset": None}),
+        Case("p5_explainer", "mnist-5k", 28, 1, (100, 200, 400, 800)),
+    ]
+    if os.environ.get("XAICORE_DATA"):
+        photographs = {"dataset": "imagenet", "size": 224}
+        network = {
+            "model": "efficientnet_lite0",
+            "weights": "imagenet",
+            "shares": None,
+            "second_dataset": None,
+        }
+        few = {"effort": 0.05, "n_costly": 1}
+        return [
+            *found,
+            Case("p3_layer_by_layer", "imagenet", 224, 3, (10, 20, 40, 80), {**photographs, **network}),
+            Case("p4_heat_and_blur", "imagenet", 224, 3, (10, 20, 40, 80), {**photographs, **few}),
+        ]
+    return [*found, Case("p4_heat_and_blur", "imagenet-20", 128, 3, (5, 10, 20), {"size": 128})]
+
+
+def executed(root: Path, case: Case, count: int, store: Path, output: Path) -> dict[str, Any]:
+    """Execute a chapter in a process of its own, and return its record's provenance.
+
+    Raises:
+        RuntimeError: the chapter failed.
+    """
+    quick = load_edition(root, "quick").notebooks[case.chapter].parameters
+    parameters = {**quick, **case.given(count), "output_dir": str(output), "threads": 1}
+    notebook = root / "notebooks" / f"{case.chapter}.ipynb"
+    command = [sys.executable, "-m", "papermill", "--no-progress-bar", str(notebook), str(output) + ".ipynb"]
+    environment = {
+        **os.environ,
+        "XAICORE_STORE": str(store),
+        "XAICORE_WORKERS": "1",
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH")])),
+    }
+    command += ["--parameters_yaml", yaml.safe_dump(parameters)]
+    answer = subprocess.run(command, env=environment, cwd=root, capture_output=True, text=True, check=False)
+    if answer.returncode:
+        raise RuntimeError(f"{case.chapter} with {count} images: {answer.stderr.strip().splitlines()[-1]}")
+    provenance: dict[str, Any] = load_record(output / FILE)["provenance"]
+    return provenance
+
+
+def rows(root: Path, case: Case, counts: Sequence[int]) -> Iterator[dict[str, Any]]:
+    """Yield what each number of images cost."""
+    with tempfile.TemporaryDirectory() as folder:
+        trained = Path(folder) / "trained"
+        executed(root, case, counts[0], trained, Path(folder) / "first")
+        for count in counts:
+            store = Path(folder) / f"store-{count}"
+            for step in TRAINED:
+                if (trained / step).is_dir():
+                    shutil.copytree(trained / step, store / step)
+            spent = executed(root, case, count, store, Path(folder) / str(count))
+            shutil.rmtree(store)
+            yield {
+                "chapter": case.chapter,
+                "data": case.data,
+                "pixels": case.pixels,
+                "channels": case.channels,
+                "device": spent["device"],
+                "images": count,
+                "seconds": spent["seconds"],
+                "peak_mebibytes": spent["peak_memory_bytes"] / 2**20,
+            }
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; return its exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.scaling", description="Time and memory of chapters by number of images."
+    )
+    parser.add_argument("path", nargs="?", type=Path, help="where to write the JSON")
+    parser.add_argument("--only", metavar="p1,p4", help="chapters whose names begin so")
+    parser.add_argument("--most", type=positive, metavar="N", help="most images")
+    parser.add_argument("--quick", action="store_true", help="the two smallest numbers: does it run?")
+    options = parser.parse_args(arguments)
+    if options.path and not options.path.absolute().parent.is_dir():
+        print(f"there is no folder {options.path.parent} to write to", file=sys.stderr)
+        return 2
+    root = working_copy()
+    if root is None:
+        print("call this in a working copy of the project: it executes its notebooks", file=sys.stderr)
+        return 2
+    wanted = tuple((options.only or "p").split(","))
+    chosen = [case for case in cases() if case.chapter.startswith(wanted)]
+    if not chosen:
+        known = ", ".join(sorted({case.chapter for case in cases()}))
+        print(f"--only names no chapter that is measured; there are {known}", file=sys.stderr)
+        return 2
+    print_now(HEADER)
+    found = []
+    try:
+        for case in chosen:
+            counts = [count for count in case.counts if count <= (options.most or count)]
+            counts = (counts or case.counts[:1])[: 2 if options.quick else None]
+            for row in rows(root, case, counts):
+                found.append(row)
+                print_now(
+                    f"{row['chapter']:24s} {row['data']:14.14s} {row['images']:6d} {row['seconds']:8.1f} "
+                    f"{row['peak_mebibytes']:13.0f}"
+                )
+    except RuntimeError as error:
+        print(error, file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted; nothing is written", file=sys.stderr)
+        return 130
+    if options.path:
+        versions = {name: importlib.metadata.version(name) for name in PACKAGES}
+        report = {"schema": SCHEMA, "date": date.today().isoformat(), "versions": versions}
+        write(options.path, {**report, "quick": options.quick, "rows": found})
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,114 @@
+"""Benchmarks on the pages: slopes by hand, marks replaced, a missing file said."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from benchmarks import scaling
+from xaicore.book.measured import FOLDER, MARK, TABLES, measured, place_measured, scaling_table
+from xaicore.book.statistics import statistics_page
+
+ROOT = Path(__file__).parents[1]
+
+
+def row(
+    images: int, seconds: float, memory: float, chapter: str = "p1_inspecting_attacks"
+) -> dict[str, object]:
+    size = {"pixels": 512, "channels": 1}  # an image of one mebibyte
+    return {
+        "chapter": chapter,
+        "data": "digits",
+        **size,
+        "device": "a CPU",
+        "images": images,
+        "seconds": seconds,
+        "peak_mebibytes": memory,
+    }
+
+
+def test_slopes_by_hand() -> None:
+    rows = [row(10, 5, 900), row(20, 6, 930), row(40, 8, 990), row(10, 2, 800, "p2_gradcam_shift")]
+    first, second = scaling_table({"rows": rows})[2:4]
+    cells = [cell.strip() for cell in first.split("|")[1:-1]]
+    assert cells[1:] == [
+        "digits, 512 px",
+        "10 · 20 · 40",
+        "5 · 6 · 8",
+        "0.1",
+        "900 · 930 · 990",
+        "3 (3 ×)",
+        "a CPU",
+    ]
+    assert "nan" in second
+    assert "p2" in second
+
+
+def test_what_was_not_measured_is_said_and_how_to_measure_it(tmp_path: Path) -> None:
+    page = place_measured(tmp_path, f"before\n{MARK.format('cluster')}\nafter")
+    assert page.startswith(
+        "before\nNot measured yet: `python -m benchmarks.cluster results/benchmarks/cluster.json`"
+    )
+    assert page.endswith("\nafter")
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_what_is_committed_makes_a_table(name: str) -> None:
+    path = ROOT / FOLDER / f"{name}.json"
+    if not path.is_file():
+        pytest.skip(f"{name} is not measured yet")
+    report = json.loads(path.read_text(encoding="utf-8"))
+    assert not report["quick"]
+    lines = [line for line in measured(ROOT, name).splitlines() if line.startswith("|")]
+    assert len(lines) >= 4
+    assert len({line.count("|") for line in lines}) == 1
+
+
+def test_every_benchmark_has_its_place_on_a_page() -> None:
+    pages = statistics_page({}) + (ROOT / "book" / "running.md").read_text(encoding="utf-8")
+    assert [name for name in TABLES if pages.count(MARK.format(name)) != 1] == []
+
+
+def test_every_case_can_be_asked_of_its_chapter(monkeypatch: pytest.MonkeyPatch) -> None:
+    from xaicore.book.editions import load_edition
+    from xaicore.params import SCHEMAS
+
+    for folder in ("", "somewhere"):
+        monkeypatch.setenv("XAICORE_DATA", folder)
+        cases = scaling.cases()
+        assert {case.chapter[:2] for case in cases} == {"p1", "p2", "p3", "p4", "p5"}
+        for case in cases:
+            quick = load_edition(ROOT, "quick").notebooks[case.chapter].parameters
+            SCHEMAS[case.chapter].model_validate({**quick, **case.given(case.counts[-1])})
+
+
+def test_a_chapter_is_executed_and_its_cost_is_that_of_its_record(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("XAICORE_DATA", raising=False)
+    case = next(each for each in scaling.cases() if each.chapter == "p3_layer_by_layer")
+    small = scaling.Case(case.chapter, case.data, case.pixels, case.channels, (4,), case.parameters)
+    monkeypatch.setattr(scaling, "cases", lambda: [small])
+    assert scaling.main([str(tmp_path / "out.json")]) == 0
+    report = json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))
+    (only,) = report["rows"]
+    assert (only["images"], only["chapter"]) == (4, "p3_layer_by_layer")
+    assert only["seconds"] > 0
+    assert 200 < only["peak_mebibytes"] < 3000
+    described = scaling.__doc__ or ""
+    assert all(name in described for name in (*report, *only))
+    assert "p3_layer_by_layer" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["missing/out.json"], "there is no folder missing to write to"),
+        (["--only", "x"], "--only names no chapter that is measured; there are p1_"),
+    ],
+)
+def test_wrong_arguments_are_one_line(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert scaling.main(arguments) == 2
+    assert capsys.readouterr().err.startswith(message)
