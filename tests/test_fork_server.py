@@ -13,9 +13,10 @@ import nbformat
 import pytest
 import torch
 
-from xaicore.book import runner
+from xaicore.book import processes, runner
 from xaicore.book.kernel import DIED
-from xaicore.book.processes import FORKS, ForkServer
+from xaicore.book.planning import Task
+from xaicore.book.processes import FORKS, ForkServer, ForkServers
 from xaicore.book.warm_kernel import FIXED_SEED
 
 ROOT = Path(__file__).parents[1]
@@ -331,24 +332,39 @@ def test_an_import_that_touches_the_gpu_makes_no_copy(tmp_path):
 
 def test_the_runner_has_a_server_for_several_notebooks_only(tmp_path, monkeypatch):
     made = []
-    monkeypatch.setattr(runner, "ForkServer", lambda *given: made.append(given))
+    monkeypatch.setattr(processes, "ForkServer", lambda *given: made.append(Server(given)) or made[-1])
     tasks = [_task(name, threads) for name, threads in [("a", 1), ("b", 2), ("c", 1)]]
-    started = runner._Runner(tmp_path, tasks, {}, None)
-    started._start_servers(tasks)
-    assert set(started.servers) == {1}
-    assert [given[2] for given in made] == [[Path("a.ipynb"), Path("c.ipynb")]]
-    assert made[0][1]["OMP_NUM_THREADS"] == "1"
-    assert "XAICORE_OUTPUT_DIR" not in made[0][1]
+    with ForkServers(tmp_path) as servers:
+        started = runner._Runner(tmp_path, tasks, {}, None, servers)
+        started._start_servers(tasks)
+        started._start_servers(tasks)
+        assert servers.of(1) is made[0]
+        assert servers.of(2) is None
+        assert not made[0].closed
+    assert made[0].closed
+    assert [server.given[2] for server in made] == [[Path("a.ipynb"), Path("c.ipynb")]]
+    assert made[0].given[1]["OMP_NUM_THREADS"] == "1"
+    assert "XAICORE_OUTPUT_DIR" not in made[0].given[1]
 
     def impossible(*given):
         raise OSError("no process left")
 
     for change in [("ForkServer", impossible), ("FORKS", False)]:
-        monkeypatch.setattr(runner, *change)
-        cold = runner._Runner(tmp_path, tasks, {}, None)
-        cold._start_servers(tasks)
-        assert cold.servers == {}
+        monkeypatch.setattr(processes, *change)
+        with ForkServers(tmp_path) as servers:
+            runner._Runner(tmp_path, tasks, {}, None, servers)._start_servers(tasks)
+            assert servers.of(1) is None
+
+
+class Server:
+    """A server that only remembers what it was given, and whether it was ended."""
+
+    def __init__(self, given):
+        self.given, self.closed = given, False
+
+    def close(self):
+        self.closed = True
 
 
 def _task(name, threads):
-    return runner.Task(name, Path(f"{name}.ipynb"), {}, None, threads, "", (), 1.0, None)
+    return Task(name, Path(f"{name}.ipynb"), {}, None, threads, "", (), 1.0, None)

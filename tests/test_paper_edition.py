@@ -12,8 +12,8 @@ from PIL import Image
 from xaicore import data, models
 from xaicore.book import cli
 from xaicore.book.editions import load_edition
+from xaicore.book.planning import plan
 from xaicore.book.preflight import check_data, check_model
-from xaicore.book.runner import plan
 from xaicore.data.embedded import imagenet_synsets
 from xaicore.errors import UserError
 from xaicore.params import SCHEMAS

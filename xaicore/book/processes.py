@@ -16,7 +16,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import IO, Any, Protocol, Self
 
 GRACE_SECONDS = 5.0
 POLL_SECONDS = 0.05
@@ -170,6 +170,41 @@ class ForkServer:
         self._process.kill()
         self._process.wait()
         self.gone = True
+
+
+class ForkServers:
+    """The servers of one run, at most one for each number of threads; a context that ends them when it is left.
+
+    Args:
+        folder: where they and their copies work.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._servers: dict[int, ForkServer] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        for server in self._servers.values():
+            server.close()
+
+    def start(self, threads: int, environment: Mapping[str, str], notebooks: Sequence[Path]) -> None:
+        """Start a server, unless it is there, serves less than two notebooks, or cannot be had.
+
+        Args:
+            threads: CPU threads of each notebook.
+            environment: all environment variables that notebooks with so many threads have in common.
+            notebooks: those whose imports it does.
+        """
+        if FORKS and len(notebooks) > 1 and threads not in self._servers:
+            with contextlib.suppress(OSError):
+                self._servers[threads] = ForkServer(self._folder, environment, notebooks)
+
+    def of(self, threads: int) -> ForkServer | None:
+        """Return the server of notebooks with so many threads; None where each imports for itself."""
+        return self._servers.get(threads)
 
 
 class _Copy(ForkedProcess):

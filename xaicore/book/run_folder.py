@@ -5,10 +5,12 @@ Until all of it is there it is called ``.<notebook>.partial``; a run that failed
 ``.<notebook>.failed``; the log lies beside them as ``<notebook>.log``.
 """
 
+import fcntl
 import json
 import shutil
 import time
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +113,37 @@ class RunFolder:
         when = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         content = {"notebook": self.notebook, **status, "when": when}
         write_atomically(folder / STATUS, json.dumps(content, indent=1) + "\n", what="the status of the run")
+
+
+@contextmanager
+def alone(runs: Path, notebooks: Sequence[str]) -> Iterator[None]:
+    """Hold the notebooks' places in the edition's folder, so that two commands never write the same run.
+
+    Commands for different notebooks of an edition work side by side, also on several machines with a common folder.
+
+    Args:
+        runs: the folder of the edition's runs; made if missing.
+        notebooks: names of the notebooks.
+
+    Raises:
+        UserError: another command holds one of them, or the folder's disk has no locks.
+    """
+    runs.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as stack:
+        for notebook in notebooks:
+            lock = stack.enter_context((runs / f".{notebook}.lock").open("w"))
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise UserError(
+                    f"another run of {runs.name} is under way for {notebook}; wait for it, end it, or choose other "
+                    "notebooks with --only"
+                ) from None
+            except OSError as error:
+                raise UserError(
+                    f"the folder of the runs gives no locks ({error.strerror}); mount it with them, or take another disk"
+                ) from None
+        yield
 
 
 def _clean(path: Path) -> str:

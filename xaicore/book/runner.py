@@ -1,76 +1,37 @@
 """``xaibook run``: executes the notebooks of an edition, side by side where the machine allows it.
 
-Everything that can be known to be wrong is said before the first notebook starts. A notebook runs in a
-process of its own into a temporary folder, which gets its name when it is complete
-(:mod:`xaicore.book.run_folder`). A notebook whose complete run has the address it would have now is not
+Everything that can be known to be wrong is said before the first notebook starts (:mod:`xaicore.book.planning`). A
+notebook runs in a process of its own (:mod:`xaicore.book.processes`) into a temporary folder, which gets its name when
+it is complete (:mod:`xaicore.book.run_folder`). A notebook whose complete run has the address it would have now is not
 executed again; one that was killed starts over, but takes its finished batches from the store.
 """
 
-import fcntl
 import json
 import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, Any
 
-import nbformat
-
 from xaicore import engine as engines
 from xaicore.book.display import Display, Row, clock, display
-from xaicore.book.editions import CUSTOM, Edition, choose, load_edition
+from xaicore.book.editions import CUSTOM, choose, load_edition
 from xaicore.book.kernel import DIED, DISK_FULL
-from xaicore.book.preflight import check_data, check_model, check_room
-from xaicore.book.processes import FORKS, ForkServer, NotebookProcess
-from xaicore.book.run_folder import NOTEBOOK, RunFolder
+from xaicore.book.planning import Task, plan
+from xaicore.book.preflight import check_room
+from xaicore.book.processes import ForkServers, NotebookProcess
+from xaicore.book.run_folder import NOTEBOOK, RunFolder, alone
 from xaicore.errors import UserError
 from xaicore.files import disk_full, one_line
-from xaicore.fingerprint import digest, source_digest
-from xaicore.params import SCHEMAS, NotebookParameters
-from xaicore.params.base import unknown_parameter
+from xaicore.params import SCHEMAS
 from xaicore.records import load_record
-from xaicore.store import environment
 
 POLL_SECONDS = 0.2
 GRACE_SECONDS = 10.0
 INTERRUPTED = 130
-
-
-@dataclass(frozen=True)
-class Task:
-    """A notebook that is to run.
-
-    Attributes:
-        name: the notebook's name.
-        source: its file.
-        given: the parameters to inject, as given.
-        parameters: all of them, checked.
-        threads: CPU threads.
-        address: digest of everything its results depend on.
-        after: notebooks that must be complete before.
-        expected_seconds: how long it is said to take.
-        folder: where its run goes.
-    """
-
-    name: str
-    source: Path
-    given: dict[str, Any]
-    parameters: NotebookParameters
-    threads: int
-    address: str
-    after: tuple[str, ...]
-    expected_seconds: float
-    folder: RunFolder
-
-    @property
-    def up_to_date(self) -> bool:
-        """Whether the complete run that there is has this very address."""
-        status = self.folder.status()
-        return status is not None and status.get("address") == self.address
 
 
 @one_line("the folder of the run")
@@ -112,32 +73,18 @@ def run(
     if not chosen.needs.network:
         variables["HF_HUB_OFFLINE"] = "1"
     names = choose(chosen, only)
-    with _alone(runs, names), ExitStack() as stack:
-        servers: dict[int, ForkServer] = {}
+    with alone(runs, names), ForkServers(root) as servers, ExitStack() as stack:
         if engine == "local":
             variables |= stack.enter_context(engines.for_notebooks(engine))
-            servers = _begin_early(root, chosen, names, runs, variables)
-            for server in servers.values():
-                stack.callback(server.close)
+            never_run = [name for name in names if RunFolder(runs, name).status() is None]
+            sources = [root / "notebooks" / f"{name}.ipynb" for name in never_run]
+            if all(source.is_file() for source in sources):  # a server imports while the plan is made
+                servers.start(chosen.threads, _environment(root, variables, chosen.threads), sources)
         tasks = plan(root, chosen, runs, only=only, overrides=overrides or {})
         if engine != "local" and (fresh or not all(task.up_to_date for task in tasks)):
             variables |= stack.enter_context(engines.for_notebooks(engine))
         screen = stack.enter_context(show or display())
         return _Runner(root, tasks, variables, screen, servers).work(fresh=fresh)
-
-
-def _begin_early(
-    root: Path, edition: Edition, names: Sequence[str], runs: Path, variables: Mapping[str, str]
-) -> dict[int, ForkServer]:
-    """Start the server of an edition's notebooks where several have never run: it imports while the plan is made."""
-    sources = [
-        root / "notebooks" / f"{name}.ipynb" for name in names if RunFolder(runs, name).status() is None
-    ]
-    if not FORKS or len(sources) < 2 or not all(source.is_file() for source in sources):
-        return {}
-    with suppress(OSError):
-        return {edition.threads: ForkServer(root, _environment(root, variables, edition.threads), sources)}
-    return {}
 
 
 def _environment(root: Path, variables: Mapping[str, str], threads: int) -> dict[str, str]:
@@ -152,53 +99,6 @@ def _environment(root: Path, variables: Mapping[str, str], threads: int) -> dict
         "MPLBACKEND": "agg",
         "PYTHONHASHSEED": "0",
     }
-
-
-def plan(
-    root: Path, edition: Edition, runs: Path, *, only: str | None = None, overrides: Mapping[str, Any]
-) -> list[Task]:
-    """Return what is to be executed, after checking parameters, data and weights of all of it.
-
-    Raises:
-        UserError: the first thing that is wrong, with the notebook's name.
-    """
-    names = choose(edition, only)
-    for name in overrides:
-        if not any(name in SCHEMAS[notebook].model_fields for notebook in names):
-            known = {field: None for notebook in names for field in SCHEMAS[notebook].model_fields}
-            raise UserError(unknown_parameter(name, known))
-    checked = []
-    for notebook in names:
-        source = root / "notebooks" / f"{notebook}.ipynb"
-        if not source.is_file():
-            raise UserError(f"notebooks/{source.name} is missing; take it from the repository")
-        schema, given = SCHEMAS[notebook], dict(edition.notebooks[notebook].parameters)
-        if edition.threads != schema.model_fields["threads"].default:
-            given.setdefault("threads", edition.threads)
-        given.update({name: value for name, value in overrides.items() if name in schema.model_fields})
-        with _named(notebook):
-            if "output_dir" in given:
-                raise UserError(
-                    "output_dir is chosen by the runner; run papermill yourself to choose another"
-                )
-            checked.append((notebook, source, given, schema.check(given)))
-    tasks = []
-    for notebook, source, given, parameters in checked:
-        run = edition.notebooks[notebook]
-        with _named(notebook):
-            check_model(parameters)
-            data = check_data(parameters, root / "runs" / ".verified")
-        for other in run.after:
-            if other not in names and RunFolder(runs, other).status() is None:
-                raise UserError(f"{notebook} needs {other}, which has no complete run; run it too")
-        threads = parameters.threads or edition.threads
-        address = _address(source, given, parameters, data, threads)
-        folder = RunFolder(runs, notebook)
-        after = tuple(other for other in run.after if other in names)
-        tasks.append(
-            Task(notebook, source, given, parameters, threads, address, after, run.expected_seconds, folder)
-        )
-    return tasks
 
 
 def completed_runs(root: Path, edition: str) -> dict[str, Path]:
@@ -219,7 +119,7 @@ class _Runner:
         tasks: Sequence[Task],
         variables: Mapping[str, str],
         screen: Display,
-        servers: Mapping[int, ForkServer] | None = None,
+        servers: ForkServers,
     ) -> None:
         self.root = root
         self.tasks = list(tasks)
@@ -227,7 +127,7 @@ class _Runner:
         self.screen = screen
         self.rows = {task.name: Row(task.name, task.expected_seconds) for task in tasks}
         self.running: dict[str, tuple[Task, NotebookProcess, IO[bytes]]] = {}
-        self.servers: dict[int, ForkServer] = dict(servers or {})
+        self.servers = servers
         self.workers = max(1, engines.cores() // max((task.threads for task in tasks), default=1))
         self.workers = min(self.workers, max(1, len(self.tasks)))
 
@@ -256,9 +156,6 @@ class _Runner:
         except BaseException:
             self._stop_all()
             raise
-        finally:
-            for server in self.servers.values():
-                server.close()
         return 1 if any(row.state == "failed" for row in self.rows.values()) else 0
 
     def _start(self, waiting: list[Task]) -> None:
@@ -277,9 +174,7 @@ class _Runner:
         """Start a server for each environment that several notebooks have in common."""
         for threads in {task.threads for task in waiting}:
             sources = [task.source for task in waiting if task.threads == threads]
-            if FORKS and len(sources) > 1 and threads not in self.servers:
-                with suppress(OSError):
-                    self.servers[threads] = ForkServer(self.root, self._environment(threads), sources)
+            self.servers.start(threads, self._environment(threads), sources)
 
     def _launch(self, task: Task) -> None:
         folder = task.folder
@@ -315,7 +210,7 @@ class _Runner:
                 start_new_session=True,  # Ctrl-C reaches the runner alone, which then ends its children
             )
 
-        server = self.servers.get(task.threads)
+        server = self.servers.of(task.threads)
         if server is None:
             process = cold()
         else:
@@ -382,49 +277,3 @@ def _problem(task: Task, status: int) -> str | None:
         return None
     place = f" in cell {outcome['cell']}" if outcome.get("cell") else ""
     return f"{place}: {outcome['error']}"
-
-
-def _address(
-    source: Path, given: Mapping[str, Any], parameters: NotebookParameters, data: str, threads: int
-) -> str:
-    cells = nbformat.read(source, as_version=4).cells
-    shown = [[cell.cell_type, cell.source, dict(cell.metadata)] for cell in cells]
-    code = "\n".join(cell.source for cell in cells if cell.cell_type == "code")
-    plain = "\n".join(line for line in code.splitlines() if not line.lstrip().startswith(("%", "!")))
-    resolved = parameters.model_dump(mode="json", exclude={"output_dir", "data_root"})
-    weights = parameters.weights
-    file = Path(weights) if weights and weights != "imagenet" else None
-    machine = {**environment(parameters.torch_device.type), "threads": threads}
-    return digest(shown, given, source_digest(plain), resolved, file, data, machine)
-
-
-@contextmanager
-def _named(notebook: str) -> Iterator[None]:
-    try:
-        yield
-    except UserError as error:
-        raise UserError(f"{notebook}: {error}") from None
-
-
-@contextmanager
-def _alone(runs: Path, notebooks: Sequence[str]) -> Iterator[None]:
-    """Hold the notebooks' places in the edition's folder, so that two commands never write the same run.
-
-    Commands for different notebooks of an edition work side by side, also on several machines with a common folder.
-    """
-    runs.mkdir(parents=True, exist_ok=True)
-    with ExitStack() as stack:
-        for notebook in notebooks:
-            lock = stack.enter_context((runs / f".{notebook}.lock").open("w"))
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise UserError(
-                    f"another run of {runs.name} is under way for {notebook}; wait for it, end it, or choose other "
-                    "notebooks with --only"
-                ) from None
-            except OSError as error:
-                raise UserError(
-                    f"the folder of the runs gives no locks ({error.strerror}); mount it with them, or take another disk"
-                ) from None
-        yield
