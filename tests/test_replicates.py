@@ -5,12 +5,19 @@ from pathlib import Path
 
 import pytest
 
-from xaicore.book import build as building
 from xaicore.book.claims import load_claims
 from xaicore.book.evidence import Verdict
 from xaicore.book.ledger import judge
 from xaicore.book.pages import ledger_page, scoreboard
-from xaicore.book.replicates import Replicate, differences, elsewhere, read_replicates, write_replicate
+from xaicore.book.replicates import (
+    Replicate,
+    differences,
+    elsewhere,
+    keep_replicate,
+    moved_verdicts,
+    read_replicates,
+    write_replicate,
+)
 from xaicore.errors import UserError
 from xaicore.records import load_record
 
@@ -67,19 +74,29 @@ def test_only_what_differs_is_named_on_front_page_and_ledger() -> None:
 
 
 def test_the_committed_run_counts_as_another_processor_unless_its_networks_are_ours() -> None:
-    assert building._moved(ROOT, "embedded", JUDGED, RECORDS, True) is not None, "a replicate is committed"
+    assert moved_verdicts(ROOT, "embedded", JUDGED, RECORDS, same=True) is not None, (
+        "a replicate is committed"
+    )
     theirs = {
         name: {**record, "provenance": {**record["provenance"], "device": "another"}}
         for name, record in RECORDS["embedded"].items()
     }
-    found = building._moved(ROOT, "embedded", JUDGED, {"embedded": theirs}, False)
+    found = moved_verdicts(ROOT, "embedded", JUDGED, {"embedded": theirs}, same=False)
     assert found is not None
     committed = {(RECORDS["embedded"][min(theirs)]["provenance"]["device"])}
     assert not committed & {processor for runs in found.values() for processor, _ in runs}, (
         "its verdicts are the same"
     )
     with pytest.raises(UserError, match="the same run again"):
-        building._keep_replicate(ROOT, "embedded", JUDGED, RECORDS, True)
+        keep_replicate(ROOT, "embedded", JUDGED, RECORDS, same=True)
+
+
+def test_this_machines_verdicts_are_kept_with_its_processor_and_commit(tmp_path: Path) -> None:
+    path = keep_replicate(tmp_path, "embedded", JUDGED, RECORDS, same=False)
+    assert path == tmp_path / "claims" / "replicates" / "embedded.yml"
+    provenance = RECORDS["embedded"][min(RECORDS["embedded"])]["provenance"]
+    (kept,) = read_replicates(path.parent, "embedded")
+    assert kept == Replicate(provenance["device"], provenance["xaicore"]["commit"], verdicts())
 
 
 def test_the_committed_replicates_know_every_claim() -> None:

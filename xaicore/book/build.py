@@ -14,19 +14,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from xaicore.book.claims import Judgement, load_claims
+from xaicore.book.claims import load_claims
 from xaicore.book.editions import load_edition
 from xaicore.book.gate import html_findings, notebook_findings
 from xaicore.book.keeping import KEPT, keep
 from xaicore.book.ledger import compare_verdicts, judge, read_verdicts, write_verdicts
 from xaicore.book.project import repository_address
-from xaicore.book.replicates import (
-    Elsewhere,
-    Replicate,
-    elsewhere,
-    read_replicates,
-    write_replicate,
-)
+from xaicore.book.replicates import keep_replicate, moved_verdicts
 from xaicore.book.runner import completed_runs
 from xaicore.book.staging import EXTRA, stage
 from xaicore.errors import UserError
@@ -45,9 +39,6 @@ main()
 """
 """Sphinx in several processes, for which Jupyter Book's command has no option. It makes millions of objects that live to
 the end; looking for garbage among them again and again is a sixth of its time."""
-
-
-REPLICATES = Path("claims", "replicates")
 
 
 def gather_records(root: Path, edition: str) -> dict[str, dict[str, Any]]:
@@ -96,7 +87,7 @@ def build(
     if verdicts == "auto":
         verdicts = "fail" if same else "report"
     if verdicts == "replicate":
-        _keep_replicate(root, edition, judgements, records, same)
+        keep_replicate(root, edition, judgements, records, same=same)
         verdicts = "report"
     for name in dict.fromkeys([edition, *(name for name in KEPT if name in records)]):
         _check_verdicts(root / "claims" / "verdicts", name, judgements, verdicts)
@@ -114,7 +105,7 @@ def build(
         papers=papers,
         judgements=judgements,
         records=_shown(records, edition),
-        moved=_moved(root, edition, judgements, records, same),
+        moved=moved_verdicts(root, edition, judgements, records, same=same),
         address=repository_address(root),
     )
     _sphinx(work)
@@ -159,52 +150,6 @@ def _same_weights(root: Path, edition: str, records: Mapping[str, Mapping[str, A
         )
         return False
     return True
-
-
-def _keep_replicate(
-    root: Path,
-    edition: str,
-    judgements: list[Judgement],
-    records: Mapping[str, Mapping[str, Any]],
-    same: bool,
-) -> None:
-    if same:
-        raise UserError(
-            "this machine trained the committed networks: a replicate would be the same run again"
-        )
-    record = _one_record(records.get(edition, {}))
-    verdicts = {each.claim.id: each.verdict_in(edition) for each in judgements}
-    commit = str(record["provenance"]["xaicore"]["commit"])
-    write_replicate(root / REPLICATES, edition, Replicate(_processor(record), commit, verdicts))
-
-
-def _moved(
-    root: Path,
-    edition: str,
-    judgements: list[Judgement],
-    records: Mapping[str, Mapping[str, Any]],
-    same: bool,
-) -> Elsewhere | None:
-    """Return the verdicts that other processors came to otherwise; None where none has run this edition."""
-    here = _processor(_one_record(records.get(edition, {})))
-    runs = [each for each in read_replicates(root / REPLICATES, edition) if each.processor != here]
-    committed = read_verdicts(root / "claims" / "verdicts", edition)
-    paths = sorted((root / "results" / edition).glob("*/record.json"))
-    if committed and paths and not same:
-        record = load_record(paths[0])
-        runs.insert(
-            0, Replicate(_processor(record), str(record["provenance"]["xaicore"]["commit"]), committed)
-        )
-    return elsewhere(judgements, edition, runs) if runs else None
-
-
-def _one_record(records: Mapping[str, Any]) -> Mapping[str, Any]:
-    record: Mapping[str, Any] = records[min(records)]
-    return record
-
-
-def _processor(record: Mapping[str, Any]) -> str:
-    return str(record["provenance"]["device"])
 
 
 def _commit_records(root: Path, edition: str, done: Mapping[str, Path]) -> None:

@@ -17,7 +17,7 @@ from typing import Annotated, Literal
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from xaicore.book.evidence import Evidence, Measured, Outcome, Verdict
+from xaicore.book.evidence import Evidence, Measured, Outcome, Verdict, number
 from xaicore.book.rules import Check, evaluate
 from xaicore.errors import UserError
 
@@ -95,6 +95,14 @@ class Claim(_Strict):
     def internal(self) -> bool:
         """Whether the claim is about the paper's own numbers and needs no run."""
         return self.kind == "internal-consistency"
+
+    @property
+    def reported_text(self) -> str:
+        """What the paper gives for the claim, as text; empty where it gives nothing."""
+        if self.reported is None or isinstance(self.reported, str):
+            return self.reported or ""
+        numbers = self.reported if isinstance(self.reported, tuple) else (self.reported,)
+        return ", ".join(number(value, 8) for value in numbers) + (f" {self.unit}" if self.unit else "")
 
     def check_for(self, edition: str) -> Check:
         """The check that holds in ``edition``."""

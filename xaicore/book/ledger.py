@@ -17,7 +17,6 @@ import yaml
 
 from xaicore.book.claims import EDITIONS, Claim, Judgement, Paper
 from xaicore.book.evidence import Evidence, Measured, Outcome, Verdict
-from xaicore.book.pages import reported_text
 from xaicore.book.rules import evaluate
 from xaicore.errors import UserError
 from xaicore.files import write_atomically
@@ -100,7 +99,7 @@ def claims_table(judgements: Sequence[Judgement]) -> pd.DataFrame:
         claim, measured = judgement.claim, judgement.measured
         interval = (measured.low, measured.high) if measured and measured.interval else None
         ours = (measured.value, measured.n) if measured else (None, None)
-        text = reported_text(claim) or None
+        text = claim.reported_text or None
         rows.append((claim.id, claim.paper, text, *ours, interval, judgement.edition, str(judgement.verdict)))
     return pd.DataFrame(rows, columns=columns, dtype=object)
 

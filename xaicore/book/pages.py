@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from xaicore.book.claims import EDITIONS, Claim, Judgement, Paper, Reported
+from xaicore.book.claims import EDITIONS, Judgement, Paper, Reported
 from xaicore.book.evidence import Measured, Verdict, number
 from xaicore.book.replicates import Elsewhere
 
@@ -25,14 +25,6 @@ _KINDS = {
 def badge(verdict: Verdict) -> str:
     """The verdict as inline HTML: the word, with a class for its colour."""
     return f'<span class="verdict verdict-{verdict.replace(" ", "-")}">{verdict}</span>'
-
-
-def reported_text(claim: Claim) -> str:
-    """What the paper gives for the claim, as text; empty where it gives nothing."""
-    if claim.reported is None or isinstance(claim.reported, str):
-        return claim.reported or ""
-    numbers = claim.reported if isinstance(claim.reported, tuple) else (claim.reported,)
-    return ", ".join(number(value, 8) for value in numbers) + (f" {claim.unit}" if claim.unit else "")
 
 
 def scoreboard(
@@ -141,7 +133,7 @@ def _source(paper: Paper) -> str:
 def _block(judgement: Judgement) -> list[str]:
     claim, outcome = judgement.claim, judgement.outcome
     check = claim.check_for(judgement.edition or "")
-    paper = f"{reported_text(claim) or 'no number'} ({claim.locator}; {_KINDS[claim.kind]})"
+    paper = f"{claim.reported_text or 'no number'} ({claim.locator}; {_KINDS[claim.kind]})"
     lines = [f"({claim.anchor})=", f"### `{claim.id}`", "", f"{badge(outcome.verdict)} {claim.statement}", ""]
     lines += ["Paper", f": {paper}", ""]
     if not claim.internal:

@@ -10,13 +10,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import yaml
 
 from xaicore.book.claims import Judgement
 from xaicore.book.evidence import Verdict
+from xaicore.book.ledger import Records, read_verdicts
 from xaicore.errors import UserError
 from xaicore.files import write_atomically
+from xaicore.records import load_record
+
+REPLICATES = Path("claims", "replicates")
+"""Where a project keeps them, one file an edition."""
 
 
 @dataclass(frozen=True)
@@ -95,6 +101,34 @@ def write_replicate(folder: str | Path, edition: str, replicate: Replicate) -> P
     return write_atomically(path, head + yaml.safe_dump(plain, sort_keys=False), what="the replicates")
 
 
+def keep_replicate(
+    root: Path, edition: str, judgements: Sequence[Judgement], records: Records, *, same: bool
+) -> Path:
+    """Keep the verdicts of this machine's run beside the committed ones.
+
+    Args:
+        root: the project's folder.
+        edition: the edition's name.
+        judgements: of this build.
+        records: what they rest on.
+        same: this machine's networks are the committed ones.
+
+    Returns:
+        The file.
+
+    Raises:
+        UserError: the networks are the committed ones, the file there cannot be read, or the disk is full.
+    """
+    if same:
+        raise UserError(
+            "this machine trained the committed networks: a replicate would be the same run again"
+        )
+    verdicts = {each.claim.id: each.verdict_in(edition) for each in judgements}
+    return write_replicate(
+        root / REPLICATES, edition, _replicate(_one_record(records.get(edition, {})), verdicts)
+    )
+
+
 Elsewhere = dict[str, list[tuple[str, Verdict]]]
 """Claim id → processor and verdict of each run elsewhere that came to another verdict."""
 
@@ -115,6 +149,41 @@ def elsewhere(judgements: Sequence[Judgement], edition: str, replicates: Sequenc
             if there is not here:
                 found.setdefault(judgement.claim.id, []).append((replicate.processor, there))
     return found
+
+
+def moved_verdicts(
+    root: Path, edition: str, judgements: Sequence[Judgement], records: Records, *, same: bool
+) -> Elsewhere | None:
+    """Return the verdicts that other processors came to otherwise; None where none has run this edition.
+
+    Args:
+        root: the project's folder.
+        edition: the edition's name.
+        judgements: of this build.
+        records: what they rest on.
+        same: this machine's networks are the committed ones; where not, the committed run is one of the others.
+    """
+    here = _processor(_one_record(records.get(edition, {})))
+    runs = [each for each in read_replicates(root / REPLICATES, edition) if each.processor != here]
+    committed = read_verdicts(root / "claims" / "verdicts", edition)
+    paths = sorted((root / "results" / edition).glob("*/record.json"))
+    if committed and paths and not same:
+        runs.insert(0, _replicate(load_record(paths[0]), committed))
+    return elsewhere(judgements, edition, runs) if runs else None
+
+
+def _one_record(records: Mapping[str, Any]) -> Mapping[str, Any]:
+    record: Mapping[str, Any] = records[min(records)]
+    return record
+
+
+def _processor(record: Mapping[str, Any]) -> str:
+    return str(record["provenance"]["device"])
+
+
+def _replicate(record: Mapping[str, Any], verdicts: Mapping[str, Verdict]) -> Replicate:
+    """Return the verdicts of the run that left ``record``, with its machine and commit."""
+    return Replicate(_processor(record), str(record["provenance"]["xaicore"]["commit"]), verdicts)
 
 
 def differences(committed: Mapping[str, Verdict], replicates: Sequence[Replicate]) -> str:

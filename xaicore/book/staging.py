@@ -19,7 +19,7 @@ from xaicore.book.findings import place_figures
 from xaicore.book.ledger import read_verdicts
 from xaicore.book.measured import place_measured
 from xaicore.book.pages import claim_list, ledger_page, scoreboard
-from xaicore.book.replicates import Elsewhere, differences, read_replicates
+from xaicore.book.replicates import REPLICATES, Elsewhere, differences, read_replicates
 from xaicore.book.statistics import statistics_page
 from xaicore.records import ASSETS
 
@@ -110,7 +110,7 @@ def stage(
         REPLICATES_MARK,
         differences(
             read_verdicts(root / "claims" / "verdicts", "embedded"),
-            read_replicates(root / "claims" / "replicates", "embedded"),
+            read_replicates(root / REPLICATES, "embedded"),
         ),
     )
     running = target / "book" / "running.md"
