@@ -8,16 +8,10 @@ import pytest
 import yaml
 
 from xaicore.book import cli
-from xaicore.book.costs import (
-    NEEDS,
-    Network,
-    Work,
-    count,
-    edition_costs,
-    operations_of,
-    parameters_of,
-)
+from xaicore.book.costs import edition_costs
 from xaicore.book.editions import load_edition
+from xaicore.book.needs import NEEDS, count
+from xaicore.book.operations import Network, Work, operations_of, parameters_of
 from xaicore.params import SCHEMAS
 
 ROOT = Path(__file__).resolve().parent.parent
