@@ -1,6 +1,6 @@
-"""The two classifiers that attacks are proven on: a network trained on MNIST digits and a published ImageNet network.
+"""The classifiers that attacks are proven on: a network trained on MNIST digits, a published one of ImageNet, small ones.
 
-Both come with images that they classify correctly. Each is made once in a test run.
+The first two come with images that they classify correctly. Each is made once in a test run.
 """
 
 from functools import cache
@@ -58,3 +58,33 @@ def two_convolutions(channels: int, classes: int, seed: int) -> nn.Sequential:
             nn.Flatten(),
             nn.Linear(8 * 16, classes),
         ).eval()
+
+
+def net(channels: int = 1, classes: int = 3, seed: int = 0, gain: float = 1.0) -> nn.Sequential:
+    """Return an untrained network for images of 8 x 8 pixels; ``gain`` multiplies its logits."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = nn.Sequential(
+            nn.Conv2d(channels, 6, 3, padding=1),
+            nn.ReLU(),
+            nn.MaxPool2d(2),
+            nn.Conv2d(6, 8, 3),
+            nn.ReLU(),
+            nn.Flatten(),
+            nn.Linear(8 * 4, classes),
+        )
+    with torch.no_grad():
+        model[-1].weight.mul_(gain)
+        model[-1].bias.mul_(gain)
+    return model.eval()
+
+
+def draw(count: int, channels: int = 1, side: int = 8, seed: int = 1) -> Tensor:
+    """Return random images (count, channels, side, side) in [0, 1]."""
+    return torch.rand(count, channels, side, side, generator=torch.Generator().manual_seed(seed))
+
+
+def right(model: nn.Module, images: Tensor) -> Tensor:
+    """Return the classes (N,) that the model gives the images, the labels that make it right on all of them."""
+    with torch.no_grad():
+        return model(images).argmax(dim=1)

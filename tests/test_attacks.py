@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from subjects import draw, net, right
 from torch import Tensor, nn
 
 from xaicore import attacks
@@ -28,33 +29,6 @@ SMALL = {
     "fgsm_search": {"steps": 12},
     "one_pixel": {"population": 8, "generations": 3},
 }
-
-
-def net(channels: int = 1, classes: int = 3, seed: int = 0, gain: float = 1.0) -> nn.Sequential:
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        model = nn.Sequential(
-            nn.Conv2d(channels, 6, 3, padding=1),
-            nn.ReLU(),
-            nn.MaxPool2d(2),
-            nn.Conv2d(6, 8, 3),
-            nn.ReLU(),
-            nn.Flatten(),
-            nn.Linear(8 * 4, classes),
-        )
-    with torch.no_grad():
-        model[-1].weight.mul_(gain)
-        model[-1].bias.mul_(gain)
-    return model.eval()
-
-
-def draw(count: int, channels: int = 1, side: int = 8, seed: int = 1) -> Tensor:
-    return torch.rand(count, channels, side, side, generator=torch.Generator().manual_seed(seed))
-
-
-def right(model: nn.Module, images: Tensor) -> Tensor:
-    with torch.no_grad():
-        return model(images).argmax(dim=1)
 
 
 def same(first: AttackResult, second: AttackResult, rows: Tensor | slice = slice(None)) -> None:

@@ -5,8 +5,7 @@ from functools import cache
 import foolbox
 import pytest
 import torch
-from subjects import digits
-from test_attacks import draw, net, right
+from subjects import digits, draw, net, right
 from torch import Tensor, nn
 
 from xaicore.attacks import AttackResult, AttackWarning, cw_l0

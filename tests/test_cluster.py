@@ -18,9 +18,8 @@ import torch
 if importlib.util.find_spec("ray") is None:
     pytest.skip("Ray is not installed: pip install -e '.[cluster]'", allow_module_level=True)
 
-import test_runner
-
 import xaicore.cluster.engine as module
+from tests import toy
 from xaicore.attacks import one_pixel
 from xaicore.book.runner import completed_runs, run
 from xaicore.cluster import RayEngine
@@ -34,7 +33,7 @@ from xaicore.records import load_record
 from xaicore.store import Store
 
 ROOT = Path(__file__).parents[1]
-project = test_runner.project
+project = toy.project
 MEMORY = 100 * 2**20
 IMAGES = torch.rand(12, 1, 16, 16, generator=torch.Generator().manual_seed(0))
 ROWS = {"images": IMAGES, "index": torch.arange(12)}
@@ -353,15 +352,15 @@ def test_a_driver_behind_ray_client_is_killed_and_another_continues(cluster, wor
 
 def test_notebooks_run_on_the_cluster_and_are_up_to_date_for_the_local_engine(workers, project):
     workers.close()
-    test_runner.set_edition(project, {"toy": {}})
-    screen = test_runner.Screen()
+    toy.set_edition(project, {"toy": {}})
+    screen = toy.Screen()
     assert run(project, "quick", engine="ray://auto", show=screen) == 0, screen.lines
     folder = completed_runs(project, "quick")["toy"]
     record = load_record(folder)
     assert record["values"]["sum"]["value"] == 22.5
-    assert record["provenance"]["store"] == {"computed": test_runner.BATCHES, "reused": 0}
+    assert record["provenance"]["store"] == {"computed": toy.BATCHES, "reused": 0}
     cells = nbformat.read(folder / "notebook.ipynb", as_version=4).cells
     assert [output.output_type for cell in cells for output in cell.get("outputs", [])] == ["execute_result"]
-    again = test_runner.Screen()
+    again = toy.Screen()
     assert run(project, "quick", show=again) == 0
     assert again.lines == ["toy: up to date"]

@@ -13,7 +13,6 @@ import pickle
 import re
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -24,7 +23,7 @@ import pytest
 import torch
 from PIL import Image
 
-from tests import test_runner as runner
+from tests import toy
 from xaicore import data, models
 from xaicore.book import cli, preflight
 from xaicore.book.runner import completed_runs, run
@@ -38,7 +37,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PAGE = os.sysconf("SC_PAGE_SIZE")
 FULL = "the disk is full: {} was not written; free some space and run again, the rest is kept"
 
-project = runner.project
+project = toy.project
 Disk = Callable[[Path, int], None]
 
 
@@ -124,19 +123,19 @@ def test_a_run_on_a_full_disk_continues_when_there_is_room(
     monkeypatch.setattr(preflight, "ROOM_BYTES", 0)  # else it says so before anything starts
     runs = project / "runs"
     small_disk(runs / place, pages * PAGE)
-    screen = runner.Screen()
+    screen = toy.Screen()
     assert run(project, "quick", show=screen) == 1
     assert screen.lines[-1] == lost
     assert not any(str(project) in said for said in screen.lines)
     assert completed_runs(project, "quick") == {}
     assert not (runs / "quick" / "toy").exists()
-    kept = len(runner._batches(project))
-    assert kept < runner.BATCHES or not place
+    kept = len(toy.batches(project))
+    assert kept < toy.BATCHES or not place
 
     small_disk(runs / place, 2**22)
-    assert run(project, "quick", show=runner.Screen()) == 0
+    assert run(project, "quick", show=toy.Screen()) == 0
     record = load_record(completed_runs(project, "quick")["toy"])
-    assert record["provenance"]["store"] == {"computed": runner.BATCHES - kept, "reused": kept}
+    assert record["provenance"]["store"] == {"computed": toy.BATCHES - kept, "reused": kept}
     assert record["values"]["sum"]["value"] == 22.5
 
 
@@ -188,43 +187,42 @@ def shutil_error(why: str) -> OSError:
 
 
 def test_a_damaged_entry_costs_its_own_batch_only(project: Path) -> None:
-    assert run(project, "quick", show=runner.Screen()) == 0
+    assert run(project, "quick", show=toy.Screen()) == 0
     first = load_record(completed_runs(project, "quick")["toy"])
-    entry = sorted(runner._batches(project))[3]
+    entry = sorted(toy.batches(project))[3]
     content = bytearray(entry.read_bytes())
     content[-3] ^= 4
     entry.write_bytes(content)
     record = project / "runs" / "quick" / "toy" / "record.json"
     record.write_bytes(record.read_bytes()[:-40])
     assert completed_runs(project, "quick") == {}, "a run whose record is damaged is to be made again"
-    screen = runner.Screen()
+    screen = toy.Screen()
     assert run(project, "quick", show=screen) == 0
     assert "toy: a stored result of halve is damaged and is computed anew" in screen.lines
     again = load_record(completed_runs(project, "quick")["toy"])
-    assert again["provenance"]["store"] == {"computed": 1, "reused": runner.BATCHES - 1}
+    assert again["provenance"]["store"] == {"computed": 1, "reused": toy.BATCHES - 1}
     assert again["values"] == first["values"]
 
 
 def test_ctrl_c_is_one_line_and_the_next_run_continues(project: Path) -> None:
-    runner.set_edition(project, {"toy": {"nap": 0.4}})
-    script = runner.SCRIPT.format(tests=str(ROOT / "tests"), root=str(project), only=None)
+    toy.set_edition(project, {"toy": {"nap": 0.4}})
     process = subprocess.Popen(
-        [sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        toy.command(project), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
-    runner._wait(lambda: len(runner._batches(project)) >= 2, 180)
+    toy.wait(lambda: len(toy.batches(project)) >= 2)
     process.send_signal(signal.SIGINT)
     out, error = process.communicate(timeout=120)
     assert process.returncode == 130
     assert out.splitlines()[-1] == "interrupted; run again to continue, finished batches are kept"
     assert error == ""
     assert not (project / "runs" / "quick" / "toy").exists()
-    kept = len(runner._batches(project))
-    assert 2 <= kept < runner.BATCHES
+    kept = len(toy.batches(project))
+    assert 2 <= kept < toy.BATCHES
     time.sleep(1)
-    assert len(runner._batches(project)) == kept, "the kernel must not outlive the runner"
-    assert run(project, "quick", show=runner.Screen()) == 0
+    assert len(toy.batches(project)) == kept, "the kernel must not outlive the runner"
+    assert run(project, "quick", show=toy.Screen()) == 0
     record = load_record(completed_runs(project, "quick")["toy"])
-    assert record["provenance"]["store"] == {"computed": runner.BATCHES - kept, "reused": kept}
+    assert record["provenance"]["store"] == {"computed": toy.BATCHES - kept, "reused": kept}
 
 
 # One bad file among many
@@ -243,7 +241,7 @@ def test_one_corrupt_image_among_thousands_stops_the_run_at_once(
                 picture.save(folder / f"{name}.{k}.jpg")
     bad = project / "cats-vs-dogs" / "train" / "dog" / "dog.666.jpg"
     bad.write_bytes(bad.read_bytes()[:200])
-    runner.set_edition(project, {"toy": {"dataset": "cats-vs-dogs"}})
+    toy.set_edition(project, {"toy": {"dataset": "cats-vs-dogs"}})
     monkeypatch.setenv("XAICORE_DATA", str(project))
     monkeypatch.setattr(subprocess, "Popen", lambda *a, **k: pytest.fail("something was started"))
     monkeypatch.chdir(project)

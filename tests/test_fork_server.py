@@ -13,6 +13,7 @@ import nbformat
 import pytest
 import torch
 
+from tests.toy import wait
 from xaicore.book import processes, runner
 from xaicore.book.kernel import DIED
 from xaicore.book.planning import Task
@@ -129,13 +130,6 @@ def _alive(pid):
         return False
 
 
-def _wait(condition, seconds=60):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it took too long"
-        time.sleep(0.05)
-
-
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
     folder = tmp_path_factory.mktemp("place")
@@ -155,7 +149,7 @@ time.sleep(600)
 
 def _pids(path):
     """Return the processes of a kernel and of the job whose child it is, once it is at work."""
-    _wait(lambda: path.is_file() and len(path.read_text().split()) == 2)
+    wait(lambda: path.is_file() and len(path.read_text().split()) == 2)
     kernel, job = map(int, path.read_text().split())
     assert _alive(kernel)
     assert _alive(job)
@@ -222,7 +216,7 @@ def test_a_notebook_that_is_ended_takes_its_kernel_along(place, end):
     getattr(copy, end)()
     assert copy.wait(30) == (128 + signal.SIGTERM if end == "terminate" else -signal.SIGKILL)
     assert not _alive(job)
-    _wait(lambda: not _alive(kernel), 5)
+    wait(lambda: not _alive(kernel), 5)
     assert not (place.folder / f"{end}.json").exists()
     copy.terminate()  # again, when it is gone
 
@@ -254,9 +248,9 @@ def test_a_kernel_that_does_not_come_up_is_replaced_by_a_cold_one(tmp_path, end,
 
 SCRIPT = """
 import sys, time
-sys.path.insert(0, {tests!r})
-import test_fork_server as t
+sys.path.insert(0, {root!r})
 from pathlib import Path
+from tests import test_fork_server as t
 folder = Path({folder!r})
 server = t.ForkServer(folder, t._environment(), [])
 copy = t.Place(folder, server).start("sleeper", t.SLEEP.format("sleeper.pids"))
@@ -266,13 +260,13 @@ copy.wait()
 
 
 def test_nothing_outlives_a_runner_that_is_killed(tmp_path):
-    script = SCRIPT.format(tests=str(ROOT / "tests"), folder=str(tmp_path))
+    script = SCRIPT.format(root=str(ROOT), folder=str(tmp_path))
     process = subprocess.Popen([sys.executable, "-c", script])
     pids = [*_pids(tmp_path / "sleeper.pids"), int((tmp_path / "server.pid").read_text())]
     assert all(map(_alive, pids))
     process.kill()
     process.wait()
-    _wait(lambda: not any(map(_alive, pids)), 10)
+    wait(lambda: not any(map(_alive, pids)), 10)
 
 
 def test_without_a_server_notebooks_run_cold_and_what_it_had_begun_has_died(tmp_path):
@@ -281,9 +275,9 @@ def test_without_a_server_notebooks_run_cold_and_what_it_had_begun_has_died(tmp_
     pids = _pids(tmp_path / "begun.pids")
     assert begun.poll() is None
     os.kill(place.server.pid, signal.SIGKILL)
-    _wait(lambda: begun.poll() is not None, 5)
+    wait(lambda: begun.poll() is not None, 5)
     assert begun.poll() == -signal.SIGKILL
-    _wait(lambda: not any(map(_alive, pids)), 10)
+    wait(lambda: not any(map(_alive, pids)), 10)
 
     late = place.start("late", WARM, cold=lambda: place.cold("late", WARM, NAMED="late"))
     assert late.wait(60) == 0

@@ -6,133 +6,25 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import nbformat
 import pytest
-from pydantic import Field
 
+from tests import toy
+from tests.toy import BATCHES, Screen, Toy, batches, command, set_edition, wait
 from xaicore.book.display import PlainLines, Row
 from xaicore.book.preflight import check_data
 from xaicore.book.runner import completed_runs, run
 from xaicore.errors import UserError
-from xaicore.params import SCHEMAS, NotebookParameters
 from xaicore.records import compare_records, load_record
 
-ROOT = Path(__file__).parents[1]
-BATCHES = 10
-
-PARAMETERS = 'seed: int = 0\nnap: float = 0.0\nend: str = "well"\nthreads: int = 1'
-WORK = """
-import os, time, torch
-from xaicore import engine, records
-from xaicore.errors import UserError
-from xaicore.store import Store
-
-given = {"seed": seed, "nap": nap, "end": end}
-store = Store()
-run = records.Run("toy", given, store=store)
-
-def halve(images, seconds):
-    time.sleep(seconds)
-    return {"half": images / 2}
-
-images = torch.arange(10.0) + seed
-local = engine.get(store=store)
-half = local.map("halve", halve, {"images": images}, constants={"seconds": nap}, batch_size=1)
-"""
-END = """
-if end == "mistake":
-    raise UserError("the folder is not there; name another")
-if end == "kill":
-    os.kill(os.getpid(), 9)
-if end != "no record":
-    run.value("sum", half["half"].sum(), n=10)
-    run.finish()
-half["half"].tolist()
-"""
-
-# The schema as a script that starts the runner in a process of its own, which a test can kill.
-SCRIPT = """
-import sys
-sys.path.insert(0, {tests!r})
-import test_runner
-from pathlib import Path
-from xaicore.book.runner import run
-from xaicore.params import SCHEMAS
-SCHEMAS.clear()
-SCHEMAS["toy"] = test_runner.Toy
-SCHEMAS["other"] = test_runner.Toy
-sys.exit(run(Path({root!r}), "quick", only=({only!r})))
-"""
-
-
-class Toy(NotebookParameters):
-    model: str = Field("small_cnn")
-    threads: int | None = Field(1, ge=1)
-    nap: float = Field(0.0, ge=0)
-    end: str = Field("well")
-
-
-class Screen(PlainLines):
-    def __init__(self):
-        super().__init__()
-        self.lines = []
-
-    def say(self, line):
-        self.lines.append(line)
-
-
-def _notebook(path):
-    cells = [
-        nbformat.v4.new_markdown_cell("# A toy"),
-        nbformat.v4.new_code_cell(PARAMETERS, metadata={"tags": ["parameters"]}),
-        nbformat.v4.new_code_cell(WORK),
-        nbformat.v4.new_code_cell(END),
-    ]
-    nbformat.write(nbformat.v4.new_notebook(cells=cells), path)
-
-
-@pytest.fixture
-def project(tmp_path, monkeypatch):
-    """A project with the notebooks toy and other and the edition quick."""
-    for name in ("editions", "notebooks"):
-        (tmp_path / name).mkdir()
-    (tmp_path / "pyproject.toml").touch()
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    monkeypatch.delenv("XAICORE_STORE", raising=False)
-    monkeypatch.setattr("xaicore.params.SCHEMAS", SCHEMAS)
-    for name in list(SCHEMAS):
-        monkeypatch.delitem(SCHEMAS, name)
-    for name in ("toy", "other"):
-        monkeypatch.setitem(SCHEMAS, name, Toy)
-        _notebook(tmp_path / "notebooks" / f"{name}.ipynb")
-    set_edition(tmp_path, {"toy": {}})
-    return tmp_path
-
-
-def set_edition(project, notebooks, **more):
-    runs = {name: {"parameters": given, "expected_seconds": 9, **more} for name, given in notebooks.items()}
-    content = {"name": "quick", "description": "A toy", "threads": 1, "notebooks": runs}
-    (project / "editions" / "quick.yml").write_text(json.dumps(content))
-
-
-def _batches(project):
-    return list((project / "runs" / "store").rglob("*.safetensors"))
-
-
-def _wait(condition, seconds=60):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it took too long"
-        time.sleep(0.05)
+project = toy.project
 
 
 def test_a_killed_run_continues_and_ends_like_an_undisturbed_one(project):
     set_edition(project, {"toy": {"nap": 0.4}})
-    script = SCRIPT.format(tests=str(ROOT / "tests"), root=str(project), only=None)
-    killed = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.DEVNULL)
-    _wait(lambda: len(_batches(project)) >= 2)
+    killed = subprocess.Popen(command(project), stdout=subprocess.DEVNULL)
+    wait(lambda: len(batches(project)) >= 2)
     with pytest.raises(UserError, match="another run of quick is under way"):
         run(project, "quick", show=Screen())
     killed.send_signal(signal.SIGKILL)
@@ -140,7 +32,7 @@ def test_a_killed_run_continues_and_ends_like_an_undisturbed_one(project):
     assert completed_runs(project, "quick") == {}
     assert not (project / "runs" / "quick" / "toy").exists()
     time.sleep(2.5)  # the orphaned kernel notices within a second or two
-    kept = len(_batches(project))
+    kept = len(batches(project))
     assert 2 <= kept < BATCHES, "the kernel must not outlive the runner"
 
     screen = Screen()
@@ -173,9 +65,8 @@ def test_a_killed_run_continues_and_ends_like_an_undisturbed_one(project):
 def test_notebooks_of_an_edition_run_as_independent_processes(project):
     """As the lines of a job array on several machines with a common folder would."""
     set_edition(project, {"toy": {"nap": 0.3}, "other": {"nap": 0.3, "seed": 1}})
-    script = SCRIPT.format(tests=str(ROOT / "tests"), root=str(project), only="toy")
-    line = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.DEVNULL)
-    _wait(lambda: len(_batches(project)) >= 1)
+    line = subprocess.Popen(command(project, "toy"), stdout=subprocess.DEVNULL)
+    wait(lambda: len(batches(project)) >= 1)
     with pytest.raises(UserError, match="another run of quick is under way for toy; wait for it"):
         run(project, "quick", only="toy,other", show=Screen())
     screen = Screen()
@@ -211,7 +102,7 @@ def test_failures_are_one_line_each_and_leave_nothing_under_the_final_name(proje
     assert status["state"] == "failed"
     cells = nbformat.read(runs / ".toy.failed" / "notebook.ipynb", as_version=4).cells
     assert cells[4].outputs[0].output_type == "error"
-    assert len(_batches(project)) == BATCHES, "both notebooks make the same batches"
+    assert len(batches(project)) == BATCHES, "both notebooks make the same batches"
 
 
 def test_ctrl_c_ends_the_children_and_says_so(project):
