@@ -44,9 +44,8 @@ if end == "mistake":
     raise UserError("the folder is not there; name another")
 if end == "kill":
     os.kill(os.getpid(), 9)
-if end != "no record":
-    run.value("sum", half["half"].sum(), n=10)
-    run.finish()
+run.value("sum", half["half"].sum(), n=10)
+run.finish()
 half["half"].tolist()
 """
 
