@@ -32,21 +32,17 @@ The JSON, ``schema`` 1::
 """
 
 import argparse
-import importlib.metadata
-import json
-import os
-import platform
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
-from datetime import date
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import torch
 
-from benchmarks import peers
+from benchmarks import command, peers
 from benchmarks.bench import Bench
+from benchmarks.command import positive, print_now
 from benchmarks.comparisons import COMPARISONS, Comparison
 from benchmarks.subjects import SUBJECTS
 
@@ -63,29 +59,15 @@ def chosen(only: str | None, quick: bool) -> list[Comparison]:
         quick: leave out what runs on photographs.
 
     Raises:
-        ValueError: a name is unknown.
+        UserError: a name is unknown.
     """
     subject = {"digits"} if quick else set(SUBJECTS)
     offered = [comparison for comparison in COMPARISONS if comparison.subject in subject]
     if only is None:
         return offered
-    names = [name.strip() for name in only.split(",") if name.strip()]
     known = {name for comparison in COMPARISONS for name in (comparison.name, comparison.attack)}
-    unknown = [name for name in names if name not in known]
-    if unknown or not names:
-        what = ", ".join(unknown) or "nothing"
-        raise ValueError(f"--only names {what}; there are {', '.join(sorted(known))}")
+    names = command.only(only, sorted(known))
     return [comparison for comparison in offered if {comparison.name, comparison.attack} & set(names)]
-
-
-def machine() -> dict[str, Any]:
-    """Return what the times depend on, without anything that identifies the machine."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        processor = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        processor = platform.machine()
-    return {"processor": processor, "cores": os.cpu_count(), "system": platform.system()}
 
 
 HEADER = (
@@ -110,10 +92,15 @@ def line(row: dict[str, Any]) -> str:
     )
 
 
-def run(options: argparse.Namespace, comparisons: list[Comparison]) -> dict[str, Any]:
-    """Run the comparisons, print each row as it comes, and return the report."""
+def run(options: argparse.Namespace) -> command.Report:
+    """Run the comparisons, print each row as it comes, and return the report.
+
+    Raises:
+        UserError: ``--only`` names what there is not.
+    """
+    comparisons = chosen(options.only, options.quick)
     torch.set_num_threads(options.threads)
-    versions = {name: importlib.metadata.version(name) for name in OURS}
+    versions = command.versions(OURS)
     rows = []
     with ExitStack() as stack:
         bench = Bench(options.repeats, options.images, options.quick, None, print_now)
@@ -129,12 +116,11 @@ def run(options: argparse.Namespace, comparisons: list[Comparison]) -> dict[str,
             for row in bench.rows(comparison):
                 print_now(line(row))
                 rows.append(row)
+    missed = [row for row in rows if not row["met"]]
+    print_now(f"{len(rows)} rows, {len(missed)} missed, {len(bench.left_out)} left out")
     used = {row["subject"] for row in rows}
     return {
-        "schema": SCHEMA,
-        "date": date.today().isoformat(),
-        "machine": machine(),
-        "versions": versions,
+        **command.made_here(SCHEMA, versions),
         "threads": options.threads,
         "repeats": options.repeats,
         "quick": options.quick,
@@ -144,32 +130,9 @@ def run(options: argparse.Namespace, comparisons: list[Comparison]) -> dict[str,
     }
 
 
-def print_now(text: str) -> None:
-    """Print a line at once, also into a pipe."""
-    print(text, flush=True)
-
-
-def write(path: Path, report: dict[str, Any]) -> None:
-    """Write the report as JSON, whole or not at all."""
-    partial = path.with_name(path.name + ".part")
-    partial.write_text(json.dumps(report, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-    partial.replace(path)
-
-
-def positive(text: str) -> int:
-    """Return the number in ``text`` if it is a whole one above 0."""
-    number = int(text)
-    if number < 1:
-        raise ValueError
-    return number
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.attacks", description="Time our attacks against other libraries'."
-    )
-    parser.add_argument("path", nargs="?", type=Path, help="where to write the JSON")
+    parser = command.parser("attacks", "Time our attacks against other libraries'.")
     parser.add_argument("--only", metavar="NAMES", help="comparisons or attacks, with commas between")
     parser.add_argument("--images", type=positive, metavar="N", help="most images in a row")
     parser.add_argument("--threads", type=positive, metavar="T", default=torch.get_num_threads())
@@ -178,24 +141,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if options.quick:
         options.images = min(QUICK_IMAGES, options.images or QUICK_IMAGES)
-    if options.path and not options.path.absolute().parent.is_dir():
-        print(f"there is no folder {options.path.parent} to write to", file=sys.stderr)
-        return 2
-    try:
-        comparisons = chosen(options.only, options.quick)
-    except ValueError as error:
-        print(error, file=sys.stderr)
-        return 2
-    try:
-        report = run(options, comparisons)
-    except KeyboardInterrupt:
-        print("interrupted; nothing is written", file=sys.stderr)
-        return 130
-    missed = [row for row in report["rows"] if not row["met"]]
-    print_now(f"{len(report['rows'])} rows, {len(missed)} missed, {len(report['left_out'])} left out")
-    if options.path:
-        write(options.path, report)
-    return 0
+    return command.produce(options.path, partial(run, options))
 
 
 if __name__ == "__main__":

@@ -18,18 +18,14 @@ The JSON, ``schema`` 1::
                met (bool), max_relative_error, note
 """
 
-import argparse
-import importlib.metadata
 import sys
 from collections.abc import Callable, Sequence
-from datetime import date
-from pathlib import Path
 from typing import Any
 
 import torch
 
-from benchmarks import attribution_grad_cam, attribution_lrp, attribution_metrics
-from benchmarks.attacks import machine, positive, print_now, write
+from benchmarks import attribution_grad_cam, attribution_lrp, attribution_metrics, command
+from benchmarks.command import positive, print_now
 
 SCHEMA = 1
 PARTS: dict[str, tuple[Callable[..., list[dict[str, Any]]], ...]] = {
@@ -53,7 +49,7 @@ def line(row: dict[str, Any]) -> str:
     )
 
 
-def run(kinds: Sequence[str], *, threads: int, repeats: int, quick: bool) -> dict[str, Any]:
+def run(kinds: Sequence[str], *, threads: int, repeats: int, quick: bool) -> command.Report:
     """Run the parts named in ``kinds``, print each row, and return the report."""
     torch.set_num_threads(threads)
     print_now(HEADER)
@@ -64,11 +60,10 @@ def run(kinds: Sequence[str], *, threads: int, repeats: int, quick: bool) -> dic
                 same = row["max_relative_error"] <= DIFFERENT
                 rows.append({"kind": kind, **row, "met": bool(row["met"]) and same})
                 print_now(line(rows[-1]))
+    missed = [row for row in rows if not row["met"]]
+    print_now(f"{len(rows)} rows, {len(missed)} missed")
     return {
-        "schema": SCHEMA,
-        "date": date.today().isoformat(),
-        "machine": machine(),
-        "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
+        **command.made_here(SCHEMA, command.versions(PACKAGES)),
         "threads": threads,
         "repeats": repeats,
         "quick": quick,
@@ -78,36 +73,18 @@ def run(kinds: Sequence[str], *, threads: int, repeats: int, quick: bool) -> dic
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.attribution",
-        description="Time our explanations and metrics against others'.",
-    )
-    parser.add_argument("path", nargs="?", type=Path, help="where to write the JSON")
+    parser = command.parser("attribution", "Time our explanations and metrics against others'.")
     parser.add_argument("--only", metavar="KINDS", help="explanations or metrics")
     parser.add_argument("--threads", type=positive, metavar="T", default=torch.get_num_threads())
     parser.add_argument("--repeats", type=positive, metavar="R", default=5, help="most turns of a pair")
     parser.add_argument("--quick", action="store_true", help="tiny networks and images: does it run?")
     options = parser.parse_args(arguments)
-    kinds = [name.strip() for name in (options.only or ",".join(PARTS)).split(",") if name.strip()]
-    unknown = [name for name in kinds if name not in PARTS]
-    if unknown or not kinds:
-        print(
-            f"--only names {', '.join(unknown) or 'nothing'}; there are {', '.join(PARTS)}", file=sys.stderr
-        )
-        return 2
-    if options.path and not options.path.absolute().parent.is_dir():
-        print(f"there is no folder {options.path.parent} to write to", file=sys.stderr)
-        return 2
-    try:
-        report = run(kinds, threads=options.threads, repeats=options.repeats, quick=options.quick)
-    except KeyboardInterrupt:
-        print("interrupted; nothing is written", file=sys.stderr)
-        return 130
-    missed = [row for row in report["rows"] if not row["met"]]
-    print_now(f"{len(report['rows'])} rows, {len(missed)} missed")
-    if options.path:
-        write(options.path, report)
-    return 0
+
+    def work() -> command.Report:
+        kinds = command.only(options.only or ",".join(PARTS), PARTS)
+        return run(kinds, threads=options.threads, repeats=options.repeats, quick=options.quick)
+
+    return command.produce(options.path, work)
 
 
 if __name__ == "__main__":

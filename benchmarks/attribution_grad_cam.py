@@ -5,7 +5,6 @@ The maps are of the same tensors, the outputs of the ReLUs. pytorch-grad-cam run
 nothing of the kind. The sides take turns, and the fastest of each counts.
 """
 
-import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -14,6 +13,7 @@ from captum.attr import LayerGradCam
 from torch import Tensor, nn
 
 from benchmarks import peers
+from benchmarks.measure import Timed, clocked, interleaved
 from benchmarks.subjects import Subject
 from xaicore import models
 from xaicore.attribution import grad_cam
@@ -23,7 +23,7 @@ FASTER = 8.0
 LIMIT = 600
 TURNS_SECONDS = 40.0
 """No new turn after that."""
-Timed = tuple[dict[str, Tensor], float]
+Maps = dict[str, Tensor]
 
 
 def rows(*, repeats: int, quick: bool) -> list[dict[str, Any]]:
@@ -43,9 +43,9 @@ def rows(*, repeats: int, quick: bool) -> list[dict[str, Any]]:
     relus = {
         name: _next(network, name) for name, module in network.named_modules() if _is_convolution(module)
     }
-    sides: dict[str, Callable[[], Timed]] = {
-        "ours": lambda: _timed(lambda: dict(grad_cam(subject.model, subject.images, subject.labels))),
-        "captum LayerGradCam": lambda: _timed(lambda: _captum(subject, relus)),
+    sides: dict[str, Callable[[], Timed[Maps]]] = {
+        "ours": lambda: clocked(lambda: dict(grad_cam(subject.model, subject.images, subject.labels))),
+        "captum LayerGradCam": lambda: clocked(lambda: _captum(subject, relus)),
     }
     try:
         interpreter = peers.python() if quick else peers.prepare()
@@ -55,40 +55,37 @@ def rows(*, repeats: int, quick: bool) -> list[dict[str, Any]]:
         return _compared(subject, sides, repeats)
     with peers.Worker(interpreter, torch.get_num_threads()) as worker:
 
-        def theirs() -> Timed:
+        def theirs() -> Timed[Maps]:
             given = (subject, subject.images, subject.labels, list(relus.values()), LIMIT)
             maps, seconds = worker.grad_cams(*given)
-            return {name: maps[relu] for name, relu in relus.items()}, seconds
+            return Timed({name: maps[relu] for name, relu in relus.items()}, seconds)
 
         return _compared(subject, {**sides, "pytorch-grad-cam": theirs}, repeats)
 
 
-def _compared(subject: Subject, sides: dict[str, Callable[[], Timed]], repeats: int) -> list[dict[str, Any]]:
-    best: dict[str, Timed] = {}
-    started, turns = time.perf_counter(), 0
-    while turns == 0 or (turns < repeats and time.perf_counter() - started < TURNS_SECONDS):
-        turns += 1
-        for name, side in sides.items():
-            done = side()
-            if name not in best or done[1] < best[name][1]:
-                best[name] = done
-    maps, seconds = best.pop("ours")
+def _compared(
+    subject: Subject, sides: dict[str, Callable[[], Timed[Maps]]], repeats: int
+) -> list[dict[str, Any]]:
+    best, _ = interleaved(sides, repeats, TURNS_SECONDS)
+    ours = best.pop("ours")
     found = []
-    for name, (theirs, peer_seconds) in best.items():
-        ratio = peer_seconds / seconds
+    for name, theirs in best.items():
+        ratio = theirs.seconds / ours.seconds
         found.append(
             {
                 "name": "grad_cam of all layers",
                 "peer": f"{name}, layer by layer",
                 "subject": subject.about,
                 "n": len(subject.images),
-                "ours_ms": 1000 * seconds,
-                "peer_ms": 1000 * peer_seconds,
+                "ours_ms": 1000 * ours.seconds,
+                "peer_ms": 1000 * theirs.seconds,
                 "ratio": ratio,
                 "goal": FASTER,
                 "met": ratio >= FASTER,
-                "max_relative_error": max(_error(maps[layer], theirs[layer]) for layer in maps),
-                "note": f"{len(maps)} layers",
+                "max_relative_error": max(
+                    _error(heat, theirs.result[layer]) for layer, heat in ours.result.items()
+                ),
+                "note": f"{len(ours.result)} layers",
             }
         )
     return found
@@ -111,7 +108,7 @@ def _subject(quick: bool) -> Subject:
     return Subject(f"vgg16-{size}", model, images, torch.arange(count), architecture, about)
 
 
-def _captum(subject: Subject, relus: dict[str, str]) -> dict[str, Tensor]:
+def _captum(subject: Subject, relus: dict[str, str]) -> Maps:
     network = subject.model.network
     inputs = subject.model.normalize(subject.images)
     maps = {}
@@ -119,12 +116,6 @@ def _captum(subject: Subject, relus: dict[str, str]) -> dict[str, Tensor]:
         explainer = LayerGradCam(network, network.get_submodule(relu))
         maps[name] = explainer.attribute(inputs, subject.labels, relu_attributions=True)[:, 0].detach()
     return maps
-
-
-def _timed(call: Callable[[], dict[str, Tensor]]) -> Timed:
-    started = time.perf_counter()
-    maps = call()
-    return maps, time.perf_counter() - started
 
 
 def _is_convolution(module: nn.Module) -> bool:

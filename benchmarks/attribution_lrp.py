@@ -6,7 +6,6 @@ operation of either side. zennit gets the same relevance to start from (the logi
 a stabiliser too small to be seen in float32, and its gradients are taken for the images alone.
 """
 
-import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -16,7 +15,7 @@ from torch import Tensor, nn
 from zennit.attribution import Gradient
 from zennit.composites import EpsilonPlusFlat
 
-from benchmarks import measure
+from benchmarks.measure import Timed, clocked, interleaved, rounded
 from xaicore import models
 from xaicore.attribution import lrp
 
@@ -46,35 +45,29 @@ def rows(*, repeats: int, quick: bool) -> list[dict[str, Any]]:
 
 
 def _row(model: models.Classifier, images: Tensor, repeats: int, goal: float) -> dict[str, Any]:
-    sides: dict[str, Callable[[], Tensor]] = {
-        "ours": partial(lrp, model, images, preset="preset-a-flat", epsilon=EPSILON),
-        "peer": partial(zennit_heatmaps, model, images),
+    sides: dict[str, Callable[[], Timed[Tensor]]] = {
+        "ours": partial(clocked, partial(lrp, model, images, preset="preset-a-flat", epsilon=EPSILON)),
+        "peer": partial(clocked, partial(zennit_heatmaps, model, images)),
     }
-    best, heatmaps = dict.fromkeys(sides, float("inf")), {}
-    started, turns = time.perf_counter(), 0
-    while turns == 0 or (turns < repeats and time.perf_counter() - started < TURNS_SECONDS):
-        for name, call in sides.items():
-            before = time.perf_counter()
-            heatmaps[name] = call()
-            best[name] = min(best[name], time.perf_counter() - before)
-        turns += 1
-    ratio = best["peer"] / best["ours"]
-    difference = (heatmaps["ours"] - heatmaps["peer"]).abs().max() / heatmaps["peer"].abs().max()
+    best, _ = interleaved(sides, repeats, TURNS_SECONDS)
+    ours, peer = best["ours"], best["peer"]
+    ratio = peer.seconds / ours.seconds
+    difference = (ours.result - peer.result).abs().max() / peer.result.abs().max()
     row = {
         "name": "preset-a-flat",
         "peer": "zennit EpsilonPlusFlat",
         "subject": f"{model.name}, {images.shape[-1]} px, without biases",
         "n": len(images),
-        "ours_ms": 1e3 * best["ours"] / len(images),
-        "peer_ms": 1e3 * best["peer"] / len(images),
+        "ours_ms": 1e3 * ours.seconds / len(images),
+        "peer_ms": 1e3 * peer.seconds / len(images),
         "ratio": ratio,
         "goal": goal,
         "met": ratio >= goal,
         "max_relative_error": float(difference),
         "note": "the difference is float32 rounding: below 1e-12 in float64",
     }
-    rounded: dict[str, Any] = measure.rounded(row)
-    return rounded
+    shown: dict[str, Any] = rounded(row)
+    return shown
 
 
 def zennit_heatmaps(model: models.Classifier, images: Tensor) -> Tensor:

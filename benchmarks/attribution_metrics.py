@@ -6,9 +6,9 @@ fastest of each counts. The bootstrap takes as many resamples on both sides, fro
 with equal seeds the draws are equal, and so are the intervals.
 """
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from skimage.metrics import structural_similarity
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from benchmarks.measure import clocked, interleaved
 from xaicore.metrics import bootstrap_ci, nissim, shannon_entropy
 
 Numbers = np.ndarray
@@ -102,9 +103,10 @@ def _pairs(quick: bool) -> list[Pair]:
 
 def _row(pair: Pair, repeats: int) -> dict[str, Any]:
     expected, found = pair.theirs(), pair.ours()
-    ours = theirs = float("inf")
-    for _ in range(repeats):
-        theirs, ours = min(theirs, _seconds(pair.theirs)), min(ours, _seconds(pair.ours))
+    best, _ = interleaved(
+        {"theirs": partial(clocked, pair.theirs), "ours": partial(clocked, pair.ours)}, repeats
+    )
+    theirs, ours = best["theirs"].seconds, best["ours"].seconds
     ratio = theirs / ours
     scale = np.abs(expected).max()
     return {
@@ -120,12 +122,6 @@ def _row(pair: Pair, repeats: int) -> dict[str, Any]:
         "max_relative_error": float(np.abs(found - expected).max() / scale),
         "note": pair.note,
     }
-
-
-def _seconds(call: Callable[[], Numbers]) -> float:
-    started = time.perf_counter()
-    call()
-    return time.perf_counter() - started
 
 
 def _heatmaps(count: int, side: int, seed: int) -> Tensor:

@@ -20,18 +20,16 @@ The JSON, ``schema`` 1::
 """
 
 import argparse
-import importlib.metadata
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from datetime import date
-from pathlib import Path
 from typing import Any
 
 import torch
 
-from benchmarks.attacks import machine, positive, print_now, write
+from benchmarks import command
+from benchmarks.command import positive, print_now
 from benchmarks.subjects import Subject, digits
 from xaicore import engine, steps
 from xaicore.attacks import AttackResult
@@ -73,7 +71,7 @@ def timed(place: Engine, subject: Subject, images: int, batch: int) -> tuple[flo
         return time.perf_counter() - begin, result
 
 
-def run(options: argparse.Namespace, subject: Subject) -> dict[str, Any]:
+def run(options: argparse.Namespace, subject: Subject) -> command.Report:
     """Time each number of workers, print each row, and return the report.
 
     Raises:
@@ -119,10 +117,7 @@ def run(options: argparse.Namespace, subject: Subject) -> dict[str, Any]:
         )
         print_now(line(rows[-1]))
     return {
-        "schema": SCHEMA,
-        "date": date.today().isoformat(),
-        "machine": machine(),
-        "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
+        **command.made_here(SCHEMA, command.versions(PACKAGES)),
         "engine": "ray://local" if options.engine == "ray://local" else "ray://…",
         "images": options.images,
         "batch": options.batch,
@@ -141,10 +136,7 @@ def numbers(text: str) -> list[int]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.cluster", description="Time the engine of a Ray cluster."
-    )
-    parser.add_argument("path", nargs="?", type=Path, help="where to write the JSON")
+    parser = command.parser("cluster", "Time the engine of a Ray cluster.")
     parser.add_argument(
         "--workers", type=numbers, metavar="1,2,4", help="default: 1, 2, 4, … up to the cores"
     )
@@ -158,23 +150,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options.workers = [1 << power for power in range(engine.cores().bit_length())]
     if options.quick:
         options.images, options.batch, options.repeats = QUICK_IMAGES, QUICK_BATCH, 1
-    if options.path and not options.path.absolute().parent.is_dir():
-        print(f"there is no folder {options.path.parent} to write to", file=sys.stderr)
-        return 2
-    try:
+
+    def work() -> command.Report:
         if options.engine == "local":
             raise UserError("--engine must name a Ray cluster; the local engine is timed beside it")
         engine.check(options.engine)
-        report = run(options, digits())
-    except UserError as error:
-        print(error, file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("interrupted; nothing is written", file=sys.stderr)
-        return 130
-    if options.path:
-        write(options.path, report)
-    return 0 if all(row["identical"] for row in report["rows"]) else 1
+        return run(options, digits())
+
+    return command.produce(options.path, work, good=_identical)
+
+
+def _identical(report: command.Report) -> bool:
+    return all(row["identical"] for row in report["rows"])
 
 
 if __name__ == "__main__":

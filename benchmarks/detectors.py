@@ -22,15 +22,10 @@ The JSON, ``schema`` 1::
                ratio, goal_seconds (null without), met (bool), median_difference
 """
 
-import argparse
-import importlib.metadata
 import sys
-import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from datetime import date
+from collections.abc import Iterator, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -39,7 +34,9 @@ from skimage.measure import shannon_entropy
 from skimage.restoration import denoise_nl_means
 from torch import Tensor
 
-from benchmarks.attacks import machine, positive, print_now, write
+from benchmarks import command
+from benchmarks.command import positive, print_now
+from benchmarks.measure import clocked, interleaved
 from xaicore import data, models
 from xaicore.detectors import Explainer, noise_level
 from xaicore.detectors.path_maps import smoothed
@@ -106,11 +103,15 @@ def rows(*, repeats: int, quick: bool) -> Iterator[dict[str, Any]]:
     for subject, model, images in subjects(quick):
         for explanation in EXPLANATIONS:
             detector = Explainer(model, explanation, strength=STRENGTH, n_points=POINTS, std=STD)
-            ours = theirs = float("inf")
             differences = (detector.entropies(images) - plain(model, images, explanation)).abs()
-            for _ in range(repeats):
-                theirs = min(theirs, _seconds(partial(plain, model, images, explanation)))
-                ours = min(ours, _seconds(partial(detector.score, images)))
+            best, _ = interleaved(
+                {
+                    "plain": partial(clocked, partial(plain, model, images, explanation)),
+                    "ours": partial(clocked, partial(detector.score, images)),
+                },
+                repeats,
+            )
+            theirs, ours = best["plain"].seconds, best["ours"].seconds
             goal, difference = GOALS[subject], float(differences.median())
             yield {
                 "subject": subject,
@@ -126,12 +127,6 @@ def rows(*, repeats: int, quick: bool) -> Iterator[dict[str, Any]]:
             }
 
 
-def _seconds(call: Callable[[], object]) -> float:
-    started = time.perf_counter()
-    call()
-    return time.perf_counter() - started
-
-
 def line(row: dict[str, Any]) -> str:
     """Return a row as one line of the table."""
     times = f"{row['ours_seconds']:.4f}/{row['plain_seconds']:.4f}"
@@ -140,7 +135,7 @@ def line(row: dict[str, Any]) -> str:
     return f"{name:36s} {row['n']:4d} {times:>26s} {row['ratio']:6.2f}x  {goal:14s} {row['median_difference']:.1e}"
 
 
-def run(*, threads: int, repeats: int, quick: bool) -> dict[str, Any]:
+def run(*, threads: int, repeats: int, quick: bool) -> command.Report:
     """Run all rows, print each, and return the report."""
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
@@ -152,11 +147,9 @@ def run(*, threads: int, repeats: int, quick: bool) -> dict[str, Any]:
             print_now(line(row))
     finally:
         torch.set_num_threads(before)
+    print_now(f"{len(found)} rows, {sum(not row['met'] for row in found)} missed")
     return {
-        "schema": SCHEMA,
-        "date": date.today().isoformat(),
-        "machine": machine(),
-        "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
+        **command.made_here(SCHEMA, command.versions(PACKAGES)),
         "threads": threads,
         "repeats": repeats,
         "quick": quick,
@@ -166,27 +159,13 @@ def run(*, threads: int, repeats: int, quick: bool) -> dict[str, Any]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.detectors",
-        description="Time EXPLAINER against scikit-image and Captum, image by image.",
-    )
-    parser.add_argument("path", nargs="?", type=Path, help="where to write the JSON")
+    parser = command.parser("detectors", "Time EXPLAINER against scikit-image and Captum, image by image.")
     parser.add_argument("--threads", type=positive, metavar="T", default=torch.get_num_threads())
     parser.add_argument("--repeats", type=positive, metavar="R", default=3, help="turns of a pair")
     parser.add_argument("--quick", action="store_true", help="few and small images: does it run?")
     options = parser.parse_args(arguments)
-    if options.path and not options.path.absolute().parent.is_dir():
-        print(f"there is no folder {options.path.parent} to write to", file=sys.stderr)
-        return 2
-    try:
-        report = run(threads=options.threads, repeats=options.repeats, quick=options.quick)
-    except KeyboardInterrupt:
-        print("interrupted; nothing is written", file=sys.stderr)
-        return 130
-    print_now(f"{len(report['rows'])} rows, {sum(not row['met'] for row in report['rows'])} missed")
-    if options.path:
-        write(options.path, report)
-    return 0
+    work = partial(run, threads=options.threads, repeats=options.repeats, quick=options.quick)
+    return command.produce(options.path, work)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What is measured of an attack, how two are timed fairly, and when a goal is met.
+"""How two sides are timed fairly, what is measured of an attack, and when a goal is met.
 
 Every library's images are judged alike, by a fresh pass of the model and by their distance from the clean
 images; what a library says of its own success is not used. Times are those of the fastest of interleaved
@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import variance
-from typing import Any
+from typing import Any, Generic, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +21,24 @@ CHANGED = 1e-6
 """A pixel counts for l0 if a value changed by more; ART counts so itself."""
 EQUAL_DISTORTION = 1.005
 """Median distortions within half a percent count as equal."""
+
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Timed(Generic[Result]):
+    """What a call returned, and its wall-clock time in seconds."""
+
+    result: Result
+    seconds: float
+
+
+def clocked(call: Callable[[], Result]) -> Timed[Result]:
+    """Run ``call`` and time it."""
+    started = time.perf_counter()
+    result = call()
+    return Timed(result, time.perf_counter() - started)
 
 
 @dataclass(frozen=True)
@@ -49,26 +67,35 @@ def timed(model: nn.Module, call: Callable[[], Any], count: int) -> Outcome:
 
     handle = model.register_forward_pre_hook(count_rows)
     try:
-        started = time.perf_counter()
-        result = call()
-        seconds = time.perf_counter() - started
+        done = clocked(call)
     finally:
         handle.remove()
-    images = torch.as_tensor(getattr(result, "adversarial", result)).detach().float().contiguous()
-    return Outcome(images, seconds, rows / count)
+    images = torch.as_tensor(getattr(done.result, "adversarial", done.result)).detach().float().contiguous()
+    return Outcome(images, done.seconds, rows / count)
+
+
+class HasSeconds(Protocol):
+    """One timed run of whatever it is."""
+
+    @property
+    def seconds(self) -> float:
+        """Its wall-clock time."""
+
+
+Run = TypeVar("Run", bound=HasSeconds)
 
 
 def interleaved(
-    works: Mapping[str, Callable[[], Outcome]], repeats: int, seconds: float
-) -> tuple[dict[str, Outcome], int]:
+    works: Mapping[str, Callable[[], Run]], repeats: int, seconds: float = math.inf
+) -> tuple[dict[str, Run], int]:
     """Run all works in turn and return the fastest run of each, and how many turns there were.
 
     Args:
         works: what to run.
-        repeats: most turns.
+        repeats: most turns; there is at least one.
         seconds: no new turn after that time.
     """
-    best: dict[str, Outcome] = {}
+    best: dict[str, Run] = {}
     started, turns = time.perf_counter(), 0
     while turns == 0 or (turns < repeats and time.perf_counter() - started < seconds):
         for name, work in works.items():
