@@ -11,6 +11,7 @@ from torch import Tensor
 
 from xaicore import data, models, steps
 from xaicore.attacks import AttackResult
+from xaicore.attacks.titles import TITLES as ATTACK_TITLES
 from xaicore.engine import Engine
 from xaicore.errors import UserError
 from xaicore.params.arena import SharedParameters
@@ -21,15 +22,10 @@ ROWS = 10
 """Images in a batch and in a pass: the first batches are the same however many images there are."""
 
 TITLES = {
-    "fgsm": "FGSM",
-    "bim": "BIM",
-    "pgd": "PGD",
-    "mim": "MIM",
-    "cw_l2": "CW L2",
-    "cw_linf": "CW L∞",
-    "cw_l0": "CW L0",
-    "boundary": "boundary",
+    name: ATTACK_TITLES[name]
+    for name in ("fgsm", "bim", "pgd", "mim", "cw_l2", "cw_linf", "cw_l0", "boundary")
 }
+"""The attacks that the pages share, in their order."""
 
 
 class Ring(NamedTuple):

@@ -18,32 +18,21 @@ import pandas as pd
 from IPython.display import HTML
 from torch import Tensor
 
+from xaicore.attacks.titles import TITLES as ATTACK_TITLES
 from xaicore.attribution import PRESETS
+from xaicore.attribution.titles import TITLES as METHOD_TITLES
 from xaicore.explorer import ANSWER, SHIFTS, TRUE, Explored
 from xaicore.files import write_atomically
+from xaicore.params.explorer import SHOWN_ATTACKS
 from xaicore.plotting import tiles
 from xaicore.records import ASSETS
 from xaicore.subjects import Subject
 
 DATA = "explorer-data.js"
 TITLES = {
-    "fgsm": "FGSM",
-    "bim": "BIM",
-    "mim": "MIM",
-    "pgd": "PGD",
+    **{name: ATTACK_TITLES[name] for name in SHOWN_ATTACKS},
     "cw_l2": "C&W L2",
-    "gradient": "gradient",
-    "input_times_gradient": "input × gradient",
-    "integrated_gradients": "integrated gradients",
-    "deep_lift": "DeepLIFT",
-    "gradient_shap": "GradientSHAP",
-    "smooth_grad": "SmoothGrad",
-    "guided_backprop": "guided backpropagation",
-    "grad_cam": "Grad-CAM",
-    "guided_grad_cam": "guided Grad-CAM",
-    "lrp": "LRP preset-a-flat",
-    "clrp": "CLRP",
-    "sglrp": "SGLRP",
+    **METHOD_TITLES,
     **{name: f"LRP {name}" for name in PRESETS},
 }
 CLASSES = 3

@@ -1,0 +1,34 @@
+"""Titles: everything that a page can be told to compare has one, and no two on a page have the same."""
+
+from collections.abc import Mapping
+
+import pytest
+
+from xaicore import arena, explorer_page
+from xaicore.attacks import ATTACKS
+from xaicore.attacks.titles import TITLES as ATTACK_TITLES
+from xaicore.attribution import METHODS
+from xaicore.attribution.titles import TITLES as METHOD_TITLES
+from xaicore.detectors import EXPLANATIONS
+from xaicore.detectors.titles import TITLES as EXPLANATION_TITLES
+from xaicore.params.arena import SHIFTED_EXPLANATIONS, SHIFTING_ATTACKS
+from xaicore.params.chapter3 import OTHERS
+from xaicore.params.explorer import SHOWN_ATTACKS, SHOWN_EXPLANATIONS
+
+
+def test_every_method_and_every_explanation_of_the_detector_has_a_title() -> None:
+    assert list(METHOD_TITLES) == list(METHODS)
+    assert list(EXPLANATION_TITLES) == list(EXPLANATIONS)
+
+
+def test_what_parameters_can_choose_has_a_title() -> None:
+    assert set(ATTACK_TITLES) <= set(ATTACKS)
+    assert {"dlfuzz", *OTHERS, *SHIFTING_ATTACKS, *SHOWN_ATTACKS} <= set(ATTACK_TITLES)
+    assert set(SHIFTING_ATTACKS) <= set(arena.TITLES)
+    assert set(SHIFTED_EXPLANATIONS) <= set(METHOD_TITLES)
+    assert {*SHOWN_ATTACKS, *SHOWN_EXPLANATIONS} <= set(explorer_page.TITLES)
+
+
+@pytest.mark.parametrize("titles", [ATTACK_TITLES, METHOD_TITLES, EXPLANATION_TITLES])
+def test_no_two_have_the_same(titles: Mapping[str, str]) -> None:
+    assert len(set(titles.values())) == len(titles)
