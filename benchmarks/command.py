@@ -13,6 +13,7 @@ from typing import Any
 
 from xaicore.errors import UserError
 from xaicore.files import write_atomically
+from xaicore.machine import device_name
 
 Report = dict[str, Any]
 INTERRUPTED = 130
@@ -87,12 +88,7 @@ def made_here(schema: int, versions: Mapping[str, str]) -> Report:
 
 def machine() -> dict[str, Any]:
     """Return what the times depend on, without anything that identifies the machine."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        processor = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        processor = platform.machine()
-    return {"processor": processor, "cores": os.cpu_count(), "system": platform.system()}
+    return {"processor": device_name("cpu"), "cores": os.cpu_count(), "system": platform.system()}
 
 
 def versions(packages: Iterable[str]) -> dict[str, str]:

@@ -3,6 +3,7 @@
 A record is a folder with ``record.json`` and one CSV file a table. The JSON is written last and atomically,
 so its presence means that the notebook ran to its end. It holds no absolute path and no name of a machine.
 Files that a page's own script loads may lie beside it in the folder ``assets``; the book takes them as they are.
+Records are read by :mod:`xaicore.recorded`.
 """
 
 import json
@@ -10,8 +11,6 @@ import math
 import os
 import platform
 import re
-import resource
-import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,13 +20,14 @@ import pandas as pd
 import torch
 
 import xaicore
-from xaicore.errors import UserError
 from xaicore.files import write_atomically
+from xaicore.machine import device_name, peak_memory_bytes
+from xaicore.recorded import FILE, IDENTIFIER, SCHEMA, compare_records, load_record
 from xaicore.repository import commit, working_copy
 from xaicore.store import Store, versions
 
-SCHEMA = 1
-FILE = "record.json"
+__all__ = ["ASSETS", "FILE", "Run", "compare_records", "load_record"]
+
 ASSETS = "assets"
 PACKAGES = (
     "captum",
@@ -48,7 +48,6 @@ PACKAGES = (
     "umap-learn",
     "zennit",
 )
-IDENTIFIER = re.compile(r"[a-z0-9_.]+")
 FLOAT_FORMAT = "%.12g"
 
 
@@ -218,76 +217,6 @@ class Run:
             raise ValueError(f"the id {id} is recorded already")
 
 
-def load_record(path: str | Path) -> dict[str, Any]:
-    """Return a record after checking its form.
-
-    Args:
-        path: a ``record.json``, or the folder that holds one.
-
-    Raises:
-        UserError: there is none, or it is damaged or of another kind.
-    """
-    path = Path(path)
-    path = path / FILE if path.is_dir() else path
-    name = f"{path.parent.name}/{path.name}"
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise UserError(f"there is no record {name}; run the notebook first") from error
-    except (OSError, ValueError) as error:
-        raise UserError(f"the record {name} cannot be read; run the notebook again") from error
-    problem = _problem(record)
-    if problem:
-        raise UserError(f"the record {name} is not valid: {problem}; run the notebook again")
-    return record
-
-
-def compare_records(
-    first: str | Path | Mapping[str, Any], second: str | Path | Mapping[str, Any]
-) -> list[str]:
-    """Return in what two records differ, one line each; an empty list means that they agree bit for bit.
-
-    Compared are notebook, parameters, values and tables (by content where both are given as paths) and the
-    fingerprints of data and weights; not the edition and the rest of the provenance.
-    """
-    one, two = _loaded(first), _loaded(second)
-    differences = [
-        f"{key}: {one[key]!r} / {two[key]!r}" for key in ("schema", "notebook") if one[key] != two[key]
-    ]
-    for key in ("parameters", "values", "tables"):
-        for name in sorted(set(one[key]) | set(two[key])):
-            left, right = one[key].get(name), two[key].get(name)
-            if left != right:
-                differences.append(f"{key} {name}: {left!r} / {right!r}")
-    for key in ("data", "models"):
-        if one["provenance"].get(key) != two["provenance"].get(key):
-            differences.append(f"{key}: other fingerprints")
-    if isinstance(first, (str, Path)) and isinstance(second, (str, Path)):
-        for name in sorted(set(one["tables"].values()) & set(two["tables"].values())):
-            if _bytes_beside(first, name) != _bytes_beside(second, name):
-                differences.append(f"{name}: other content")
-    return differences
-
-
-def device_name(device: str) -> str:
-    """Return the name of the processor or GPU that ``device`` (such as ``cpu``, ``cuda:0``) stands for."""
-    if device.startswith("cuda") and torch.cuda.is_available():
-        return torch.cuda.get_device_name(torch.device(device))
-    try:
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
-
-
-def peak_memory_bytes() -> int:
-    """Return the largest resident memory of this process so far, in bytes."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
-
-
 def _output_dir(notebook: str, parameters: Any, output_dir: str | Path | None) -> Path:
     named = output_dir
     if named is None:
@@ -321,32 +250,3 @@ def _finite(what: str, number: Any) -> float:
     if not math.isfinite(plain):
         raise ValueError(f"{what} must be finite, got {plain}")
     return plain
-
-
-def _problem(record: Any) -> str | None:
-    """Return what is wrong with the form of a record, None where nothing is."""
-    if not isinstance(record, dict) or record.get("schema") != SCHEMA:
-        return f"it is not of schema {SCHEMA}"
-    if record.get("status") != "completed":
-        return "it is not completed"
-    for key, kind in (("notebook", str), ("edition", str)):
-        if not isinstance(record.get(key), kind):
-            return f"{key} is missing"
-    for key in ("parameters", "values", "tables", "provenance"):
-        if not isinstance(record.get(key), dict):
-            return f"{key} is missing"
-    for id, entry in record["values"].items():
-        number = entry.get("value") if isinstance(entry, dict) else None
-        if not IDENTIFIER.fullmatch(id) or not isinstance(number, (int, float)) or not math.isfinite(number):
-            return f"the value {id} is no finite number"
-    return None
-
-
-def _loaded(record: str | Path | Mapping[str, Any]) -> Mapping[str, Any]:
-    return load_record(record) if isinstance(record, (str, Path)) else record
-
-
-def _bytes_beside(record: str | Path, name: str) -> bytes | None:
-    path = Path(record)
-    path = (path if path.is_dir() else path.parent) / name
-    return path.read_bytes() if path.is_file() else None
