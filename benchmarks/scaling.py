@@ -8,13 +8,11 @@ images cost. Where ``$XAICORE_DATA`` has them, photographs are ImageNet's at 224
 
 The JSON, ``schema`` 1::
 
-    date, versions {package: version}, quick
+    date, machine {processor, cores, system}, versions {package: version}, quick
     rows    chapter, data, pixels (edge of an image), channels, device, images, seconds, peak_mebibytes (of the process,
             without what lies on a GPU)
 """
 
-import argparse
-import importlib.metadata
 import os
 import shutil
 import subprocess
@@ -22,15 +20,15 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import date
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from benchmarks.attacks import positive, print_now, write
+from benchmarks.command import Report, made_here, parser, positive, print_now, produce, versions
 from xaicore.book.editions import load_edition
-from xaicore.records import FILE, load_record
+from xaicore.errors import UserError
+from xaicore.recorded import FILE, load_record
 from xaicore.repository import working_copy
 
 SCHEMA = 1
@@ -86,7 +84,7 @@ def executed(root: Path, case: Case, count: int, store: Path, output: Path) -> d
     """Execute a chapter in a process of its own, and return its record's provenance.
 
     Raises:
-        RuntimeError: the chapter failed.
+        UserError: the chapter failed.
     """
     quick = load_edition(root, "quick").notebooks[case.chapter].parameters
     parameters = {**quick, **case.given(count), "output_dir": str(output), "threads": 1}
@@ -102,7 +100,8 @@ def executed(root: Path, case: Case, count: int, store: Path, output: Path) -> d
     command += ["--parameters_yaml", yaml.safe_dump(parameters)]
     answer = subprocess.run(command, env=environment, cwd=root, capture_output=True, text=True, check=False)
     if answer.returncode:
-        raise RuntimeError(f"{case.chapter} with {count} images: {answer.stderr.strip().splitlines()[-1]}")
+        lines = answer.stderr.strip().splitlines() or ["it ended without a word"]
+        raise UserError(f"{case.chapter} with {count} images: {lines[-1]}")
     provenance: dict[str, Any] = load_record(output / FILE)["provenance"]
     return provenance
 
@@ -131,52 +130,45 @@ def rows(root: Path, case: Case, counts: Sequence[int]) -> Iterator[dict[str, An
             }
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; return its exit code."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.scaling", description="Time and memory of chapters by number of images."
-    )
-    parser.add_argument("path", nargs="?", type=Path, help="where to write the JSON")
-    parser.add_argument("--only", metavar="p1,p4", help="chapters whose names begin so")
-    parser.add_argument("--most", type=positive, metavar="N", help="most images")
-    parser.add_argument("--quick", action="store_true", help="the two smallest numbers: does it run?")
-    options = parser.parse_args(arguments)
-    if options.path and not options.path.absolute().parent.is_dir():
-        print(f"there is no folder {options.path.parent} to write to", file=sys.stderr)
-        return 2
-    root = working_copy()
-    if root is None:
-        print("call this in a working copy of the project: it executes its notebooks", file=sys.stderr)
-        return 2
-    wanted = tuple((options.only or "p").split(","))
-    chosen = [case for case in cases() if case.chapter.startswith(wanted)]
-    if not chosen:
-        known = ", ".join(sorted({case.chapter for case in cases()}))
-        print(f"--only names no chapter that is measured; there are {known}", file=sys.stderr)
-        return 2
+def report(chosen: Sequence[Case], root: Path, most: int | None, quick: bool) -> Report:
+    """Run the cases, print each row as it comes, and return the report.
+
+    Raises:
+        UserError: a chapter failed.
+    """
     print_now(HEADER)
     found = []
-    try:
-        for case in chosen:
-            counts = [count for count in case.counts if count <= (options.most or count)]
-            counts = (counts or case.counts[:1])[: 2 if options.quick else None]
-            for row in rows(root, case, counts):
-                found.append(row)
-                print_now(
-                    f"{row['chapter']:24s} {row['data']:14.14s} {row['images']:6d} {row['seconds']:8.1f} "
-                    f"{row['peak_mebibytes']:13.0f}"
-                )
-    except RuntimeError as error:
-        print(error, file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("interrupted; nothing is written", file=sys.stderr)
-        return 130
-    if options.path:
-        versions = {name: importlib.metadata.version(name) for name in PACKAGES}
-        report = {"schema": SCHEMA, "date": date.today().isoformat(), "versions": versions}
-        write(options.path, {**report, "quick": options.quick, "rows": found})
-    return 0
+    for case in chosen:
+        counts = [count for count in case.counts if count <= (most or count)] or case.counts[:1]
+        for row in rows(root, case, counts[: 2 if quick else None]):
+            found.append(row)
+            print_now(
+                f"{row['chapter']:24s} {row['data']:14.14s} {row['images']:6d} {row['seconds']:8.1f} "
+                f"{row['peak_mebibytes']:13.0f}"
+            )
+    return {**made_here(SCHEMA, versions(PACKAGES)), "quick": quick, "rows": found}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; return its exit code."""
+    command = parser("scaling", "Time and memory of chapters by number of images.")
+    command.add_argument("--only", metavar="p1,p4", help="chapters whose names begin so")
+    command.add_argument("--most", type=positive, metavar="N", help="most images")
+    command.add_argument("--quick", action="store_true", help="the two smallest numbers: does it run?")
+    options = command.parse_args(arguments)
+
+    def work() -> Report:
+        root = working_copy()
+        if root is None:
+            raise UserError("call this in a working copy of the project: it executes its notebooks")
+        known = sorted({case.chapter for case in cases()})
+        beginnings = tuple((options.only or "p").split(","))
+        chosen = [case for case in cases() if case.chapter.startswith(beginnings)]
+        if not chosen:
+            raise UserError(f"--only names no chapter that is measured; there are {', '.join(known)}")
+        return report(chosen, root, options.most, options.quick)
+
+    return produce(options.path, work)
 
 
 if __name__ == "__main__":
