@@ -1,6 +1,7 @@
 """The command: exit statuses, and one line instead of a traceback."""
 
 import json
+import os
 from pathlib import Path
 
 import pandas as pd
@@ -76,6 +77,28 @@ def test_what_a_user_can_mend_is_one_line(command, arguments, message):
     assert error.startswith("xaibook: ")
     assert message in error
     assert error.count("\n") == 1
+
+
+def test_files_and_folders_are_meant_from_where_the_command_is_typed(command, project, monkeypatch, tmp_path):
+    given = {}
+
+    def run(root, edition, **options):
+        given.update(options["overrides"], store=os.environ["XAICORE_STORE"], data=os.environ["XAICORE_DATA"])
+        return 0
+
+    monkeypatch.setattr("xaicore.book.runner.run", run)
+    monkeypatch.setenv("XAICORE_DATA", "../mine")
+    monkeypatch.setenv("XAICORE_STORE", "/elsewhere")
+    typed = {"data_root": "../mine", "weights": "imagenet", "second_weights": "w.pt", "model": "vgg16"}
+    arguments = ["run", *(word for pair in typed.items() for word in ("-p", *pair))]
+    command(*arguments, folder=project)
+    assert given == {**typed, "data": "../mine", "store": "/elsewhere"}, (
+        "in the project's folder nothing changes"
+    )
+    command(*arguments, folder=project / "notebooks")
+    here = project / "notebooks"
+    absolute = {"data_root": str(here / "../mine"), "second_weights": str(here / "w.pt")}
+    assert given == {**typed, **absolute, "data": str(here / "../mine"), "store": "/elsewhere"}
 
 
 def test_outside_the_project(command, tmp_path):

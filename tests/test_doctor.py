@@ -64,11 +64,21 @@ def test_damaged_package_data_is_missing_not_a_traceback(quick, monkeypatch):
 
 
 def test_data_folders_are_found(quick, monkeypatch, tmp_path):
-    for folder in ("cats-vs-dogs-112", "faces-21", "imagenet-sample-500"):
-        (tmp_path / folder / "train").mkdir(parents=True)
-        (tmp_path / folder / "test").mkdir()
+    for folder in ("cats-vs-dogs-112/train", "cats-vs-dogs-112/test", "faces-21/train", "faces-21/test"):
+        for name in ("a", "b"):
+            (tmp_path / folder / name).mkdir(parents=True)
+            (tmp_path / folder / name / "1.jpg").touch()
+    (tmp_path / "imagenet-sample-500" / "n01440764").mkdir(parents=True)
+    (tmp_path / "imagenet-sample-500" / "n01440764" / "1.JPEG").touch()
     monkeypatch.setenv("XAICORE_DATA", str(tmp_path))
+    monkeypatch.setattr(doctor, "_memory_bytes", lambda: None)
     findings, _ = examine(ROOT)
     text = _text(findings)
-    assert "XAICORE_DATA holds cats-vs-dogs" in text
+    assert "     ok  XAICORE_DATA holds cats-vs-dogs, faces, imagenet" in text
     assert "edition reference can run" in text
+    (tmp_path / "faces-21" / "test" / "c").mkdir()
+    findings, well = examine(ROOT)
+    text = _text(findings)
+    assert well, "the embedded edition needs no folder"
+    assert "missing  XAICORE_DATA: faces-21 has class folder 'c' in one split but not in the other" in text
+    assert "edition reference cannot run: it needs faces in XAICORE_DATA" in text

@@ -75,6 +75,32 @@ def test_a_changed_verdict_is_said_and_an_older_notebook_stays(tmp_path: Path) -
     assert set(kept_runs(root, "reference")) == {P1, "p2_gradcam_shift"}
 
 
+def test_results_from_other_images_are_pointed_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = project(tmp_path)
+
+    def looked_at(n: int, fingerprint: str) -> None:
+        record = run(root, "reference", {"p1.drop.fgsm": (30.0, 500, (28.0, 32.0))}) / "record.json"
+        content = json.loads(record.read_text())
+        content["provenance"]["data"] = [
+            {"name": "cats-vs-dogs", "split": "test", "n": n, "fingerprint": fingerprint}
+        ]
+        record.write_text(json.dumps(content))
+
+    looked_at(2000, "a")
+    assert keep(root, "reference").noticed == ()
+    assert keep(root, "reference").noticed == (), "the same images again"
+    looked_at(24, "b")
+    monkeypatch.chdir(root)
+    assert cli.main(["keep"]) == 0
+    line = (
+        f"noticed: {P1} looked at other images than the results it replaces "
+        "(cats-vs-dogs test: 24 images, before 2,000)"
+    )
+    assert line in capsys.readouterr().out.splitlines()
+
+
 def test_too_much_is_refused_in_one_line_and_changes_nothing(tmp_path: Path) -> None:
     root = project(tmp_path)
     run(root, "reference", {"p1.drop.fgsm": (30.0, 500, (28.0, 32.0))})

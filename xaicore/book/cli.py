@@ -7,6 +7,7 @@ as a traceback.
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -116,7 +117,10 @@ def _run(root: Path, options: argparse.Namespace) -> int:
     for name, value in options.overrides:
         if name in overrides:
             raise UserError(f"parameter {name} is given twice")
-        overrides[name] = value
+        overrides[name] = _from_here(name, value, root)
+    for variable in ("XAICORE_DATA", "XAICORE_STORE"):
+        if os.environ.get(variable):
+            os.environ[variable] = _absolute(os.environ[variable], root)
     return run(
         root,
         options.edition,
@@ -125,6 +129,19 @@ def _run(root: Path, options: argparse.Namespace) -> int:
         fresh=options.fresh,
         engine=options.engine,
     )
+
+
+def _from_here(name: str, value: str, root: Path) -> str:
+    """Return a parameter's value; a file or folder is meant from where the command is typed."""
+    names_a_place = name == "data_root" or name.split("_")[-1] == "weights"
+    plain = value.strip().lower() in ("", "none", "null", "imagenet")
+    return _absolute(value, root) if names_a_place and not plain else value
+
+
+def _absolute(place: str, root: Path) -> str:
+    """Return what ``place`` names, for notebooks that work in ``root``; as it is where that is the folder we are in."""
+    path = Path(place).expanduser()
+    return place if path.is_absolute() or Path.cwd() == root else str(Path.cwd() / path)
 
 
 def _build(root: Path, options: argparse.Namespace) -> int:

@@ -212,6 +212,9 @@ def _data_root() -> Finding:
     found = [name for name in _folder_sets() if _has(name)]
     if not found:
         return Finding("note", f"XAICORE_DATA holds none of {', '.join(_folder_sets())}")
+    wrong = [problem for name in found if (problem := _layout(name)) is not None]
+    if wrong:
+        return Finding("missing", f"XAICORE_DATA: {'; '.join(wrong)}")
     return Finding("ok", f"XAICORE_DATA holds {', '.join(found)}")
 
 
@@ -227,6 +230,15 @@ def _has(name: str) -> bool:
     return True
 
 
+def _layout(name: str) -> str | None:
+    """Return what is wrong with the folders of a set that was found; no file is opened."""
+    try:
+        xaicore.data.load(name, split="test")
+    except UserError as error:
+        return str(error)
+    return None
+
+
 def _browser() -> Finding:
     browser = next((path for name in BROWSERS if (path := shutil.which(name))), None)
     if browser is None:
@@ -235,7 +247,7 @@ def _browser() -> Finding:
 
 
 def _lacks(edition: Edition) -> list[str]:
-    lacks = [f"{name} in XAICORE_DATA" for name in edition.needs.data if not _has(name)]
+    lacks = [f"{name} in XAICORE_DATA" for name in edition.needs.data if not _has(name) or _layout(name)]
     if edition.needs.gpu and not torch.cuda.is_available():
         lacks.append("a GPU")
     memory = _memory_bytes()

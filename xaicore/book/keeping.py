@@ -10,6 +10,7 @@ from __future__ import annotations
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import nbformat
 
@@ -41,7 +42,8 @@ class Kept:
         left_out: notebooks of the edition without a complete run.
         size: bytes of all results of the edition.
         changes: how verdicts differ from those committed before, one line each.
-        noticed: what the notebooks show that a chapter of the book could not, one line each.
+        noticed: which results came from other images than those they replace, and what the notebooks show that a
+            chapter of the book could not, one line each.
     """
 
     notebooks: tuple[str, ...]
@@ -94,13 +96,14 @@ def keep(root: Path, edition: str, *, limit: int = LIMIT_BYTES) -> Kept:
                 f"the results of the edition {edition} take {_megabytes(size)}, more than the {_megabytes(limit)} that "
                 f"may be committed; {largest} takes most, {_megabytes(sizes[largest])}: have it show or record less"
             )
+        noticed = [line for name in done for line in _other_images(results / name, work / name)]
         for name in done:
             shutil.rmtree(results / name, ignore_errors=True)
             results.mkdir(parents=True, exist_ok=True)
             (work / name).rename(results / name)
     finally:
         shutil.rmtree(work, ignore_errors=True)
-    noticed = [finding for folder in done.values() for finding in notebook_findings(folder / NOTEBOOK)]
+    noticed += [finding for folder in done.values() for finding in notebook_findings(folder / NOTEBOOK)]
     return Kept(
         tuple(name for name in wanted if name in done),
         tuple(name for name in wanted if name not in done),
@@ -115,6 +118,28 @@ def _copy_compact(run: Path, target: Path, paths: dict[str, str]) -> None:
     write_atomically(target / NOTEBOOK, nbformat.writes(notebook) + "\n", what=f"the notebook {run.name}")
     for name in (*load_record(run / FILE)["tables"].values(), FILE, STATUS):
         write_atomically(target / name, (run / name).read_bytes(), what=f"the results of {run.name}")
+
+
+def _other_images(committed: Path, new: Path) -> list[str]:
+    """Return a line where a run looked at other images than the committed one: nobody's own data should slip in."""
+    try:
+        before, now = (_images(load_record(folder / FILE)) for folder in (committed, new))
+    except UserError:  # nothing is committed yet
+        return []
+    changed = [
+        f"{' '.join(key)}: {now[key][0]:,} images, before {before[key][0]:,}"
+        for key in now
+        if key in before and now[key] != before[key]
+    ]
+    changed += [f"{' '.join(key)}: new" for key in now if key not in before]
+    if not changed:
+        return []
+    return [f"{new.name} looked at other images than the results it replaces ({'; '.join(changed)})"]
+
+
+def _images(record: dict[str, Any]) -> dict[tuple[str, str], tuple[int, str]]:
+    data = record["provenance"]["data"]
+    return {(item["name"], item["split"]): (item["n"], item["fingerprint"]) for item in data}
 
 
 def _write_verdicts(root: Path, edition: str) -> list[str]:

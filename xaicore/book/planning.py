@@ -13,7 +13,7 @@ from typing import Any
 import nbformat
 
 from xaicore.book.editions import Edition, choose
-from xaicore.book.preflight import check_data, check_model
+from xaicore.book.preflight import check_data, check_folders, check_model
 from xaicore.book.run_folder import RunFolder
 from xaicore.errors import UserError
 from xaicore.fingerprint import digest, source_digest
@@ -70,6 +70,7 @@ def plan(
             raise UserError(unknown_parameter(name, known))
     # All parameters before the first look at data, which may take long.
     checked = {notebook: _checked(root, edition, notebook, overrides) for notebook in names}
+    check_folders({notebook: parameters for notebook, (_, _, parameters) in checked.items()})
     return [_task(root, edition, runs, notebook, *checked[notebook], chosen=names) for notebook in names]
 
 

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -16,6 +17,8 @@ from xaicore.fingerprint import digest
 from xaicore.params import NotebookParameters
 
 ROOM_BYTES = 200 * 2**20
+LEAST_MAPPED = 4
+"""Fewer signatures than that have no map, see :func:`xaicore.signatures.embed`."""
 
 
 @dataclass(frozen=True)
@@ -48,13 +51,43 @@ def check_room(folder: Path) -> None:
         )
 
 
+def check_folders(chosen: Mapping[str, NotebookParameters]) -> None:
+    """Look for the folders of all image sets at once, so that nobody mends one and then hears of the next.
+
+    Args:
+        chosen: notebook → its parameters.
+
+    Raises:
+        UserError: several sets are not there. Where it is one, the notebook that needs it says so itself.
+    """
+    lacking: dict[str, list[str]] = {}
+    reasons = []
+    for notebook, parameters in chosen.items():
+        sets = [(parameters.dataset, parameters.data_root)]
+        sets += [(other.set_of(parameters) or "", parameters.other_root) for other in OTHERS]
+        for name, root in dict.fromkeys(sets):
+            if not name or SETS[name].read_root is None:
+                continue
+            try:
+                xaicore.data.find_root(name, root)
+            except UserError as error:
+                lacking.setdefault(name, []).append(notebook)
+                reasons.append(str(error))
+    if len(lacking) < 2:
+        return
+    places = "; ".join(f"{name} (for {', '.join(notebooks)})" for name, notebooks in lacking.items())
+    without = [name for name in chosen if not any(name in notebooks for notebooks in lacking.values())]
+    rest = f"; without them: --only {','.join(without)}" if without else ""
+    raise UserError(f"image sets are missing: {places}; {reasons[0]}{rest}")
+
+
 def check_model(parameters: NotebookParameters) -> None:
     """Raise a :class:`~xaicore.errors.UserError` when a network cannot be built or its weights do not fit.
 
     Published weights, which may have to be downloaded, are left to the notebook.
     """
     if parameters.weights != "imagenet":
-        options: dict[str, Any] = {"classes": _class_count(parameters), "weights": parameters.weights}
+        options: dict[str, Any] = {"classes": len(_classes(parameters)), "weights": parameters.weights}
         for name, argument in (("width", "width"), ("size", "input_size")):
             if hasattr(parameters, name):
                 options[argument] = getattr(parameters, name)
@@ -91,7 +124,8 @@ def check_data(parameters: NotebookParameters, memory: Path) -> str:
         xaicore.data.load(name, root=root, split="all").partition(shares, seed=parameters.seed)
     else:
         # Chapters 2 and 3 take at most so many images, the others exactly.
-        _load(parameters, "test", None if hasattr(parameters, "shares") else parameters.n_images)
+        test = _load(parameters, "test", None if hasattr(parameters, "shares") else parameters.n_images)
+        _check_neighbours(test, getattr(parameters, "neighbours", 0))
     for split, count in (("train", "n_train"), ("validation", "n_validation")):
         if parameters.trains and hasattr(parameters, count):
             _load(parameters, split, getattr(parameters, count))
@@ -103,6 +137,14 @@ def check_data(parameters: NotebookParameters, memory: Path) -> str:
         if folders
         else first
     )
+
+
+def _check_neighbours(test: ImageSet, neighbours: int) -> None:
+    if neighbours and len(test) <= max(neighbours, LEAST_MAPPED - 1):
+        raise UserError(
+            f"{test.name} has {len(test)} test images here, but each is compared with its {neighbours} neighbours: take "
+            f"more images, at least {LEAST_MAPPED}, or a smaller number of neighbours"
+        )
 
 
 def _checked(name: str, root: str | None, memory: Path) -> str:
@@ -138,8 +180,13 @@ def _load(parameters: NotebookParameters, split: str, n: int | None) -> ImageSet
     )
 
 
-def _class_count(parameters: NotebookParameters) -> int:
-    return len(_load(parameters, "test", None).classes)
+def _classes(parameters: NotebookParameters) -> tuple[str, ...]:
+    images = _load(parameters, "test", None)
+    if len(images.classes) < 2:
+        raise UserError(
+            f"{images.name} has a single class, {images.classes[0]!r}, but a network needs at least two: add a folder"
+        )
+    return images.classes
 
 
 def _stamp(folder: Path) -> str:
