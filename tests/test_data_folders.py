@@ -104,6 +104,10 @@ def test_where_the_folder_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert data.find_root("faces").name == "faces"
     other = make(tmp_path / "mine", {"train": 1, "test": 1})
     assert data.find_root("cats-vs-dogs", other) == other
+    monkeypatch.setenv("XAICORE_DATA", str(tmp_path / "gone"))
+    with pytest.raises(UserError, match="XAICORE_DATA names a folder that is not there") as caught:
+        data.load("faces")
+    assert str(tmp_path) not in str(caught.value)
     monkeypatch.delenv("XAICORE_DATA")
     with pytest.raises(UserError, match="give data_root, or set XAICORE_DATA"):
         data.load("faces")
@@ -156,16 +160,25 @@ def test_wrong_layouts_say_what_is_wrong(tmp_path: Path, harm, words: str) -> No
     assert "\n" not in str(caught.value)
 
 
+def test_a_set_that_was_unpacked_one_folder_too_deep(tmp_path: Path) -> None:
+    make(tmp_path / "faces" / "faces", {"train": 2, "test": 2})
+    with pytest.raises(
+        UserError, match=r"faces/faces has no image of its own, only folders \(test, …\); move what"
+    ):
+        data.load("faces", tmp_path)
+
+
 def test_clutter_is_passed_over(tmp_path: Path) -> None:
     root = make(tmp_path / "faces", {"train": 2, "test": 2})
     (root / "test" / "cat" / "Thumbs.db").write_bytes(b"x")
     (root / "test" / "cat" / ".DS_Store").write_bytes(b"x")
+    (root / "test" / "__MACOSX" / "cat").mkdir(parents=True)
     assert len(data.load("faces", root)) == 4
 
 
 def test_classes_too_small_to_split_are_named(tmp_path: Path) -> None:
     root = make(tmp_path / "own", {"": 2}, ("a", "b"))
-    with pytest.raises(UserError, match="class 'a' of own has 2 images, but a split needs at least 3"):
+    with pytest.raises(UserError, match="class 'a' of own has 2 images, but a split needs at least 3: add"):
         data.load("folder", root)
 
 

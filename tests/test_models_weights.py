@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import warnings
 from pathlib import Path
 from urllib.error import URLError
 
@@ -50,6 +51,18 @@ def test_wrapped_and_prefixed_state_dicts(tmp_path: Path) -> None:
     state = {f"module.{name}": tensor for name, tensor in model.network.state_dict().items()}
     torch.save({"state_dict": state, "epoch": 3}, tmp_path / "a.pth")
     assert small(weights=tmp_path / "a.pth").fingerprint == model.fingerprint
+    torch.save({"epoch": 3, "model_state_dict": state, "optimizer_state_dict": {}}, tmp_path / "b.pth")
+    assert small(weights=tmp_path / "b.pth").fingerprint == model.fingerprint
+
+
+def test_a_whole_model_is_told_how_to_save_itself(tmp_path: Path) -> None:
+    model = small()
+    for saved in (model, model.network):
+        torch.save(saved, tmp_path / "whole.pt")
+        with pytest.raises(
+            UserError, match=r"a whole model for instance.* save model\.state_dict\(\) instead"
+        ):
+            small(weights=tmp_path / "whole.pt")
 
 
 def test_misfits_name_the_first_tensor(tmp_path: Path) -> None:
@@ -101,8 +114,10 @@ def test_hostile_pickles_execute_nothing(tmp_path: Path, form: str, suffix: str)
         path.write_bytes(pickle.dumps(Hostile(mark)))
     else:
         torch.save({"a": Hostile(mark)} if form == "state" else Hostile(mark), path)
-    with pytest.raises(UserError) as caught:
-        small(weights=path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # the line is all that a user sees
+        with pytest.raises(UserError) as caught:
+            small(weights=path)
     assert "\n" not in str(caught.value)
     assert not mark.exists()
 

@@ -47,7 +47,10 @@ class Toy(NotebookParameters):
         ("classes", '["4", "9"]', ["4", "9"]),
         ("classes", [4, 9], ["4", "9"]),
         ("classes", "null", None),
+        ("classes", 4, ["4"]),
         ("sizes", "1, 2", [1, 2]),
+        ("sizes", "3", [3]),
+        ("sizes", 3, [3]),
         ("seed", "7", 7),
     ],
 )
@@ -73,7 +76,8 @@ def test_texts_become_the_values_they_stand_for(name, typed, value):
         ("seed", None, "parameter seed: None is not a whole number"),
         ("rate", "fast", "parameter rate: 'fast' is not a number"),
         ("weights", 3, "parameter weights: 3 is not text"),
-        ("classes", 4, "parameter classes: 4 is not a list"),
+        ("classes", True, "parameter classes: 'True' is not a list"),
+        ("sizes", 1.5, "parameter sizes.0: 1.5 is not a whole number"),
         ("device", "gpu", "parameter device: 'gpu' is none of auto, cpu, cuda, cuda:N, mps"),
     ],
 )

@@ -28,7 +28,7 @@ SPLIT_FOLDERS = {"train": ("train",), "validation": ("val", "valid", "validation
 IMAGE_SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".png", ".pgm", ".ppm", ".bmp", ".gif", ".tif", ".tiff", ".webp"}
 )
-CLUTTER = frozenset({"thumbs.db", "desktop.ini"})
+CLUTTER = frozenset({"thumbs.db", "desktop.ini", "__macosx"})
 LAYOUT = "{train,test}/<class>/*.jpg or <class>/*.jpg"
 SPLIT_SEED = 0  # how a set is split is part of the set, not of a run: one constant for everyone
 
@@ -78,7 +78,11 @@ def given_folder(name: str, root: str | os.PathLike[str] | None = None) -> tuple
         )
     folder = Path(given).expanduser()
     if not folder.is_dir():
-        raise UserError(f"there is no folder {shown}; data_root must be the folder of {name} or its parent")
+        raise UserError(
+            f"there is no folder {shown}; data_root must be the folder of {name} or its parent"
+            if root is not None
+            else f"XAICORE_DATA names a folder that is not there; it must be the one that holds {name}"
+        )
     return folder, shown
 
 
@@ -205,7 +209,11 @@ def _split_folders(root: Path) -> dict[str, Path]:
 
 
 def _class_folders(folder: Path, root: Path) -> list[Path]:
-    entries = [entry for entry in folder.iterdir() if not entry.name.startswith(".")]
+    entries = [
+        entry
+        for entry in folder.iterdir()
+        if not entry.name.startswith(".") and entry.name.lower() not in CLUTTER
+    ]
     folders = sorted((entry for entry in entries if entry.is_dir()), key=natural)
     if not folders:
         raise UserError(f"{_shown(folder, root)} has no class folders; expected {LAYOUT}")
@@ -229,9 +237,7 @@ def _scan(
     for label, name in enumerate(found):
         members = _images(folder / name, root)
         if not members:
-            raise UserError(
-                f"class folder {_shown(folder / name, root)} has no image; add images or remove the folder"
-            )
+            raise UserError(_without_images(folder / name, root))
         files.extend((file, label) for file in members)
     return files, found
 
@@ -248,6 +254,16 @@ def _images(folder: Path, root: Path) -> list[Path]:
             )
         files.append(path)
     return sorted(files, key=natural)
+
+
+def _without_images(folder: Path, root: Path) -> str:
+    inner = sorted(entry.name for entry in folder.iterdir() if entry.is_dir())
+    if not inner:
+        return f"class folder {_shown(folder, root)} has no image; add images or remove the folder"
+    return (
+        f"class folder {_shown(folder, root)} has no image of its own, only folders ({inner[0]}, …); "
+        f"move what is in it up, or give it as data_root: expected {LAYOUT}"
+    )
 
 
 def _shown(path: Path, root: Path) -> str:
@@ -277,4 +293,4 @@ def _cut(everything: Collection, split: str, fractions: Sequence[float], root: P
             lambda match: f"class {everything.classes[int(match[1])]!r} of {root.name}",
             str(error),
         )
-        raise UserError(message) from None
+        raise UserError(f"{message}: add images or leave the class out") from None

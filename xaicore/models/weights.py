@@ -11,6 +11,7 @@ import os
 import pickle
 import shutil
 import tempfile
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -24,7 +25,7 @@ from xaicore.files import disk_full, one_line
 from xaicore.models.classifier import Classifier
 
 SUFFIXES = (".safetensors", ".pt", ".pth")
-WRAPPERS = ("state_dict", "model")
+WRAPPERS = ("state_dict", "model_state_dict", "model")
 PREFIXES = ("module.", "network.")
 IMAGENET_CLASSES = 1000
 
@@ -34,7 +35,8 @@ def read(path: str | os.PathLike[str]) -> dict[str, Tensor]:
 
     Args:
         path: a ``.safetensors``, ``.pt`` or ``.pth`` file of a state dict, possibly wrapped in
-            ``{"state_dict": …}``, names possibly prefixed with ``module.`` or ``network.``.
+            ``{"state_dict": …}`` or ``{"model_state_dict": …}``, names possibly prefixed with ``module.`` or
+            ``network.``.
 
     Returns:
         Name -> tensor, on the CPU.
@@ -48,14 +50,17 @@ def read(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     if file.suffix not in SUFFIXES:
         raise UserError(f"weights must be a {', '.join(SUFFIXES)} file, got {shown}")
     try:
-        content = (
-            load_file(file)
-            if file.suffix == ".safetensors"
-            else torch.load(file, map_location="cpu", weights_only=True)
-        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch asks for an issue where a pickle is not of its own kind
+            content = (
+                load_file(file)
+                if file.suffix == ".safetensors"
+                else torch.load(file, map_location="cpu", weights_only=True)
+            )
     except pickle.UnpicklingError:
         raise UserError(
-            f"{shown} holds no plain tensors or is damaged; nothing of it was executed; save a state dict"
+            f"{shown} holds more than tensors, a whole model for instance, or is damaged; nothing of it was executed; "
+            "save model.state_dict() instead"
         ) from None
     except (
         SafetensorError,

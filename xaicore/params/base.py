@@ -235,6 +235,8 @@ def _list_from_text(value: Any, annotation: Any) -> Any:
         except ValueError:
             parsed = None
         value = parsed if parsed is not None else [part.strip() for part in value.split(",")]
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        value = [value]  # papermill hands a single number over as one
     item = get_args(annotation)[0]
     if isinstance(value, (list, tuple)) and item is str:
         return [
