@@ -191,3 +191,32 @@ def test_success_grows_with_the_largest_step() -> None:
     wide = attacks.fgsm_search(model, images, labels, eps_max=0.4, steps=40)
     narrow = attacks.fgsm_search(model, images, labels, eps_max=0.2, steps=20)
     assert torch.equal(narrow.success, wide.info["eps"] <= 0.2 + 1e-6)
+
+
+@pytest.mark.parametrize(("channels", "classes"), [(1, 2), (3, 10)])
+def test_direction_is_foolbox_s_for_every_image_right_or_wrong(channels: int, classes: int) -> None:
+    model, images = net(channels, classes), draw(40, channels)
+    answers = logits(model, images).argmax(1)
+    labels = torch.where(torch.arange(40) % 2 == 0, answers, (answers + 1) % classes)
+    direction = attacks.fgsm_direction(model, images, labels, batch_size=16)
+    ours = (images + 0.1 * direction).clamp(0, 1)
+    peer = foolbox.PyTorchModel(model, bounds=(0, 1), device="cpu")
+    _, theirs, _ = foolbox.attacks.FGSM()(
+        peer, images, foolbox.criteria.Misclassification(labels), epsilons=0.1
+    )
+    steady = gradient(model, images, labels).abs() > 1e-6  # elsewhere the sign is a matter of rounding
+    assert steady.flatten(1).double().mean(1).min() > 0.9
+    assert torch.equal(ours[steady], theirs[steady])
+    attacked = attacks.fgsm(model, images, labels, eps=0.1, batch_size=16)
+    wrong = labels != answers
+    assert torch.equal(attacked.adversarial[~wrong], ours[~wrong])
+    assert torch.equal(attacked.adversarial[wrong], images[wrong]), "an attack leaves a wrong image alone"
+    assert (ours != images).flatten(1).any(1).all()
+
+
+def test_direction_refuses_what_fgsm_refuses() -> None:
+    model, images = net(), draw(2)
+    with pytest.raises(ValueError, match="labels"):
+        attacks.fgsm_direction(model, images, torch.tensor([0, 3]))
+    with pytest.raises(ValueError, match="images"):
+        attacks.fgsm_direction(model, images * 2, torch.tensor([0, 1]))

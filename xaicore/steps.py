@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from xaicore import progress
-from xaicore.attacks import ATTACKS, AttackResult
+from xaicore.attacks import ATTACKS, AttackResult, fgsm_direction
 from xaicore.attacks.neurons import activations, covered
 from xaicore.attribution import METHODS, grad_cam
 from xaicore.engine import Engine
@@ -139,6 +139,31 @@ def attacked(
         workers=workers,
     )
     return AttackResult.from_arrays(result, seconds=result.seconds)
+
+
+def gradient_signs(
+    engine: Engine, model: Classifier, images: Tensor, labels: Tensor, *, batch_size: int, step: str = "FGSM"
+) -> Tensor:
+    """Return :func:`xaicore.attacks.fgsm_direction` of all images, (N, C, H, W), each finished batch kept in the store.
+
+    Args:
+        engine: where batches run.
+        model: the classifier whose loss is to rise.
+        images: (N, C, H, W) in [0, 1].
+        labels: (N,) int64 true classes.
+        batch_size: images in a batch; the result does not depend on it.
+        step: what the progress line says.
+    """
+    arrays = {"images": images, "labels": labels}
+    constants = {"model": model}
+    result = engine.map(
+        step, _sign_batch, arrays, constants=constants, batch_size=batch_size, code=fgsm_direction
+    )
+    return result["direction"]
+
+
+def _sign_batch(images: Tensor, labels: Tensor, *, model: Classifier) -> dict[str, Tensor]:
+    return {"direction": fgsm_direction(model, images, labels)}
 
 
 def _attack_batch(

@@ -15,7 +15,7 @@ from xaicore.attacks.carlini_wagner_l2 import cw_l2
 from xaicore.attacks.carlini_wagner_linf import cw_linf
 from xaicore.attacks.decision_boundary import boundary
 from xaicore.attacks.few_pixels import one_pixel
-from xaicore.attacks.gradient_sign import fgsm, fgsm_search
+from xaicore.attacks.gradient_sign import fgsm, fgsm_direction, fgsm_search
 from xaicore.attacks.iterated_sign import bim, mim, pgd
 from xaicore.attacks.matched_noise import gaussian, noise_like
 from xaicore.attacks.neuron_fuzzing import dlfuzz
@@ -55,6 +55,7 @@ __all__ = [
     "cw_linf",
     "dlfuzz",
     "fgsm",
+    "fgsm_direction",
     "fgsm_search",
     "gaussian",
     "lbfgs",

@@ -4,19 +4,20 @@ Goodfellow, Shlens & Szegedy (2015), Sec. 4::
 
     x' = clip(x + eps * sign(grad_x J(x, y)), 0, 1)
 
-``fgsm`` takes one step; ``fgsm_search`` follows the same direction and stops at the smallest step of a grid
-that works, as paper 1 raises the gain until the label changes. J is the cross-entropy; its gradient is taken
-through the log-odds, which have the same sign and do not vanish (:mod:`xaicore.attacks.goal`).
+``fgsm`` takes one step, ``fgsm_direction`` says where to; ``fgsm_search`` follows the same direction and stops at
+the smallest step of a grid that works, as paper 1 raises the gain until the label changes. J is the cross-entropy;
+its gradient is taken through the log-odds, which have the same sign and do not vanish (:mod:`xaicore.attacks.goal`).
 """
 
 import torch
 from torch import Tensor, nn
 
 from xaicore.attacks import checks
-from xaicore.attacks.base import Attempt, run
+from xaicore.attacks.base import Attempt, open_victim, run
 from xaicore.attacks.goal import Goal
 from xaicore.attacks.result import AttackResult
 from xaicore.attacks.victim import Victim
+from xaicore.undisturbed import evaluation_mode, exact_arithmetic
 
 
 def fgsm(
@@ -130,6 +131,44 @@ def fgsm_search(
         return Attempt(adversarial, 1 + tried, info)
 
     return run(step, model, images, labels, target=target, index=index, batch_size=batch_size)
+
+
+def fgsm_direction(
+    model: nn.Module, images: Tensor, labels: Tensor, *, batch_size: int | None = None
+) -> Tensor:
+    """Return the direction of :func:`fgsm` for every image, also for those that the model gets wrong already.
+
+    An attack of this package leaves a wrong image alone, since there is nothing to turn. Whoever shows the attacked
+    images to *another* model, or measures what the step does beside turning the answer, steps from all of them::
+
+        (images + eps * fgsm_direction(model, images, labels)).clamp(0, 1)
+
+    Args:
+        model: (N, C, H, W) images in [0, 1] to (N, K) logits, K of at least 2.
+        images: (N, C, H, W) float32 in [0, 1].
+        labels: (N,) int64, the true classes.
+        batch_size: images in one pass of the model; None: what suits their size and the device.
+
+    Returns:
+        (N, C, H, W) float32 of -1, 0 and 1, on the device of ``images``: the sign of the gradient of the cross-entropy;
+        0 where that is zero or not finite.
+
+    Raises:
+        TypeError: an argument is of the wrong kind.
+        ValueError: shape, type, range, NaN or labels do not fit.
+
+    References:
+        Goodfellow, Shlens & Szegedy (2015), Explaining and harnessing adversarial examples, Sec. 4.
+    """
+    checks.model(model)
+    images = checks.images(images).detach()
+    labels = checks.integers("labels", labels, len(images))
+    victim = open_victim(model, images, batch_size)
+    with exact_arithmetic(victim.device), evaluation_mode(model):
+        classes = victim.logits(images[:1]).shape[1]
+        checks.classes_in_range("labels", labels, classes)
+        direction = _direction(victim, images.to(victim.device), Goal(labels.to(victim.device), None))
+    return direction.to(images.device)
 
 
 def _direction(victim: Victim, images: Tensor, goal: Goal) -> Tensor:
