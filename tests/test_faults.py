@@ -207,7 +207,13 @@ def test_a_damaged_entry_costs_its_own_batch_only(project: Path) -> None:
 def test_ctrl_c_is_one_line_and_the_next_run_continues(project: Path) -> None:
     toy.set_edition(project, {"toy": {"nap": 0.4}})
     process = subprocess.Popen(
-        toy.command(project), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        toy.command(project),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(
+            signal.SIGINT, signal.SIG_DFL
+        ),  # a script in the background ignores it
     )
     toy.wait(lambda: len(toy.batches(project)) >= 2)
     process.send_signal(signal.SIGINT)
