@@ -140,7 +140,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--workers", type=numbers, metavar="1,2,4", help="default: 1, 2, 4, … up to the cores"
     )
-    parser.add_argument("--images", type=positive, metavar="N", default=256)
+    parser.add_argument("--images", type=positive, metavar="N", default=32)
     parser.add_argument("--batch", type=positive, metavar="B", default=8, help="images in a batch")
     parser.add_argument("--repeats", type=positive, metavar="R", default=3, help="turns of each engine")
     parser.add_argument("--engine", metavar="ray://…", default="ray://local")
