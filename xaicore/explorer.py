@@ -92,8 +92,8 @@ def explore(
         eps: sizes, largest change of a value.
         explanations: names of :data:`xaicore.attribution.METHODS`, or of a preset for relevance propagation with it.
         iterations: steps of the attacks that iterate.
-        cw_steps: steps of C&W in one search.
-        cw_searches: constants that C&W tries.
+        cw_steps: steps of CW in one search.
+        cw_searches: constants that CW tries.
         samples: steps of integrated gradients.
         batch_size: images at a time; nothing depends on it.
         seed: of the noise and of what an attack draws at random.

@@ -31,7 +31,6 @@ from xaicore.subjects import Subject
 DATA = "explorer-data.js"
 TITLES = {
     **{name: ATTACK_TITLES[name] for name in SHOWN_ATTACKS},
-    "cw_l2": "C&W L2",
     **METHOD_TITLES,
     **{name: f"LRP {name}" for name in PRESETS},
 }

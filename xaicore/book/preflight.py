@@ -14,11 +14,9 @@ from xaicore.data import SETS, ImageSet
 from xaicore.errors import UserError
 from xaicore.files import write_atomically
 from xaicore.fingerprint import digest
-from xaicore.params import NotebookParameters
+from xaicore.params import NotebookParameters, P1Parameters
 
 ROOM_BYTES = 200 * 2**20
-LEAST_MAPPED = 4
-"""Fewer signatures than that have no map, see :func:`xaicore.signatures.embed`."""
 
 
 @dataclass(frozen=True)
@@ -125,7 +123,8 @@ def check_data(parameters: NotebookParameters, memory: Path) -> str:
     else:
         # Chapters 2 and 3 take at most so many images, the others exactly.
         test = _load(parameters, "test", None if hasattr(parameters, "shares") else parameters.n_images)
-        _check_neighbours(test, getattr(parameters, "neighbours", 0))
+        if isinstance(parameters, P1Parameters):
+            parameters.check_test_images(test.name, len(test))
     for split, count in (("train", "n_train"), ("validation", "n_validation")):
         if parameters.trains and hasattr(parameters, count):
             _load(parameters, split, getattr(parameters, count))
@@ -137,14 +136,6 @@ def check_data(parameters: NotebookParameters, memory: Path) -> str:
         if folders
         else first
     )
-
-
-def _check_neighbours(test: ImageSet, neighbours: int) -> None:
-    if neighbours and len(test) <= max(neighbours, LEAST_MAPPED - 1):
-        raise UserError(
-            f"{test.name} has {len(test)} test images here, but each is compared with its {neighbours} neighbours: take "
-            f"more images, at least {LEAST_MAPPED}, or a smaller number of neighbours"
-        )
 
 
 def _checked(name: str, root: str | None, memory: Path) -> str:

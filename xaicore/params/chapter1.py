@@ -3,7 +3,11 @@
 from pydantic import Field, field_validator
 
 from xaicore.attribution import PRESETS
+from xaicore.errors import UserError
 from xaicore.params.base import Fraction, NotebookParameters
+
+LEAST_MAPPED = 4
+"""Fewer signatures than that have no map, see :func:`xaicore.signatures.embed`."""
 
 
 class P1Parameters(NotebookParameters):
@@ -47,3 +51,19 @@ class P1Parameters(NotebookParameters):
         if classes is not None and len(set(classes)) != 2:
             raise ValueError(f"{classes!r} does not name two different classes")
         return classes
+
+    def check_test_images(self, name: str, count: int) -> None:
+        """Refuse a test set too small for its neighbourhoods.
+
+        Args:
+            name: of the image set, for the message.
+            count: its test images.
+
+        Raises:
+            UserError: an image has fewer neighbours than it is to be compared with, or there are too few for a map.
+        """
+        if count <= max(self.neighbours, LEAST_MAPPED - 1):
+            raise UserError(
+                f"{name} has {count} test images here, but each is compared with its {self.neighbours} neighbours: "
+                f"take more images, at least {LEAST_MAPPED}, or a smaller number of neighbours"
+            )

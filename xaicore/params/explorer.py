@@ -10,7 +10,7 @@ from xaicore.params.checks import each_once
 from xaicore.params.instruments import InstrumentParameters
 
 SHOWN_ATTACKS = ("fgsm", "bim", "mim", "pgd", "cw_l2")
-"""Attacks whose size is ε, and C&W, which looks for the smallest."""
+"""Attacks whose size is ε, and CW, which looks for the smallest."""
 
 SHOWN_EXPLANATIONS = (
     *(name for name, method in METHODS.items() if "seed" not in inspect.signature(method).parameters),
@@ -65,8 +65,8 @@ class ExplorerParameters(InstrumentParameters):
         description="of photographs: explanations",
     )
     iterations: int = Field(10, ge=1, description="steps of the attacks that iterate to a given size")
-    cw_steps: int = Field(20, ge=1, description="optimiser's steps of C&W in one search")
-    cw_searches: int = Field(2, ge=1, description="constants that C&W tries")
+    cw_steps: int = Field(20, ge=1, description="optimiser's steps of CW in one search")
+    cw_searches: int = Field(2, ge=1, description="constants that CW tries")
     samples: int = Field(10, ge=2, description="steps of integrated gradients")
 
     _attacks_are_known = field_validator("attacks", "photograph_attacks")(each_once(SHOWN_ATTACKS))
