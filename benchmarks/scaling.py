@@ -74,8 +74,8 @@ def cases() -> list[Case]:
         few = {"effort": 0.05, "n_costly": 1}
         return [
             *found,
-            Case("p3_layer_by_layer", "imagenet", 224, 3, (10, 20, 40, 80), {**photographs, **network}),
-            Case("p4_heat_and_blur", "imagenet", 224, 3, (10, 20, 40, 80), {**photographs, **few}),
+            Case("p3_layer_by_layer", "imagenet", 224, 3, (10, 20, 40), {**photographs, **network}),
+            Case("p4_heat_and_blur", "imagenet", 224, 3, (10, 20, 40), {**photographs, **few}),
         ]
     return [*found, Case("p4_heat_and_blur", "imagenet-20", 128, 3, (5, 10, 20), {"size": 128})]
 
