@@ -3,6 +3,9 @@
 import numpy as np
 import pytest
 import torch
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.svm import SVC
 
 from xaicore.signatures import classify, embed, signatures
 
@@ -44,6 +47,23 @@ def test_classifier_finds_separable_kinds_and_nothing_in_noise() -> None:
     shifted = points + 4 * np.eye(5, dtype=np.float32)[kinds]
     assert (classify(shifted[:90], kinds[:90], shifted[90:]) == kinds[90:]).mean() > 0.9
     assert (classify(points[:90], kinds[:90], points[90:]) == kinds[90:]).mean() < 0.7
+
+
+@pytest.mark.parametrize("constant", [False, True])
+def test_the_classifier_is_that_of_scikit_learn(constant: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("xaicore.signatures.FEW", 64)
+    generator = np.random.default_rng(3)
+    kinds = np.repeat([0, 1, 2], [200, 90, 10])
+    points = (
+        generator.normal(size=(len(kinds), 12)).astype(np.float32) + 0.6 * np.eye(12, dtype=np.float32)[kinds]
+    )
+    held_out = generator.normal(size=(150, 12)).astype(np.float32)
+    if constant:
+        points[:, 5:] = held_out[:, 5:] = 0.25
+    reference = make_pipeline(StandardScaler(), SVC(class_weight="balanced", random_state=0)).fit(
+        points, kinds
+    )
+    np.testing.assert_array_equal(classify(points, kinds, held_out), reference.predict(held_out))
 
 
 @pytest.mark.parametrize("bad", [torch.zeros(2, 3), torch.full((1, 1, 2, 2), torch.nan)])
