@@ -8,6 +8,7 @@ JOBS    ?= 2
 VENV    := .venv
 BIN     := $(VENV)/bin
 STAMP   := $(VENV)/.installed
+CLUSTER := $(VENV)/.cluster
 INSTALL  = $(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check
 
 # Packages are installed uncompiled; what is used is compiled when first imported, and must be kept, or each process does it again.
@@ -22,7 +23,7 @@ reference: $(STAMP)
 	@$(BIN)/xaibook run --edition reference
 	@$(BIN)/xaibook keep --edition reference
 
-test: $(STAMP)
+test: $(STAMP) $(CLUSTER)
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder
 
 lint: $(STAMP)
@@ -44,6 +45,12 @@ $(STAMP): pyproject.toml constraints.txt
 	@$(BIN)/python -c 'import xaicore.steps, xaicore.plots, papermill, ipykernel.kernelapp, matplotlib.pyplot' >/dev/null 2>&1 & \
 	 $(INSTALL) --constraint constraints.txt --editable '.[book,test]'; status=$$?; wait; exit $$status
 	@touch $@
+
+# Only the tests need Ray, so the book does not wait for it; where it cannot be had they go on without.
+$(CLUSTER): $(STAMP)
+	@echo "installing the extra 'cluster' for the tests"
+	@$(INSTALL) --retries 1 --constraint constraints.txt --editable '.[cluster]' >/dev/null 2>&1 && touch $@ || \
+	 echo "Ray cannot be had here: the tests of the cluster are skipped"
 
 clean:
 	rm -rf _build runs

@@ -1,17 +1,24 @@
-"""The engine on a real Ray cluster: two nodes of one CPU each on this machine, workers killed in mid-run."""
+"""The engine on a real Ray cluster, two nodes of one CPU each on this machine: workers, a node and drivers are lost.
+
+A worker takes seconds of CPU to start, as it imports torch. So the tests share workers, and stand in the order that
+needs the fewest: two nodes as long as they are needed, then one.
+"""
 
 import importlib.util
 import json
 import os
+import runpy
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
 
 import nbformat
+import psutil
 import pytest
 import torch
 
@@ -24,6 +31,7 @@ from xaicore.attacks import one_pixel
 from xaicore.book.runner import completed_runs, run
 from xaicore.cluster import RayEngine
 from xaicore.cluster.connection import QUIET, connect
+from xaicore.cluster.folder import HOME, PREFIX, Folder
 from xaicore.cluster.pool import Pool
 from xaicore.cluster.worker import surroundings
 from xaicore.engine import LocalEngine
@@ -35,16 +43,30 @@ from xaicore.store import Store
 ROOT = Path(__file__).parents[1]
 project = toy.project
 MEMORY = 100 * 2**20
+LOST = {
+    "health_check_initial_delay_ms": 0,
+    "health_check_period_ms": 500,
+    "health_check_failure_threshold": 4,
+}
 IMAGES = torch.rand(12, 1, 16, 16, generator=torch.Generator().manual_seed(0))
 ROWS = {"images": IMAGES, "index": torch.arange(12)}
 
 
 @pytest.fixture(scope="module")
 def cluster():
-    """A cluster whose nodes are processes of their own; its address is in RAY_ADDRESS."""
-    with pytest.MonkeyPatch.context() as patch:
+    """A cluster whose nodes are processes of their own; its address is in RAY_ADDRESS.
+
+    The second node says that it has two GPUs: Ray believes it.
+    """
+    with (
+        tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp", ignore_cleanup_errors=True) as folder,
+        pytest.MonkeyPatch.context() as patch,
+    ):
         for name, value in QUIET.items():
             patch.setenv(name, value)
+        patch.setenv("RAY_TMPDIR", folder)
+        patch.setenv("RAY_worker_niceness", "0")
+        patch.setenv("RAY_enable_worker_prestart", "0")
         paths = [str(ROOT), os.environ.get("PYTHONPATH")]
         patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, paths)))  # as if installed on the nodes
         import ray
@@ -53,11 +75,15 @@ def cluster():
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
-        head = {"num_cpus": 1, "object_store_memory": MEMORY, "include_dashboard": False}
-        found = Cluster(initialize_head=True, head_node_args={**head, "ray_client_server_port": port})
-        found.add_node(num_cpus=1, object_store_memory=MEMORY)
+        # Without what nobody asks here: dashboard, autoscaler, and the reader of the logs.
+        node = {"num_cpus": 1, "object_store_memory": MEMORY}
+        lean = {"include_dashboard": False, "no_monitor": True, "include_log_monitor": False}
+        head = {**node, **lean, "ray_client_server_port": port, "_system_config": LOST}
+        found = Cluster(initialize_head=True, head_node_args=head)
         found.client_port = port
         patch.setenv("RAY_ADDRESS", found.address)
+        connect("ray://auto")  # while there is one node: this process belongs to it
+        found.add_node(num_gpus=2, **node)
         patch.delenv("XAICORE_NOTEBOOKS", raising=False)
         threads = torch.get_num_threads()
         torch.set_num_threads(1)
@@ -65,6 +91,14 @@ def cluster():
         torch.set_num_threads(threads)
         ray.shutdown()
         found.shutdown()
+
+
+@pytest.fixture
+def one_node(cluster):
+    """The second node is gone: killed, as if the machine had lost its power."""
+    for node in list(cluster.worker_nodes):
+        cluster.remove_node(node, allow_graceful=False)
+    wait(lambda: sum(node["Alive"] for node in connect("ray://auto").nodes()) == 1)
 
 
 @pytest.fixture(scope="module")
@@ -101,6 +135,33 @@ def equal(one, other):
         and one[name].numpy().tobytes() == other[name].contiguous().numpy().tobytes()
         for name in one
     )
+
+
+def warnings(folder):
+    events = [json.loads(line) for line in (folder / "progress").read_text().splitlines()]
+    return [event["warning"] for event in events if "warning" in event]
+
+
+def reserved(images, *, turn):
+    gpu = int(os.environ["CUDA_VISIBLE_DEVICES"])  # a list would not be a number
+    return {name: torch.full((len(images),), value) for name, value in (("gpu", gpu), ("pid", os.getpid()))}
+
+
+def test_a_worker_reserves_one_gpu_where_the_model_lies_on_one_until_it_is_idle(engine, monkeypatch):
+    """No GPU is here: what is tested is what Ray is asked for, and what a worker sees."""
+    pack, ray = module.pack, connect("ray://auto")
+    monkeypatch.setattr(module, "pack", lambda thing: pack(thing)._replace(devices=frozenset({"cuda"})))
+    options = {"arrays": {"images": IMAGES}, "batch_size": 3}
+    first = engine.map("reserved", reserved, constants={"turn": 1}, **options)
+    assert engine.pool(1, gpu=True).places() == 1, "two GPUs, but one CPU beside them"
+    wait(lambda: ray.available_resources().get("GPU") == 1)
+    assert ray.available_resources()["CPU"] == 1
+    monkeypatch.setattr(module, "IDLE_SECONDS", 0.1)
+    second = engine.map("reserved", reserved, constants={"turn": 2}, **options)
+    (pid,) = {*first["pid"].tolist(), *second["pid"].tolist()}
+    assert len(set(second["gpu"].tolist())) == 1
+    wait(lambda: not alive(pid))
+    wait(lambda: ray.available_resources().get("GPU") == 2)
 
 
 def attack(images, labels, index, *, model):
@@ -153,10 +214,7 @@ def test_a_worker_killed_in_mid_run_costs_only_its_batch(engine, tmp_path, monke
     assert begun == [0, 2, 4, 6, 6, 8, 10]
     assert (engine.store.computed, engine.store.reused) == (6, 0)
     assert equal(result, LocalEngine(Store(tmp_path / "local")).map("marked", marked, ROWS, **options))
-    events = [json.loads(line) for line in (tmp_path / "progress").read_text().splitlines()]
-    assert [event["warning"] for event in events if "warning" in event] == [
-        "a worker died on the cluster; its batch of marked is computed again"
-    ]
+    assert warnings(tmp_path) == ["a worker died on the cluster; its batch of marked is computed again"]
 
 
 class Strange(Exception):
@@ -239,6 +297,71 @@ def test_a_node_with_another_version_is_refused(engine, monkeypatch):
         engine.map("wrong", wrong, {"images": IMAGES}, constants={"kind": "user"})
 
 
+def test_notebooks_side_by_side_share_the_places(engine, monkeypatch):
+    assert [engine.share(places) for places in (1, 2, 9)] == [1, 2, 9]
+    monkeypatch.setenv("XAICORE_NOTEBOOKS", "4")
+    assert [engine.share(places) for places in (1, 2, 9)] == [1, 1, 2]
+    assert RayEngine("ray://auto", engine.store, workers=3).share(9) == 3
+    with pytest.raises(ValueError, match="workers"):
+        RayEngine("ray://auto", engine.store, workers=0)
+
+
+def placed(images, index, *, folder, node):
+    """Leaves a mark when it begins; on the named node it waits for what is to come."""
+    import ray
+
+    (Path(folder) / f"{int(index[0])}-{time.monotonic_ns()}").touch()
+    if ray.get_runtime_context().get_node_id() == node:
+        time.sleep(120)
+    return {"cosines": images.cos(), "index": index}
+
+
+def test_a_node_lost_in_mid_run_costs_only_its_batch(engine, cluster, tmp_path, monkeypatch):
+    marks = tmp_path / "marks"
+    marks.mkdir()
+    monkeypatch.setenv("XAICORE_PROGRESS", str(tmp_path / "progress"))
+    (node,) = cluster.worker_nodes
+
+    def lose():
+        wait(lambda: len(list(marks.iterdir())) == 6 and len(list(tmp_path.rglob("*.safetensors"))) == 5)
+        cluster.remove_node(node, allow_graceful=False)
+
+    loser = threading.Thread(target=lose)
+    loser.start()
+    options = {"constants": {"folder": str(marks), "node": node.node_id}, "batch_size": 2}
+    result = engine.map("placed", placed, ROWS, **options)
+    loser.join()
+    begun = [int(mark.name.split("-")[0]) for mark in marks.iterdir()]
+    assert len(begun) == 7
+    assert set(begun) == {0, 2, 4, 6, 8, 10}
+    assert (engine.store.computed, engine.store.reused) == (6, 0)
+    assert equal(result, LocalEngine(Store(tmp_path / "local")).map("placed", placed, ROWS, **options))
+    assert warnings(tmp_path) == ["a worker died on the cluster; its batch of placed is computed again"]
+
+
+def test_a_cluster_without_a_fitting_place_is_told_in_one_line(engine, one_node):
+    ray = connect("ray://auto")
+    with pytest.raises(UserError, match="no node of the cluster has a GPU, where the model lies"):
+        Pool(ray, 1, {"num_cpus": 1, "num_gpus": 1}).places()
+    assert Pool(ray, 1, {"num_cpus": 1}).places() == 1
+    torch.set_num_threads(2)
+    try:
+        with pytest.raises(UserError, match="no node of the cluster has 2 CPUs"):
+            engine.map("wrong", wrong, {"images": IMAGES}, constants={"kind": "user"})
+    finally:
+        torch.set_num_threads(1)
+
+
+def fatal(images):
+    os.kill(os.getpid(), 9)
+
+
+def test_a_batch_that_kills_its_workers_is_blamed(engine, monkeypatch):
+    monkeypatch.setattr(module, "DEATHS", 1)
+    with pytest.raises(UserError, match="1 workers of the cluster died with the same batch of fatal"):
+        engine.map("fatal", fatal, {"images": IMAGES[:2]})
+
+
 def patient(images, index, *, folder):
     """Ends at once for the batch that comes first, whichever it is."""
     (Path(folder) / str(os.getpid())).touch()
@@ -264,90 +387,67 @@ def test_ctrl_c_leaves_nothing_running_and_keeps_what_is_done(engine, tmp_path, 
     assert engine.store.computed == 1
 
 
-def fatal(images):
-    os.kill(os.getpid(), 9)
-
-
-def test_a_batch_that_kills_its_workers_is_blamed(engine, monkeypatch):
-    monkeypatch.setattr(module, "DEATHS", 1)
-    with pytest.raises(UserError, match="1 workers of the cluster died with the same batch of fatal"):
-        engine.map("fatal", fatal, {"images": IMAGES[:2]})
-
-
-def test_idle_workers_are_given_back(engine, monkeypatch):
-    monkeypatch.setattr(module, "IDLE_SECONDS", 0.1)
-    model = load("small_cnn", classes=3, channels=1, input_size=16)
-    result = engine.map(
-        "identity", identity, {"images": IMAGES}, constants={"model": model, "turn": 2}, batch_size=6
-    )
-    wait(lambda: not any(alive(pid) for pid in set(result["pid"].tolist())))
-
-
-def test_notebooks_side_by_side_share_the_places(engine, monkeypatch):
-    assert [engine.share(places) for places in (1, 2, 9)] == [1, 2, 9]
-    monkeypatch.setenv("XAICORE_NOTEBOOKS", "4")
-    assert [engine.share(places) for places in (1, 2, 9)] == [1, 1, 2]
-    assert RayEngine("ray://auto", engine.store, workers=3).share(9) == 3
-    with pytest.raises(ValueError, match="workers"):
-        RayEngine("ray://auto", engine.store, workers=0)
-
-
-def test_a_cluster_without_a_fitting_place_is_told_in_one_line(engine):
-    ray = connect("ray://auto")
-    with pytest.raises(UserError, match="no node of the cluster has a GPU, where the model lies"):
-        Pool(ray, 1, {"num_cpus": 1, "num_gpus": 1}).places()
-    assert Pool(ray, 1, {"num_cpus": 1}).places() == 2
-    torch.set_num_threads(2)
-    try:
-        with pytest.raises(UserError, match="no node of the cluster has 2 CPUs"):
-            engine.map("wrong", wrong, {"images": IMAGES}, constants={"kind": "user"})
-    finally:
-        torch.set_num_threads(1)
-
-
-# A driver elsewhere: it reaches the cluster through Ray Client, is killed, and another one continues.
+# A driver of its own: the fourth batch that is begun waits for what is to come.
 DRIVER = """
 import sys, time, torch
-sys.path.insert(0, {tests!r})
 from pathlib import Path
 from xaicore import engine
 from xaicore.store import Store
 
 torch.set_num_threads(1)
 def slow(images, *, folder):
-    if images.min() > 4:
-        while not (Path(folder) / "go").exists():
-            time.sleep(0.1)
-    return {{"half": images / 2}}
+    for place in range(3):
+        try:
+            (Path(folder) / str(place)).touch(exist_ok=False)
+            return {"half": images / 2}
+        except FileExistsError:
+            pass
+    while not (Path(folder) / "go").exists():
+        time.sleep(0.1)
+    return {"half": images / 2}
 
 images = torch.arange(8.0)
-options = {{"constants": {{"folder": {folder!r}}}, "batch_size": 2}}
-store = Store({store!r})
-result = engine.get({spec!r}, store).map("slow", slow, {{"images": images}}, **options)
+spec, folder = sys.argv[1:]
+options = {"constants": {"folder": folder}, "batch_size": 2}
+store = Store(folder + "/store")
+result = engine.get(spec, store).map("slow", slow, {"images": images}, **options)
 assert torch.equal(result["half"], images / 2)
 print(store.computed, store.reused)
 """
 
 
-def test_a_driver_behind_ray_client_is_killed_and_another_continues(cluster, workers, tmp_path):
+@pytest.mark.parametrize("place", ["through Ray Client", "ray://local"])
+def test_a_killed_driver_leaves_nothing_behind_and_another_continues(
+    cluster, workers, place, tmp_path, monkeypatch, capsys
+):
     workers.close()  # else the driver would wait for a place
+    monkeypatch.setenv("XAICORE_NOTEBOOKS", "100")  # so one worker is enough
     script = tmp_path / "driver.py"  # a file: the digest of a function needs its source
-    spec = f"ray://127.0.0.1:{cluster.client_port}"
-
-    def driver(spec):
-        names = {"tests": str(ROOT / "tests"), "folder": str(tmp_path), "store": str(tmp_path / "store")}
-        script.write_text(DRIVER.format(spec=spec, **names))
-        return subprocess.Popen(
-            [sys.executable, str(script)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
-
-    killed = driver(spec)
-    wait(lambda: len(list(tmp_path.rglob("*.safetensors"))) == 3 or killed.poll() is not None)
+    script.write_text(DRIVER)
+    spec = place if place == "ray://local" else f"ray://127.0.0.1:{cluster.client_port}"
+    folders = set(HOME.glob(f"{PREFIX}*"))
+    killed = subprocess.Popen(
+        [sys.executable, str(script), spec, str(tmp_path)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    wait(lambda: len(list(tmp_path.rglob("*.safetensors"))) == 3 or killed.poll() is not None, seconds=120)
+    processes = psutil.Process(killed.pid).children(recursive=True)
+    assert bool(processes) == (place == "ray://local")
     killed.kill()
     assert killed.communicate() == ("", "")
+    wait(lambda: not any(alive(each.pid) for each in processes), seconds=30)
+    wait(lambda: connect("ray://auto").available_resources().get("CPU", 0) >= 1)
+    for folder in set(HOME.glob(f"{PREFIX}*")) - folders:  # what the next one does a minute later
+        os.utime(folder, (0, 0))
+    Folder().remove()
+    assert set(HOME.glob(f"{PREFIX}*")) <= folders
+
     (tmp_path / "go").touch()
-    other = driver("local")
-    assert other.communicate(timeout=120) == ("1 3\n", "")
+    monkeypatch.setattr(sys, "argv", [str(script), "local", str(tmp_path)])
+    runpy.run_path(str(script))
+    assert capsys.readouterr().out == "1 3\n"
 
 
 def test_notebooks_run_on_the_cluster_and_are_up_to_date_for_the_local_engine(workers, project):

@@ -90,6 +90,14 @@ def test_readme_and_makefile_name_the_same_commands() -> None:
     assert "make test" in (ROOT / ".ci" / "run").read_text(encoding="utf-8")
 
 
+def test_the_tests_wait_for_ray_and_the_book_does_not() -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    needs = dict(re.findall(r"^(book|reference|test|\$\(STAMP\)): (.*)$", makefile, re.MULTILINE))
+    assert "$(CLUSTER)" in needs.pop("test")
+    assert len(needs) == 3
+    assert not any("$(CLUSTER)" in each for each in needs.values())
+
+
 def test_every_edition_is_in_the_documentation() -> None:
     page = (ROOT / "book" / "reading.md").read_text(encoding="utf-8")
     for path in tracked("editions/*.yml"):

@@ -1,5 +1,6 @@
 """The way to a Ray cluster: what an address may say, and one clear line where there is no way."""
 
+import atexit
 import importlib
 import importlib.util
 import logging
@@ -11,6 +12,7 @@ from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
+from xaicore.cluster.folder import Folder
 from xaicore.engine import cores
 from xaicore.errors import UserError
 
@@ -23,6 +25,7 @@ QUIET = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # otherwise Ray warns that this will be the default
     "RAY_CLIENT_MAX_CONNECTION_TIMEOUT_S": "5",  # three attempts of 5 s each
 }
+_folders: list[Folder] = []
 
 
 def check(spec: str) -> None:
@@ -91,7 +94,9 @@ def connect(spec: str) -> Any:
     place = _place(spec)
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL}
     if place == "local":
-        options |= {"num_cpus": cores(), "include_dashboard": False}
+        _folders.append(Folder())
+        options |= {"num_cpus": cores(), "include_dashboard": False, "_temp_dir": str(_folders[-1].path)}
+        atexit.register(disconnect)
     elif place == "auto":
         options |= {"address": os.environ.get("RAY_ADDRESS") or "auto"}
     else:
@@ -105,9 +110,18 @@ def connect(spec: str) -> Any:
             raise UserError(
                 "no Ray cluster is found on this machine; begin one (ray start --head), or use ray://local"
             ) from None
+        if place == "local":
+            disconnect()
         reason = next((line.strip() for line in str(error).splitlines() if line.strip()), "no reason given")
         raise UserError(f"no connection to the Ray cluster {spec}: {reason}") from error
     return ray
+
+
+def disconnect() -> None:
+    """Leave the cluster; one that began here ends, and its folder goes."""
+    quiet_ray().shutdown()
+    while _folders:
+        _folders.pop().remove()
 
 
 @contextmanager
@@ -144,7 +158,7 @@ def for_notebooks(spec: str) -> Iterator[dict[str, str]]:
     check(spec)
     before = quiet_ray().is_initialized()
     ray = connect(spec)
-    leave = (lambda: None) if before else ray.shutdown
+    leave = (lambda: None) if before else disconnect
     if _place(spec) != "local":
         leave()
         yield {"XAICORE_ENGINE": spec}

@@ -35,6 +35,7 @@ class Pool:
         self._all: list[Any] = []
         self._free: queue.Queue[tuple[Any, Any]] = queue.Queue()
         self._proven: set[Any] = set()
+        self._nodes: dict[Any, set[str]] = {}  # those that lived when a worker was begun
         self._failed_starts = 0
         self._told = False
 
@@ -45,12 +46,10 @@ class Pool:
             UserError: none.
         """
         count = 0
-        for node in self.ray.nodes():
-            if node["Alive"]:
-                has = node["Resources"]
-                room = has.get("CPU", 0) // self.resources["num_cpus"]
-                gpus = self.resources.get("num_gpus", 0)
-                count += int(min(room, has.get("GPU", 0) // gpus) if gpus else room)
+        for has in self._living().values():
+            room = has.get("CPU", 0) // self.resources["num_cpus"]
+            gpus = self.resources.get("num_gpus", 0)
+            count += int(min(room, has.get("GPU", 0) // gpus) if gpus else room)
         if count == 0:
             what = (
                 "a GPU, where the model lies"
@@ -123,7 +122,9 @@ class Pool:
         if not isinstance(error, self.ray.exceptions.RayError):
             self._free.put((worker, greeting))
             raise UserError(f"the connection to the cluster is lost: {_last_line(error)}") from error
-        self._failed_starts += worker not in self._proven  # else it has died since the last step
+        # Else it has died since the last step, or a node is lost, perhaps its own.
+        lost = self._nodes.get(worker, set()) - set(self._living())
+        self._failed_starts += worker not in self._proven and not lost
         if self._failed_starts >= STARTS:
             self._free.put((worker, greeting))
             raise UserError(f"{NO_START} {_last_line(error)}") from error
@@ -134,9 +135,14 @@ class Pool:
         try:
             worker = self.ray.remote(Worker).options(**self.resources).remote(self.threads)
             self._all.append(worker)
+            self._nodes[worker] = set(self._living())
             self._greet(worker)
         except Exception as error:  # Ray Client begins a worker at once, and raises whatever is wrong
             raise UserError(f"{NO_START} {_last_line(error)}") from error
+
+    def _living(self) -> dict[str, dict[str, float]]:
+        """Return the resources of each node that is not lost."""
+        return {node["NodeID"]: node["Resources"] for node in self.ray.nodes() if node["Alive"]}
 
     def _greet(self, worker: Any) -> None:
         free = self._free
@@ -146,6 +152,7 @@ class Pool:
     def _end(self, worker: Any) -> None:
         self._all.remove(worker)
         self._proven.discard(worker)
+        self._nodes.pop(worker, None)
         with suppress(Exception):  # it is dead, or the connection is
             self.ray.kill(worker)
 
