@@ -307,12 +307,15 @@ def test_notebooks_side_by_side_share_the_places(engine, monkeypatch):
 
 
 def placed(images, index, *, folder, node):
-    """Leaves a mark when it begins; on the named node it waits for what is to come."""
+    """Leaves a mark when it begins; on the named node it waits for what is to come, elsewhere until that has begun."""
     import ray
 
     (Path(folder) / f"{int(index[0])}-{time.monotonic_ns()}").touch()
+    there = Path(folder).parent / "there"
     if ray.get_runtime_context().get_node_id() == node:
+        there.touch()
         time.sleep(120)
+    wait(there.exists)
     return {"cosines": images.cos(), "index": index}
 
 
