@@ -440,7 +440,7 @@ def test_a_killed_driver_leaves_nothing_behind_and_another_continues(
     assert bool(processes) == (place == "ray://local")
     killed.kill()
     assert killed.communicate() == ("", "")
-    wait(lambda: not any(alive(each.pid) for each in processes), seconds=30)
+    wait(lambda: not any(alive(each.pid) for each in processes), seconds=120)
     wait(lambda: connect("ray://auto").available_resources().get("CPU", 0) >= 1)
     for folder in set(HOME.glob(f"{PREFIX}*")) - folders:  # what the next one does a minute later
         os.utime(folder, (0, 0))
