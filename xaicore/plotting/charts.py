@@ -6,6 +6,8 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.collections import PathCollection
+from matplotlib.legend import Legend
 from numpy.typing import NDArray
 
 from xaicore.plotting.style import MARKERS, PALETTE, STYLE, BookFigure, new_figure
@@ -28,6 +30,12 @@ def training_curves(histories: Mapping[str, Sequence[Mapping[str, float]]]) -> B
         return figure
 
 
+CROWD = 1000
+"""From so many points on the marks in a map become smaller."""
+MARK = 40
+"""Area of a mark in a legend, in square points."""
+
+
 def scatter_groups(
     points: NDArray[Any],
     groups: Sequence[tuple[str, NDArray[Any]]],
@@ -44,7 +52,7 @@ def scatter_groups(
     with mpl.rc_context(STYLE):
         figure, ((axes,),) = new_figure(1, 1, 4.6)
         _scatter(axes, points, groups, background)
-        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.02), ncols=2, markerscale=1.3)
+        _full_size(axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.02), ncols=2))
         return figure
 
 
@@ -58,11 +66,14 @@ def _scatter(
         axes.scatter(
             points[background, 0], points[background, 1], s=8, color="#c4c4c4", linewidths=0, label="_other"
         )
+    area = 26 * min(
+        1.0, CROWD / max(1, sum(int(mask.sum()) for _, mask in groups))
+    )  # many points hide each other
     for (label, mask), colour, marker in zip(groups, PALETTE, MARKERS, strict=False):
         axes.scatter(
             points[mask, 0],
             points[mask, 1],
-            s=26,
+            s=max(4.0, area),
             color=colour,
             marker=marker,
             alpha=0.75,
@@ -90,8 +101,15 @@ def scatter_panels(
             _scatter(axes, points, groups, None)
             axes.set(title=title, xlabel="", ylabel="")
         handles, labels = grid[0, 0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=2)
+        _full_size(figure.legend(handles, labels, loc="outside lower center", ncols=2))
         return figure
+
+
+def _full_size(legend: Legend) -> None:
+    """Show the marks of a legend large, however small those of the map are."""
+    for handle in legend.legend_handles:
+        if isinstance(handle, PathCollection):
+            handle.set_sizes([MARK])
 
 
 def distributions(
