@@ -93,7 +93,7 @@ def _compared(
 
 def _subject(quick: bool) -> Subject:
     size, width, count = (32, 0.0625, 2) if quick else (224, 1.0, 1)
-    architecture = {
+    architecture: dict[str, Any] = {
         "name": "vgg16",
         "classes": 10,
         "input_size": size,

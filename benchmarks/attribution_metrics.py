@@ -9,7 +9,7 @@ with equal seeds the draws are equal, and so are the intervals.
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -83,17 +83,16 @@ def _pairs(quick: bool) -> list[Pair]:
             "256 bins of the absolute value over the largest; the peer's maps are quantised in its time",
         ),
     ]
-    for statistic, function in (("mean", np.mean), ("median", np.median)):
+    averages: dict[Literal["mean", "median"], Callable[..., Any]] = {"mean": np.mean, "median": np.median}
+    for statistic, function in averages.items():
         pairs.append(
             Pair(
                 f"bootstrap_ci of a {statistic}",
                 "scipy.stats.bootstrap",
                 f"{resamples} resamples",
                 count,
-                lambda statistic=statistic: np.array(
-                    bootstrap_ci(values, statistic=statistic, n_resamples=resamples)
-                ),
-                lambda function=function: _scipy_interval(values, function, resamples),
+                partial(_our_interval, values, statistic, resamples),
+                partial(_scipy_interval, values, function, resamples),
                 1.0,
                 "percentile interval, both vectorised; drawing the numbers bounds both",
             )
@@ -142,6 +141,10 @@ def _skimage_entropy(maps: Tensor) -> Numbers:
         return np.minimum(share / share.max() * 256, 255).astype(np.uint8)
 
     return np.array([skimage_entropy(quantised(values)) for values in maps.numpy()])
+
+
+def _our_interval(values: Numbers, statistic: Literal["mean", "median"], resamples: int) -> Numbers:
+    return np.array(bootstrap_ci(values, statistic=statistic, n_resamples=resamples))
 
 
 def _scipy_interval(values: Numbers, statistic: Callable[..., Any], resamples: int) -> Numbers:
