@@ -5,6 +5,7 @@
 Each chapter is executed as it is, with the parameters of the quick edition but more and more images, one batch at a
 time, each run in a new process and with an empty store but for the networks trained before, so that a run costs what its
 images cost. Where ``$XAICORE_DATA`` has them, photographs are ImageNet's at 224 pixels, else the packaged twenty at 128.
+With ``--only`` the rows of other chapters in an existing file stay, if machine and versions are the same.
 
 The JSON, ``schema`` 1::
 
@@ -13,6 +14,7 @@ The JSON, ``schema`` 1::
             without what lies on a GPU)
 """
 
+import json
 import os
 import shutil
 import subprocess
@@ -149,6 +151,27 @@ def report(chosen: Sequence[Case], root: Path, most: int | None, quick: bool) ->
     return {**made_here(SCHEMA, versions(PACKAGES)), "quick": quick, "rows": found}
 
 
+def other_rows(path: Path, quick: bool) -> Report:
+    """Return the report that a file holds.
+
+    Raises:
+        UserError: it was not made as one would be now.
+    """
+    before: Report = json.loads(path.read_text(encoding="utf-8"))
+    now = {**made_here(SCHEMA, versions(PACKAGES)), "quick": quick}
+    if any(before.get(name) != now[name] for name in now if name != "date"):
+        raise UserError(f"{path} is of another machine or version: give another name, or leave out --only")
+    return before
+
+
+def joined(before: Report, now: Report) -> Report:
+    """Return the rows of ``now``, and those of ``before`` for other chapters, in the order of :func:`cases`."""
+    again = {row["chapter"] for row in now["rows"]}
+    order = list(dict.fromkeys(case.chapter for case in cases()))
+    found = [row for row in before["rows"] if row["chapter"] not in again] + now["rows"]
+    return {**now, "rows": sorted(found, key=lambda row: order.index(row["chapter"]))}
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code."""
     command = parser("scaling", "Time and memory of chapters by number of images.")
@@ -166,7 +189,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         chosen = [case for case in cases() if case.chapter.startswith(beginnings)]
         if not chosen:
             raise UserError(f"--only names no chapter that is measured; there are {', '.join(known)}")
-        return report(chosen, root, options.most, options.quick)
+        kept = options.only and options.path and options.path.exists()
+        before = other_rows(options.path, options.quick) if kept else {"rows": []}
+        return joined(before, report(chosen, root, options.most, options.quick))
 
     return produce(options.path, work)
 

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -98,6 +99,39 @@ def test_a_chapter_is_executed_and_its_cost_is_that_of_its_record(
     described = scaling.__doc__ or ""
     assert all(name in described for name in (*report, *only))
     assert "p3_layer_by_layer" in capsys.readouterr().out
+
+
+def test_one_chapter_measured_anew_leaves_the_others(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured_now = iter([1.0, 2.0, 3.0, 4.0])
+
+    def row(chapter: str) -> dict[str, Any]:
+        return {
+            "chapter": chapter,
+            "data": "",
+            "pixels": 1,
+            "channels": 1,
+            "device": "",
+            "images": 1,
+            "seconds": next(measured_now),
+            "peak_mebibytes": 1.0,
+        }
+
+    cases = [scaling.Case(name, "", 1, 1, (1,)) for name in ("p1_x", "p5_x", "p4_x")]
+    monkeypatch.setattr(scaling, "cases", lambda: cases)
+    monkeypatch.setattr(scaling, "rows", lambda root, case, counts: iter([row(case.chapter)]))
+    path = tmp_path / "out.json"
+    assert scaling.main([str(path)]) == scaling.main([str(path), "--only", "p5"]) == 0
+    found = json.loads(path.read_text(encoding="utf-8"))
+    assert [(each["chapter"], each["seconds"]) for each in found["rows"]] == [
+        ("p1_x", 1.0),
+        ("p5_x", 4.0),
+        ("p4_x", 3.0),
+    ]
+    path.write_text(json.dumps({**found, "machine": {}}), encoding="utf-8")
+    assert scaling.main([str(path), "--only", "p5"]) == 2
+    assert "is of another machine or version" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
