@@ -5,6 +5,7 @@ from typing import Any
 from torch import Tensor
 
 from xaicore import data, models, steps
+from xaicore.batches import even_batch
 from xaicore.errors import UserError
 from xaicore.face_networks import face_backbone, face_sets, with_head
 from xaicore.params.chapter3 import P3Parameters
@@ -142,7 +143,7 @@ def _right(
 ) -> Subject:
     """Take the images that ``model`` classifies correctly, as 8-bit pictures."""
     stored = eight_bit(pictures)
-    right = (models.predict(model, stored).argmax(1) == labels).nonzero().squeeze(1)
+    right = (models.predict(model, stored, even_batch(stored, 256)).argmax(1) == labels).nonzero().squeeze(1)
     if not len(right):
         raise UserError(f"{model.name} classifies no image of {images.name} correctly: train it longer")
     run.model(label, model)
