@@ -151,7 +151,7 @@ def report(chosen: Sequence[Case], root: Path, most: int | None, quick: bool) ->
     return {**made_here(SCHEMA, versions(PACKAGES)), "quick": quick, "rows": found}
 
 
-def other_rows(path: Path, quick: bool) -> Report:
+def earlier(path: Path, quick: bool) -> Report:
     """Return the report that a file holds.
 
     Raises:
@@ -190,7 +190,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if not chosen:
             raise UserError(f"--only names no chapter that is measured; there are {', '.join(known)}")
         kept = options.only and options.path and options.path.exists()
-        before = other_rows(options.path, options.quick) if kept else {"rows": []}
+        before = earlier(options.path, options.quick) if kept else {"rows": []}
         return joined(before, report(chosen, root, options.most, options.quick))
 
     return produce(options.path, work)

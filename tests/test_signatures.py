@@ -51,7 +51,7 @@ def test_classifier_finds_separable_kinds_and_nothing_in_noise() -> None:
 
 @pytest.mark.parametrize("constant", [False, True])
 def test_the_classifier_is_that_of_scikit_learn(constant: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("xaicore.signatures.FEW", 64)
+    monkeypatch.setattr("xaicore.signatures.AT_ONCE", 64)
     generator = np.random.default_rng(3)
     kinds = np.repeat([0, 1, 2], [200, 90, 10])
     points = (

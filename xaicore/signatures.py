@@ -19,7 +19,9 @@ from sklearn.svm import SVC
 from torch import Tensor
 
 FEW = 4096
-"""Below so many points UMAP looks for exact neighbours, above for approximate ones; so many are classified at once."""
+"""Below so many points UMAP looks for exact neighbours, above for approximate ones."""
+AT_ONCE = 4096
+"""Signatures classified at once, so that memory does not grow with those held out."""
 
 
 def signatures(relevance: Tensor) -> NDArray[np.float32]:
@@ -100,9 +102,8 @@ def classify(
     gamma = 1 / (known.shape[1] * (known.var() or 1.0))
     machine = SVC(kernel="precomputed", class_weight="balanced", random_state=seed)
     machine.fit(rbf_kernel(known, gamma=gamma), labels)
-    parts = [held_out[start : start + FEW] for start in range(0, len(held_out), FEW)]
-    guesses = [
-        machine.predict(rbf_kernel(scale.transform(part).astype(np.float64), known, gamma=gamma))
-        for part in parts
-    ]
-    return np.concatenate(guesses) if guesses else np.empty(0, dtype=np.int64)
+    guesses = []
+    for start in range(0, len(held_out), AT_ONCE):
+        part = scale.transform(held_out[start : start + AT_ONCE]).astype(np.float64)
+        guesses.append(machine.predict(rbf_kernel(part, known, gamma=gamma)))
+    return np.concatenate(guesses)

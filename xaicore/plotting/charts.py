@@ -66,14 +66,13 @@ def _scatter(
         axes.scatter(
             points[background, 0], points[background, 1], s=8, color="#c4c4c4", linewidths=0, label="_other"
         )
-    area = 26 * min(
-        1.0, CROWD / max(1, sum(int(mask.sum()) for _, mask in groups))
-    )  # many points hide each other
+    shown = sum(int(mask.sum()) for _, mask in groups)
+    area = 26 if shown <= CROWD else max(4.0, 26 * CROWD / shown)  # many points hide each other
     for (label, mask), colour, marker in zip(groups, PALETTE, MARKERS, strict=False):
         axes.scatter(
             points[mask, 0],
             points[mask, 1],
-            s=max(4.0, area),
+            s=area,
             color=colour,
             marker=marker,
             alpha=0.75,
