@@ -27,6 +27,16 @@ def test_batches_by_hand(count, side, most, batch):
     assert even_batch(torch.empty(count, 1, side, side), most) == batch
 
 
+@pytest.mark.parametrize(
+    ("count", "side", "most", "batch"),
+    [(45, 48, 32, 45), (1000, 224, 32, 77), (600, 128, 16, 200), (3, 9000, 16, 1)],
+)
+def test_batches_are_larger_off_the_processor(count, side, most, batch):
+    images = torch.empty(count, 1, 1, 1).expand(count, 1, side, side)
+    assert even_batch(images, most, "cuda:0") == even_batch(images, most, torch.device("cuda")) == batch
+    assert even_batch(images, most, "cpu") == even_batch(images, most)
+
+
 @given(st.integers(1, 500), st.integers(1, 700), st.integers(1, 700), st.integers(1, 64))
 def test_batches_are_small_enough_few_and_even(count, height, width, most):
     batch = even_batch(torch.empty(count, 1, 1, 1).expand(count, 1, height, width), most)

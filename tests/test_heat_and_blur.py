@@ -1,6 +1,7 @@
 """Heat and Blur against SciPy, torchvision, foolbox and a network worked by hand; the paper's attack on it."""
 
 import copy
+from typing import Any
 
 import foolbox
 import numpy as np
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 
 from xaicore import attacks, attribution, models
 from xaicore.attacks import ATTACKS, AttackResult
-from xaicore.defenses import HeatAndBlur, adaptive_attack, gaussian_blur, restore, shown_to
+from xaicore.defenses import HeatAndBlur, adaptive_attack, gaussian_blur, heat_and_blur, restore, shown_to
 from xaicore.errors import UserError
 from xaicore.metrics import relevance_mask
 
@@ -241,6 +242,19 @@ def test_an_image_does_not_depend_on_its_batch_mates() -> None:
     whole = attacks.pgd(defended, images, labels, steps=4, batch_size=4)
     alone = attacks.pgd(defended, images[5:6], labels[5:6], steps=4, batch_size=4, index=torch.tensor([5]))
     assert torch.equal(whole.adversarial[5:6], alone.adversarial)
+
+
+def test_large_photographs_are_explained_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+
+    def few_maps(model: nn.Module, images: Tensor, *, batch_size: int, **options: Any) -> Tensor:
+        seen.append(batch_size)
+        return torch.rand(len(images), 1, *images.shape[2:])
+
+    monkeypatch.setattr(heat_and_blur, "lrp", few_maps)
+    for side, count in ((12, 40), (224, 40), (224, 3)):
+        HeatAndBlur(net()).masks(torch.zeros(1, 3, side, side).expand(count, 3, side, side))
+    assert seen == [20, 5, 3]
 
 
 def test_transfer_is_measured_on_the_other_model() -> None:

@@ -27,6 +27,7 @@ from xaicore import progress
 from xaicore.errors import UserError
 from xaicore.files import write_atomically
 from xaicore.fingerprint import checksum, code_digest, digest
+from xaicore.machine import return_free_memory
 from xaicore.repository import working_copy
 
 LIBRARIES = (
@@ -42,6 +43,8 @@ LIBRARIES = (
 )
 METADATA = "xaicore"
 STALE_SECONDS = 24 * 3600
+TIDY_SECONDS = 1.0
+"""Seconds of computing after which freed memory goes back to the system."""
 
 
 class Result(dict[str, Any]):
@@ -79,6 +82,7 @@ class Store:
         self.reused = 0
         self._own: set[str] = set()
         self._swept: set[Path] = set()
+        self._untidied = 0.0
 
     def address(self, step: str, inputs: Any, *, code: Callable[..., Any]) -> str:
         """Return the address (64 hex characters) of the result of ``step``; see :meth:`get_or_compute`."""
@@ -115,11 +119,20 @@ class Store:
         begin = time.perf_counter()
         made = compute()
         content = plain(step, made)
-        seconds = made.seconds if isinstance(made, Result) else time.perf_counter() - begin
+        spent = time.perf_counter() - begin
+        seconds = made.seconds if isinstance(made, Result) else spent
         self._save(step, path, content, seconds)
         self._own.add(address)
         self.computed += 1
+        self._tidy(spent)
         return Result(content, seconds=seconds, reused=False)
+
+    def _tidy(self, spent: float) -> None:
+        """Give freed memory back to the system, but not for every short step: that takes some hundredths of a second."""
+        self._untidied += spent
+        if self._untidied > TIDY_SECONDS:
+            self._untidied = 0.0
+            return_free_memory()
 
     def _save(self, step: str, path: Path, content: dict[str, Any], seconds: float) -> None:
         self._sweep(path.parent)

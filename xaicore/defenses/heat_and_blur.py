@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from xaicore.attribution import PRESETS, lrp
+from xaicore.batches import even_batch
 from xaicore.defenses.blur import gaussian_blur
 from xaicore.errors import UserError
 from xaicore.fingerprint import code_digest, digest, module_fingerprint
@@ -23,7 +24,7 @@ from xaicore.metrics.masks import relevance_mask
 GRADIENTS = ("held-mask", "straight-through")
 MASKS = ("heat", "random", "none")
 ROWS = 32
-"""Images in one pass of relevance: memory beyond the network's own forward pass does not grow with N."""
+"""Small images in one pass of relevance at most; of large ones fewer, see :func:`xaicore.batches.even_batch`."""
 
 
 def restore(images: Tensor, masks: Tensor, sigma: float) -> Tensor:
@@ -189,7 +190,8 @@ class HeatAndBlur(nn.Module):
             return torch.zeros(count, *size, dtype=torch.bool, device=images.device)
         preset = self._settings["preset"]
         low, high = (0.0, 1.0) if PRESETS[preset].uses("bounded") else (None, None)
-        maps = lrp(self.model, images, preset=preset, low=low, high=high, batch_size=ROWS)
+        rows = even_batch(images, ROWS, images.device)
+        maps = lrp(self.model, images, preset=preset, low=low, high=high, batch_size=rows)
         kept = relevance_mask(maps, k_std=self._settings["k_std"])
         return kept if mask == "heat" else scattered(kept, self._settings["seed"])
 

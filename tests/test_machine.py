@@ -1,0 +1,57 @@
+"""What is said and done about the machine's memory."""
+
+import os
+import platform
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from xaicore import store
+from xaicore.store import Store
+
+SCATTERED = """
+import os
+import torch
+from xaicore.machine import peak_memory_bytes, return_free_memory
+
+def resident():
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+before = resident()
+pairs = [(torch.ones(2**16), torch.ones(64)) for _ in range(400)]  # 100 MiB, small ones between
+full = resident()
+small = [pair[1] for pair in pairs]
+del pairs
+freed = resident()
+return_free_memory()
+print(before, full, freed, resident(), peak_memory_bytes() / 2**20)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc keeps what is freed so")
+def test_freed_memory_between_what_is_kept_goes_back():
+    large = torch.ones(100 * 2**20)  # 400 MiB of the process that starts the other, which are not the other's
+    answer = subprocess.run(
+        [sys.executable, "-c", SCATTERED], capture_output=True, text=True, check=True, env=dict(os.environ)
+    )
+    assert large[-1] == 1
+    before, full, freed, after, peak = map(float, answer.stdout.split())
+    assert full - before > 90
+    assert full - freed < 10, "the C library keeps it"
+    assert after - before < 20
+    assert full - 1 < peak < full + 20
+
+
+@pytest.mark.parametrize(("seconds", "times"), [(0.0, 3), (3600.0, 0)])
+def test_computing_gives_memory_back_but_not_at_every_step(tmp_path, monkeypatch, seconds, times):
+    calls = []
+    monkeypatch.setattr(store, "TIDY_SECONDS", seconds)
+    monkeypatch.setattr(store, "return_free_memory", lambda: calls.append(1))
+    for _ in range(2):
+        kept = Store(tmp_path)
+        for number in range(3):
+            kept.get_or_compute("count", {"number": number}, lambda: {"one": 1}, code=Store)
+    assert len(calls) == times, "and not for what was found"
