@@ -58,7 +58,7 @@ class Case:
 
 
 def cases() -> list[Case]:
-    """Return what is run: photographs at full size where there is a folder of them."""
+    """Return what is run, chapter by chapter: photographs at full size where there is a folder of them."""
     found = [
         Case("p1_inspecting_attacks", "mnist-5k, 4 and 9", 32, 1, (25, 50, 100, 200)),
         Case("p2_gradcam_shift", "orl-faces", 32, 1, (40, 80, 160, 320)),
@@ -74,12 +74,13 @@ def cases() -> list[Case]:
             "second_dataset": None,
         }
         few = {"effort": 0.05, "n_costly": 1}
-        return [
-            *found,
+        found += [
             Case("p3_layer_by_layer", "imagenet", 224, 3, (10, 20, 40), {**photographs, **network}),
             Case("p4_heat_and_blur", "imagenet", 224, 3, (10, 20, 40), {**photographs, **few}),
         ]
-    return [*found, Case("p4_heat_and_blur", "imagenet-20", 128, 3, (5, 10, 20), {"size": 128})]
+    else:
+        found += [Case("p4_heat_and_blur", "imagenet-20", 128, 3, (5, 10, 20), {"size": 128})]
+    return sorted(found, key=lambda case: case.chapter)
 
 
 def executed(root: Path, case: Case, count: int, store: Path, output: Path) -> dict[str, Any]:
