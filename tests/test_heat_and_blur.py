@@ -191,6 +191,17 @@ def test_several_sigmas_are_their_mean_with_one_mask() -> None:
 
 
 @pytest.mark.parametrize("kind", ["held-mask", "straight-through"])
+def test_the_gradient_of_several_sigmas_is_that_of_their_mean(kind: str) -> None:
+    images, weights = draw(3).requires_grad_(), draw(1, side=2)[0, 0].flatten()
+    single = [HeatAndBlur(net(), sigma=sigma, gradient=kind) for sigma in (0.5, 1.0, 2.0)]
+    mean = torch.stack([defended(images) for defended in single]).mean(0)
+    (expected,) = torch.autograd.grad((mean @ weights).square().sum(), images)
+    logits = HeatAndBlur(net(), sigma=(0.5, 1.0, 2.0), gradient=kind)(images)
+    (found,) = torch.autograd.grad((logits @ weights).square().sum(), images)
+    torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize("kind", ["held-mask", "straight-through"])
 def test_pgd_is_that_of_foolbox(kind: str) -> None:
     images = draw(6)
     defended = HeatAndBlur(net(), gradient=kind)
