@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from xaicore.book import arithmetic
-from xaicore.book.evidence import Evidence, Measured, Verdict, number
+from xaicore.book.evidence import Evidence, Measured, Verdict
 from xaicore.book.rules import RULES, evaluate, parse_check
+from xaicore.units import number
 
 R, P, N = Verdict.REPRODUCED, Verdict.PARTLY, Verdict.NOT_REPRODUCED
 INC, NT = Verdict.INCONCLUSIVE, Verdict.NOT_TESTABLE
@@ -153,7 +154,7 @@ def test_explanations_hold_the_numbers() -> None:
     assert outcome.explanation == (
         "`p1.drop.fgsm` is 25.13 points (95 % interval 22 to 28.1, n = 500), above 13.7"
     )
-    assert number(-0.00004) == "−0.00004"
+    assert number(-0.00004) == "−4e−05"
     assert number(1234567) == "1234567"
 
 

@@ -12,6 +12,8 @@ from typing import Any
 import pandas as pd
 from IPython.display import HTML
 
+from xaicore.units import table_number
+
 WIDE, WIDEST = 7, 11
 """From so many columns on, a table is set in smaller type, and in the smallest."""
 CROWDED = 10
@@ -25,8 +27,8 @@ _SECOND = re.compile(r"(?<=\S) (\[[^\]]*\]|: \S+)$")
 def table(frame: pd.DataFrame) -> HTML:
     """Return ``frame``, without its index, as a table of a page.
 
-    A column of whole numbers has no decimals; other numbers have two, below 1 three, below 0.01 two digits that count,
-    from a million on three. Undefined values are a dash. A column with a letter in one of its entries is one of words.
+    A column of whole numbers has no decimals; others are written by :func:`xaicore.units.table_number`. Undefined values
+    are a dash. A column with a letter in one of its entries is one of words.
     Where room is short, the interval behind a number goes below it as a whole, and long names break after underscores.
 
     Args:
@@ -86,20 +88,12 @@ def _column(values: list[Any]) -> tuple[list[str], bool]:
 
 
 def _text(value: Any, whole: bool) -> str:
-    if value is None or value is pd.NA or (isinstance(value, float) and math.isnan(value)):
+    if value is None or value is pd.NA:
         return "–"
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, int):
         return f"{value:,}".replace(",", "\u2009") if abs(value) >= 10_000 else str(value)
     if isinstance(value, float):
-        if math.isinf(value):
-            return "∞" if value > 0 else "−∞"
-        if whole:
-            return _text(int(value), True)
-        if abs(value) >= 1e6:
-            return f"{value:.3g}"
-        if abs(value) >= 1 or value == 0:
-            return f"{value:.2f}"
-        return f"{value:.3f}" if abs(value) >= 0.01 else f"{value:.2g}"
+        return _text(int(value), True) if whole and math.isfinite(value) else table_number(value)
     return str(value)

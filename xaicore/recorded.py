@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from xaicore.errors import UserError
+from xaicore.units import check_range
 
 SCHEMA = 1
 FILE = "record.json"
@@ -81,6 +82,11 @@ def _problem(record: Any) -> str | None:
         number = entry.get("value") if isinstance(entry, dict) else None
         if not IDENTIFIER.fullmatch(id) or not isinstance(number, (int, float)) or not math.isfinite(number):
             return f"the value {id} is no finite number"
+        try:
+            for each in (number, *(entry.get("ci") or ())):
+                check_range(f"the value {id}", each, entry.get("unit"))
+        except (TypeError, ValueError) as error:
+            return str(error)
     return None
 
 

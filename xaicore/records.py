@@ -25,6 +25,7 @@ from xaicore.machine import device_name, peak_memory_bytes
 from xaicore.recorded import FILE, IDENTIFIER, SCHEMA, compare_records, load_record
 from xaicore.repository import commit, working_copy
 from xaicore.store import Store, versions
+from xaicore.units import check_range
 
 __all__ = ["ASSETS", "FILE", "Run", "compare_records", "load_record"]
 
@@ -107,13 +108,14 @@ class Run:
             number: a finite number (a one-element tensor will do).
             n: number of images it rests on, at least 1.
             ci: lower and upper end of its interval, a pair or something with ``low`` and ``high``.
-            unit: such as ``%``, ``seconds``; None for a plain number.
+            unit: one of :data:`xaicore.units.UNITS`, such as ``%`` or ``s``; None for a plain number.
 
         Returns:
             The number as a float.
 
         Raises:
-            ValueError: the id is malformed or taken, or a number is not finite or out of order.
+            ValueError: the id is malformed or taken, the unit is not known, or a number is not finite, out of order or
+                outside the range of its unit.
         """
         self._claim(id, self.values)
         number = _finite(f"value {id}", number)
@@ -125,6 +127,8 @@ class Run:
             interval = [_finite(f"interval of {id}", low), _finite(f"interval of {id}", high)]
             if interval[0] > interval[1]:
                 raise ValueError(f"the interval of {id} must be (low, high), got {interval}")
+        for each in (number, *(interval or ())):
+            check_range(f"value {id}" if each is number else f"an end of the interval of {id}", each, unit)
         self.values[id] = {"value": number, "n": None if n is None else int(n), "ci": interval, "unit": unit}
         return number
 

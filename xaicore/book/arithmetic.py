@@ -13,7 +13,8 @@ import operator
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from xaicore.book.evidence import number
+from xaicore.units import number
+
 
 _SUMS: dict[type[ast.operator], Callable[[float, float], float]] = {
     ast.Add: operator.add,

@@ -17,9 +17,10 @@ from typing import Annotated, Literal
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from xaicore.book.evidence import Evidence, Measured, Outcome, Verdict, number
+from xaicore.book.evidence import Evidence, Measured, Outcome, Verdict
 from xaicore.book.rules import Check, evaluate
 from xaicore.errors import UserError
+from xaicore.units import check_range, known_unit, number, quantity
 
 Edition = Literal["paper", "reference", "embedded"]
 EDITIONS: tuple[Edition, ...] = ("paper", "reference", "embedded")
@@ -46,6 +47,7 @@ def _claim_id(text: str) -> str:
 RecordId = Annotated[str, AfterValidator(_record_id)]
 ClaimId = Annotated[str, AfterValidator(_claim_id)]
 Text = Annotated[str, Field(min_length=1)]
+UnitName = Annotated[str | None, AfterValidator(known_unit)]
 
 
 class _Strict(BaseModel):
@@ -59,10 +61,15 @@ class Reported(_Strict):
     locator: Text
     label: Text
     number: float
-    unit: str | None = None
+    unit: UnitName = None
     qualifier: Literal["about", "at most", "at least", "less than", "more than"] | None = None
     claim: ClaimId | None = None
     result: RecordId | None = None
+
+    @model_validator(mode="after")
+    def _in_range(self) -> Reported:
+        check_range("the number", self.number, self.unit)
+        return self
 
 
 class Claim(_Strict):
@@ -79,7 +86,7 @@ class Claim(_Strict):
     statement: Text
     kind: Kind
     reported: float | tuple[float, ...] | str | None = None
-    unit: str | None = None
+    unit: UnitName = None
     check: Check
     check_in: dict[Edition, Check] = Field(default_factory=dict)
     results: tuple[RecordId, ...] = ()
@@ -102,7 +109,8 @@ class Claim(_Strict):
         if self.reported is None or isinstance(self.reported, str):
             return self.reported or ""
         numbers = self.reported if isinstance(self.reported, tuple) else (self.reported,)
-        return ", ".join(number(value, 8) for value in numbers) + (f" {self.unit}" if self.unit else "")
+        *first, last = numbers
+        return ", ".join([*(number(value, 8) for value in first), quantity(last, self.unit, 8)])
 
     def check_for(self, edition: str) -> Check:
         """The check that holds in ``edition``."""
@@ -112,6 +120,9 @@ class Claim(_Strict):
     def _sound(self) -> Claim:
         if not self.id.startswith(f"{self.paper}."):
             raise ValueError(f"the id does not begin with {self.paper}.")
+        if not isinstance(self.reported, str | None):
+            for value in self.reported if isinstance(self.reported, tuple) else (self.reported,):
+                check_range("reported", value, self.unit)
         for check in (self.check, *self.check_in.values()):
             if not check.reason:
                 raise ValueError("check: 'reason' is missing (why this rule, why this tolerance)")

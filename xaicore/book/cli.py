@@ -18,6 +18,7 @@ from rich.table import Table
 from xaicore.book.display import clock
 from xaicore.book.project import find_root
 from xaicore.errors import UserError
+from xaicore.units import number
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -243,7 +244,7 @@ def _cell(value: object) -> str:
     if value is None:
         return ""
     if isinstance(value, float):
-        return f"{value:.6g}"
+        return number(value, 6)
     if isinstance(value, (tuple, list)):
         return " … ".join(_cell(item) for item in value)
     return str(value)

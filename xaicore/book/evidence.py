@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-import numpy as np
+from xaicore.units import UNITS, known_unit, number, quantity
 
 
 class Verdict(StrEnum):
@@ -53,12 +53,15 @@ class Measured:
             entry: ``{"value", "n", "ci": [low, high] or None, "unit"}``.
 
         Returns:
-            The number, or None where the run could not compute one (null, not finite, or over no image).
+            The number in the unit in which pages give it, or None where the run could not compute one (null, not finite, or over no image).
         """
         value, n, unit = entry.get("value"), entry.get("n"), entry.get("unit")
         if value is None or not math.isfinite(value) or n == 0:
             return None
         ends = [end for end in entry.get("ci") or () if end is not None and not math.isnan(end)]
+        spec = UNITS[known_unit(unit)]
+        if spec.parts != 1:
+            unit, value, ends = spec.shown, value / spec.parts, [end / spec.parts for end in ends]
         low, high = min([*ends, value]), max([*ends, value])
         if unit == "%" and ends and n and low == high and value in (0, 100):
             width = 100 * (1 - 0.025 ** (1 / n))
@@ -73,10 +76,9 @@ class Measured:
         return Measured(difference, low, high, n, "points" if self.unit == "%" else self.unit)
 
     def __str__(self) -> str:
-        unit = f" {self.unit}" if self.unit else ""
         details = [] if self.interval is None else [f"95 % interval {self.interval}"]
         details += [] if self.n is None else [f"n = {self.n}"]
-        return f"{number(self.value)}{unit}" + (f" ({', '.join(details)})" if details else "")
+        return quantity(self.value, self.unit) + (f" ({', '.join(details)})" if details else "")
 
     @property
     def interval(self) -> str | None:
@@ -104,12 +106,3 @@ class Outcome:
     verdict: Verdict
     explanation: str
     parts: tuple[Outcome, ...] = ()
-
-
-def number(value: float, digits: int = 4) -> str:
-    """A number for a sentence: so many significant digits (integers in full), with a true minus sign."""
-    if float(value).is_integer() and abs(value) < 1e15:
-        text = str(int(value))
-    else:
-        text = np.format_float_positional(value, precision=digits, unique=False, fractional=False, trim="-")
-    return text.replace("-", "−")

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from xaicore.book.markdown import table
+from xaicore.units import number
 
 FOLDER = Path("results", "benchmarks")
 MARK = "<!-- measured: {} -->"
@@ -40,9 +41,9 @@ def scaling_table(report: Report) -> list[str]:
                 f"{data}, {pixels} px",
                 _listed(images, 0),
                 _listed(seconds, 0),
-                f"{_slope(images, seconds):.2g}",
+                number(_slope(images, seconds), 2),
                 _listed(memory, 0),
-                f"{more:.2g} ({more / one:.0f} ×)",
+                f"{number(more, 2)} ({more / one:.0f} ×)",
                 device,
             )
         )
@@ -62,8 +63,8 @@ def cluster_table(report: Report) -> list[str]:
     lines = [
         (
             row["workers"],
-            f"{row['cluster_images_per_second']:.2g}",
-            f"{row['local_images_per_second']:.2g}",
+            number(row["cluster_images_per_second"], 2),
+            number(row["local_images_per_second"], 2),
             f"{row['speedup']:.2f}",
             f"{row['overhead']:.2f}",
         )
@@ -91,7 +92,7 @@ def detectors_table(report: Report) -> list[str]:
             f"{row['ours_seconds']:.3f}",
             f"{row['plain_seconds']:.3f}",
             f"{row['ratio']:.1f}",
-            f"{row['median_difference']:.1g}",
+            number(row["median_difference"], 1),
         )
         for row in report["rows"]
     ]

@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from xaicore.book.claims import EDITIONS, Judgement, Paper, Reported
-from xaicore.book.evidence import Measured, Verdict, number
+from xaicore.book.evidence import Measured, Verdict
 from xaicore.book.replicates import Elsewhere
+from xaicore.units import quantity
 
 _KINDS = {
     "value": "a value",
@@ -236,8 +237,7 @@ def _numbers(paper: Paper, judgements: Sequence[Judgement]) -> list[str]:
 
 
 def _reported(entry: Reported) -> str:
-    unit = f" {entry.unit}" if entry.unit else ""
-    return f"{entry.qualifier + ' ' if entry.qualifier else ''}{number(entry.number, 8)}{unit}"
+    return f"{entry.qualifier + ' ' if entry.qualifier else ''}{quantity(entry.number, entry.unit, 8)}"
 
 
 def _row(cells: Sequence[str]) -> str:

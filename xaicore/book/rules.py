@@ -15,7 +15,7 @@ from typing import Annotated, Any, ClassVar
 from pydantic import BeforeValidator, Field, SerializeAsAny, model_validator
 from typing_extensions import override
 
-from xaicore.book.evidence import Evidence, MissingResult, Outcome, Verdict, number
+from xaicore.book.evidence import Evidence, MissingResult, Outcome, Verdict
 from xaicore.book.simple_rules import (
     Arithmetic,
     AtLeast,
@@ -27,6 +27,7 @@ from xaicore.book.simple_rules import (
     Trend,
     Within,
 )
+from xaicore.units import number
 
 
 class Ordering(Rule):

@@ -16,7 +16,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from typing_extensions import override
 
 from xaicore.book import arithmetic
-from xaicore.book.evidence import Evidence, Measured, Outcome, Verdict, number
+from xaicore.book.evidence import Evidence, Measured, Outcome, Verdict
+from xaicore.units import number
 
 
 class Rule(BaseModel):
