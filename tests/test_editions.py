@@ -1,5 +1,6 @@
 """Editions: the ones we have are right, wrong ones are told in one line."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -50,7 +51,7 @@ def test_names_and_defaults(write):
     root = write({})
     assert edition_names(root) == ["toy"]
     edition = load_edition(root, "toy")
-    assert edition.expected_seconds == 3
+    assert edition.expected_seconds() == edition.expected_seconds(cores=2) == 3
     assert (edition.threads, edition.needs.gpu) == (1, False)
 
 
@@ -96,3 +97,17 @@ def test_wrong_files_are_told_in_one_line(write, content, message):
 def test_an_edition_that_is_not_there():
     with pytest.raises(UserError, match=r"no edition 'enbedded'; there are .*embedded"):
         load_edition(ROOT, "enbedded")
+
+
+def test_cores_share_the_time_of_an_edition(write):
+    times = {"p1_a": (3, []), "p10_b": (5, []), "attacks": (4, ["p1_a"])}
+    notebooks = {name: {"expected_seconds": s, "after": after} for name, (s, after) in times.items()}
+    root = write({"notebooks": notebooks})
+    assert [load_edition(root, "toy").expected_seconds(count) for count in (1, 2, 3)] == [12, 7, 7]
+    assert load_edition(write({"notebooks": notebooks, "threads": 2}), "toy").expected_seconds(2) == 12
+
+
+def test_the_readme_names_the_time_that_is_computed():
+    """Both are for the first build on two cores; the notebooks take most of it."""
+    low, high = re.search(r"`make book` \| (\d+) to (\d+) minutes", (ROOT / "README.md").read_text()).groups()
+    assert int(low) <= load_edition(ROOT, "embedded").expected_seconds(2) / 60 <= int(high)

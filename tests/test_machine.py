@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from xaicore import store
+from xaicore.machine import ONEDNN, instruction_sets, machine_name
 from xaicore.store import Store
 
 SCATTERED = """
@@ -52,3 +53,20 @@ def test_computing_gives_memory_back_but_not_at_every_step(tmp_path, monkeypatch
         for number in range(3):
             kept.get_or_compute("count", {"number": number}, lambda: {"one": 1}, code=Store)
     assert len(calls) == times, "and not for what was found"
+
+
+def test_a_processor_is_named_with_its_instruction_sets(monkeypatch):
+    found = instruction_sets()
+    assert found["torch"] == torch.backends.cpu.get_cpu_capability()
+    assert found.get("oneDNN") in {None, *ONEDNN.values()}
+    able = {"avx2": True, "avx512_bw": True, "avx512_vnni": True, "avx512_bf16": False}
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: able, raising=False)
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX512")
+    monkeypatch.setattr(
+        "xaicore.machine.threadpool_info",
+        lambda: [{"architecture": "Zen"}, {"internal_api": "openmp"}, {"architecture": "Zen"}],
+    )
+    assert instruction_sets() == {"torch": "AVX512", "oneDNN": "avx512_core_vnni", "BLAS": "Zen"}
+    named = machine_name({"device": "AMD EPYC", "instruction_sets": instruction_sets()})
+    assert named == "AMD EPYC (torch AVX512, oneDNN avx512_core_vnni, BLAS Zen)"
+    assert machine_name({"device": "AMD EPYC"}) == "AMD EPYC"

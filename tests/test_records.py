@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from xaicore.errors import UserError
+from xaicore.machine import instruction_sets
 from xaicore.params import NotebookParameters
 from xaicore.records import Run, compare_records, load_record
 from xaicore.store import Store
@@ -52,6 +53,7 @@ def test_a_record_holds_what_was_recorded(run, tmp_path):
         {"label": "clear", "name": "linear", "parameters": 8, "fingerprint": "cd" * 32}
     ]
     assert source["seed"] == 3
+    assert source["instruction_sets"] == instruction_sets()
     assert source["packages"]["torch"]
     assert source["peak_memory_bytes"] > 10 * 2**20
     assert source["threads"] == torch.get_num_threads()

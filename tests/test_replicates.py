@@ -60,11 +60,15 @@ def test_only_what_differs_is_named_on_front_page_and_ledger() -> None:
     name = next(name for name, verdict in there.items() if verdict is Verdict.REPRODUCED)
     there[name] = Verdict.PARTLY
     moved = elsewhere(
-        JUDGED, "embedded", [Replicate("Other", "abc", there), Replicate("Same", "abc", verdicts())]
+        JUDGED,
+        "embedded",
+        [Replicate("Other", "abc", there), Replicate("Same", "abc", verdicts())],
+        RECORDS["embedded"],
     )
-    assert moved == {name: [("Other", Verdict.PARTLY)]}
+    assert moved == {each.claim.id: [] for each in JUDGED} | {name: [("Other", Verdict.PARTLY)]}
     front = scoreboard(PAPERS, JUDGED, moved)
-    assert f"1 verdict of {len(JUDGED)} came out otherwise" in front
+    assert f"Of the {len(JUDGED)} verdicts" in front
+    assert ", too, 1 came out otherwise" in front
     assert "came out otherwise" not in scoreboard(PAPERS, JUDGED)
     pages = {paper.id: ledger_page(paper, JUDGED, moved) for paper in PAPERS}
     paper = name.split(".")[0]
@@ -83,20 +87,33 @@ def test_the_committed_run_counts_as_another_processor_unless_its_networks_are_o
     }
     found = moved_verdicts(ROOT, "embedded", JUDGED, {"embedded": theirs}, same=False)
     assert found is not None
-    committed = {(RECORDS["embedded"][min(theirs)]["provenance"]["device"])}
-    assert not committed & {processor for runs in found.values() for processor, _ in runs}, (
-        "its verdicts are the same"
-    )
+    assert set(found) == set(verdicts())
+    own = {name.split("_")[0]: record["provenance"]["device"] for name, record in RECORDS["embedded"].items()}
+    named = {processor for runs in found.values() for processor, _ in runs}
+    assert named == {"AMD EPYC"}, "only the replicate came to other verdicts than the committed run"
+
+    untested = [dataclasses.replace(each, by_edition={}) for each in JUDGED]  # every verdict is another
+    found = moved_verdicts(ROOT, "embedded", untested, {"embedded": theirs}, same=False)
+    assert found is not None
+    named = {processor for name, runs in found.items() if name.startswith("p2.") for processor, _ in runs}
+    assert named == {own["p2"]} != {own["arena"]}, "chapter 2 was run on another processor than the arena"
     with pytest.raises(UserError, match="the same run again"):
         keep_replicate(ROOT, "embedded", JUDGED, RECORDS, same=True)
 
 
-def test_this_machines_verdicts_are_kept_with_its_processor_and_commit(tmp_path: Path) -> None:
+def test_verdicts_are_kept_with_the_processor_and_commit_of_their_own_chapter(tmp_path: Path) -> None:
     path = keep_replicate(tmp_path, "embedded", JUDGED, RECORDS, same=False)
     assert path == tmp_path / "claims" / "replicates" / "embedded.yml"
-    provenance = RECORDS["embedded"][min(RECORDS["embedded"])]["provenance"]
-    (kept,) = read_replicates(path.parent, "embedded")
-    assert kept == Replicate(provenance["device"], provenance["xaicore"]["commit"], verdicts())
+    for kept in read_replicates(path.parent, "embedded"):
+        for name in kept.verdicts:
+            (source,) = (
+                record["provenance"]
+                for notebook, record in RECORDS["embedded"].items()
+                if notebook.startswith(name.split(".")[0] + "_")
+            )
+            assert kept.processor == source["device"]
+    found = {name for kept in read_replicates(path.parent, "embedded") for name in kept.verdicts}
+    assert found == set(verdicts())
 
 
 def test_the_committed_replicates_know_every_claim_that_another_processor_judged() -> None:
@@ -111,15 +128,27 @@ def test_the_committed_replicates_know_every_claim_that_another_processor_judged
         }
         assert len(elsewhere_judged) > len(JUDGED) / 2
         assert set(replicate.verdicts) == elsewhere_judged
-        assert elsewhere(JUDGED, "embedded", [replicate])
+        found = elsewhere(JUDGED, "embedded", [replicate], RECORDS["embedded"])
+        assert set(found) == elsewhere_judged
+        assert any(found.values())
 
 
 def test_what_came_out_otherwise_is_listed() -> None:
-    committed = {"p1.a": Verdict.REPRODUCED, "p1.b": Verdict.PARTLY}
-    other = Replicate("Other", "abc", {**committed, "p1.b": Verdict.INCONCLUSIVE})
-    text = differences(committed, [other, Replicate("Same", "abc", committed)])
-    assert "On Other, 1 of 2 verdicts came out otherwise:" in text
+    committed = {"p1.a": Verdict.REPRODUCED, "p1.b": Verdict.PARTLY, "p2.c": Verdict.PARTLY}
+    moved = {**committed, "p1.b": Verdict.INCONCLUSIVE, "p2.c": Verdict.REPRODUCED}
+    source = {"xaicore": {"commit": "abc"}}
+    records = {
+        "p1_x": {"provenance": {"device": "Ours", **source}},
+        "p2_y": {"provenance": {"device": "Other", "instruction_sets": {"torch": "AVX2"}, **source}},
+    }
+    text = differences(
+        committed,
+        [Replicate("Other (torch AVX2)", "abc", moved), Replicate("Same", "abc", committed)],
+        records,
+    )
+    assert "On Other (torch AVX2) (P1), 1 of 2 verdicts came out otherwise:" in text
     assert "- {ref}`p1.b <claim-p1-b>`: inconclusive instead of partly" in text
     assert "p1.a" not in text
-    assert "On Same, none of 2 verdicts came out otherwise." in text
-    assert differences(committed, []) == "No such run is kept yet.\n"
+    assert "p2.c" not in text, "its own record is of that processor"
+    assert "On Same (P1, P2), none of 3 verdicts came out otherwise." in text
+    assert differences(committed, [], records) == "No such run is kept yet.\n"

@@ -44,7 +44,9 @@ PAPERS = load_claims(ROOT / "claims")
 )
 def test_a_record_refuses_what_its_unit_cannot_have(tmp_path, unit, value):
     run = Run("p1_test", {}, tmp_path)
-    with pytest.raises(ValueError, match="^(value p1.a is .* which must be at|unit must be one of)") as error:
+    with pytest.raises(
+        ValueError, match=r"^(value p1\.a is .* which must be at|unit must be one of)"
+    ) as error:
         run.value("p1.a", value, unit=unit)
     assert "\n" not in str(error.value)
     assert run.values == {}

@@ -12,6 +12,7 @@ from typing import Any
 import pandas as pd
 from IPython.display import HTML
 
+from xaicore.machine import machine_name
 from xaicore.units import table_number
 
 WIDE, WIDEST = 7, 11
@@ -53,7 +54,7 @@ def provenance(source: dict[str, Any]) -> HTML:
         source: from :meth:`xaicore.records.Run.provenance`.
     """
     rows = {
-        "device": source["device"],
+        "device": machine_name(source),
         "threads": source["threads"],
         "seconds": source["seconds"],
         "peak memory (MiB)": source["peak_memory_bytes"] // 2**20,

@@ -1,12 +1,29 @@
-"""What a record says of the machine that made it: the name of its processor or GPU, and the memory that was taken."""
+"""What a record says of the machine that made it: its processor or GPU, the instruction sets in use, the memory taken."""
 
 import ctypes
 import platform
 import resource
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
+from threadpoolctl import threadpool_info
+
+ONEDNN = {
+    "amx_tile": "avx512_core_amx",
+    "avx512_fp16": "avx512_core_fp16",
+    "avx512_bf16": "avx512_core_bf16",
+    "avx512_vnni": "avx512_core_vnni",
+    "avx512_bw": "avx512_core",
+    "avx_vnni": "avx2_vnni",
+    "avx2": "avx2",
+    "sve": "sve",
+    "neon": "neon",
+}
+"""What a processor can do, as torch names it → the code that oneDNN chooses for it (its page on CPU dispatching), the
+newest first."""
 
 
 def device_name(device: str) -> str:
@@ -20,6 +37,32 @@ def device_name(device: str) -> str:
     except OSError:
         pass
     return platform.processor() or platform.machine()
+
+
+def instruction_sets() -> dict[str, str]:
+    """Return the instruction sets that decide how sums are rounded on this processor, library → name.
+
+    ``torch`` says which of its kernels it takes, OpenBLAS (``BLAS``, of NumPy and SciPy) for which architecture. oneDNN's
+    choice cannot be asked for through torch: ``oneDNN`` is what it takes on such a processor when nothing limits it, left
+    out where torch is too old to say what the processor can do.
+    """
+    found = {"torch": torch.backends.cpu.get_cpu_capability()}
+    if hasattr(torch.cpu, "get_capabilities"):
+        able = torch.cpu.get_capabilities()
+        newest = next((name for flag, name in ONEDNN.items() if able.get(flag)), None)
+        found |= {"oneDNN": newest} if newest else {}
+    blas = {str(info["architecture"]) for info in threadpool_info() if info.get("architecture")}
+    return found | ({"BLAS": ", ".join(sorted(blas))} if blas else {})
+
+
+def machine_name(provenance: Mapping[str, Any]) -> str:
+    """Return the processor or GPU of a record, with its instruction sets where the record has them.
+
+    Args:
+        provenance: of a record, see :meth:`xaicore.records.Run.provenance`.
+    """
+    sets = ", ".join(f"{library} {name}" for library, name in provenance.get("instruction_sets", {}).items())
+    return f"{provenance['device']} ({sets})" if sets else str(provenance["device"])
 
 
 def peak_memory_bytes() -> int:

@@ -21,7 +21,7 @@ import torch
 
 import xaicore
 from xaicore.files import write_atomically
-from xaicore.machine import device_name, peak_memory_bytes
+from xaicore.machine import device_name, instruction_sets, peak_memory_bytes
 from xaicore.recorded import FILE, IDENTIFIER, SCHEMA, compare_records, load_record
 from xaicore.repository import commit, working_copy
 from xaicore.store import Store, versions
@@ -207,6 +207,7 @@ class Run:
             "python": platform.python_version(),
             "xaicore": {"version": xaicore.__version__, "commit": head, "clean": clean},
             "device": device_name(self._device),
+            "instruction_sets": instruction_sets(),
             "threads": torch.get_num_threads(),
             "seed": self.parameters.get("seed"),
             "seconds": round(time.perf_counter() - self._begin, 3),

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 
 from xaicore.units import number
 
-
 _SUMS: dict[type[ast.operator], Callable[[float, float], float]] = {
     ast.Add: operator.add,
     ast.Sub: operator.sub,

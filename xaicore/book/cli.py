@@ -200,22 +200,23 @@ def _claims(root: Path, options: argparse.Namespace) -> int:
 
 
 def _editions(root: Path, options: argparse.Namespace) -> int:
-    from xaicore.book.editions import edition_names, load_edition
+    from xaicore.book.editions import edition_names, load_edition, on_cores
+    from xaicore.engine import cores
 
     if options.costs is not None:
         from xaicore.book.costs import COLUMNS, cost_rows
 
         _print_table(COLUMNS, list(cost_rows(load_edition(root, options.costs))))
         return 0
-    rows = []
-    for edition in sorted((load_edition(root, name) for name in edition_names(root)), key=_duration):
+    rows, all_editions = [], [load_edition(root, name) for name in edition_names(root)]
+    for edition in sorted(all_editions, key=lambda each: each.expected_seconds(cores())):
         needs = [*(f"data: {name}" for name in edition.needs.data)]
         needs += ["a GPU"] if edition.needs.gpu else []
         needs += ["network"] if edition.needs.network else []
         rows.append(
             [
                 edition.name,
-                clock(edition.expected_seconds),
+                clock(edition.expected_seconds(cores())),
                 ", ".join(needs) or "nothing",
                 edition.description,
             ]
@@ -223,12 +224,8 @@ def _editions(root: Path, options: argparse.Namespace) -> int:
         rows += [
             ["  " + name, clock(run.expected_seconds), "", ""] for name, run in edition.notebooks.items()
         ]
-    _print_table(["edition", "takes about", "needs", "is"], rows)
+    _print_table(["edition", f"takes about, {on_cores()}", "needs", "is"], rows)
     return 0
-
-
-def _duration(edition: object) -> float:
-    return float(getattr(edition, "expected_seconds", 0.0))
 
 
 def _doctor(root: Path, options: argparse.Namespace) -> int:

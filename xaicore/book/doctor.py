@@ -20,7 +20,7 @@ from packaging.utils import canonicalize_name
 
 import xaicore.data
 import xaicore.models
-from xaicore.book.editions import Edition, edition_names, load_edition
+from xaicore.book.editions import Edition, edition_names, load_edition, on_cores
 from xaicore.data import SETS
 from xaicore.engine import cores
 from xaicore.errors import UserError
@@ -86,9 +86,9 @@ def examine(root: Path) -> tuple[list[Finding], bool]:
         if lacks:
             findings.append(Finding("note", f"edition {name} cannot run: it needs {'; '.join(lacks)}"))
         else:
-            minutes = max(1, round(edition.expected_seconds / 60))
+            minutes = max(1, round(edition.expected_seconds(cores()) / 60))
             note = " and the network" if edition.needs.network else ""
-            findings.append(Finding("ok", f"edition {name} can run: about {minutes} min{note}"))
+            findings.append(Finding("ok", f"edition {name} can run: about {minutes} min {on_cores()}{note}"))
         well = well or (name == "embedded" and not lacks)
     return findings, well
 

@@ -3,12 +3,14 @@
 An edition is a YAML file in ``editions/``. The same notebooks run in every edition; only parameters differ.
 """
 
+import math
 from pathlib import Path
 from typing import Any
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from xaicore.engine import cores
 from xaicore.errors import UserError
 from xaicore.params import SCHEMAS
 
@@ -45,12 +47,31 @@ class Edition(BaseModel):
     description: str
     needs: Needs = Needs()
     threads: int = Field(1, ge=1, le=1024, description="CPU threads of each notebook")
-    notebooks: dict[str, NotebookRun]
+    notebooks: dict[str, NotebookRun] = Field(..., min_length=1)
 
-    @property
-    def expected_seconds(self) -> float:
-        """Seconds for all notebooks one after the other."""
-        return sum(run.expected_seconds for run in self.notebooks.values())
+    def expected_seconds(self, cores: int = 1) -> float:
+        """Return how long all notebooks take on so many cores, as ``xaibook run`` starts them: the longest first, each
+        when those that it comes after are complete.
+        """
+        waiting = sorted(self.notebooks.items(), key=lambda item: -item[1].expected_seconds)
+        ends: dict[str, float] = {}
+        threads = max(run.parameters.get("threads") or self.threads for run in self.notebooks.values())
+        now, workers = 0.0, max(1, cores // threads)
+        while waiting:
+            running = [end for end in ends.values() if end > now]
+            ready = [(n, r) for n, r in waiting if all(ends.get(o, math.inf) <= now for o in r.after)]
+            if ready and len(running) < workers:
+                waiting.remove(ready[0])
+                ends[ready[0][0]] = now + ready[0][1].expected_seconds
+            else:
+                now = min(running)
+        return max(ends.values())
+
+
+def on_cores() -> str:
+    """Return, in words, on how many cores of this machine the notebooks of an edition share their time."""
+    count = cores()
+    return f"on {count} core{'s' * (count != 1)}"
 
 
 def edition_names(root: Path) -> list[str]:

@@ -53,7 +53,8 @@ class Measured:
             entry: ``{"value", "n", "ci": [low, high] or None, "unit"}``.
 
         Returns:
-            The number in the unit in which pages give it, or None where the run could not compute one (null, not finite, or over no image).
+            The number in the unit in which pages give it, or None where the run could not compute one (null, not
+            finite, or over no image).
         """
         value, n, unit = entry.get("value"), entry.get("n"), entry.get("unit")
         if value is None or not math.isfinite(value) or n == 0:

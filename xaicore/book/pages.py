@@ -36,7 +36,7 @@ def scoreboard(
     Args:
         papers: the papers.
         judgements: one per claim.
-        moved: claims with another verdict where another processor trained the networks; None: not known.
+        moved: claims that another processor judged too, and where its verdicts differ; None: not known.
 
     Returns:
         MyST Markdown without headings; its links are relative to ``book/index``.
@@ -53,11 +53,11 @@ def scoreboard(
     if pending:
         lines += ["", f"Of the claims not testable here, {pending} wait for their chapter to be run."]
     if moved is not None:
-        verdicts = "1 verdict" if len(moved) == 1 else f"{len(moved) or 'no'} verdicts"
+        count = sum(bool(others) for others in moved.values())
         lines += [
             "",
-            f"Where another kind of processor trained the networks of the embedded edition, {verdicts} of "
-            f"{len(judgements)} came out otherwise ({{ref}}`why <committed-run>`); the ledgers mark them.",
+            f"Of the {len(moved)} verdicts that a run of the embedded edition on another kind of processor reached, too, "
+            f"{count or 'none'} came out otherwise ({{ref}}`why <committed-run>`); the ledgers mark them.",
         ]
     return "\n".join(lines) + "\n"
 
@@ -89,7 +89,7 @@ def ledger_page(paper: Paper, judgements: Sequence[Judgement], moved: Elsewhere 
     Args:
         paper: the paper.
         judgements: one per claim; those of other papers are ignored.
-        moved: claims with another verdict where another processor trained the networks.
+        moved: claims that another processor judged too, and where its verdicts differ.
 
     Returns:
         A MyST page whose labels are :attr:`xaicore.book.claims.Claim.anchor`.

@@ -19,6 +19,7 @@ from xaicore.book.evidence import Verdict
 from xaicore.book.ledger import Records, read_verdicts
 from xaicore.errors import UserError
 from xaicore.files import write_atomically
+from xaicore.machine import machine_name
 from xaicore.records import load_record
 
 REPLICATES = Path("claims", "replicates")
@@ -31,7 +32,7 @@ class Replicate:
 
     Attributes:
         processor: its name.
-        commit: of the code that ran.
+        commit: of the code that ran; several where chapters ran with different ones.
         verdicts: claim id → verdict.
     """
 
@@ -124,30 +125,39 @@ def keep_replicate(
             "this machine trained the committed networks: a replicate would be the same run again"
         )
     verdicts = {each.claim.id: each.verdict_in(edition) for each in judgements}
-    return write_replicate(
-        root / REPLICATES, edition, _replicate(_one_record(records.get(edition, {})), verdicts)
-    )
+    paths = [
+        write_replicate(root / REPLICATES, edition, each)
+        for each in _by_machine(records.get(edition, {}), verdicts)
+    ]
+    return paths[-1]
 
 
 Elsewhere = dict[str, list[tuple[str, Verdict]]]
-"""Claim id → processor and verdict of each run elsewhere that came to another verdict."""
+"""Claim that another processor judged too → processor and verdict of each run elsewhere that came to another verdict."""
 
 
-def elsewhere(judgements: Sequence[Judgement], edition: str, replicates: Sequence[Replicate]) -> Elsewhere:
-    """Return the claims whose verdict came out otherwise elsewhere.
+def elsewhere(
+    judgements: Sequence[Judgement],
+    edition: str,
+    replicates: Sequence[Replicate],
+    records: Mapping[str, Any],
+) -> Elsewhere:
+    """Return the claims that were judged on another processor, with the verdicts that came out otherwise there.
 
     Args:
         judgements: of this build.
         edition: whose verdicts to compare.
         replicates: runs of the same edition on other machines.
+        records: notebook → record that the judgements rest on; each claim's own says which processor is another.
     """
     found: Elsewhere = {}
     for judgement in judgements:
-        here = judgement.verdict_in(edition)
+        claim, here = judgement.claim.id, judgement.verdict_in(edition)
         for replicate in replicates:
-            there = replicate.verdicts.get(judgement.claim.id, here)
-            if there is not here:
-                found.setdefault(judgement.claim.id, []).append((replicate.processor, there))
+            if claim in replicate.verdicts and replicate.processor != _processor_of(claim, records):
+                others = found.setdefault(claim, [])
+                if replicate.verdicts[claim] is not here:
+                    others.append((replicate.processor, replicate.verdicts[claim]))
     return found
 
 
@@ -163,48 +173,68 @@ def moved_verdicts(
         records: what they rest on.
         same: this machine's networks are the committed ones; where not, the committed run is one of the others.
     """
-    here = _processor(_one_record(records.get(edition, {})))
-    runs = [each for each in read_replicates(root / REPLICATES, edition) if each.processor != here]
+    mine = records.get(edition, {})
+    runs = read_replicates(root / REPLICATES, edition)
     committed = read_verdicts(root / "claims" / "verdicts", edition)
+    if committed and not same:
+        runs = [*_by_machine(committed_records(root, edition), committed), *runs]
+    return elsewhere(judgements, edition, runs, mine) if runs else None
+
+
+def committed_records(root: Path, edition: str) -> dict[str, Mapping[str, Any]]:
+    """Return notebook → committed record of an edition."""
     paths = sorted((root / "results" / edition).glob("*/record.json"))
-    if committed and paths and not same:
-        runs.insert(0, _replicate(load_record(paths[0]), committed))
-    return elsewhere(judgements, edition, runs) if runs else None
+    return {path.parent.name: load_record(path) for path in paths}
 
 
-def _one_record(records: Mapping[str, Any]) -> Mapping[str, Any]:
-    record: Mapping[str, Any] = records[min(records)]
-    return record
+def _chapter(name: str) -> str:
+    """Return the first word, ``p1``, of a claim's id or a notebook's name."""
+    return name.replace(".", "_").split("_")[0]
 
 
-def _processor(record: Mapping[str, Any]) -> str:
-    return str(record["provenance"]["device"])
+def _processor_of(claim: str, records: Mapping[str, Any]) -> str | None:
+    """Return the processor of the record that a claim rests on, None where there is none."""
+    own = (record for name, record in records.items() if _chapter(name) == _chapter(claim))
+    return next((machine_name(record["provenance"]) for record in own), None)
 
 
-def _replicate(record: Mapping[str, Any], verdicts: Mapping[str, Verdict]) -> Replicate:
-    """Return the verdicts of the run that left ``record``, with its machine and commit."""
-    return Replicate(_processor(record), str(record["provenance"]["xaicore"]["commit"]), verdicts)
+def _by_machine(records: Mapping[str, Any], verdicts: Mapping[str, Verdict]) -> list[Replicate]:
+    """Return the verdicts of the runs that left ``records``, one replicate for each machine."""
+    commits: dict[str, dict[str, None]] = {}
+    found: dict[str, dict[str, Verdict]] = {}
+    for name, record in records.items():
+        mine = {claim: verdict for claim, verdict in verdicts.items() if _chapter(claim) == _chapter(name)}
+        if mine:
+            machine = machine_name(record["provenance"])
+            found.setdefault(machine, {}).update(mine)
+            commits.setdefault(machine, {})[str(record["provenance"]["xaicore"]["commit"])] = None
+    return [Replicate(machine, ", ".join(commits[machine]), mine) for machine, mine in found.items()]
 
 
-def differences(committed: Mapping[str, Verdict], replicates: Sequence[Replicate]) -> str:
+def differences(
+    committed: Mapping[str, Verdict], replicates: Sequence[Replicate], records: Mapping[str, Any]
+) -> str:
     """Return, as MyST, which verdicts each replicate reached that the committed run did not.
 
     Args:
         committed: claim id → verdict of the committed run.
         replicates: runs of the same edition on other machines.
+        records: notebook → committed record; each claim's own says which processor is another.
     """
     lines = []
     for replicate in replicates:
-        moved = {
-            name: (verdict, replicate.verdicts[name])
+        tried = {
+            name: verdict
             for name, verdict in committed.items()
-            if replicate.verdicts.get(name, verdict) is not verdict
+            if name in replicate.verdicts and _processor_of(name, records) != replicate.processor
         }
-        head = f"On {replicate.processor}, {len(moved) or 'none'} of {len(committed)} verdicts came out otherwise"
-        lines += [f"{head}:" if moved else f"{head}.", ""]
+        moved = {name: verdict for name, verdict in tried.items() if replicate.verdicts[name] is not verdict}
+        chapters = ", ".join(dict.fromkeys(_chapter(name).upper() for name in tried))
+        head = f"On {replicate.processor} ({chapters or 'no chapter'}), {len(moved) or 'none'} of {len(tried)} verdicts"
+        lines += [f"{head} came out otherwise" + (":" if moved else "."), ""]
         lines += [
-            f"- {{ref}}`{name} <claim-{name.replace('.', '-')}>`: {there} instead of {here}"
-            for name, (here, there) in moved.items()
+            f"- {{ref}}`{name} <claim-{name.replace('.', '-')}>`: {replicate.verdicts[name]} instead of {here}"
+            for name, here in moved.items()
         ]
         lines += [""]
     return "\n".join(lines) or "No such run is kept yet.\n"

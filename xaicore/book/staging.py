@@ -19,7 +19,13 @@ from xaicore.book.findings import place_figures
 from xaicore.book.ledger import read_verdicts
 from xaicore.book.measured import place_measured
 from xaicore.book.pages import claim_list, ledger_page, scoreboard
-from xaicore.book.replicates import REPLICATES, Elsewhere, differences, read_replicates
+from xaicore.book.replicates import (
+    REPLICATES,
+    Elsewhere,
+    committed_records,
+    differences,
+    read_replicates,
+)
 from xaicore.book.statistics import statistics_page
 from xaicore.records import ASSETS
 
@@ -111,6 +117,7 @@ def stage(
         differences(
             read_verdicts(root / "claims" / "verdicts", "embedded"),
             read_replicates(root / REPLICATES, "embedded"),
+            committed_records(root, "embedded"),
         ),
     )
     running = target / "book" / "running.md"

@@ -6,6 +6,7 @@ from typing import Any
 from xaicore.book.conditions import conditions
 from xaicore.book.markdown import table
 from xaicore.book.measured import MARK
+from xaicore.machine import machine_name
 
 EDITION_ORDER = ("paper", "reference", "embedded")
 
@@ -103,7 +104,7 @@ def _cost(records: Mapping[str, Mapping[str, Any]], editions: list[str]) -> list
 def _run(edition: str, notebook: str, record: Mapping[str, Any]) -> list[str]:
     source = record["provenance"]
     facts = [
-        ("Device", source["device"]),
+        ("Device", machine_name(source)),
         ("Threads", source["threads"]),
         ("Time of this run (steps from the store cost none)", _duration(source["seconds"])),
         ("Peak memory", f"{source['peak_memory_bytes'] / 2**20:,.0f} MiB"),
