@@ -15,7 +15,7 @@ import nbformat
 from xaicore.book.editions import Edition, choose
 from xaicore.book.preflight import check_data, check_folders, check_model
 from xaicore.book.run_folder import RunFolder
-from xaicore.errors import UserError
+from xaicore.errors import UnreadableFiles, UserError
 from xaicore.fingerprint import digest, source_digest
 from xaicore.params import SCHEMAS, NotebookParameters
 from xaicore.params.base import unknown_parameter
@@ -71,7 +71,15 @@ def plan(
     # All parameters before the first look at data, which may take long.
     checked = {notebook: _checked(root, edition, notebook, overrides) for notebook in names}
     check_folders({notebook: parameters for notebook, (_, _, parameters) in checked.items()})
-    return [_task(root, edition, runs, notebook, *checked[notebook], chosen=names) for notebook in names]
+    tasks, unreadable = [], {}
+    for notebook in names:
+        try:
+            tasks.append(_task(root, edition, runs, notebook, *checked[notebook], chosen=names))
+        except UnreadableFiles as error:  # all of them at once, whichever notebook reads them
+            unreadable |= error.reasons
+    if unreadable:
+        raise UnreadableFiles(unreadable)
+    return tasks
 
 
 def _checked(
@@ -143,5 +151,7 @@ def _address(
 def _named(notebook: str) -> Iterator[None]:
     try:
         yield
+    except UnreadableFiles:
+        raise
     except UserError as error:
         raise UserError(f"{notebook}: {error}") from None

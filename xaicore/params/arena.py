@@ -6,6 +6,7 @@ from xaicore.data import SETS
 from xaicore.params.base import Fraction, NotebookParameters
 from xaicore.params.chapter5 import EXPLANATIONS
 from xaicore.params.checks import among, each_once, even, one_or_three
+from xaicore.params.readings import Reading
 
 SHIFTED_EXPLANATIONS = (
     "gradient",
@@ -37,6 +38,11 @@ class SharedParameters(NotebookParameters):
     eps: Fraction = Field(0.2, gt=0, le=1, description="largest change of a value: FGSM, BIM, PGD, MIM")
     steps: int = Field(10, ge=1, le=10_000, description="steps of BIM, PGD and MIM")
     effort: float = Field(1.0, gt=0, le=100, description="factor on the steps of the other attacks")
+
+    @property
+    def readings(self) -> list[Reading]:
+        """The images that the notebook reads: of the digits."""
+        return self._digits(self.n_train)
 
     _channels = field_validator("channels")(one_or_three)
 
@@ -108,6 +114,13 @@ class AtlasParameters(SharedParameters):
     side: int = Field(7, ge=2, le=64, description="height and width of the maps that are clustered")
     clusters: int = Field(10, ge=2, le=50, description="clusters at most")
     permutations: int = Field(999, ge=19, description="permutations of the test of the clusters")
+
+    @property
+    def readings(self) -> list[Reading]:
+        """The images that the notebook reads: ten times as many photographs as it looks for right ones among them."""
+        n = 10 * self.n_photographs if self.n_photographs else None
+        photographs = Reading(self.photographs, self.other_root, "test", n, at_most=True, seed=self.seed)
+        return [*self._digits(self.n_train), photographs]
 
     _a_set = field_validator("photographs")(among(SETS))
 

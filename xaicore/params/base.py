@@ -32,6 +32,7 @@ from pydantic import (
 from xaicore.data import SETS
 from xaicore.errors import UserError
 from xaicore.models import REGISTRY
+from xaicore.params.readings import Reading
 
 NOT_PARAMETERS = {"In", "Out", "exit", "quit", "get_ipython", "open"}
 RESOLVED = "_xaicore_parameters_resolved"
@@ -138,6 +139,25 @@ class NotebookParameters(BaseModel):
     def trains(self) -> bool:
         """Whether the notebook needs training images."""
         return True
+
+    @property
+    def readings(self) -> list[Reading]:
+        """The images that the notebook reads."""
+        return [self._reading("test", self.n_images)]
+
+    def _reading(self, split: str, n: int | None = None, **more: Any) -> Reading:
+        return Reading(self.dataset, self.data_root, split, n, seed=self.seed, **more)
+
+    def _faces(self, shares: list[float] | None) -> list[Reading]:
+        """Of a set of faces: cut by shares, or the set's own parts, and at most ``n_images`` test images."""
+        if shares is not None:
+            return [self._reading("all", self.n_images, at_most=True, shares=tuple(shares))]
+        test = self._reading("test", self.n_images, at_most=True)
+        return [self._reading("train"), self._reading("validation"), test]
+
+    def _digits(self, n_train: int | None) -> list[Reading]:
+        """Of a set whose network is trained here: ``n_train`` images for training, all for validation and test."""
+        return [self._reading("train", n_train), self._reading("validation"), self._reading("test")]
 
     def recorded(self) -> dict[str, Any]:
         """Return what a record keeps: JSON values, no ``output_dir``, folders by their last name."""

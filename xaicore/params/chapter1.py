@@ -5,6 +5,7 @@ from pydantic import Field, field_validator
 from xaicore.attribution import PRESETS
 from xaicore.errors import UserError
 from xaicore.params.base import Fraction, NotebookParameters
+from xaicore.params.readings import Reading
 
 LEAST_MAPPED = 4
 """Fewer signatures than that have no map, see :func:`xaicore.signatures.embed`."""
@@ -51,6 +52,13 @@ class P1Parameters(NotebookParameters):
         if classes is not None and len(set(classes)) != 2:
             raise ValueError(f"{classes!r} does not name two different classes")
         return classes
+
+    @property
+    def readings(self) -> list[Reading]:
+        """The images that the notebook reads: of its classes alone."""
+        classes = None if self.classes is None else tuple(self.classes)
+        counts = {"train": self.n_train, "validation": self.n_validation, "test": self.n_images}
+        return [self._reading(split, n, classes=classes) for split, n in counts.items()]
 
     def check_test_images(self, name: str, count: int) -> None:
         """Refuse a test set too small for its neighbourhoods.

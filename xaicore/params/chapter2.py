@@ -8,6 +8,7 @@ from xaicore.models import REGISTRY
 from xaicore.models.augmentation import AUGMENTATIONS
 from xaicore.params.base import Fraction, NotebookParameters
 from xaicore.params.checks import among, three_shares
+from xaicore.params.readings import Reading
 
 NETWORKS = ["vgg16", "resnet50", "resnet101", "inception_v3", "xception"]
 
@@ -51,6 +52,11 @@ class P2Parameters(NotebookParameters):
     cells: int = Field(3, ge=1, description="fewest cells a side of the map taken for MOD and VID")
     n_layer_images: int = Field(12, ge=1, description="test images whose maps of all layers are compared")
     n_layers_shown: int = Field(14, ge=2, description="layers in the grids of Figs. 6 to 10; VGG has 13")
+
+    @property
+    def readings(self) -> list[Reading]:
+        """The images that the notebook reads."""
+        return self._faces(self.shares)
 
     @field_validator("models")
     @classmethod

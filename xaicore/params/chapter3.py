@@ -9,8 +9,10 @@ from xaicore.models import REGISTRY
 from xaicore.models.augmentation import AUGMENTATIONS
 from xaicore.params.base import Fraction, NotebookParameters
 from xaicore.params.checks import among, three_shares
+from xaicore.params.readings import Reading
 
 IMAGENET = ("imagenet", "imagenet-20")
+FACES = ("orl-faces", "faces")
 
 
 class P3Parameters(NotebookParameters):
@@ -68,6 +70,26 @@ class P3Parameters(NotebookParameters):
     def trains(self) -> bool:
         """Whether the first network is trained here, or at least its head."""
         return self.weights is None or (self.weights == "imagenet" and self.dataset not in IMAGENET)
+
+    @property
+    def with_faces(self) -> bool:
+        """Whether the first network is that of chapter 2, trained on faces."""
+        return self.dataset in FACES and self.weights in (None, "imagenet")
+
+    @property
+    def readings(self) -> list[Reading]:
+        """The images that the notebook reads: of the first network's set and of the second's."""
+        if self.with_faces:
+            first = self._faces(self.shares)
+        else:
+            first = [self._reading("test", self.n_images, at_most=True)]
+            if self.trains:
+                first += [self._reading("train", self.n_train, at_most=True), self._reading("validation")]
+        if self.second_dataset is None:
+            return first
+        all_20 = self.second_dataset == "imagenet-20" and self.n_second >= 20
+        n = None if all_20 else self.n_second
+        return [*first, Reading(self.second_dataset, self.other_root, "test", n, seed=self.seed)]
 
     @field_validator("strengths")
     @classmethod

@@ -5,6 +5,7 @@ from pydantic import Field, field_validator
 from xaicore.attribution import PRESETS
 from xaicore.params.base import Fraction, NotebookParameters
 from xaicore.params.checks import among
+from xaicore.params.readings import Reading
 
 
 class P4Parameters(NotebookParameters):
@@ -35,6 +36,11 @@ class P4Parameters(NotebookParameters):
     )
     n_adaptive: int = Field(6, ge=1, description="images for the costly attacks on the defence")
     n_shown: int = Field(3, ge=1, le=6, description="images in the figures")
+
+    @property
+    def readings(self) -> list[Reading]:
+        """The images that the notebook reads: of all there are."""
+        return [self._reading("all", self.n_images)]
 
     @field_validator("sigmas")
     @classmethod

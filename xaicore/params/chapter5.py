@@ -9,6 +9,7 @@ from xaicore.data import SETS
 from xaicore.models import REGISTRY
 from xaicore.params.base import Fraction, NotebookParameters
 from xaicore.params.checks import among, each_once, even, one_or_three
+from xaicore.params.readings import Reading
 
 EXPLANATIONS = (
     "smooth_ig",
@@ -63,6 +64,12 @@ class P5Parameters(NotebookParameters):
     patch_class: int = Field(859, ge=0, description="class that the patch asks for; 859: toaster")
     n_timed: int = Field(20, ge=3, description="images timed one by one, at most")
     n_shown: int = Field(2, ge=1, le=6, description="images in the figures")
+
+    @property
+    def readings(self) -> list[Reading]:
+        """The images that the notebook reads: of the digits and, of all there are, of the photographs."""
+        photographs = Reading(self.photographs, self.other_root, "all", self.n_photographs, seed=self.seed)
+        return [*self._digits(self.n_train), photographs]
 
     def recorded(self) -> dict[str, Any]:
         """Return what a record keeps, as in other chapters: a file of weights by its last name."""

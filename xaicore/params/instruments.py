@@ -3,6 +3,7 @@
 from pydantic import Field
 
 from xaicore.params.base import Fraction, NotebookParameters
+from xaicore.params.readings import Reading
 
 
 class InstrumentParameters(NotebookParameters):
@@ -19,6 +20,11 @@ class InstrumentParameters(NotebookParameters):
         224, ge=32, le=1024, description="height and width of the photographs in pixels"
     )
 
+    @property
+    def readings(self) -> list[Reading]:
+        """The images that the notebook reads."""
+        return [*self._digits(self.n_train), Reading(self.photographs, self.other_root, "test")]
+
 
 class AttacksParameters(InstrumentParameters):
     """Parameters of the notebook ``attacks``."""
@@ -33,6 +39,15 @@ class ExplanationsParameters(InstrumentParameters):
 
     samples: int = Field(16, ge=2, description="samples or steps of the methods that average")
     n_planted: int = Field(120, ge=10, description="number of images with a planted mark")
+
+    @property
+    def readings(self) -> list[Reading]:
+        """The images that the notebook reads: further ones that get a mark."""
+        marked = [
+            Reading(self.dataset, self.data_root, split, n)
+            for split, n in (("train", self.n_train), ("test", self.n_planted))
+        ]
+        return [*super().readings, *marked]
 
 
 class MetricsParameters(InstrumentParameters):
