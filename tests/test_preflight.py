@@ -130,7 +130,7 @@ def test_unreadable_files_of_all_parts_and_notebooks_are_told_at_once(
             (tmp_path / name / split / "cat" / "0.png").write_bytes(b"no image")
     monkeypatch.setenv("XAICORE_DATA", str(tmp_path))
     edition = load_edition(ROOT, "reference")
-    with pytest.raises(UnreadableFiles, match="^4 image files cannot be read") as caught:
+    with pytest.raises(UnreadableFiles, match=r"^4 image files cannot be read") as caught:
         plan(ROOT, edition, tmp_path / "runs", only="p1,p2", overrides={"device": "cpu"})
     assert {reason.partition(" ")[0] for reason in caught.value.reasons.values()} == {
         f"{name}/{split}/cat/0.png" for name in ("cats-vs-dogs", "faces") for split in ("train", "test")

@@ -16,6 +16,7 @@ from pydantic import Field
 
 from xaicore.book.display import PlainLines
 from xaicore.params import SCHEMAS, NotebookParameters
+from xaicore.params.base import NetworkName
 
 ROOT = Path(__file__).resolve().parent.parent
 BATCHES = 10
@@ -66,7 +67,7 @@ sys.exit(run(Path({project!r}), "quick", only=({only!r})))
 class Toy(NotebookParameters):
     """What the notebooks can be told: how long to sleep for each batch, and how to end."""
 
-    model: str = Field("small_cnn")
+    model: NetworkName = Field("small_cnn")
     threads: int | None = Field(1, ge=1)
     nap: float = Field(0.0, ge=0)
     end: str = Field("well")

@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from xaicore.params.base import Fraction, NotebookParameters
+from xaicore.params.base import DatasetName, Fraction, NetworkName, NotebookParameters
 from xaicore.params.readings import Reading
 
 
@@ -10,11 +10,13 @@ class InstrumentParameters(NotebookParameters):
     """What the notebooks on the instruments share: a network trained here, and a published one."""
 
     n_images: int | None = Field(12, ge=2, description="number of test images; none: all")
-    model: str = Field("small_cnn", description="name of the network")
+    model: NetworkName = Field("small_cnn", description="name of the network")
     n_train: int | None = Field(2000, ge=10, description="number of training images; none: all")
     size: int = Field(28, ge=8, le=1024, description="height and width of the images in pixels")
     epochs: int = Field(3, ge=1, description="epochs of training")
-    photographs: str = Field("imagenet-20", description="image set for the published ImageNet network")
+    photographs: DatasetName = Field(
+        "imagenet-20", description="image set for the published ImageNet network"
+    )
     n_photographs: int = Field(1, ge=1, description="number of photographs")
     photograph_size: int = Field(
         224, ge=32, le=1024, description="height and width of the photographs in pixels"
@@ -30,7 +32,7 @@ class AttacksParameters(InstrumentParameters):
     """Parameters of the notebook ``attacks``."""
 
     eps: Fraction = Field(0.15, gt=0, le=1, description="largest change of a value, on [0, 1]")
-    photograph_eps: Fraction = Field(2 / 255, gt=0, le=1, description="largest change of a value, on [0, 1]")
+    photograph_eps: Fraction = Field("2/255", gt=0, le=1, description="largest change of a value, on [0, 1]")
     effort: float = Field(1.0, gt=0, le=100, description="factor on the steps of the iterative attacks")
 
 
@@ -56,4 +58,4 @@ class MetricsParameters(InstrumentParameters):
     n_images: int | None = Field(60, ge=4, description="number of test images; none: all")
     n_photographs: int = Field(2, ge=1, description="number of photographs")
     eps: Fraction = Field(0.15, gt=0, le=1, description="largest change of a value, on [0, 1]")
-    photograph_eps: Fraction = Field(2 / 255, gt=0, le=1, description="largest change of a value, on [0, 1]")
+    photograph_eps: Fraction = Field("2/255", gt=0, le=1, description="largest change of a value, on [0, 1]")
