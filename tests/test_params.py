@@ -24,7 +24,7 @@ NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
 
 class Toy(NotebookParameters):
-    eps: Fraction = Field("8/255", gt=0, le=1, description="step")
+    eps: Fraction = Field(8 / 255, gt=0, le=1, description="step")
     flag: bool = Field(default=True)
     rate: float = Field(1e-3, gt=0)
     classes: list[str] | None = Field(None)

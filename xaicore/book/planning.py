@@ -71,7 +71,8 @@ def plan(
     # All parameters before the first look at data, which may take long.
     checked = {notebook: _checked(root, edition, notebook, overrides) for notebook in names}
     check_folders({notebook: parameters for notebook, (_, _, parameters) in checked.items()})
-    tasks, unreadable = [], {}
+    tasks: list[Task] = []
+    unreadable: dict[str, str] = {}
     for notebook in names:
         try:
             tasks.append(_task(root, edition, runs, notebook, *checked[notebook], chosen=names))

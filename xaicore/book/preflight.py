@@ -123,7 +123,8 @@ def check_data(parameters: NotebookParameters, memory: Path) -> str:
     if isinstance(parameters, P1Parameters):
         test = parts[-1][1]
         parameters.check_test_images(test.name, len(test))
-    fingerprints, reasons = [], {}
+    fingerprints: list[str] = []
+    reasons: dict[str, str] = {}
     for reading, images, position in parts:
         try:
             fingerprints.append(_checked(reading, images, position, memory))

@@ -104,7 +104,7 @@ class AtlasParameters(SharedParameters):
         128, ge=32, le=1024, description="height and width of the photographs in pixels"
     )
     photograph_eps: Fraction = Field(
-        "2/255", gt=0, le=1, description="of photographs: largest change of a value"
+        2 / 255, gt=0, le=1, description="of photographs: largest change of a value"
     )
     photograph_attacks: Annotated[list[str], each_once(SHIFTING_ATTACKS)] = Field(
         default_factory=lambda: ["bim", "cw_l2"], min_length=1, description="attacks on photographs"

@@ -35,7 +35,7 @@ class P3Parameters(NotebookParameters):
     )
     iterations: int = Field(1, ge=1, le=1000, description="DLFuzz: steps from each seed")
     step_size: Fraction = Field(
-        "1/510",
+        1 / 510,
         gt=0,
         le=1,
         description="DLFuzz: root mean square of a step, on [0, 1]; 1/510: half a grey level",
@@ -65,7 +65,7 @@ class P3Parameters(NotebookParameters):
     other_attacks: Annotated[list[str], each_once(OTHERS)] = Field(
         default_factory=lambda: ["fgsm", "bim"], description="further attacks analysed in the same way"
     )
-    other_eps: Fraction = Field("2/255", gt=0, le=1, description="size of the further attacks that have one")
+    other_eps: Fraction = Field(2 / 255, gt=0, le=1, description="size of the further attacks that have one")
     n_other: int = Field(16, ge=2, description="seeds of the further attacks, at most")
     second_dataset: Annotated[str | None, among(SETS)] = Field(
         "imagenet-20", description="image set of the second network; none: no second network"

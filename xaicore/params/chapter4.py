@@ -36,7 +36,7 @@ class P4Parameters(NotebookParameters):
     effort: float = Field(1.0, gt=0, le=100, description="factor on the steps of the attacks")
     n_costly: int = Field(8, ge=1, description="images for L-BFGS and the boundary attack")
     eps: list[Fraction] = Field(
-        default_factory=lambda: ["2/255", "8/255"],
+        default_factory=lambda: [2 / 255, 8 / 255],
         min_length=1,
         description="attacks that know the defence: largest change of a value, each above 0 and at most 1, rising",
     )

@@ -55,7 +55,7 @@ class ExplorerParameters(InstrumentParameters):
         default_factory=lambda: ["fgsm", "bim", "cw_l2"], min_length=1, description="of photographs: attacks"
     )
     photograph_eps: list[Fraction] = Field(
-        default_factory=lambda: ["2/255", "8/255"],
+        default_factory=lambda: [2 / 255, 8 / 255],
         min_length=1,
         description="of photographs: sizes, each above 0 and at most 1, rising",
     )

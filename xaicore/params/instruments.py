@@ -32,7 +32,7 @@ class AttacksParameters(InstrumentParameters):
     """Parameters of the notebook ``attacks``."""
 
     eps: Fraction = Field(0.15, gt=0, le=1, description="largest change of a value, on [0, 1]")
-    photograph_eps: Fraction = Field("2/255", gt=0, le=1, description="largest change of a value, on [0, 1]")
+    photograph_eps: Fraction = Field(2 / 255, gt=0, le=1, description="largest change of a value, on [0, 1]")
     effort: float = Field(1.0, gt=0, le=100, description="factor on the steps of the iterative attacks")
 
 
@@ -58,4 +58,4 @@ class MetricsParameters(InstrumentParameters):
     n_images: int | None = Field(60, ge=4, description="number of test images; none: all")
     n_photographs: int = Field(2, ge=1, description="number of photographs")
     eps: Fraction = Field(0.15, gt=0, le=1, description="largest change of a value, on [0, 1]")
-    photograph_eps: Fraction = Field("2/255", gt=0, le=1, description="largest change of a value, on [0, 1]")
+    photograph_eps: Fraction = Field(2 / 255, gt=0, le=1, description="largest change of a value, on [0, 1]")

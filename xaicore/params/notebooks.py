@@ -9,6 +9,7 @@ import argparse
 import json
 import sys
 from collections.abc import Iterator
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
@@ -24,6 +25,9 @@ LAST = ("seed", "device", "threads", "output_dir")
 
 WIDTH = 100
 """Longer lists have a line for each entry."""
+
+DIGITS = 10
+"""Longer numbers are written as a fraction, where they are one."""
 
 NOTEBOOKS = Path(__file__).resolve().parent.parent.parent / "notebooks"
 
@@ -50,8 +54,12 @@ def _line(name: str, field: FieldInfo) -> str:
 
 
 def _notation(value: Any) -> str:
+    """Return a value as one would write it: 2/255 as text, since the schema reads fractions."""
     if isinstance(value, list):
         return f"[{', '.join(map(_notation, value))}]"
+    if isinstance(value, float) and len(repr(value)) > DIGITS:
+        ratio = Fraction(value).limit_denominator(1000)
+        return f'"{ratio}"' if float(ratio) == value else repr(value)
     return json.dumps(value, ensure_ascii=False) if isinstance(value, str) else repr(value)
 
 
