@@ -368,3 +368,36 @@ def test_a_gzip_file_that_would_fill_the_memory_is_not_unpacked(tmp_path: Path) 
     (tmp_path / "train-images-idx3-ubyte.gz").write_bytes(gzip.compress(claims))
     with pytest.raises(UserError, match="fetch it again"):
         data.load("mnist", tmp_path, "train")
+
+
+# A cell that never ends
+
+
+@pytest.mark.parametrize(
+    ("end", "notebooks"), [("never", ("toy",)), ("stubborn", ("toy", "other"))], ids=["cold", "warm"]
+)
+def test_a_cell_that_never_ends_is_ended(project: Path, end: str, notebooks: tuple[str, ...]) -> None:
+    limit = 20  # long enough for the imports of the cell before, also beside other work
+    given = {name: {"end": end if name == "toy" else "well"} for name in notebooks}
+    toy.set_edition(project, given, cell_seconds=limit)
+    screen = toy.Screen()
+    assert run(project, "quick", show=screen) == 1
+    (line,) = [line for line in screen.lines if "failed" in line]
+    assert line == (
+        f"toy failed in cell 5: took longer than the {limit} seconds that a cell may take and was ended; choose smaller "
+        "parameters or raise cell_seconds in the edition's file, then run again: finished batches are kept"
+    )
+    assert set(completed_runs(project, "quick")) == set(notebooks) - {"toy"}
+    assert not list((project / "runs").rglob("toy/*"))
+    failed = project / "runs" / "quick" / ".toy.failed"
+    assert "record.json" not in files(failed)
+    (kernel,) = project.glob("kernel-*")
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(kernel.name.removeprefix("kernel-")), 0)
+    assert toy.batches(project), "what was computed before is kept"
+    toy.set_edition(project, {name: {"end": "well"} for name in notebooks})
+    screen = toy.Screen()
+    assert run(project, "quick", show=screen) == 0
+    assert f"0 steps computed, {toy.BATCHES} taken from the store" in next(
+        line for line in screen.lines if line.startswith("toy: completed")
+    )

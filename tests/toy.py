@@ -45,6 +45,15 @@ if end == "mistake":
     raise UserError("the folder is not there; name another")
 if end == "kill":
     os.kill(os.getpid(), 9)
+if end in ("never", "stubborn"):
+    import signal
+    from pathlib import Path
+    Path(f"kernel-{os.getpid()}").touch()
+    if end == "stubborn":
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    while True:
+        pass
 run.value("sum", half["half"].sum(), n=10)
 run.finish()
 half["half"].tolist()
@@ -112,10 +121,13 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def set_edition(project: Path, notebooks: Mapping[str, Mapping[str, Any]], **more: Any) -> None:
+def set_edition(
+    project: Path, notebooks: Mapping[str, Mapping[str, Any]], *, cell_seconds: int = 600, **more: Any
+) -> None:
     """Write the edition quick anew: notebook → parameters, and what else is said of each."""
     runs = {name: {"parameters": given, "expected_seconds": 9, **more} for name, given in notebooks.items()}
     content = {"name": "quick", "description": "A toy", "threads": 1, "notebooks": runs}
+    content["cell_seconds"] = cell_seconds
     (project / "editions" / "quick.yml").write_text(json.dumps(content))
 
 

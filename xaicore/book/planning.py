@@ -36,6 +36,7 @@ class Task:
         after: notebooks that must be complete before.
         expected_seconds: how long it is said to take.
         folder: where its run goes.
+        cell_seconds: how long a cell may take.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Task:
     after: tuple[str, ...]
     expected_seconds: float
     folder: RunFolder
+    cell_seconds: int
 
     @property
     def up_to_date(self) -> bool:
@@ -130,6 +132,7 @@ def _task(
         after=tuple(other for other in run.after if other in chosen),
         expected_seconds=run.expected_seconds,
         folder=RunFolder(runs, notebook),
+        cell_seconds=edition.cell_seconds,
     )
 
 

@@ -276,7 +276,8 @@ def _scan(folder: Path, root: Path, names: tuple[str, ...], chosen: set[int]) ->
 
 def _images(folder: Path) -> tuple[list[Path], list[Path]]:
     """Return the image files of a class folder, and the files that are none by their suffix."""
-    files, others = [], []
+    files: list[Path] = []
+    others: list[Path] = []
     for entry in os.scandir(folder):
         if entry.name.startswith(".") or entry.name.lower() in CLUTTER or entry.is_dir():
             continue
