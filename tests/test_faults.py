@@ -238,14 +238,14 @@ def test_one_corrupt_image_among_thousands_stops_the_run_at_once(
     project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     rng = np.random.default_rng(0)
-    for split, count in (("train", 800), ("test", 200)):
+    for split, count in (("train", 200), ("test", 800)):
         for name in ("cat", "dog"):
             folder = project / "cats-vs-dogs" / split / name
             folder.mkdir(parents=True)
             for k in range(count):
                 picture = Image.fromarray(rng.integers(0, 256, (8, 8, 3), dtype=np.uint8))
                 picture.save(folder / f"{name}.{k}.jpg")
-    bad = project / "cats-vs-dogs" / "train" / "dog" / "dog.666.jpg"
+    bad = project / "cats-vs-dogs" / "test" / "dog" / "dog.666.jpg"
     bad.write_bytes(bad.read_bytes()[:200])
     toy.set_edition(project, {"toy": {"dataset": "cats-vs-dogs"}})
     monkeypatch.setenv("XAICORE_DATA", str(project))
@@ -256,7 +256,7 @@ def test_one_corrupt_image_among_thousands_stops_the_run_at_once(
     assert time.process_time() - begin < 2
     said = capsys.readouterr()
     assert re.fullmatch(
-        r"xaibook: toy: cats-vs-dogs/train/dog/dog\.666\.jpg is corrupt or no image \(.+\); replace or remove the file\n",
+        r"xaibook: cats-vs-dogs/test/dog/dog\.666\.jpg is corrupt or no image \(.+\); replace or remove the file\n",
         said.err,
     )
     assert files(project / "runs") == {"quick/.toy.lock"}
