@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parent.parent
     ("given", "message"),
     [
         ({"models": ["vgg61"]}, "parameter models: there is no 'vgg61'"),
-        ({"models": "vgg16,vgg16"}, "parameter models: names a network twice"),
+        ({"models": "vgg16,vgg16"}, r"parameter models: \['vgg16', 'vgg16'\] must not name one twice"),
         ({"models": []}, "parameter models"),
         ({"eps": "0.1,0.05"}, "parameter eps: .* must rise by at least 0.001"),
         ({"eps": [0.01, 0.0101]}, "parameter eps: .* must rise by at least 0.001"),

@@ -2,7 +2,10 @@
 
 import contextlib
 import io
+import struct
+import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +16,7 @@ from PIL import Image
 
 from xaicore import data
 from xaicore.data.embedded import imagenet_synsets
-from xaicore.errors import UserError
+from xaicore.errors import UnreadableFiles, UserError
 
 
 def write(path: Path, seed: int = 0, size: tuple[int, int] = (12, 10), mode: str = "RGB") -> Path:
@@ -211,9 +214,214 @@ def test_modes_depths_and_rotation(tmp_path: Path) -> None:
     assert images.stack()[0].shape == (6, 3, 10, 12)
     assert data.load("folder", root)[5][0].shape == (3, 12, 10)
     assert data.load("folder", root, channels=1)[0][0].shape == (1, 10, 12)
-    Image.fromarray(np.zeros((4, 4), np.uint16)).save(root / "test" / "a" / "10.png")
-    with pytest.raises(UserError, match=r"10.png has more than 8 bits"):
-        data.load("folder", root).verify()
+
+
+def one(tmp_path: Path, **options: Any) -> torch.Tensor:
+    """The image of the folder ``own``, which holds a single one."""
+    return data.load("folder", tmp_path / "own", **options)[0][0]
+
+
+def place(tmp_path: Path, name: str = "1.png") -> Path:
+    folder = tmp_path / "own" / "test" / "a"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder / name
+
+
+@pytest.mark.parametrize("name", ["1.png", "1.tif", "1.pgm"])
+def test_16_bit_grey_is_divided_by_its_white(tmp_path: Path, name: str) -> None:
+    levels = np.array([[0, 1, 128, 129], [257, 1000, 32768, 65535]], dtype=np.uint16)
+    path = place(tmp_path, name)
+    if name == "1.pgm":
+        path.write_bytes(b"P5 4 2 65535\n" + levels.astype(">u2").tobytes())
+    else:
+        Image.fromarray(levels).save(path)
+    found = one(tmp_path, channels=1)[0]
+    assert torch.equal(found * 255, (found * 255).round()), "every image lies on the 8-bit grid"
+    exact = torch.from_numpy(levels.astype(np.float64) / 65535)
+    assert (found.double() - exact).abs().max() <= 0.5 / 255 + 1e-7
+    assert found[1, 3] == 1
+    assert torch.equal(one(tmp_path), found.expand(3, 2, 4))
+
+
+def test_16_bit_grey_is_turned_as_its_exif_says(tmp_path: Path) -> None:
+    image = Image.fromarray(np.array([[0, 65535]], dtype=np.uint16))
+    exif = image.getexif()
+    exif[274] = 6  # to be turned a quarter clockwise
+    image.save(place(tmp_path), exif=exif)
+    assert one(tmp_path, channels=1)[0].tolist() == [[0.0], [1.0]]
+
+
+def _sixteen_bit_colour(path: Path, pixels: np.ndarray) -> None:
+    """Write a PNG of 16 bits a channel, which Pillow can read but not write."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        checked = kind + content
+        return struct.pack(">I", len(content)) + checked + struct.pack(">I", zlib.crc32(checked))
+
+    height, width, _ = pixels.shape
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in pixels)
+    head = struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0)
+    path.write_bytes(
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", head)
+        + chunk(b"IDAT", zlib.compress(rows))
+        + chunk(b"IEND", b"")
+    )
+
+
+def test_16_bit_colour_keeps_the_upper_byte(tmp_path: Path) -> None:
+    pixels = np.array([[[0, 255, 256], [0x80FF, 0xFF00, 0xFFFF]]], dtype=np.uint16)
+    _sixteen_bit_colour(place(tmp_path), pixels)
+    expected = torch.from_numpy((pixels >> 8).astype(np.float32)).permute(2, 0, 1) / 255
+    assert torch.equal(one(tmp_path), expected)
+
+
+@pytest.mark.parametrize("kind", ["float", "32 bits", "12 bits", "transparent level"])
+def test_depths_without_a_known_white_are_refused(tmp_path: Path, kind: str) -> None:
+    if kind == "float":
+        Image.fromarray(np.ones((2, 2), np.float32)).save(place(tmp_path, "1.tif"))
+    elif kind == "32 bits":
+        Image.fromarray(np.ones((2, 2), np.int32)).save(place(tmp_path, "1.tif"))
+    elif kind == "12 bits":
+        content = struct.pack("<2sHIH", b"II", 42, 8, 8)
+        entries = [(256, 2), (257, 1), (258, 12), (259, 1), (262, 1), (273, 110), (278, 1), (279, 3)]
+        content += b"".join(
+            struct.pack("<HHII", tag, 4 if tag == 273 else 3, 1, value) for tag, value in entries
+        )
+        place(tmp_path, "1.tif").write_bytes(content + struct.pack("<I", 0) + b"\xff\xf0\x00")
+    else:
+        Image.fromarray(np.ones((2, 2), np.uint16)).save(place(tmp_path), transparency=1)
+    with pytest.raises(
+        UserError, match=r"own/test/a/1\.(png|tif) is neither an 8-bit nor a plain 16-bit image; save it"
+    ):
+        one(tmp_path)
+
+
+def test_what_is_transparent_lies_on_white(tmp_path: Path) -> None:
+    colours = np.array([[[200, 100, 0, 255], [200, 100, 0, 0], [200, 100, 0, 51]]], dtype=np.uint8)
+    Image.fromarray(colours, "RGBA").save(place(tmp_path))
+    share = 51 / 255
+    mixed = [round(share * value + (1 - share) * 255) for value in (200, 100, 0)]
+    expected = torch.tensor([[200, 100, 0], [255, 255, 255], mixed]).T[:, None] / 255
+    assert torch.allclose(one(tmp_path), expected, atol=1.01 / 255)
+    assert torch.equal(one(tmp_path)[:, :, :2], expected[:, :, :2])
+
+    Image.fromarray(np.array([[[90, 255], [90, 0]]], dtype=np.uint8), "LA").save(place(tmp_path))
+    assert torch.equal(one(tmp_path, channels=1), torch.tensor([[[90 / 255, 1.0]]]))
+
+    palette = Image.new("P", (2, 1))
+    palette.putpalette([10, 20, 30, 40, 50, 60])
+    palette.putdata([0, 1])
+    palette.save(place(tmp_path), transparency=1)
+    assert torch.equal(one(tmp_path), torch.tensor([[10, 255], [20, 255], [30, 255]])[:, None] / 255)
+    palette.save(place(tmp_path))
+    assert torch.equal(one(tmp_path), torch.tensor([[10, 40], [20, 50], [30, 60]])[:, None] / 255)
+
+    Image.new("RGB", (1, 1), (1, 2, 3)).save(place(tmp_path), transparency=(1, 2, 3))
+    assert one(tmp_path).min() == 1
+
+
+def test_one_bit_and_cmyk(tmp_path: Path) -> None:
+    Image.fromarray(np.array([[True, False]])).save(place(tmp_path))
+    assert one(tmp_path, channels=1).tolist() == [[[1.0, 0.0]]]
+    place(tmp_path).unlink()
+    for ink, expected in (((0, 0, 0, 0), 255), ((0, 0, 0, 255), 0)):
+        Image.new("CMYK", (8, 8), ink).save(place(tmp_path, "1.jpg"), quality=100)
+        assert torch.allclose(one(tmp_path), torch.tensor(expected / 255), atol=2 / 255)
+
+
+def test_exif_turns_the_pixels(tmp_path: Path) -> None:
+    image = Image.fromarray(np.array([[[255, 0, 0], [0, 0, 255]]], dtype=np.uint8))
+    exif = image.getexif()
+    exif[274] = 6
+    image.save(place(tmp_path), exif=exif)
+    assert one(tmp_path)[:, :, 0].T.tolist() == [[1.0, 0.0, 0.0], [0.0, 0.0, 1.0]]
+
+
+@pytest.mark.parametrize("name", ["1.gif", "1.png", "1.webp", "1.tiff"])
+def test_the_first_picture_of_an_animation_is_taken(tmp_path: Path, name: str) -> None:
+    first, second = (Image.new("RGB", (4, 4), colour) for colour in ("white", "black"))
+    first.save(place(tmp_path, name), save_all=True, append_images=[second])
+    assert one(tmp_path).min() == 1
+
+
+def test_odd_names_are_read_and_told_in_one_line(tmp_path: Path) -> None:
+    names = ["a b.PNG", "ü²-١.png", "line\nbreak.png", "1.tar.png", "'q\".png"]
+    for seed, name in enumerate(names):
+        write(place(tmp_path, name), seed)
+    assert len(data.load("folder", tmp_path / "own").stack()[0]) == len(names)
+    for name in names:
+        place(tmp_path, name).write_bytes(b"no image")
+    with pytest.raises(UserError) as caught:
+        data.load("folder", tmp_path / "own").verify()
+    assert "\n" not in str(caught.value)
+    assert "line?break.png" in str(caught.value)
+
+
+def test_unreadable_files_are_told_all_at_once(tmp_path: Path) -> None:
+    root = make(tmp_path / "own", {"test": 8})
+    for number in range(7):
+        (root / "test" / "cat" / f"{number}.png").write_bytes(b"no image")
+    for number in range(1, 6):
+        (root / "test" / "dog" / f"{number}.png").write_bytes(b"no image")
+    images = data.load("folder", root)
+    for action in (images.verify, images.stack):
+        with pytest.raises(UnreadableFiles) as caught:
+            action()
+        line = str(caught.value)
+        assert line.startswith(
+            "12 image files cannot be read, replace or remove them: own/test/cat/0.png, own/"
+        )
+        assert (
+            "own/test/dog/3.png and 2 more (of the first: own/test/cat/0.png is corrupt or no image" in line
+        )
+        assert "\n" not in line
+        assert len(caught.value.reasons) == 12
+
+
+def test_files_that_are_no_images_by_their_name_are_told_together(tmp_path: Path) -> None:
+    root = make(tmp_path / "own", {"test": 2})
+    for name in ("cat", "dog"):
+        (root / "test" / name / "notes.txt").touch()
+    with pytest.raises(UserError, match=r"own/test/cat/notes.txt, own/test/dog/notes.txt are no image files"):
+        data.load("folder", root)
+
+
+@pytest.mark.parametrize("parts", [{"train": 20, "test": 5}, {"": 30}])
+def test_only_the_folders_of_the_classes_asked_for_are_looked_into(
+    tmp_path: Path, parts: dict[str, int]
+) -> None:
+    root = make(tmp_path / "own", parts, ("a", "b", "c", "d"))
+    chosen = {
+        split: data.load("folder", root, split, classes=["d", "b"])
+        for split in ("train", "validation", "test")
+    }
+    before = {split: (images.fingerprint, sorted(files(images))) for split, images in chosen.items()}
+    subset = data.load("folder", root, "train", classes=[3, 1], n=7, seed=2).fingerprint
+    for split, (fingerprint, _) in before.items():
+        assert data.load("folder", root, split).select(["d", "b"]).fingerprint == fingerprint
+    assert data.load("folder", root, "train").select([3, 1]).subset(7, 2).fingerprint == subset
+    for part in parts:
+        for name in ("a", "c"):
+            (root / part / name / "notes.txt").touch()
+            (root / part / name / "0.png").write_bytes(b"no image")
+    after = {split: data.load("folder", root, split, classes=["d", "b"]) for split in chosen}
+    assert {split: (images.fingerprint, sorted(files(images))) for split, images in after.items()} == before
+    assert data.load("folder", root, "train", classes=[3, 1], n=7, seed=2).fingerprint == subset
+    with pytest.raises(UserError, match=r"notes\.txt"):
+        data.load("folder", root, "test", classes=["a"])
+    with pytest.raises(UserError, match="no class 'e'; its classes are a, b, c, d"):
+        data.load("folder", root, "test", classes=["e", "a-missing"])
+
+
+def test_only_the_synsets_asked_for_are_looked_into(tmp_path: Path) -> None:
+    for number, synset in enumerate(("n01440764", "n01443537")):
+        write(tmp_path / "val" / synset / "a.png", number)
+    (tmp_path / "val" / "n01440764" / "notes.txt").touch()
+    assert data.load("imagenet", tmp_path, classes=["goldfish"]).labels.tolist() == [0]
+    assert data.load("imagenet", tmp_path, classes=[1]).labels.tolist() == [0]
+    with pytest.raises(UserError, match=r"notes\.txt"):
+        data.load("imagenet", tmp_path)
 
 
 def test_mixed_sizes_need_a_size(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+import nbformat
 import pytest
 import yaml
 
@@ -30,6 +31,25 @@ def write(tmp_path, monkeypatch):
         return tmp_path
 
     return write
+
+
+@pytest.mark.parametrize("name", ["quick", "embedded", "reference", "paper"])
+def test_a_cell_may_take_twice_as_long_as_the_longest_notebook_should(name):
+    edition = load_edition(ROOT, name)
+    assert edition.cell_seconds >= 2 * max(run.expected_seconds for run in edition.notebooks.values())
+
+
+@pytest.mark.parametrize("name", ["quick", "embedded", "reference", "paper"])
+def test_optional_figures_are_figures_of_their_notebook(name):
+    for notebook, run in load_edition(ROOT, name).notebooks.items():
+        cells = nbformat.read(ROOT / "notebooks" / f"{notebook}.ipynb", as_version=4).cells
+        figures = {cell.metadata.get("mystnb", {}).get("figure", {}).get("name") for cell in cells}
+        assert set(run.optional_figures) <= figures
+
+
+def test_a_limit_of_no_time_is_refused(write):
+    with pytest.raises(UserError, match=r"^editions/toy.yml: cell_seconds: input should be greater than"):
+        load_edition(write({"cell_seconds": 0}), "toy")
 
 
 @pytest.mark.parametrize("name", ["quick", "embedded", "reference", "paper"])

@@ -238,14 +238,14 @@ def test_one_corrupt_image_among_thousands_stops_the_run_at_once(
     project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     rng = np.random.default_rng(0)
-    for split, count in (("train", 800), ("test", 200)):
+    for split, count in (("train", 200), ("test", 800)):
         for name in ("cat", "dog"):
             folder = project / "cats-vs-dogs" / split / name
             folder.mkdir(parents=True)
             for k in range(count):
                 picture = Image.fromarray(rng.integers(0, 256, (8, 8, 3), dtype=np.uint8))
                 picture.save(folder / f"{name}.{k}.jpg")
-    bad = project / "cats-vs-dogs" / "train" / "dog" / "dog.666.jpg"
+    bad = project / "cats-vs-dogs" / "test" / "dog" / "dog.666.jpg"
     bad.write_bytes(bad.read_bytes()[:200])
     toy.set_edition(project, {"toy": {"dataset": "cats-vs-dogs"}})
     monkeypatch.setenv("XAICORE_DATA", str(project))
@@ -256,7 +256,7 @@ def test_one_corrupt_image_among_thousands_stops_the_run_at_once(
     assert time.process_time() - begin < 2
     said = capsys.readouterr()
     assert re.fullmatch(
-        r"xaibook: toy: cats-vs-dogs/train/dog/dog\.666\.jpg is corrupt or no image \(.+\); replace or remove the file\n",
+        r"xaibook: cats-vs-dogs/test/dog/dog\.666\.jpg is corrupt or no image \(.+\); replace or remove the file\n",
         said.err,
     )
     assert files(project / "runs") == {"quick/.toy.lock"}
@@ -368,3 +368,36 @@ def test_a_gzip_file_that_would_fill_the_memory_is_not_unpacked(tmp_path: Path) 
     (tmp_path / "train-images-idx3-ubyte.gz").write_bytes(gzip.compress(claims))
     with pytest.raises(UserError, match="fetch it again"):
         data.load("mnist", tmp_path, "train")
+
+
+# A cell that never ends
+
+
+@pytest.mark.parametrize(
+    ("end", "notebooks"), [("never", ("toy",)), ("stubborn", ("toy", "other"))], ids=["cold", "warm"]
+)
+def test_a_cell_that_never_ends_is_ended(project: Path, end: str, notebooks: tuple[str, ...]) -> None:
+    limit = 20  # long enough for the imports of the cell before, also beside other work
+    given = {name: {"end": end if name == "toy" else "well"} for name in notebooks}
+    toy.set_edition(project, given, cell_seconds=limit)
+    screen = toy.Screen()
+    assert run(project, "quick", show=screen) == 1
+    (line,) = [line for line in screen.lines if "failed" in line]
+    assert line == (
+        f"toy failed in cell 5: took longer than the {limit} seconds that a cell may take and was ended; choose smaller "
+        "parameters or raise cell_seconds in the edition's file, then run again: finished batches are kept"
+    )
+    assert set(completed_runs(project, "quick")) == set(notebooks) - {"toy"}
+    assert not list((project / "runs").rglob("toy/*"))
+    failed = project / "runs" / "quick" / ".toy.failed"
+    assert "record.json" not in files(failed)
+    (kernel,) = project.glob("kernel-*")
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(kernel.name.removeprefix("kernel-")), 0)
+    assert toy.batches(project), "what was computed before is kept"
+    toy.set_edition(project, {name: {"end": "well"} for name in notebooks})
+    screen = toy.Screen()
+    assert run(project, "quick", show=screen) == 0
+    assert f"0 steps computed, {toy.BATCHES} taken from the store" in next(
+        line for line in screen.lines if line.startswith("toy: completed")
+    )

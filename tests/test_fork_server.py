@@ -86,6 +86,7 @@ class Place:
             "output": str(self.folder / f"{name}.out.ipynb"),
             "parameters": {},
             "folder": str(self.folder),
+            "cell_seconds": 600,
             "outcome": str(self.folder / f"{name}.json"),
             "parent": parent,
         }
@@ -361,4 +362,4 @@ class Server:
 
 
 def _task(name, threads):
-    return Task(name, Path(f"{name}.ipynb"), {}, None, threads, "", (), 1.0, None)
+    return Task(name, Path(f"{name}.ipynb"), {}, None, threads, "", (), 1.0, None, 600)

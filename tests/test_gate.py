@@ -57,6 +57,28 @@ def test_a_figure_with_a_text_passes(tmp_path: Path) -> None:
     assert notebook_findings(executed(tmp_path, figure, mystnb={"image": {"alt": "one pixel"}})) == []
 
 
+FIGURE = {"figure": {"name": "p9-fig-1", "caption": "One pixel."}, "image": {"alt": "one pixel"}}
+
+
+@pytest.mark.parametrize(
+    ("count", "words"), [(0, "the figure p9-fig-1 has no picture"), (2, "the figure p9-fig-1 has 2 pictures")]
+)
+def test_a_captioned_figure_has_exactly_one_picture(tmp_path: Path, count: int, words: str) -> None:
+    picture = new_output("display_data", data={"image/png": PIXEL})
+    said = new_output("stream", name="stdout", text="nothing to see\n")
+    assert notebook_findings(executed(tmp_path, said, picture, mystnb=FIGURE)) == []
+    path = executed(tmp_path, said, *[picture] * count, mystnb=FIGURE)
+    assert notebook_findings(path) == [f"page.ipynb, cell 1: {words}"]
+    assert notebook_findings(path, ["p9-fig-2"]) == [f"page.ipynb, cell 1: {words}"]
+    assert notebook_findings(path, ["p9-fig-1"]) == ([] if count == 0 else [f"page.ipynb, cell 1: {words}"])
+
+
+def test_a_run_is_named_after_its_folder(tmp_path: Path) -> None:
+    (tmp_path / "p9_page").mkdir()
+    path = executed(tmp_path, mystnb=FIGURE).rename(tmp_path / "p9_page" / "notebook.ipynb")
+    assert notebook_findings(path) == ["p9_page, cell 1: the figure p9-fig-1 has no picture"]
+
+
 def test_internal_links_and_local_assets_pass(tmp_path: Path) -> None:
     page(tmp_path, '<h1 id="top">T</h1>', "sub/other.html")
     (tmp_path / "html" / "a b.png").write_bytes(b"")

@@ -1,17 +1,23 @@
 """Parameters: papermill's strings become values, mistakes become one line."""
 
-import ast
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Annotated
 
 import nbformat
 import pytest
 import torch
+from papermill import inspect_notebook
 from pydantic import Field
 
 from xaicore.errors import UserError
-from xaicore.params import SCHEMAS, Fraction, NotebookParameters
+from xaicore.params import SCHEMAS, Fraction, NotebookParameters, notebooks
+from xaicore.params.base import alternatives
+from xaicore.params.checks import among, choices
+from xaicore.params.notebooks import parameters_cell
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -23,6 +29,7 @@ class Toy(NotebookParameters):
     rate: float = Field(1e-3, gt=0)
     classes: list[str] | None = Field(None)
     sizes: list[int] = Field(default_factory=lambda: [1])
+    augment: Annotated[str | None, among(["none", "noise"])] = Field(None)
 
 
 @pytest.mark.parametrize(
@@ -46,9 +53,22 @@ class Toy(NotebookParameters):
         ("classes", "4,9", ["4", "9"]),
         ("classes", '["4", "9"]', ["4", "9"]),
         ("classes", [4, 9], ["4", "9"]),
+        ("classes", "['4', '9']", ["4", "9"]),
+        ("classes", " ['4','9'] ", ["4", "9"]),
+        ("classes", "('4', '9')", ["4", "9"]),
+        ("classes", "'4', '9'", ["4", "9"]),
+        ("classes", "[4, 9]", ["4", "9"]),
+        ("classes", "[cat, big dog]", ["cat", "big dog"]),
+        ("classes", "['a, b', \"c'd\"]", ["a, b", "c'd"]),
+        ("classes", "O'Brien, Smith", ["O'Brien", "Smith"]),
+        ("classes", "'cat'", ["cat"]),
+        ("classes", "[8/255, 1]", ["8/255", "1"]),
         ("classes", "null", None),
         ("classes", 4, ["4"]),
         ("sizes", "1, 2", [1, 2]),
+        ("sizes", "[1, 2]", [1, 2]),
+        ("augment", "none", "none"),
+        ("augment", "null", None),
         ("sizes", "3", [3]),
         ("sizes", 3, [3]),
         ("seed", "7", 7),
@@ -77,6 +97,15 @@ def test_texts_become_the_values_they_stand_for(name, typed, value):
         ("rate", "fast", "parameter rate: 'fast' is not a number"),
         ("weights", 3, "parameter weights: 3 is not text"),
         ("classes", True, "parameter classes: 'True' is not a list"),
+        ("classes", "['4', '9'", """parameter classes: "['4', '9'" is not a list"""),
+        ("classes", "['4', 9', '1']", """parameter classes: "['4', 9', '1']" is not a list"""),
+        ("classes", "('4' '9'", """parameter classes: "('4' '9'" is not a list"""),
+        ("sizes", "[1, [2]]", "parameter sizes.1: [2] is not a whole number"),
+        (
+            "augment",
+            "nose",
+            "parameter augment: there is no 'nose'; did you mean 'noise'? there are none, noise",
+        ),
         ("sizes", 1.5, "parameter sizes.0: 1.5 is not a whole number"),
         ("device", "gpu", "parameter device: 'gpu' is none of auto, cpu, cuda, cuda:N, mps"),
     ],
@@ -157,26 +186,65 @@ def test_parameters_do_not_change():
         Toy.check({}).seed = 1
 
 
-@pytest.mark.parametrize("notebook", sorted(SCHEMAS))
-def test_every_parameter_says_what_it_is(notebook):
-    for name, field in SCHEMAS[notebook].model_fields.items():
-        assert field.description, name
-
-
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_the_parameters_cell_of_a_notebook_is_its_schema(path):
+def test_the_parameters_cell_of_a_notebook_is_made_from_its_schema(path):
     schema = SCHEMAS[path.stem]
     cells = nbformat.read(path, as_version=4).cells
     (cell,) = [cell for cell in cells if "parameters" in cell.metadata.get("tags", [])]
+    assert cell.source == parameters_cell(schema), "run: python -m xaicore.params.notebooks --write"
     given = {}
-    for node in ast.parse(cell.source).body:
-        assert isinstance(node, (ast.Assign, ast.AnnAssign)), (
-            "only assignments belong into the parameters cell"
-        )
-        target = node.target if isinstance(node, ast.AnnAssign) else node.targets[0]
-        given[target.id] = ast.literal_eval(node.value)
-    assert set(given) == set(schema.model_fields)
-    assert schema.check(given) == schema.check({})
+    exec(cell.source, given)
+    assert schema.resolve(given) == schema.check({})
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_papermill_helps_with_every_parameter(path):
+    """What it is, its bounds if it is a number, the names it may have, and what None means."""
+    helped = inspect_notebook(str(path))
+    fields = SCHEMAS[path.stem].model_fields
+    assert set(helped) == set(fields)
+    for name, field in fields.items():
+        shown = helped[name]
+        assert field.description, name
+        assert shown["help"].startswith(field.description), name
+        kind = shown["inferred_type_name"]
+        assert kind in ("str", "int", "float", "bool", "list[str]", "list[int]", "list[float]"), name
+        if kind in ("int", "float", "list[float]"):
+            assert re.search(r"at least|at most|above|below|\d to \d|1 or 3", shown["help"]), name
+        for choice in choices(field.metadata):
+            assert choice in re.split(r"[ ,]+", shown["help"]), (name, choice)
+        if type(None) in alternatives(field.annotation):
+            assert re.search("none|null", shown["help"]), name
+
+
+def test_a_cell_has_bounds_names_and_readable_defaults():
+    lines = parameters_cell(Toy).splitlines()
+    assert 'eps: float = "8/255"  # step; above 0 and at most 1' in lines
+    assert "flag: bool = True  # " in lines
+    assert "sizes: list[int] = [1]  # " in lines
+    assert "augment: str = None  # ; one of: none, noise" in lines
+    assert lines[-1].startswith("output_dir: str = None  # where the record goes")
+
+
+def test_the_command_says_which_notebooks_are_not_as_their_schemas_and_writes_them(
+    tmp_path, monkeypatch, capsys
+):
+    for path in NOTEBOOKS:
+        shutil.copy(path, tmp_path)
+    path = tmp_path / "metrics.ipynb"
+    path.write_text(
+        path.read_text(encoding="utf-8").replace("n_images: int = 60", "n_images: int = 61"), "utf-8"
+    )
+    monkeypatch.setattr(notebooks, "NOTEBOOKS", tmp_path)
+    for arguments, status, said in (
+        ([], 1, "not as their schemas: metrics\n"),
+        (["--write"], 0, "written: metrics\n"),
+        ([], 0, ""),
+    ):
+        monkeypatch.setattr(sys, "argv", ["notebooks", *arguments])
+        assert notebooks.main() == status
+        assert capsys.readouterr().out == said
+    assert path.read_bytes() == (ROOT / "notebooks" / "metrics.ipynb").read_bytes()
 
 
 def test_every_notebook_has_a_schema():

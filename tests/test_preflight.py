@@ -1,5 +1,6 @@
 """What is found wrong with folders before a notebook starts, told so that one reading is enough."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,8 @@ from PIL import Image
 from xaicore.book.editions import load_edition
 from xaicore.book.preflight import check_data, check_folders, check_model
 from xaicore.book.runner import plan
-from xaicore.errors import UserError
+from xaicore.data import SETS
+from xaicore.errors import UnreadableFiles, UserError
 from xaicore.params import SCHEMAS, NotebookParameters
 
 ROOT = Path(__file__).parents[1]
@@ -82,3 +84,74 @@ def test_chapter_1_needs_more_test_images_than_neighbours(
         UserError, match=f"folder has {2 * each} test images here, but each is compared with its"
     ):
         check_data(parameters, tmp_path / "memory")
+
+
+def chapter1(root: Path, **given: object) -> NotebookParameters:
+    own = {"dataset": "folder", "data_root": str(root), "classes": ["cat", "dog"], "neighbours": 3}
+    return SCHEMAS["p1_inspecting_attacks"].check({**own, "device": "cpu", **given})
+
+
+def test_only_what_the_parameters_select_is_looked_at(tmp_path: Path) -> None:
+    root = pictures(tmp_path / "own", ("cat", "dog", "eel"))
+    parameters = chapter1(root, n_images=8)
+    before = check_data(parameters, tmp_path / "one")
+    for split in ("train", "test"):
+        (root / split / "eel" / "0.png").write_bytes(b"no image")
+        (root / split / "eel" / "notes.txt").touch()
+    test = next(reading for reading in parameters.readings if reading.split == "test")
+    (chosen,) = test.load()
+    left = set((root / "test" / "dog").iterdir()) - set(chosen.files)
+    assert len(left) == 8
+    for file in left:
+        file.write_bytes(b"no image")
+    assert check_data(parameters, tmp_path / "two") == before, "a class and images that no one asked for"
+    with pytest.raises(UserError, match=r"dog/\d+\.png"):
+        check_data(chapter1(root), tmp_path / "two")
+    with pytest.raises(UserError, match=r"own/train/eel/notes\.txt is no image file"):
+        check_data(chapter1(root, classes=["cat", "eel"]), tmp_path / "two")
+
+
+def test_a_changed_file_is_looked_at_again(tmp_path: Path) -> None:
+    root = pictures(tmp_path / "own", ("cat", "dog"))
+    before = check_data(chapter1(root), tmp_path / "memory")
+    Image.new("RGB", (16, 16), "red").save(root / "test" / "dog" / "3.png")
+    assert check_data(chapter1(root), tmp_path / "memory") != before
+    (root / "test" / "dog" / "3.png").write_bytes(b"no image")
+    with pytest.raises(UserError, match=r"own/test/dog/3\.png is corrupt or no image"):
+        check_data(chapter1(root), tmp_path / "memory")
+
+
+def test_unreadable_files_of_all_parts_and_notebooks_are_told_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("cats-vs-dogs", "faces"):
+        pictures(tmp_path / name, ("cat", "dog"), each=20)
+        for split in ("train", "test"):
+            (tmp_path / name / split / "cat" / "0.png").write_bytes(b"no image")
+    monkeypatch.setenv("XAICORE_DATA", str(tmp_path))
+    edition = load_edition(ROOT, "reference")
+    with pytest.raises(UnreadableFiles, match=r"^4 image files cannot be read") as caught:
+        plan(ROOT, edition, tmp_path / "runs", only="p1,p2", overrides={"device": "cpu"})
+    assert {reason.partition(" ")[0] for reason in caught.value.reasons.values()} == {
+        f"{name}/{split}/cat/0.png" for name in ("cats-vs-dogs", "faces") for split in ("train", "test")
+    }
+
+
+RECORDS = sorted((ROOT / "results").glob("*/*/record.json"))
+
+
+@pytest.mark.parametrize("path", RECORDS, ids=lambda path: f"{path.parts[-3]}-{path.parts[-2]}")
+def test_what_is_checked_is_what_the_notebook_read(path: Path) -> None:
+    """The image sets that a committed record names are among those that the parameters say are read."""
+    record = json.loads(path.read_text(encoding="utf-8"))
+    parameters = SCHEMAS[path.parts[-2]].check({**record["parameters"], "device": "cpu", "data_root": None})
+    read = {
+        (images.name, images.split, len(images))
+        for reading in parameters.readings
+        if SETS[reading.dataset].read is not None
+        for images in reading.load()
+    }
+    recorded = {(item["name"], item["split"], item["n"]) for item in record["provenance"]["data"]}
+    assert {item for item in recorded if SETS[item[0]].read is not None} <= read
+    asked = {(reading.dataset, reading.split) for reading in parameters.readings}
+    assert {item[:2] for item in recorded} <= asked

@@ -16,6 +16,7 @@ from pydantic import Field
 
 from xaicore.book.display import PlainLines
 from xaicore.params import SCHEMAS, NotebookParameters
+from xaicore.params.base import NetworkName
 
 ROOT = Path(__file__).resolve().parent.parent
 BATCHES = 10
@@ -44,6 +45,15 @@ if end == "mistake":
     raise UserError("the folder is not there; name another")
 if end == "kill":
     os.kill(os.getpid(), 9)
+if end in ("never", "stubborn"):
+    import signal
+    from pathlib import Path
+    Path(f"kernel-{os.getpid()}").touch()
+    if end == "stubborn":
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    while True:
+        pass
 run.value("sum", half["half"].sum(), n=10)
 run.finish()
 half["half"].tolist()
@@ -66,7 +76,7 @@ sys.exit(run(Path({project!r}), "quick", only=({only!r})))
 class Toy(NotebookParameters):
     """What the notebooks can be told: how long to sleep for each batch, and how to end."""
 
-    model: str = Field("small_cnn")
+    model: NetworkName = Field("small_cnn")
     threads: int | None = Field(1, ge=1)
     nap: float = Field(0.0, ge=0)
     end: str = Field("well")
@@ -111,10 +121,13 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def set_edition(project: Path, notebooks: Mapping[str, Mapping[str, Any]], **more: Any) -> None:
+def set_edition(
+    project: Path, notebooks: Mapping[str, Mapping[str, Any]], *, cell_seconds: int = 600, **more: Any
+) -> None:
     """Write the edition quick anew: notebook → parameters, and what else is said of each."""
     runs = {name: {"parameters": given, "expected_seconds": 9, **more} for name, given in notebooks.items()}
     content = {"name": "quick", "description": "A toy", "threads": 1, "notebooks": runs}
+    content["cell_seconds"] = cell_seconds
     (project / "editions" / "quick.yml").write_text(json.dumps(content))
 
 

@@ -13,8 +13,6 @@ from xaicore.records import Run
 from xaicore.store import Store
 from xaicore.subjects import Subject
 
-FACES = ("orl-faces", "faces")
-
 
 def first_subject(params: P3Parameters, store: Store, run: Run) -> Subject:
     """Return the network of the parameters and the test images that it gets right.
@@ -31,7 +29,7 @@ def first_subject(params: P3Parameters, store: Store, run: Run) -> Subject:
     Raises:
         UserError: something does not fit, or the network gets no image right.
     """
-    if params.dataset in FACES and params.weights in (None, "imagenet"):
+    if params.with_faces:
         channels = 3 if params.weights is not None else None
         faces = face_sets(
             store,

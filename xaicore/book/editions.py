@@ -36,6 +36,10 @@ class NotebookRun(BaseModel):
     expected_seconds: float = Field(..., gt=0)
     expected_memory_mb: float | None = Field(None, gt=0)
     after: list[str] = Field(default_factory=list, description="notebooks that must be complete before")
+    optional_figures: list[str] = Field(
+        default_factory=list,
+        description="names of figures that these parameters may leave nothing to show for",
+    )
 
 
 class Edition(BaseModel):
@@ -47,6 +51,9 @@ class Edition(BaseModel):
     description: str
     needs: Needs = Needs()
     threads: int = Field(1, ge=1, le=1024, description="CPU threads of each notebook")
+    cell_seconds: int = Field(
+        86_400, ge=1, le=31_536_000, description="a cell that takes longer is taken for endless and ended"
+    )
     notebooks: dict[str, NotebookRun] = Field(..., min_length=1)
 
     def expected_seconds(self, cores: int = 1) -> float:

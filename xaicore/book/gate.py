@@ -7,11 +7,13 @@ Each check returns a list of one-line findings, empty when all is well.
 
 import html.parser
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import nbformat
+
+from xaicore.book.run_folder import NOTEBOOK
 
 REMOTE = re.compile(r"^(?:https?:)?//", re.IGNORECASE)
 CSS_URL = re.compile(r"url\(\s*['\"]?([^'\")]+)|@import\s+['\"]([^'\"]+)")
@@ -40,13 +42,19 @@ LINK_RELATIONS_LOADED = {
 }
 
 
-def notebook_findings(path: Path) -> list[str]:
-    """Check an executed notebook: every code cell ran, none shows an error or wrote to stderr, figures have a text."""
+def notebook_findings(path: Path, optional_figures: Collection[str] = ()) -> list[str]:
+    """Check an executed notebook: every code cell ran, none shows an error or wrote to stderr, figures are there.
+
+    Args:
+        path: the notebook; one called ``notebook.ipynb`` is named after its folder.
+        optional_figures: names of figures that may be missing.
+    """
     findings = []
+    page = path.parent.name if path.name == NOTEBOOK else path.name
     for position, cell in enumerate(nbformat.read(path, as_version=4).cells, start=1):
         if cell.cell_type != "code":
             continue
-        where = f"{path.name}, cell {position}"
+        where = f"{page}, cell {position}"
         if cell.execution_count is None and cell.source.strip():
             findings.append(f"{where}: was not executed")
         for output in cell.outputs:
@@ -60,6 +68,16 @@ def notebook_findings(path: Path) -> list[str]:
                 "image", {}
             ).get("alt"):
                 findings.append(f"{where}: shows a figure without an alternative text")
+        figure = cell.metadata.get("mystnb", {}).get("figure")
+        if figure is not None:
+            name = figure.get("name", "without a name")
+            pictures = sum(
+                any(kind.startswith("image/") for kind in output.get("data", {})) for output in cell.outputs
+            )
+            if pictures > 1 or (not pictures and name not in optional_figures):
+                findings.append(
+                    f"{where}: the figure {name} has {pictures or 'no'} picture{'s' * (pictures > 1)}"
+                )
     return findings
 
 

@@ -103,7 +103,8 @@ def keep(root: Path, edition: str, *, limit: int = LIMIT_BYTES) -> Kept:
             (work / name).rename(results / name)
     finally:
         shutil.rmtree(work, ignore_errors=True)
-    noticed += [finding for folder in done.values() for finding in notebook_findings(folder / NOTEBOOK)]
+    for name, folder in done.items():
+        noticed += notebook_findings(folder / NOTEBOOK, wanted[name].optional_figures)
     return Kept(
         tuple(name for name in wanted if name in done),
         tuple(name for name in wanted if name not in done),

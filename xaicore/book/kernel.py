@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
-from nbclient.exceptions import DeadKernelError
+from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 from papermill.execute import execute_notebook, remove_error_markers
 
@@ -27,6 +27,10 @@ START_TIMEOUT_SECONDS = 120
 STARTS = 2
 DISK_FULL = 74
 """Exit status of a process that had no room to write its notebook, or what came of it."""
+ENDLESS = (
+    "took longer than the {} seconds that a cell may take and was ended; choose smaller parameters or raise cell_seconds "
+    "in the edition's file, then run again: finished batches are kept"
+)
 DIED = "the kernel died (killed, perhaps out of memory); run again, finished batches are kept"
 
 
@@ -35,12 +39,18 @@ def execute(job: dict[str, Any]) -> dict[str, Any]:
 
     Args:
         job: ``notebook`` (path), ``output`` (path), ``parameters`` (mapping), ``folder`` (where the kernel
-            works).
+            works), ``cell_seconds`` (after which a cell is ended).
 
     Returns:
         ``{"state": "completed"}``, or ``{"state": "failed", "cell": position from 1 or None, "error": one
         line}``.
     """
+    at = 0
+
+    def note(cell: nbformat.NotebookNode, cell_index: int) -> None:
+        nonlocal at
+        at = cell_index
+
     for start in range(1, STARTS + 1):
         try:
             execute_notebook(
@@ -52,6 +62,8 @@ def execute(job: dict[str, Any]) -> dict[str, Any]:
                 progress_bar=False,
                 log_output=False,
                 start_timeout=START_TIMEOUT_SECONDS,
+                execution_timeout=job["cell_seconds"],
+                on_cell_start=note,
                 cwd=job["folder"],
             )
             return {"state": "completed"}
@@ -60,6 +72,8 @@ def execute(job: dict[str, Any]) -> dict[str, Any]:
             line = next((line.strip() for line in str(error.evalue).splitlines() if line.strip()), "")
             said = f"{error.ename}: {line}" if line else error.ename
             return {"state": "failed", "cell": error.cell_index + 1, "error": said}
+        except CellTimeoutError:
+            return {"state": "failed", "cell": at + 1, "error": ENDLESS.format(job["cell_seconds"])}
         except DeadKernelError:
             return {"state": "failed", "cell": None, "error": DIED}
         except (

@@ -15,7 +15,7 @@ import nbformat
 from xaicore.book.editions import Edition, choose
 from xaicore.book.preflight import check_data, check_folders, check_model
 from xaicore.book.run_folder import RunFolder
-from xaicore.errors import UserError
+from xaicore.errors import UnreadableFiles, UserError
 from xaicore.fingerprint import digest, source_digest
 from xaicore.params import SCHEMAS, NotebookParameters
 from xaicore.params.base import unknown_parameter
@@ -36,6 +36,7 @@ class Task:
         after: notebooks that must be complete before.
         expected_seconds: how long it is said to take.
         folder: where its run goes.
+        cell_seconds: how long a cell may take.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Task:
     after: tuple[str, ...]
     expected_seconds: float
     folder: RunFolder
+    cell_seconds: int
 
     @property
     def up_to_date(self) -> bool:
@@ -71,7 +73,16 @@ def plan(
     # All parameters before the first look at data, which may take long.
     checked = {notebook: _checked(root, edition, notebook, overrides) for notebook in names}
     check_folders({notebook: parameters for notebook, (_, _, parameters) in checked.items()})
-    return [_task(root, edition, runs, notebook, *checked[notebook], chosen=names) for notebook in names]
+    tasks: list[Task] = []
+    unreadable: dict[str, str] = {}
+    for notebook in names:
+        try:
+            tasks.append(_task(root, edition, runs, notebook, *checked[notebook], chosen=names))
+        except UnreadableFiles as error:  # all of them at once, whichever notebook reads them
+            unreadable |= error.reasons
+    if unreadable:
+        raise UnreadableFiles(unreadable)
+    return tasks
 
 
 def _checked(
@@ -121,6 +132,7 @@ def _task(
         after=tuple(other for other in run.after if other in chosen),
         expected_seconds=run.expected_seconds,
         folder=RunFolder(runs, notebook),
+        cell_seconds=edition.cell_seconds,
     )
 
 
@@ -143,5 +155,7 @@ def _address(
 def _named(notebook: str) -> Iterator[None]:
     try:
         yield
+    except UnreadableFiles:
+        raise
     except UserError as error:
         raise UserError(f"{notebook}: {error}") from None

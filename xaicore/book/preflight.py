@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -11,10 +11,11 @@ from typing import Any
 import xaicore.data
 import xaicore.models
 from xaicore.data import SETS, ImageSet
-from xaicore.errors import UserError
+from xaicore.errors import UnreadableFiles, UserError
 from xaicore.files import write_atomically
 from xaicore.fingerprint import digest
 from xaicore.params import NotebookParameters, P1Parameters
+from xaicore.params.readings import Reading
 
 ROOM_BYTES = 200 * 2**20
 
@@ -61,10 +62,9 @@ def check_folders(chosen: Mapping[str, NotebookParameters]) -> None:
     lacking: dict[str, list[str]] = {}
     reasons = []
     for notebook, parameters in chosen.items():
-        sets = [(parameters.dataset, parameters.data_root)]
-        sets += [(other.set_of(parameters) or "", parameters.other_root) for other in OTHERS]
+        sets = [(reading.dataset, reading.root) for reading in parameters.readings]
         for name, root in dict.fromkeys(sets):
-            if not name or SETS[name].read_root is None:
+            if SETS[name].read_root is None:
                 continue
             try:
                 xaicore.data.find_root(name, root)
@@ -104,54 +104,54 @@ def check_model(parameters: NotebookParameters) -> None:
 
 
 def check_data(parameters: NotebookParameters, memory: Path) -> str:
-    """Open the image sets, decode every file of a set in a folder once, and return the fingerprint of all
-    that the notebook reads.
+    """Open the image sets, decode every file that the notebook will read once, and return a fingerprint of all of it.
 
     Args:
         parameters: of a notebook.
-        memory: a folder to remember verified sets in; a set whose files have not changed is not decoded
-            again.
+        memory: a folder to remember verified images in; those whose files have not changed are not decoded again.
 
     Raises:
-        UserError: the folder is missing or laid out wrongly, a file is no image, a class is not there, or
-            there are fewer images than asked for.
+        UnreadableFiles: naming all files that are no images.
+        UserError: the folder is missing or laid out wrongly, a class is not there, or there are fewer images than
+            asked for.
     """
-    name, root = parameters.dataset, parameters.data_root
-    shares = getattr(parameters, "shares", None)
-    if shares is not None and parameters.trains:
-        xaicore.data.load(name, root=root, split="all").partition(shares, seed=parameters.seed)
-    else:
-        # Chapters 2 and 3 take at most so many images, the others exactly.
-        test = _load(parameters, "test", None if hasattr(parameters, "shares") else parameters.n_images)
-        if isinstance(parameters, P1Parameters):
-            parameters.check_test_images(test.name, len(test))
-    for split, count in (("train", "n_train"), ("validation", "n_validation")):
-        if parameters.trains and hasattr(parameters, count):
-            _load(parameters, split, getattr(parameters, count))
-    first = _checked(name, root, memory)
-    others = [other.set_of(parameters) for other in OTHERS]
-    folders = [other for other in others if other is not None and SETS[other].read_root is not None]
-    return (
-        digest(first, [_checked(other, parameters.other_root, memory) for other in folders])
-        if folders
-        else first
+    parts = [
+        (reading, images, position)
+        for reading in parameters.readings
+        for position, images in enumerate(reading.load())
+    ]
+    if isinstance(parameters, P1Parameters):
+        test = parts[-1][1]
+        parameters.check_test_images(test.name, len(test))
+    fingerprints: list[str] = []
+    reasons: dict[str, str] = {}
+    for reading, images, position in parts:
+        try:
+            fingerprints.append(_checked(reading, images, position, memory))
+        except UnreadableFiles as error:
+            reasons |= error.reasons
+    if reasons:
+        raise UnreadableFiles(reasons)
+    return digest(fingerprints)
+
+
+def _checked(reading: Reading, images: ImageSet, position: int, memory: Path) -> str:
+    """Return the fingerprint of images; those in a folder are decoded unless they are remembered."""
+    if SETS[reading.dataset].read_root is None:
+        return _of_package(reading.dataset)
+    folder = xaicore.data.find_root(reading.dataset, reading.root)
+    selection = digest(
+        reading, position, str(folder.resolve()), _states(images.files or sorted(folder.iterdir()))
     )
-
-
-def _checked(name: str, root: str | None, memory: Path) -> str:
-    """Return the fingerprint of a whole set; one in a folder is decoded unless it is remembered."""
-    if SETS[name].read_root is None:
-        return _of_package(name)
-    whole = xaicore.data.load(name, root=root, split="all")
-    remembered = memory / f"{_stamp(xaicore.data.find_root(name, root))}.json"
+    remembered = memory / f"{selection}.json"
     try:
         return str(json.loads(remembered.read_text(encoding="utf-8"))["fingerprint"])
     except (OSError, ValueError, KeyError, TypeError):
-        whole.verify()
+        images.verify()
     write_atomically(
-        remembered, json.dumps({"fingerprint": whole.fingerprint}), what="the check of the image set"
+        remembered, json.dumps({"fingerprint": images.fingerprint}), what="the check of the image set"
     )
-    return whole.fingerprint
+    return images.fingerprint
 
 
 @cache
@@ -160,19 +160,10 @@ def _of_package(name: str) -> str:
     return xaicore.data.load(name, split="all").fingerprint
 
 
-def _load(parameters: NotebookParameters, split: str, n: int | None) -> ImageSet:
-    return xaicore.data.load(
-        parameters.dataset,
-        root=parameters.data_root,
-        split=split,
-        n=n,
-        seed=parameters.seed,
-        classes=getattr(parameters, "classes", None),
-    )
-
-
 def _classes(parameters: NotebookParameters) -> tuple[str, ...]:
-    images = _load(parameters, "test", None)
+    images = xaicore.data.load(
+        parameters.dataset, parameters.data_root, classes=getattr(parameters, "classes", None)
+    )
     if len(images.classes) < 2:
         raise UserError(
             f"{images.name} has a single class, {images.classes[0]!r}, but a network needs at least two: add a folder"
@@ -180,11 +171,14 @@ def _classes(parameters: NotebookParameters) -> tuple[str, ...]:
     return images.classes
 
 
-def _stamp(folder: Path) -> str:
-    """Return a digest of names, sizes and times of the files in ``folder``: equal until one is touched."""
-    entries = []
-    for path in sorted(folder.rglob("*")):
-        if path.is_file():
-            facts = path.stat()
-            entries.append([path.relative_to(folder).as_posix(), facts.st_size, facts.st_mtime_ns])
-    return digest(str(folder.resolve()), entries)
+def _states(files: Sequence[Path]) -> list[tuple[str, int, int]]:
+    """Return names, sizes and times of files: equal until one is touched."""
+    states = []
+    for file in files:
+        try:
+            facts = file.stat()
+        except OSError:
+            states.append((str(file), -1, -1))  # gone since its folder was read: told when it is opened
+        else:
+            states.append((str(file), facts.st_size, facts.st_mtime_ns))
+    return states

@@ -184,6 +184,7 @@ class _Runner:
             "output": str(folder.partial / NOTEBOOK),
             "parameters": task.given,
             "folder": str(self.root),
+            "cell_seconds": task.cell_seconds,
             "outcome": str(folder.partial / "outcome.json"),
         }
         own = {

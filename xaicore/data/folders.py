@@ -12,6 +12,7 @@ the labels are the true class indices.
 
 import os
 import re
+from collections.abc import Collection as Members
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +22,7 @@ from torch import Tensor
 
 from xaicore.data.sampling import stratified
 from xaicore.data.sources import FileSource, Source
-from xaicore.errors import UserError
+from xaicore.errors import UserError, some_names
 
 SPLITS = ("train", "validation", "train+validation", "test", "all")
 SPLIT_FOLDERS = {"train": ("train",), "validation": ("val", "valid", "validation"), "test": ("test",)}
@@ -30,6 +31,7 @@ IMAGE_SUFFIXES = frozenset(
 )
 CLUTTER = frozenset({"thumbs.db", "desktop.ini", "__macosx"})
 LAYOUT = "{train,test}/<class>/*.jpg or <class>/*.jpg"
+Wanted = Members[str | int] | None
 SPLIT_SEED = 0  # how a set is split is part of the set, not of a run: one constant for everyone
 
 
@@ -129,17 +131,25 @@ def _own_folder(folder: Path) -> bool:
     )
 
 
-def read_folder(root: Path, split: str) -> Collection:
+def read_folder(root: Path, split: str, only: Wanted = None) -> Collection:
     """Read one split of a folder of classes (layouts above).
+
+    Args:
+        root: the folder.
+        split: one of :data:`SPLITS`.
+        only: names or positions of the classes whose folders are looked into; None: all. Labels and class names stay
+            those of the whole folder.
 
     Raises:
         UserError: the layout is wrong, a class has no image, or there is no such split.
     """
     folders = _split_folders(root)
     if not folders:
-        files, classes = _scan(root, root, None)
+        classes = _class_names(root, root)
+        files = _scan(root, root, classes, _chosen(classes, only))
         return _cut(_collection(files, root, classes), split, (0.8, 0.1, 0.1), root)
     names = _class_names(next(iter(folders.values())), root)
+    chosen = _chosen(names, only)
 
     def read(part: str) -> Collection:
         if part not in folders:
@@ -147,7 +157,7 @@ def read_folder(root: Path, split: str) -> Collection:
             raise UserError(
                 f"{root.name} has no folder for the {part} split, only {there}; expected {LAYOUT}"
             )
-        return _collection(_scan(folders[part], root, names)[0], root, names)
+        return _collection(_scan(folders[part], root, names, chosen), root, names)
 
     if split == "test":
         return read("test")
@@ -160,7 +170,9 @@ def read_folder(root: Path, split: str) -> Collection:
     return read(split)
 
 
-def read_imagenet(root: Path, split: str, synsets: dict[str, int], classes: tuple[str, ...]) -> Collection:
+def read_imagenet(
+    root: Path, split: str, synsets: dict[str, int], classes: tuple[str, ...], only: Wanted = None
+) -> Collection:
     """Read one split of ImageNet: synset folders under ``val/``, ``train/`` or in the folder itself.
 
     The validation photographs of ImageNet, or a folder of synsets without split folders, are the test split.
@@ -170,6 +182,7 @@ def read_imagenet(root: Path, split: str, synsets: dict[str, int], classes: tupl
         split: ``"train"``, ``"test"`` or ``"all"`` (everything there is).
         synsets: class index of each synset.
         classes: the 1,000 class names.
+        only: names or indices of the classes whose folders are looked into; None: all.
 
     Raises:
         UserError: a folder is not a synset, has no image, or there is no such split.
@@ -186,15 +199,17 @@ def read_imagenet(root: Path, split: str, synsets: dict[str, int], classes: tupl
             f"{root.name} has no {split} split; expected {{train,val}}/<synset>/*.jpg or <synset>/*.jpg"
         )
     collections = []
+    chosen = _chosen(classes, only)
     for folder in wanted:
-        files, names = _scan(folder, root, None)
+        names = _class_names(folder, root)
         unknown = [name for name in names if name not in synsets]
         if unknown:
             raise UserError(
                 f"{unknown[0]} in {root.name} is no ImageNet synset; expected folders such as n01440764"
             )
-        relabelled = [(file, synsets[names[label]]) for file, label in files]
-        collections.append(_collection(relabelled, root, classes))
+        labels = [synsets[name] for name in names]
+        files = _scan(folder, root, names, {k for k, label in enumerate(labels) if label in chosen})
+        collections.append(_collection([(file, labels[k]) for file, k in files], root, classes))
     return _join(collections, root)
 
 
@@ -224,36 +239,51 @@ def _class_names(folder: Path, root: Path) -> tuple[str, ...]:
     return tuple(entry.name for entry in _class_folders(folder, root))
 
 
-def _scan(
-    folder: Path, root: Path, names: tuple[str, ...] | None
-) -> tuple[list[tuple[Path, int]], tuple[str, ...]]:
+def _chosen(names: tuple[str, ...], only: Wanted) -> set[int]:
+    """Return the positions of the classes asked for; what is no class is told where classes are selected."""
+    if only is None:
+        return set(range(len(names)))
+    return {
+        names.index(entry) if isinstance(entry, str) else entry
+        for entry in only
+        if entry in names or isinstance(entry, int)
+    }
+
+
+def _scan(folder: Path, root: Path, names: tuple[str, ...], chosen: set[int]) -> list[tuple[Path, int]]:
+    """Return the files of the chosen classes, each with the position of its class among ``names``."""
     found = _class_names(folder, root)
-    if names is not None and found != names:
+    if found != names:
         odd = sorted(set(found) ^ set(names))[0]
         raise UserError(
             f"{root.name} has class folder {odd!r} in one split but not in the other; make the classes agree"
         )
     files: list[tuple[Path, int]] = []
-    for label, name in enumerate(found):
-        members = _images(folder / name, root)
-        if not members:
-            raise UserError(_without_images(folder / name, root))
+    strangers: list[str] = []
+    for label in sorted(chosen & set(range(len(found)))):
+        members, others = _images(folder / found[label])
+        if not members and not others:
+            raise UserError(_without_images(folder / found[label], root))
         files.extend((file, label) for file in members)
-    return files, found
+        strangers.extend(_shown(other, root) for other in others)
+    if strangers:
+        raise UserError(
+            f"{some_names(strangers)} {'are no image files' if len(strangers) > 1 else 'is no image file'} "
+            "(.jpg, .png, …); remove what is no image from the class folders"
+        )
+    return files
 
 
-def _images(folder: Path, root: Path) -> list[Path]:
-    files = []
+def _images(folder: Path) -> tuple[list[Path], list[Path]]:
+    """Return the image files of a class folder, and the files that are none by their suffix."""
+    files: list[Path] = []
+    others: list[Path] = []
     for entry in os.scandir(folder):
         if entry.name.startswith(".") or entry.name.lower() in CLUTTER or entry.is_dir():
             continue
         path = Path(entry.path)
-        if path.suffix.lower() not in IMAGE_SUFFIXES:
-            raise UserError(
-                f"{_shown(path, root)} is no image file (.jpg, .png, …); remove it from the class folder"
-            )
-        files.append(path)
-    return sorted(files, key=natural)
+        (files if path.suffix.lower() in IMAGE_SUFFIXES else others).append(path)
+    return sorted(files, key=natural), sorted(others, key=natural)
 
 
 def _without_images(folder: Path, root: Path) -> str:

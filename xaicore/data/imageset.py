@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -10,8 +11,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from xaicore.data.sampling import pick, stratified
-from xaicore.data.sources import Geometry, Source, TensorSource
-from xaicore.errors import UserError
+from xaicore.data.sources import FileSource, Geometry, Source, TensorSource
+from xaicore.errors import UnreadableFiles, UserError
 from xaicore.fingerprint import digest
 
 
@@ -70,12 +71,17 @@ class ImageSet(Dataset[tuple[Tensor, int]]):
             images (N, C, H, W) float32 in [0, 1] and labels (N,) int64.
 
         Raises:
-            UserError: a file is corrupt, or images differ in shape (load them with a ``size``).
+            UnreadableFiles: naming all files that cannot be decoded.
+            UserError: images differ in shape (load them with a ``size``).
         """
         wanted = torch.arange(len(self)) if indices is None else torch.as_tensor(indices, dtype=torch.int64)
         if len(wanted) == 0:
             raise ValueError("indices must name at least one image")
-        first = self._decode(int(wanted[0]))
+        try:
+            first = self._decode(int(wanted[0]))
+        except UnreadableFiles:
+            self._take(wanted).verify()
+            raise
         pixels = np.empty(
             (len(wanted), *first.shape), dtype=np.float32
         )  # written by threads, whatever torch's grad mode here
@@ -99,9 +105,16 @@ class ImageSet(Dataset[tuple[Tensor, int]]):
         """Decode every image once.
 
         Raises:
-            UserError: naming the first file that cannot be decoded.
+            UnreadableFiles: naming all files that cannot be decoded.
         """
         _each(self._decode, len(self))
+
+    @property
+    def files(self) -> list[Path]:
+        """The files that the images lie in, one for each; empty for images that are in memory."""
+        if not isinstance(self._source, FileSource):
+            return []
+        return [self._source.paths[index] for index in self._indices.tolist()]
 
     @cached_property
     def fingerprint(self) -> str:
@@ -222,12 +235,23 @@ def from_tensors(images: Tensor, labels: Tensor, classes: Sequence[str], name: s
 
 
 def _each(function: Callable[[int], object], count: int) -> None:
+    """Call a function for every image with a pool of threads; files that cannot be decoded are told together."""
+    reasons: dict[str, str] = {}
+
+    def attempt(index: int) -> None:
+        try:
+            function(index)
+        except UnreadableFiles as error:
+            reasons.update(error.reasons)
+
     pool = ThreadPoolExecutor()
     try:
-        for _ in pool.map(function, range(count)):
+        for _ in pool.map(attempt, range(count)):
             pass
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+    if reasons:
+        raise UnreadableFiles(dict(sorted(reasons.items())))
 
 
 def _shown(image: Tensor) -> str:

@@ -23,7 +23,7 @@ class SetSpec:
         about: one line for people.
         channels: colour channels that the images have unless asked otherwise.
         read: split -> images, for a set inside a package.
-        read_root: (folder, split) -> images, for a set in a folder.
+        read_root: (folder, split, classes looked for or None) -> images of at least these, for a set in a folder.
         find: (name, root) -> that folder.
         pad_to: see :class:`xaicore.data.sources.Geometry`.
         crop: see :class:`xaicore.data.sources.Geometry`.
@@ -32,14 +32,14 @@ class SetSpec:
     about: str
     channels: int
     read: Callable[[str], Collection] | None = None
-    read_root: Callable[[Path, str], Collection] | None = None
+    read_root: Callable[[Path, str, folders.Wanted], Collection] | None = None
     find: Callable[[str, Root], Path] = folders.find_root
     pad_to: int | None = None
     crop: float = 1.0
 
 
-def _imagenet(root: Path, split: str) -> Collection:
-    return folders.read_imagenet(root, split, embedded.imagenet_synsets(), embedded.imagenet_classes())
+def _imagenet(root: Path, split: str, only: folders.Wanted) -> Collection:
+    return folders.read_imagenet(root, split, embedded.imagenet_synsets(), embedded.imagenet_classes(), only)
 
 
 def _own_root(name: str, root: Root) -> Path:
@@ -62,7 +62,7 @@ SETS: dict[str, SetSpec] = {
     "mnist": SetSpec(
         "all 70,000 MNIST digits, 28x28, from the four published files",
         1,
-        read_root=idx.read_mnist_files,
+        read_root=lambda root, split, _: idx.read_mnist_files(root, split),
         find=idx.find_mnist,
         pad_to=32,
     ),
@@ -113,7 +113,8 @@ def load(
             antialiased; ``mnist`` and ``mnist-5k`` at 32 are padded with zeros instead, without loss; ``imagenet`` and
             ``imagenet-20`` use the central 87.5 %, the usual "resize 256, crop 224". As stored when None, and
             then images must be of one size to be stacked.
-        classes: names or numbers of the classes to keep, relabelled 0..k-1 in this order. All when None.
+        classes: names or numbers of the classes to keep, relabelled 0..k-1 in this order. All when None. The folders of
+            other classes are not looked into.
         channels: 1 or 3; as the set has when None (1 for ``mnist``, ``mnist-5k`` and ``orl-faces``, else 3).
 
     Returns:
@@ -134,7 +135,7 @@ def load(
         collection = spec.read(split)
     else:
         assert spec.read_root is not None
-        collection = spec.read_root(find_root(name, root), split)
+        collection = spec.read_root(find_root(name, root), split, classes)
     images = ImageSet(
         collection.source,
         collection.labels,

@@ -3,6 +3,15 @@
 A source knows its images by number: ``tensor(i, geometry)`` decodes one, ``digest(i)`` names its content.
 Files are only opened when they are asked for, so a set of 50,000 photographs costs no memory.
 
+Conversions: every image becomes 8-bit grey or RGB.
+
+- 16-bit grey is divided by 65535 and rounded to the nearest of 256 levels; of 16-bit colour Pillow gives the upper byte.
+  Grey of other depths and floating-point values are refused, since nothing says which value is white.
+- What is transparent (also by a palette, or a transparent colour) is laid on white. 16-bit grey with a transparent
+  level is refused.
+- 1-bit pictures become 0 and 1; palettes their colours; CMYK is converted without a colour profile.
+- A picture is turned as its EXIF orientation says. Of an animation or of several pages the first is taken.
+
 Sizes: an image is scaled until it just covers the wanted size and what sticks out is cropped evenly (aspect
 ratio kept), in one antialiased bilinear step on 8-bit pixels, so that every image lies on the 8-bit grid, as
 a file on disk would.
@@ -19,7 +28,7 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from xaicore.errors import UserError
+from xaicore.errors import UnreadableFiles
 from xaicore.fingerprint import digest
 
 
@@ -43,7 +52,11 @@ class Geometry:
 
     def apply(self, image: Image.Image) -> Tensor:
         """Return the image as float32 (C, H, W) in [0, 1]."""
-        image = image.convert(self._mode(image))
+        mode = self._mode(image)
+        if image.has_transparency_data:
+            white = Image.new("RGBA", image.size, "white")
+            image = Image.alpha_composite(white, image.convert("RGBA"))
+        image = image.convert(mode)
         if self.size is not None and (image.height, image.width) != self.size:
             image = self._pad(image) if self.size == (self.pad_to, self.pad_to) else self._cover(image)
         pixels = np.array(image, dtype=np.uint8)
@@ -111,30 +124,29 @@ class FileSource:
         return len(self.paths)
 
     def label(self, index: int) -> str:
-        """Return the file's path relative to the base folder."""
-        return self.paths[index].relative_to(self.base).as_posix()
+        """Return the file's path relative to the base folder; characters that cannot be printed become ``?``."""
+        path = self.paths[index].relative_to(self.base).as_posix()
+        return "".join(character if character.isprintable() else "?" for character in path)
 
     def tensor(self, index: int, geometry: Geometry) -> Tensor:
-        """Decode image ``index``: EXIF rotation applied, then brought to ``geometry``.
+        """Decode image ``index`` as the head of this module says, then bring it to ``geometry``.
 
         Raises:
-            UserError: the file is missing, corrupt, not an image, or has more than 8 bits per channel.
+            UnreadableFiles: the file is missing, corrupt, not an image, or of a kind that is refused.
         """
+        name = self.label(index)
         try:
             with Image.open(self.paths[index]) as file:
-                if file.mode.startswith(("I", "F")):
-                    raise UserError(
-                        f"{self.label(index)} has more than 8 bits per channel; save it as an 8-bit image"
-                    )
-                return geometry.apply(ImageOps.exif_transpose(file))
-        except UserError:
-            raise
+                deep = file.mode.startswith(("I", "F"))
+                if not deep or _is_sixteen_bit_grey(file):
+                    turned = ImageOps.exif_transpose(file)
+                    return geometry.apply(_eight_bit(turned) if deep else turned)
+            problem = f"{name} is neither an 8-bit nor a plain 16-bit image; save it as an 8-bit image"
         except FileNotFoundError:
-            raise UserError(f"{self.label(index)} has gone; restore the file and run again") from None
+            problem = f"{name} has gone; restore the file and run again"
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            raise UserError(
-                f"{self.label(index)} is corrupt or no image ({_reason(error)}); replace or remove the file"
-            ) from None
+            problem = f"{name} is corrupt or no image ({_reason(error)}); replace or remove the file"
+        raise UnreadableFiles({name: problem})
 
     def digest(self, index: int) -> str:
         """Return the sha256 of the file's bytes."""
@@ -142,7 +154,8 @@ class FileSource:
             with self.paths[index].open("rb") as file:
                 return hashlib.file_digest(file, "sha256").hexdigest()
         except OSError as error:
-            raise UserError(f"{self.label(index)} cannot be read ({error.strerror})") from None
+            problem = f"{self.label(index)} cannot be read ({error.strerror})"
+            raise UnreadableFiles({self.label(index): problem}) from None
 
 
 class ArraySource:
@@ -193,6 +206,17 @@ class TensorSource:
     def digest(self, index: int) -> str:
         """Return the sha256 of the values."""
         return digest(self.images[index])
+
+
+def _is_sixteen_bit_grey(file: Image.Image) -> bool:
+    """Whether a file of more than 8 bits holds grey levels from 0 to 65535, none of them transparent."""
+    sixteen = file.mode.startswith("I;16") or (file.mode == "I" and file.format in ("PNG", "PPM"))
+    bits = getattr(file, "tag_v2", {}).get(258, (16,))  # a TIFF of 12 bits is opened as one of 16
+    return sixteen and tuple(bits) == (16,) and "transparency" not in file.info
+
+
+def _eight_bit(image: Image.Image) -> Image.Image:
+    return Image.fromarray(np.rint(np.asarray(image).astype(np.float64) / 257).astype(np.uint8))
 
 
 def _reason(error: Exception) -> str:

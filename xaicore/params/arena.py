@@ -1,11 +1,13 @@
 """Parameters of the notebooks across the papers: ``arena`` and ``atlas``, which share digits, network and attacks."""
 
+from typing import Annotated
+
 from pydantic import Field, field_validator
 
-from xaicore.data import SETS
-from xaicore.params.base import Fraction, NotebookParameters
+from xaicore.params.base import DatasetName, Fraction, NetworkName, NotebookParameters
 from xaicore.params.chapter5 import EXPLANATIONS
-from xaicore.params.checks import among, each_once, even, one_or_three
+from xaicore.params.checks import each_once, even, one_or_three
+from xaicore.params.readings import Reading
 
 SHIFTED_EXPLANATIONS = (
     "gradient",
@@ -26,7 +28,9 @@ class SharedParameters(NotebookParameters):
     """What both notebooks have: the digits, the network and the attacks on it."""
 
     n_images: int | None = Field(50, ge=4, description="clean test images at most; none: all")
-    model: str = Field("small_cnn", description="name of the network that is trained here, with dropout")
+    model: NetworkName = Field(
+        "small_cnn", description="name of the network that is trained here, with dropout"
+    )
     channels: int | None = Field(None, description="1 or 3 colour channels; none: as the set has")
     size: int = Field(28, ge=8, le=1024, description="height and width of the images in pixels, even")
     width: float = Field(0.25, gt=0, le=4, description="channels of the network relative to its own")
@@ -37,6 +41,11 @@ class SharedParameters(NotebookParameters):
     eps: Fraction = Field(0.2, gt=0, le=1, description="largest change of a value: FGSM, BIM, PGD, MIM")
     steps: int = Field(10, ge=1, le=10_000, description="steps of BIM, PGD and MIM")
     effort: float = Field(1.0, gt=0, le=100, description="factor on the steps of the other attacks")
+
+    @property
+    def readings(self) -> list[Reading]:
+        """The images that the notebook reads: of the digits."""
+        return self._digits(self.n_train)
 
     _channels = field_validator("channels")(one_or_three)
 
@@ -51,7 +60,7 @@ class ArenaParameters(SharedParameters):
         200, ge=4, description="training images attacked by BIM, for those that learn from it"
     )
     fpr: Fraction = Field(0.05, gt=0, lt=1, description="false-positive rate at which detectors are compared")
-    explanations: list[str] = Field(
+    explanations: Annotated[list[str], each_once(EXPLANATIONS)] = Field(
         default_factory=lambda: ["smooth_ig", "integrated_gradients", "deep_lift", "grad_cam"],
         min_length=1,
         description="explanations of EXPLAINER",
@@ -70,16 +79,14 @@ class ArenaParameters(SharedParameters):
     n_defended_costly: int = Field(10, ge=2, description="of these for CW-L2 and boundary, at most")
     budget: Fraction = Field(2.0, gt=0, description="largest L2 that counts for CW-L2 on the defences")
 
-    _each_once = field_validator("explanations")(each_once(EXPLANATIONS))
-
 
 class AtlasParameters(SharedParameters):
     """Parameters of the notebook ``atlas``."""
 
-    attacks: list[str] = Field(
-        default_factory=lambda: ["fgsm", "bim", "cw_l2"], min_length=1, description="attacks"
+    attacks: Annotated[list[str], each_once(SHIFTING_ATTACKS)] = Field(
+        default_factory=lambda: ["fgsm", "bim", "cw_l2"], min_length=1, description="attacks on the digits"
     )
-    explanations: list[str] = Field(
+    explanations: Annotated[list[str], each_once(SHIFTED_EXPLANATIONS)] = Field(
         default_factory=lambda: [
             "gradient",
             "integrated_gradients",
@@ -91,16 +98,18 @@ class AtlasParameters(SharedParameters):
         description="explanations of digits",
     )
     samples: int = Field(8, ge=2, description="steps of integrated gradients")
-    photographs: str = Field("imagenet-20", description="image set for the published network")
+    photographs: DatasetName = Field("imagenet-20", description="image set for the published network")
     n_photographs: int | None = Field(6, ge=2, description="photographs at most; none: all")
-    photograph_size: int = Field(128, ge=32, le=1024, description="height and width of the photographs")
+    photograph_size: int = Field(
+        128, ge=32, le=1024, description="height and width of the photographs in pixels"
+    )
     photograph_eps: Fraction = Field(
         2 / 255, gt=0, le=1, description="of photographs: largest change of a value"
     )
-    photograph_attacks: list[str] = Field(
+    photograph_attacks: Annotated[list[str], each_once(SHIFTING_ATTACKS)] = Field(
         default_factory=lambda: ["bim", "cw_l2"], min_length=1, description="attacks on photographs"
     )
-    photograph_explanations: list[str] = Field(
+    photograph_explanations: Annotated[list[str], each_once(SHIFTED_EXPLANATIONS)] = Field(
         default_factory=lambda: ["guided_backprop", "grad_cam", "lrp"],
         min_length=1,
         description="explanations of photographs",
@@ -109,10 +118,9 @@ class AtlasParameters(SharedParameters):
     clusters: int = Field(10, ge=2, le=50, description="clusters at most")
     permutations: int = Field(999, ge=19, description="permutations of the test of the clusters")
 
-    _a_set = field_validator("photographs")(among(SETS))
-
-    _attacks_once = field_validator("attacks", "photograph_attacks")(each_once(SHIFTING_ATTACKS))
-
-    _explanations_once = field_validator("explanations", "photograph_explanations")(
-        each_once(SHIFTED_EXPLANATIONS)
-    )
+    @property
+    def readings(self) -> list[Reading]:
+        """The images that the notebook reads: ten times as many photographs as it looks for right ones among them."""
+        n = 10 * self.n_photographs if self.n_photographs else None
+        photographs = Reading(self.photographs, self.other_root, "test", n, at_most=True, seed=self.seed)
+        return [*self._digits(self.n_train), photographs]

@@ -5,6 +5,8 @@ warns of a name it does not know; here such a string becomes the value it stands
 line that names the parameter.
 """
 
+import ast
+import contextlib
 import difflib
 import fractions
 import json
@@ -28,10 +30,13 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+from pydantic.fields import FieldInfo
 
 from xaicore.data import SETS
 from xaicore.errors import UserError
 from xaicore.models import REGISTRY
+from xaicore.params.checks import among, choices
+from xaicore.params.readings import Reading
 
 NOT_PARAMETERS = {"In", "Out", "exit", "quit", "get_ipython", "open"}
 RESOLVED = "_xaicore_parameters_resolved"
@@ -55,6 +60,8 @@ def fraction(value: Any) -> float:
 
 
 Fraction = Annotated[float, BeforeValidator(fraction)]
+DatasetName = Annotated[str, among(SETS)]
+NetworkName = Annotated[str, among(REGISTRY)]
 
 
 class NotebookParameters(BaseModel):
@@ -66,14 +73,16 @@ class NotebookParameters(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, protected_namespaces=())
 
-    dataset: str = Field("mnist-5k", description="name of the image set")
+    dataset: DatasetName = Field("mnist-5k", description="name of the image set")
     data_root: str | None = Field(None, description="folder of the set or above it; none: $XAICORE_DATA")
     n_images: int | None = Field(None, ge=1, description="number of test images; none: all")
-    model: str = Field("vgg16", description="name of the network")
+    model: NetworkName = Field("vgg16", description="name of the network")
     weights: str | None = Field(None, description="imagenet, a file of weights, or none to train here")
     seed: int = Field(0, ge=0, lt=2**31, description="seed of everything random")
-    device: str = Field("auto", description="auto, cpu, cuda, cuda:1, mps")
-    threads: int | None = Field(1, ge=1, le=1024, description="CPU threads; none: as they are")
+    device: str = Field("auto", description="where networks run: auto, cpu, cuda, cuda:1, mps")
+    threads: int | None = Field(
+        1, ge=1, le=1024, description="CPU threads, another number changes the last digits; none: as they are"
+    )
     output_dir: str | None = Field(None, description="where the record goes; none: chosen by the runner")
 
     @classmethod
@@ -139,6 +148,25 @@ class NotebookParameters(BaseModel):
         """Whether the notebook needs training images."""
         return True
 
+    @property
+    def readings(self) -> list[Reading]:
+        """The images that the notebook reads."""
+        return [self._reading("test", self.n_images)]
+
+    def _reading(self, split: str, n: int | None = None, **more: Any) -> Reading:
+        return Reading(self.dataset, self.data_root, split, n, seed=self.seed, **more)
+
+    def _faces(self, shares: list[float] | None) -> list[Reading]:
+        """Of a set of faces: cut by shares, or the set's own parts, and at most ``n_images`` test images."""
+        if shares is not None:
+            return [self._reading("all", self.n_images, at_most=True, shares=tuple(shares))]
+        test = self._reading("test", self.n_images, at_most=True)
+        return [self._reading("train"), self._reading("validation"), test]
+
+    def _digits(self, n_train: int | None) -> list[Reading]:
+        """Of a set whose network is trained here: ``n_train`` images for training, all for validation and test."""
+        return [self._reading("train", n_train), self._reading("validation"), self._reading("test")]
+
     def recorded(self) -> dict[str, Any]:
         """Return what a record keeps: JSON values, no ``output_dir``, folders by their last name."""
         plain = self.model_dump(mode="json", exclude={"output_dir"})
@@ -159,19 +187,9 @@ class NotebookParameters(BaseModel):
     @classmethod
     def _read_strings(cls, values: Any) -> Any:
         return {
-            name: _from_text(value, cls.model_fields[name].annotation) if name in cls.model_fields else value
+            name: _from_text(value, cls.model_fields[name]) if name in cls.model_fields else value
             for name, value in values.items()
         }
-
-    @field_validator("dataset")
-    @classmethod
-    def _dataset_is_known(cls, dataset: str) -> str:
-        return _one_of(dataset, SETS)
-
-    @field_validator("model")
-    @classmethod
-    def _model_is_known(cls, model: str) -> str:
-        return _one_of(model, REGISTRY)
 
     @field_validator("device")
     @classmethod
@@ -205,19 +223,11 @@ def unknown_parameter(name: str, known: Mapping[str, Any]) -> str:
     return f"unknown parameter {name!r}{hint} (known: {', '.join(known)})"
 
 
-def _one_of(name: str, known: Mapping[str, Any]) -> str:
-    if name not in known:
-        near = difflib.get_close_matches(name, known, n=1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
-        raise ValueError(f"there is no {name!r}; {hint}there are {', '.join(known)}")
-    return name
-
-
-def _from_text(value: Any, annotation: Any) -> Any:
-    """Return the value that a text typed on a command line stands for, given the type that is wanted."""
-    wanted = _alternatives(annotation)
+def _from_text(value: Any, field: FieldInfo) -> Any:
+    """Return the value that a text typed on a command line stands for, given the parameter that it is for."""
+    wanted = alternatives(field.annotation)
     if isinstance(value, str) and type(None) in wanted and value.strip().lower() in ("", "null", "none"):
-        return None
+        return value if value in choices(field.metadata) else None
     if str in wanted:
         return value
     if isinstance(value, bool) and bool not in wanted:
@@ -230,11 +240,7 @@ def _from_text(value: Any, annotation: Any) -> Any:
 
 def _list_from_text(value: Any, annotation: Any) -> Any:
     if isinstance(value, str):
-        try:
-            parsed = json.loads(value) if value.strip().startswith("[") else None
-        except ValueError:
-            parsed = None
-        value = parsed if parsed is not None else [part.strip() for part in value.split(",")]
+        value = _list_from_notation(value.strip())
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         value = [value]  # papermill hands a single number over as one
     item = get_args(annotation)[0]
@@ -245,7 +251,21 @@ def _list_from_text(value: Any, annotation: Any) -> Any:
     return value
 
 
-def _alternatives(annotation: Any) -> tuple[Any, ...]:
+def _list_from_notation(text: str) -> Any:
+    """Return the list that a text in JSON or Python notation, or a plain list with commas, stands for; else the text."""
+    if text[:1] not in ("[", "(", "'", '"'):
+        return [part.strip() for part in text.split(",")]
+    for read in (json.loads, ast.literal_eval):
+        with contextlib.suppress(ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+            found = read(text)
+            return [found] if isinstance(found, str) else found
+    if re.fullmatch(r"\[[^\[\]()'\"]*\]", text):  # such as [cat, dog] or [2/255, 8/255]
+        return [part.strip() for part in text[1:-1].split(",")]
+    return text
+
+
+def alternatives(annotation: Any) -> tuple[Any, ...]:
+    """Return the types that a parameter may have."""
     if get_origin(annotation) in (Union, types.UnionType):
         return get_args(annotation)
     return (annotation,)

@@ -1,13 +1,14 @@
 """Parameters of chapter 2, Generalizing Adversarial Explanations with Grad-CAM."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from xaicore.models import REGISTRY
 from xaicore.models.augmentation import AUGMENTATIONS
-from xaicore.params.base import Fraction, NotebookParameters
-from xaicore.params.checks import among, three_shares
+from xaicore.params.base import DatasetName, Fraction, NetworkName, NotebookParameters
+from xaicore.params.checks import among, each_once, three_shares
+from xaicore.params.readings import Reading
 
 NETWORKS = ["vgg16", "resnet50", "resnet101", "inception_v3", "xception"]
 
@@ -15,52 +16,54 @@ NETWORKS = ["vgg16", "resnet50", "resnet101", "inception_v3", "xception"]
 class P2Parameters(NotebookParameters):
     """Parameters of the notebook ``p2_gradcam_shift``."""
 
-    dataset: str = Field("orl-faces", description="image set: orl-faces, faces, or folder")
-    model: str = Field("resnet50", description="network on which the black-box images are made")
-    models: list[str] = Field(
+    dataset: DatasetName = Field("orl-faces", description="image set of faces")
+    model: NetworkName = Field("resnet50", description="network on which the black-box images are made")
+    models: Annotated[list[str], each_once(REGISTRY)] = Field(
         default_factory=lambda: list(NETWORKS), min_length=1, description="networks under attack"
     )
     shares: list[float] | None = Field(
         default_factory=lambda: [0.6, 0.1, 0.3],
-        description="training, validation, test images of a person; none: the set's own split",
+        description="training, validation, test images of a person: shares above 0 with the sum 1; "
+        "none: the set's own split",
     )
     n_images: int | None = Field(
         40, ge=1, description="test images at most, evenly over the people; none: all"
     )
     size: int = Field(48, ge=32, le=1024, description="height and width of the images in pixels")
     eps: list[Fraction] = Field(
-        default_factory=lambda: [0.01, 0.05, 0.075, 0.1], min_length=1, description="attack sizes above 0"
+        default_factory=lambda: [0.01, 0.05, 0.075, 0.1],
+        min_length=1,
+        description="attack sizes, each above 0 and at most 1, rising by at least 0.001",
     )
     epochs: int | None = Field(
-        None, ge=1, description="epochs of training a whole network; none: each network's own"
+        None,
+        ge=1,
+        description="epochs of training a whole network, without given weights; none: each network's own",
     )
     batch_size: int | None = Field(
         None, ge=2, description="images in a training step; none: each network's own"
     )
     learning_rate: Fraction | None = Field(
-        None, gt=0, le=10, description="largest learning rate; none: each network's own"
+        None, gt=0, le=10, description="largest learning rate of that training; none: each network's own"
     )
-    augment: str | None = Field(
-        None, description="changes to training images: none, flip, noise, flip-shift-noise, ...; null: noise"
+    augment: Annotated[str | None, among(AUGMENTATIONS)] = Field(
+        None, description="changes to training images; null: noise"
     )
     precision: Literal["float32", "bfloat16", "auto"] = Field(
         "float32", description="arithmetic of training a whole network; auto: bfloat16 where there is"
     )
     head_epochs: int = Field(60, ge=1, description="epochs of training the head alone")
-    head_learning_rate: Fraction = Field(1e-3, gt=0, le=10, description="learning rate of the head")
-    cells: int = Field(3, ge=1, description="fewest cells a side of the map taken for MOD and VID")
+    head_learning_rate: Fraction = Field(1e-3, gt=0, le=10, description="largest learning rate of the head")
+    cells: int = Field(
+        3, ge=1, description="fewest cells a side of the map taken for MOD and VID; 1: the last layer"
+    )
     n_layer_images: int = Field(12, ge=1, description="test images whose maps of all layers are compared")
     n_layers_shown: int = Field(14, ge=2, description="layers in the grids of Figs. 6 to 10; VGG has 13")
 
-    @field_validator("models")
-    @classmethod
-    def _known_and_different(cls, models: list[str]) -> list[str]:
-        for name in models:
-            if name not in REGISTRY:
-                raise ValueError(f"there is no {name!r}; there are {', '.join(REGISTRY)}")
-        if len(set(models)) < len(models):
-            raise ValueError("names a network twice")
-        return models
+    @property
+    def readings(self) -> list[Reading]:
+        """The images that the notebook reads."""
+        return self._faces(self.shares)
 
     @field_validator("eps")
     @classmethod
@@ -73,8 +76,6 @@ class P2Parameters(NotebookParameters):
         return eps
 
     _three = field_validator("shares")(three_shares)
-
-    _an_augmentation = field_validator("augment")(among(AUGMENTATIONS))
 
     @model_validator(mode="after")
     def _one_file(self) -> "P2Parameters":

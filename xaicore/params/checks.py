@@ -1,17 +1,66 @@
-"""Checks of single parameters that several chapters share, for pydantic's ``field_validator``."""
+"""Checks of single parameters that several schemas share, for ``Annotated`` and pydantic's ``field_validator``."""
 
-from collections.abc import Callable, Collection
+import difflib
+from collections.abc import Collection
+
+from pydantic import AfterValidator
 
 
-def among(names: Collection[str]) -> Callable[[str | None], str | None]:
-    """Return a check that a name, where one is given, is one of ``names``."""
+class OneOf:
+    """A check that a name, where one is given, is among those known.
 
-    def check(name: str | None) -> str | None:
-        if name is not None and name not in names:
-            raise ValueError(f"there is no {name!r}; there are {', '.join(names)}")
+    Args:
+        names: those known, in the order in which they are told.
+    """
+
+    def __init__(self, names: Collection[str]) -> None:
+        self.names = tuple(names)
+
+    def __call__(self, name: str | None) -> str | None:
+        """Return the name; a ``ValueError`` says which there are."""
+        if name is not None and name not in self.names:
+            near = difflib.get_close_matches(name, self.names, n=1)
+            hint = f"did you mean {near[0]!r}? " if near else ""
+            raise ValueError(f"there is no {name!r}; {hint}there are {', '.join(self.names)}")
         return name
 
-    return check
+
+class EachOnce:
+    """A check that all names of a list are among those known and none is there twice.
+
+    Args:
+        names: those known, in the order in which they are told.
+    """
+
+    def __init__(self, names: Collection[str]) -> None:
+        self.names = tuple(names)
+
+    def __call__(self, given: list[str]) -> list[str]:
+        """Return the list; a ``ValueError`` says what is wrong with it."""
+        known = OneOf(self.names)
+        for name in given:
+            known(name)
+        if len(set(given)) < len(given):
+            raise ValueError(f"{given} must not name one twice")
+        return given
+
+
+def among(names: Collection[str]) -> AfterValidator:
+    """Return what annotates a parameter that is one of ``names``, or None where it may be."""
+    return AfterValidator(OneOf(names))
+
+
+def each_once(names: Collection[str]) -> AfterValidator:
+    """Return what annotates a parameter that lists some of ``names``, none of them twice."""
+    return AfterValidator(EachOnce(names))
+
+
+def choices(metadata: Collection[object]) -> tuple[str, ...]:
+    """Return the names that a parameter with these annotations may have, empty where any will do."""
+    for item in metadata:
+        if isinstance(item, AfterValidator) and isinstance(item.func, (OneOf, EachOnce)):
+            return item.func.names
+    return ()
 
 
 def three_shares(shares: list[float] | None) -> list[float] | None:
@@ -19,20 +68,6 @@ def three_shares(shares: list[float] | None) -> list[float] | None:
     if shares is not None and (len(shares) != 3 or min(shares) <= 0 or abs(sum(shares) - 1) > 1e-6):
         raise ValueError(f"{shares} must be three positive numbers with the sum 1")
     return shares
-
-
-def each_once(names: Collection[str]) -> Callable[[list[str]], list[str]]:
-    """Return a check that all names of a list are among ``names`` and none is there twice."""
-    known = among(names)
-
-    def check(given: list[str]) -> list[str]:
-        for name in given:
-            known(name)
-        if len(set(given)) < len(given):
-            raise ValueError(f"{given} must not name one twice")
-        return given
-
-    return check
 
 
 def one_or_three(channels: int | None) -> int | None:

@@ -1,6 +1,7 @@
 """Parameters of the notebook ``explorer``."""
 
 import inspect
+from typing import Annotated
 
 from pydantic import Field, field_validator
 
@@ -27,15 +28,17 @@ class ExplorerParameters(InstrumentParameters):
     photograph_size: int = Field(
         160, ge=32, le=1024, description="height and width of the photographs in pixels"
     )
-    attacks: list[str] = Field(
-        default_factory=lambda: ["fgsm", "bim", "pgd", "cw_l2"], min_length=1, description="attacks"
+    attacks: Annotated[list[str], each_once(SHOWN_ATTACKS)] = Field(
+        default_factory=lambda: ["fgsm", "bim", "pgd", "cw_l2"],
+        min_length=1,
+        description="attacks on the digits",
     )
     eps: list[Fraction] = Field(
         default_factory=lambda: [0.05, 0.15, 0.3],
         min_length=1,
-        description="sizes: largest change of a value, on [0, 1], rising",
+        description="sizes: largest change of a value, each above 0 and at most 1, rising",
     )
-    explanations: list[str] = Field(
+    explanations: Annotated[list[str], each_once(SHOWN_EXPLANATIONS)] = Field(
         default_factory=lambda: [
             "preset-a-flat",
             "deep-taylor-bounded",
@@ -46,15 +49,17 @@ class ExplorerParameters(InstrumentParameters):
             "input_times_gradient",
         ],
         min_length=1,
-        description="explanations; a preset stands for relevance propagation with it",
+        description="explanations of digits; a preset stands for relevance propagation with it",
     )
-    photograph_attacks: list[str] = Field(
+    photograph_attacks: Annotated[list[str], each_once(SHOWN_ATTACKS)] = Field(
         default_factory=lambda: ["fgsm", "bim", "cw_l2"], min_length=1, description="of photographs: attacks"
     )
     photograph_eps: list[Fraction] = Field(
-        default_factory=lambda: [2 / 255, 8 / 255], min_length=1, description="of photographs: sizes, rising"
+        default_factory=lambda: [2 / 255, 8 / 255],
+        min_length=1,
+        description="of photographs: sizes, each above 0 and at most 1, rising",
     )
-    photograph_explanations: list[str] = Field(
+    photograph_explanations: Annotated[list[str], each_once(SHOWN_EXPLANATIONS)] = Field(
         default_factory=lambda: [
             "deep-taylor-bounded",
             "grad_cam",
@@ -68,12 +73,6 @@ class ExplorerParameters(InstrumentParameters):
     cw_steps: int = Field(20, ge=1, description="optimiser's steps of CW in one search")
     cw_searches: int = Field(2, ge=1, description="constants that CW tries")
     samples: int = Field(10, ge=2, description="steps of integrated gradients")
-
-    _attacks_are_known = field_validator("attacks", "photograph_attacks")(each_once(SHOWN_ATTACKS))
-
-    _explanations_are_known = field_validator("explanations", "photograph_explanations")(
-        each_once(SHOWN_EXPLANATIONS)
-    )
 
     @field_validator("eps", "photograph_eps")
     @classmethod

@@ -2,22 +2,30 @@
 
 from pydantic import Field
 
-from xaicore.params.base import Fraction, NotebookParameters
+from xaicore.params.base import DatasetName, Fraction, NetworkName, NotebookParameters
+from xaicore.params.readings import Reading
 
 
 class InstrumentParameters(NotebookParameters):
     """What the notebooks on the instruments share: a network trained here, and a published one."""
 
     n_images: int | None = Field(12, ge=2, description="number of test images; none: all")
-    model: str = Field("small_cnn", description="name of the network")
+    model: NetworkName = Field("small_cnn", description="name of the network")
     n_train: int | None = Field(2000, ge=10, description="number of training images; none: all")
     size: int = Field(28, ge=8, le=1024, description="height and width of the images in pixels")
     epochs: int = Field(3, ge=1, description="epochs of training")
-    photographs: str = Field("imagenet-20", description="image set for the published ImageNet network")
+    photographs: DatasetName = Field(
+        "imagenet-20", description="image set for the published ImageNet network"
+    )
     n_photographs: int = Field(1, ge=1, description="number of photographs")
     photograph_size: int = Field(
         224, ge=32, le=1024, description="height and width of the photographs in pixels"
     )
+
+    @property
+    def readings(self) -> list[Reading]:
+        """The images that the notebook reads."""
+        return [*self._digits(self.n_train), Reading(self.photographs, self.other_root, "test")]
 
 
 class AttacksParameters(InstrumentParameters):
@@ -33,6 +41,15 @@ class ExplanationsParameters(InstrumentParameters):
 
     samples: int = Field(16, ge=2, description="samples or steps of the methods that average")
     n_planted: int = Field(120, ge=10, description="number of images with a planted mark")
+
+    @property
+    def readings(self) -> list[Reading]:
+        """The images that the notebook reads: further ones that get a mark."""
+        marked = [
+            Reading(self.dataset, self.data_root, split, n)
+            for split, n in (("train", self.n_train), ("test", self.n_planted))
+        ]
+        return [*super().readings, *marked]
 
 
 class MetricsParameters(InstrumentParameters):

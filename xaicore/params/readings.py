@@ -1,0 +1,44 @@
+"""Which images a notebook reads, as its schema says: what is checked before a run is what the notebook then loads."""
+
+from dataclasses import dataclass
+
+import xaicore.data
+from xaicore.data import ImageSet
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Images that a notebook loads, with the arguments of :func:`xaicore.data.load`.
+
+    Attributes:
+        dataset: name of the set.
+        root: folder of the set or above it.
+        split: which part of it.
+        n: number of images; None: all.
+        at_most: whether fewer images than ``n`` will do.
+        seed: of the choice of ``n`` images.
+        classes: names of the classes; None: all.
+        shares: of training, validation and test images into which the notebook cuts the part anew, ``n`` being the
+            number of test images; None: it does not.
+    """
+
+    dataset: str
+    root: str | None
+    split: str
+    n: int | None = None
+    at_most: bool = False
+    seed: int = 0
+    classes: tuple[str, ...] | None = None
+    shares: tuple[float, ...] | None = None
+
+    def load(self) -> list[ImageSet]:
+        """Return the images, nothing decoded: one set, or three where they are cut by shares.
+
+        Raises:
+            UserError: there is no such set, class or part of it, or it has too few images.
+        """
+        images = xaicore.data.load(self.dataset, self.root, split=self.split, classes=self.classes)
+        parts = [images] if self.shares is None else list(images.partition(self.shares, seed=self.seed))
+        if self.n is not None and not (self.at_most and self.n >= len(parts[-1])):
+            parts[-1] = parts[-1].subset(self.n, self.seed)
+        return parts
