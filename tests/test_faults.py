@@ -1,7 +1,7 @@
 """What ARCHITECTURE lists under "Failing well", as a user meets it: one clear line, nothing half-written, nothing lost.
 
 Damaged entries of the store, weights that mean harm and wrong folders have tests of their own in test_store.py,
-test_models_weights.py and test_data_folders.py; killed runners and kernels in test_runner.py and test_fork_server.py.
+test_models_weights.py and test_data_folders.py; killed runners and kernels in test_runner.py and test_kernel.py.
 """
 
 import ast

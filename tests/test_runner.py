@@ -1,10 +1,8 @@
 """The runner, on a small notebook: killed, failing, dying, interrupted; nothing half-done is left."""
 
 import json
-import os
 import signal
 import subprocess
-import sys
 import time
 
 import nbformat
@@ -203,15 +201,3 @@ def test_progress_lines_come_with_every_step_and_every_quarter_minute(tmp_path, 
     monkeypatch.setattr(time, "monotonic", lambda: later)
     screen.update([row])
     assert capsys.readouterr().out.splitlines() == ["toy: attack 0/2, 0:16 of about 1:15"]
-
-
-def test_the_kernel_is_of_this_python(tmp_path, monkeypatch):
-    from jupyter_client.kernelspec import KernelSpecManager
-
-    from xaicore.book.kernel import own_kernelspec
-
-    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path / "other"))
-    own_kernelspec(tmp_path / "own")
-    spec = KernelSpecManager().get_kernel_spec("python3")
-    assert spec.argv[0] == sys.executable
-    assert os.environ["JUPYTER_PATH"].endswith(str(tmp_path / "other"))

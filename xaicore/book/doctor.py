@@ -7,7 +7,6 @@ import re
 import shutil
 import subprocess
 import sys
-import tempfile
 import tomllib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -29,14 +28,10 @@ from xaicore.store import default_root
 DISK_BYTES = 2 * 2**30
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 KERNEL_TEST = """
-import sys
-from pathlib import Path
-from jupyter_client.manager import start_new_kernel
-from xaicore.book.kernel import own_kernelspec
-own_kernelspec(Path(sys.argv[1]))
-manager, client = start_new_kernel(startup_timeout=60)
-client.stop_channels()
-manager.shutdown_kernel(now=True)
+import nbformat
+from nbclient import NotebookClient
+from xaicore.book.kernel import OwnKernel
+NotebookClient(nbformat.v4.new_notebook(), kernel_manager_class=OwnKernel, startup_timeout=60).execute()
 """
 
 
@@ -168,13 +163,11 @@ def _locked(path: Path) -> dict[str, str]:
 
 
 def _kernel() -> Finding:
-    with tempfile.TemporaryDirectory() as folder:
-        try:
-            answer = subprocess.run(
-                [sys.executable, "-c", KERNEL_TEST, folder], capture_output=True, check=False, timeout=120
-            )
-        except subprocess.TimeoutExpired:
-            return Finding("missing", "a Jupyter kernel does not start within two minutes")
+    command = [sys.executable, "-c", KERNEL_TEST]
+    try:
+        answer = subprocess.run(command, capture_output=True, check=False, timeout=120)
+    except subprocess.TimeoutExpired:
+        return Finding("missing", "a Jupyter kernel does not start within two minutes")
     if answer.returncode != 0:
         return Finding("missing", "a Jupyter kernel does not start; install the package ipykernel anew")
     return Finding("ok", "a Jupyter kernel starts")

@@ -1,32 +1,30 @@
-"""The process that executes one notebook: ``python -m xaicore.book.kernel JOB``.
+"""One notebook executed by papermill, with a kernel of its own.
 
-It is a process of its own so that several notebooks run side by side and none takes the runner down with it.
-It starts a kernel of the very Python it runs in, lets papermill execute the notebook and writes what came of
-it to a file, because neither papermill's exit status nor the notebook's metadata tells a dead kernel from
-success. When the runner disappears, so does this process, and with it the kernel.
+papermill works in a thread of the runner; what the notebook does happens in its kernel, a process of its own, so that
+several notebooks run side by side and none takes the runner down with it. What came of it is told here, because neither
+papermill's exception nor the notebook's metadata tells a dead kernel from success.
 """
 
-import json
 import os
 import signal
 import sys
-import tempfile
 import threading
-import time
+from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import nbformat
+from jupyter_client.kernelspec import KernelSpec
+from jupyter_client.manager import AsyncKernelManager
 from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 from papermill.execute import execute_notebook, remove_error_markers
 
-from xaicore.files import is_disk_full
+from xaicore.files import disk_full, is_disk_full
 
 START_TIMEOUT_SECONDS = 120
 STARTS = 2
-DISK_FULL = 74
-"""Exit status of a process that had no room to write its notebook, or what came of it."""
 ENDLESS = (
     "took longer than the {} seconds that a cell may take and was ended; choose smaller parameters or raise cell_seconds "
     "in the edition's file, then run again: finished batches are kept"
@@ -34,98 +32,126 @@ ENDLESS = (
 DIED = "the kernel died (killed, perhaps out of memory); run again, finished batches are kept"
 
 
-def execute(job: dict[str, Any]) -> dict[str, Any]:
-    """Execute a notebook and say what came of it.
+class OwnKernel(AsyncKernelManager):
+    """Starts kernels of the very Python it runs in, whatever kernels the machine has or lacks.
+
+    Attributes:
+        options: how the process is started: ``cwd``, ``env``, ``stdout`` and ``stderr``.
+    """
+
+    options: Mapping[str, Any] = {}
+    _kernel_spec = KernelSpec(
+        argv=[sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"],
+        display_name="Python 3 (ipykernel)",
+        language="python",
+    )
+
+    async def _async_pre_start_kernel(self, **given: Any) -> tuple[list[str], dict[str, Any]]:
+        return await super()._async_pre_start_kernel(**{**given, **self.options})
+
+
+class Execution(threading.Thread):
+    """A notebook that is being executed.
 
     Args:
-        job: ``notebook`` (path), ``output`` (path), ``parameters`` (mapping), ``folder`` (where the kernel
-            works), ``cell_seconds`` (after which a cell is ended).
+        notebook: the source.
+        output: where the executed notebook goes.
+        parameters: what papermill injects.
+        folder: where the kernel works.
+        environment: all environment variables of the kernel.
+        log: the file that gets what the kernel prints beside the notebook's outputs.
+        cell_seconds: after so many a cell is ended.
 
-    Returns:
-        ``{"state": "completed"}``, or ``{"state": "failed", "cell": position from 1 or None, "error": one
-        line}``.
+    Attributes:
+        problem: once it has ended: None where it completed, else how it failed, as the end of a line that begins with
+            ``… failed``.
     """
-    at = 0
 
-    def note(cell: nbformat.NotebookNode, cell_index: int) -> None:
-        nonlocal at
-        at = cell_index
+    def __init__(
+        self,
+        notebook: Path,
+        output: Path,
+        parameters: Mapping[str, Any],
+        *,
+        folder: Path,
+        environment: Mapping[str, str],
+        log: Path,
+        cell_seconds: float,
+    ) -> None:
+        super().__init__(name=f"notebook {notebook.stem}", daemon=True)
+        self.problem: str | None = f": {DIED}"
+        self._paths = str(notebook), str(output)
+        self._parameters, self._log, self._cell_seconds = dict(parameters), log, cell_seconds
+        self._start = {"cwd": str(folder), "env": dict(environment)}
+        self._kernel: AsyncKernelManager | None = None
+        self._stopped = False
+        self._cell = 0
 
-    for start in range(1, STARTS + 1):
+    def run(self) -> None:
+        """Execute the notebook."""
         try:
-            execute_notebook(
-                job["notebook"],
-                job["output"],
-                parameters=job["parameters"],
-                kernel_name="python3",
-                language="python",
-                progress_bar=False,
-                log_output=False,
-                start_timeout=START_TIMEOUT_SECONDS,
-                execution_timeout=job["cell_seconds"],
-                on_cell_start=note,
-                cwd=job["folder"],
-            )
-            return {"state": "completed"}
-        except PapermillExecutionError as error:
-            _drop_error_markers(Path(job["output"]))
-            line = next((line.strip() for line in str(error.evalue).splitlines() if line.strip()), "")
-            said = f"{error.ename}: {line}" if line else error.ename
-            return {"state": "failed", "cell": error.cell_index + 1, "error": said}
-        except CellTimeoutError:
-            return {"state": "failed", "cell": at + 1, "error": ENDLESS.format(job["cell_seconds"])}
-        except DeadKernelError:
-            return {"state": "failed", "cell": None, "error": DIED}
-        except (
-            RuntimeError
-        ) as error:  # the kernel did not come up; several starting at once can get in each other's way
-            print(f"start {start} of the kernel failed: {error}", file=sys.stderr, flush=True)
-    return {"state": "failed", "cell": None, "error": "the kernel did not start; see: xaibook doctor"}
+            self.problem = self._execute()
+        except OSError as error:
+            self.problem = f": {disk_full('the executed notebook') if is_disk_full(error) else error}"
+
+    def stop(self) -> None:
+        """End the kernel, if it has come up; the thread ends soon after."""
+        self._stopped = True
+        process = getattr(self._kernel and self._kernel.provisioner, "pid", None)
+        if process:
+            with suppress(OSError):
+                os.killpg(process, signal.SIGKILL)
+
+    def _execute(self) -> str | None:
+        for _ in range(STARTS):
+            with self._log.open("ab") as log:
+                try:
+                    execute_notebook(
+                        *self._paths,
+                        self._parameters,
+                        kernel_name="python3",
+                        language="python",
+                        progress_bar=False,
+                        log_output=False,
+                        start_timeout=START_TIMEOUT_SECONDS,
+                        execution_timeout=self._cell_seconds,
+                        on_cell_start=self._note,
+                        kernel_manager_class=self._manager(log),
+                    )
+                    return None
+                except PapermillExecutionError as error:
+                    _drop_error_markers(Path(self._paths[1]))
+                    line = next((line.strip() for line in str(error.evalue).splitlines() if line.strip()), "")
+                    return f" in cell {error.cell_index + 1}: {error.ename}{': ' if line else ''}{line}"
+                except CellTimeoutError:
+                    return f" in cell {self._cell}: {ENDLESS.format(self._cell_seconds)}"
+                except DeadKernelError:
+                    return f": {DIED}"
+                except (
+                    RuntimeError
+                ) as error:  # it did not come up; several at once can get in each other's way
+                    if self._stopped:
+                        return f": {DIED}"
+                    log.write(f"a start of the kernel failed: {error}\n".encode())
+        return ": the kernel did not start; see: xaibook doctor"
+
+    def _manager(self, log: Any) -> type[OwnKernel]:
+        execution = self
+
+        class Kernel(OwnKernel):
+            options = {**execution._start, "stdout": log, "stderr": log}  # noqa: RUF012
+
+            def __init__(self, **given: Any) -> None:
+                super().__init__(**given)
+                execution._kernel = self
+
+        return Kernel
+
+    def _note(self, cell: nbformat.NotebookNode, cell_index: int) -> None:
+        self._cell = cell_index + 1
 
 
 def _drop_error_markers(path: Path) -> None:
     """Take out the cells that papermill adds to a failed notebook, so that positions stay right."""
     if path.is_file():
         nbformat.write(remove_error_markers(nbformat.read(path, as_version=4)), path)
-
-
-def own_kernelspec(folder: Path) -> None:
-    """Make ``python3`` mean this interpreter, whatever kernels the machine has or lacks."""
-    place = folder / "kernels" / "python3"
-    place.mkdir(parents=True)
-    argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
-    spec = {"argv": argv, "display_name": "Python 3 (ipykernel)", "language": "python"}
-    (place / "kernel.json").write_text(json.dumps(spec), encoding="utf-8")
-    others = os.environ.get("JUPYTER_PATH")
-    os.environ["JUPYTER_PATH"] = str(folder) + (os.pathsep + others if others else "")
-
-
-def _end_with(parent: int) -> None:
-    while os.getppid() == parent:
-        time.sleep(0.5)
-    os.kill(os.getpid(), signal.SIGTERM)
-
-
-def _stop(number: int, frame: Any) -> None:
-    raise SystemExit(128 + number)  # unwinds, so that the kernel is shut down
-
-
-def main() -> int:
-    """Execute the job described by the JSON file named first; its ``outcome`` file gets the result."""
-    job = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
-    signal.signal(signal.SIGTERM, _stop)
-    threading.Thread(target=_end_with, args=(job["parent"],), daemon=True).start()
-    try:
-        with tempfile.TemporaryDirectory(prefix="xaicore-") as folder:
-            own_kernelspec(Path(folder))
-            outcome = execute(job)
-        Path(job["outcome"]).write_text(json.dumps(outcome), encoding="utf-8")
-    except OSError as error:
-        if is_disk_full(error):
-            return DISK_FULL
-        raise
-    return 0 if outcome["state"] == "completed" else 1
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -85,8 +85,7 @@ class RunFolder:
             if cell.execution_count is None or any(output.output_type == "error" for output in cell.outputs):
                 raise UserError(f"cell {position} was not executed or shows an error")
         write_atomically(path, _clean(path), what="the executed notebook")
-        for name in ("job.json", "outcome.json", "progress.jsonl"):
-            (self.partial / name).unlink(missing_ok=True)
+        (self.partial / "progress.jsonl").unlink(missing_ok=True)
         self._write_status(
             self.partial, {"state": "completed", "address": address, "seconds": round(seconds, 3)}
         )
