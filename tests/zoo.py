@@ -114,6 +114,13 @@ class Attention(nn.Module):
         return self.fc(x.mean(dim=1))
 
 
+class Rows(nn.Module):
+    """Maps as rows, by ``view``."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.view(len(x), -1)
+
+
 class DataDependent(nn.Module):
     """Needs contiguous maps where its images are dark, and nowhere else."""
 
@@ -168,6 +175,14 @@ def activated(activation: Callable[[], nn.Module]) -> nn.Module:
     )  # fmt: skip
 
 
+def _chain() -> nn.Module:
+    """Return a chain of layers, one of them in place, that ends in ``view``."""
+    return nn.Sequential(
+        nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(inplace=True), nn.Conv2d(4, 6, 3, padding=1), nn.ReLU(),
+        Rows(), nn.Linear(384, CLASSES),
+    )  # fmt: skip
+
+
 def _layer_norm() -> nn.Module:
     return nn.Sequential(
         nn.Conv2d(1, 6, 3, padding=1),
@@ -197,6 +212,7 @@ def _returning(change: Callable[[Tensor], Any]) -> Callable[[], nn.Module]:
 
 NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "view": _seeded(View),
+    "view in a chain": _seeded(_chain),
     "residual": _seeded(Residual),
     "functional": _seeded(Functional),
     "in-place": _seeded(InPlace),

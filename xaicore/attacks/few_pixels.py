@@ -183,8 +183,11 @@ class Evolution:
             return self._paint(owners[part], rows[part], columns[part], colours[part])
 
         if self.windows is not None:
-            logits = self.windows.logits(self.images, owners, rows[:, 0], columns[:, 0], colours[:, 0])
-        else:
+            try:
+                logits = self.windows.logits(self.images, owners, rows[:, 0], columns[:, 0], colours[:, 0])
+            except Exception:  # the layers behind the windows do not bear their layout, see Victim
+                self.windows = None
+        if self.windows is None:
             logits = self.victim.logits_of(len(owners), self.images.shape[1:], build)
         goal = self.goal[owners]
         scores = goal.score(logits).nan_to_num(-torch.inf, torch.inf, -torch.inf)
