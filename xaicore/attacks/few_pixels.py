@@ -20,7 +20,7 @@ from xaicore.attacks.base import Attempt, run
 from xaicore.attacks.goal import Goal
 from xaicore.attacks.pixel_windows import PixelWindows
 from xaicore.attacks.result import AttackResult
-from xaicore.attacks.victim import Victim
+from xaicore.attacks.victim import Victim, wants_contiguous
 
 SCALE = 0.5
 """F of Su et al., Sec. III-C."""
@@ -185,7 +185,9 @@ class Evolution:
         if self.windows is not None:
             try:
                 logits = self.windows.logits(self.images, owners, rows[:, 0], columns[:, 0], colours[:, 0])
-            except Exception:  # the layers behind the windows do not bear their layout, see Victim
+            except Exception as failure:
+                if not wants_contiguous(failure):
+                    raise
                 self.windows = None
         if self.windows is None:
             logits = self.victim.logits_of(len(owners), self.images.shape[1:], build)

@@ -21,7 +21,6 @@ from torch.func import functional_call
 from xaicore.attacks.goal import Goal
 from xaicore.core.devices import device_of
 from xaicore.core.outputs import checked_logits
-from xaicore.errors import UserError
 
 Result = TypeVar("Result")
 
@@ -34,6 +33,11 @@ def default_batch_size(image: torch.Size, device: torch.device) -> int:
     side = max(1, image[1] * image[2])
     rows = min(32, max(4, 2 ** int(math.log2(max(1, 65536 // side)))))
     return rows if device.type == "cpu" else 16 * rows
+
+
+def wants_contiguous(failure: Exception) -> bool:
+    """Return whether a pass failed because of the layout of its maps; PyTorch has no error of its own for that."""
+    return any(word in str(failure) for word in ("contiguous", "stride", "memory format", "memory_format"))
 
 
 class Victim:
@@ -125,16 +129,13 @@ class Victim:
             }
 
     def _passed(self, batch: Tensor, work: Callable[[Tensor], Result]) -> Result:
-        """Return ``work(batch)``; where it fails channels-last, this pass and all later ones are contiguous.
-
-        What fails is not asked, since PyTorch has no error of its own for it: another fault shows itself again.
-        """
+        """Return ``work(batch)``; where the layout makes it fail, this pass and all later ones are contiguous."""
         if self._layout == torch.channels_last:
             try:
                 return work(batch)
-            except UserError:
-                raise
-            except Exception:
+            except Exception as failure:
+                if not wants_contiguous(failure):
+                    raise
                 self._lay_out(torch.contiguous_format)
         return work(batch.detach().contiguous())
 
