@@ -18,7 +18,9 @@ from torch import Tensor, nn
 from xaicore.attacks import checks
 from xaicore.attacks.goal import Goal
 from xaicore.attacks.result import AttackResult, perturbation_norms
-from xaicore.attacks.victim import Victim, default_batch_size, device_of
+from xaicore.attacks.victim import Victim, default_batch_size
+from xaicore.core.devices import device_of
+from xaicore.core.outputs import look_like_probabilities
 from xaicore.errors import UserError
 from xaicore.undisturbed import evaluation_mode, exact_arithmetic
 
@@ -28,7 +30,7 @@ does not grow with N."""
 
 
 class AttackWarning(UserWarning):
-    """An attack met zero gradients or non-finite logits: a failure there says nothing about robustness."""
+    """An attack met zero gradients, non-finite logits or probabilities: a failure says little about robustness."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +102,7 @@ def run(
             torch.cuda.synchronize(victim.device)
     l0, l2, linf = perturbation_norms(images, attempt.adversarial)
     nonfinite = ~(clean.isfinite().all(dim=1) & final.isfinite().all(dim=1))
-    _warn(attempt.info.get("zero_gradient"), nonfinite, wrong)
+    _warn(attempt.info.get("zero_gradient"), nonfinite, wrong, clean)
     return AttackResult(
         adversarial=attempt.adversarial,
         success=goal.reached(final) & ~nonfinite,
@@ -118,21 +120,22 @@ def run(
     )
 
 
-def _warn(zero_gradient: Tensor | None, nonfinite: Tensor, wrong: Tensor) -> None:
-    """Say in one line, at the place where the attack was called, what makes its result doubtful."""
+def _warn(zero_gradient: Tensor | None, nonfinite: Tensor, wrong: Tensor, clean: Tensor) -> None:
+    """Say in one line each, at the place where the attack was called, what makes its result doubtful."""
     found = []
     if zero_gradient is not None and zero_gradient.any():
         count, attacked = int(zero_gradient.sum()), int((~wrong).sum())
         found.append(f"no usable gradient for {count} of {attacked} images attacked")
     if nonfinite.any():
         found.append(f"NaN or infinite logits for {int(nonfinite.sum())} of {len(nonfinite)} images")
-    if not found:
-        return
+    texts = [f"{' and '.join(found)}: no success there does not mean robust"] if found else []
+    if look_like_probabilities(clean):
+        texts.append("the model seems to return probabilities: attacks are weaker there, return its logits")
     level, frame = 1, inspect.currentframe()
     while frame is not None and str(frame.f_globals.get("__name__")).startswith("xaicore.attacks."):
         level, frame = level + 1, frame.f_back
-    text = f"{' and '.join(found)}: no success there does not mean robust"
-    warnings.warn(text, AttackWarning, stacklevel=level)
+    for text in texts:
+        warnings.warn(text, AttackWarning, stacklevel=level)
 
 
 def open_victim(model: nn.Module, images: Tensor, batch_size: int | None) -> Victim:

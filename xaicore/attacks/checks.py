@@ -10,16 +10,28 @@ from torch import Tensor, nn
 
 from xaicore.errors import UserError
 
+PARALLEL = (nn.DataParallel, nn.parallel.DistributedDataParallel)
+
 
 def model(value: Any) -> nn.Module:
-    """Return ``value`` if it is a float32 module.
+    """Return ``value`` if it is a float32 module that can be called with other tensors for its parameters.
 
     Raises:
         TypeError: it is not an ``nn.Module``.
-        UserError: it computes in another precision.
+        UserError: it computes in another precision, or it or a part of it is parallel, scripted or traced.
     """
     if not isinstance(value, nn.Module):
         raise TypeError(f"model must be a torch.nn.Module, not {type(value).__name__}")
+    for name, module in value.named_modules():
+        what, inside = ("model", "model") if module is value else (f"model.{name}", f"its part {name!r}")
+        if isinstance(module, PARALLEL):
+            raise UserError(
+                f"{inside} must not be {type(module).__name__}: pass the network in it, {what}.module"
+            )
+        if isinstance(module, torch.jit.ScriptModule):
+            raise UserError(
+                f"{inside} must not be scripted or traced: pass the module that torch.jit was given"
+            )
     if any(p.is_floating_point() and p.dtype != torch.float32 for p in value.parameters()):
         raise UserError("model must have float32 parameters: attacks do not run in reduced precision")
     return value

@@ -20,7 +20,7 @@ from xaicore.attacks.base import Attempt, run
 from xaicore.attacks.goal import Goal
 from xaicore.attacks.pixel_windows import PixelWindows
 from xaicore.attacks.result import AttackResult
-from xaicore.attacks.victim import Victim
+from xaicore.attacks.victim import Victim, wants_contiguous
 
 SCALE = 0.5
 """F of Su et al., Sec. III-C."""
@@ -183,8 +183,13 @@ class Evolution:
             return self._paint(owners[part], rows[part], columns[part], colours[part])
 
         if self.windows is not None:
-            logits = self.windows.logits(self.images, owners, rows[:, 0], columns[:, 0], colours[:, 0])
-        else:
+            try:
+                logits = self.windows.logits(self.images, owners, rows[:, 0], columns[:, 0], colours[:, 0])
+            except Exception as failure:
+                if not wants_contiguous(failure):
+                    raise
+                self.windows = None
+        if self.windows is None:
             logits = self.victim.logits_of(len(owners), self.images.shape[1:], build)
         goal = self.goal[owners]
         scores = goal.score(logits).nan_to_num(-torch.inf, torch.inf, -torch.inf)

@@ -212,9 +212,11 @@ class Fuzzer:
         state = {name: tensor.clone() for name, tensor in state.items()}
         count = len(state["done"])
         fresh = state["taken"] == 0
+        unopened = [fresh.nonzero().squeeze(1)]
 
         def objective(logits: Tensor, part: slice) -> Tensor:
-            self._open(state, fresh.nonzero().squeeze(1), logits.detach())
+            while unopened:
+                self._open(state, unopened.pop(), logits.detach())
             classes = (state["weights"] * logits.softmax(dim=1)).sum(dim=1)
             return classes + self.neuron_weight * (state["chosen"] * self.watch.means(count)).sum(dim=1)
 

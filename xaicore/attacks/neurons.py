@@ -111,8 +111,13 @@ def watching(model: nn.Module, layers: Sequence[str] | None = None) -> Iterator[
 
     Raises:
         TypeError: ``layers`` is not a sequence of strings.
-        UserError: a name is unknown or occurs twice, or there is none.
+        UserError: a name is unknown or occurs twice, or there is none; or the model is compiled, since what is compiled
+            may run without the hooks, or keep them.
     """
+    if any(hasattr(module, "_orig_mod") or module._compiled_call_impl for module in model.modules()):
+        raise UserError(
+            "model must not be compiled for its neurons to be found: pass it as before torch.compile"
+        )
     modules = {name: module for name, module in model.named_modules() if module is not model}
     names = _names(modules, layers)
     activated = frozenset(name for name in names if isinstance(modules.get(name), ACTIVATIONS))

@@ -16,6 +16,7 @@ from xaicore.attacks import checks
 from xaicore.attacks.base import open_victim, success_after_uint8
 from xaicore.attacks.result import AttackResult
 from xaicore.attacks.traits import TRAITS, Traits
+from xaicore.core.outputs import look_like_probabilities
 from xaicore.errors import UserError
 from xaicore.undisturbed import evaluation_mode, exact_arithmetic
 
@@ -25,6 +26,7 @@ Kind = Literal[
     "black-box-wins",
     "clean-disagreement",
     "clean-accuracy",
+    "probabilities",
     "random-model",
     "uint8-rounding",
 ]
@@ -78,6 +80,8 @@ def suspicions(
     - ``clean-disagreement``: images that one attack took for misclassified and another did not.
     - ``clean-accuracy``: the number of images classified correctly before the attack is not that of
       ``clean_accuracy``.
+    - ``probabilities``: the model's outputs for these images are at least 0 and sum to 1, as if its softmax were
+      inside, where attacks by gradients or scores are weaker (needs ``model`` and ``images``).
     - ``random-model``: images whose logits differ between two passes in eval mode (needs ``model`` and
       ``images``).
     - ``uint8-rounding``: successes lost when the image is stored with 8 bits per channel (needs ``model`` and
@@ -117,7 +121,7 @@ def suspicions(
     if clean_accuracy is not None:
         found += _clean_accuracy(results, checks.not_negative("clean_accuracy", clean_accuracy, most=1))
     if model is not None and images is not None:
-        found += _random_model(checks.model(model), checks.images(images))
+        found += _model_itself(checks.model(model), checks.images(images))
     if model is not None and labels is not None:
         found += _lost_by_rounding(results, model, labels, target)
     return found
@@ -211,11 +215,14 @@ def _clean_accuracy(results: Mapping[str, AttackResult], accuracy: float) -> Ite
             yield Suspicion("clean-accuracy", name, count, n, text)
 
 
-def _random_model(model: nn.Module, images: Tensor) -> Iterator[Suspicion]:
+def _model_itself(model: nn.Module, images: Tensor) -> Iterator[Suspicion]:
     victim = open_victim(model, images, None)
     cuda = [victim.device] if victim.device.type == "cuda" else []
     with torch.random.fork_rng(cuda), exact_arithmetic(victim.device), evaluation_mode(model):
         first, second = (victim.logits(images).nan_to_num(0, 0, 0) for _ in range(2))
+    if look_like_probabilities(first):
+        text = "the model seems to return probabilities, where attacks by gradients or scores are weaker"
+        yield Suspicion("probabilities", None, len(images), len(images), text)
     gap = (first - second).abs().amax(dim=1)
     if count := int((gap > 1e-5 * first.abs().amax(dim=1)).sum()):
         text = (

@@ -12,13 +12,17 @@ exactly 4 or 8 rows in another order for half of the rows.)
 
 import math
 from collections.abc import Callable, Iterator
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
 from xaicore.attacks.goal import Goal
-from xaicore.errors import UserError
+from xaicore.core.devices import device_of
+from xaicore.core.outputs import checked_logits
+
+Result = TypeVar("Result")
 
 
 def default_batch_size(image: torch.Size, device: torch.device) -> int:
@@ -31,18 +35,18 @@ def default_batch_size(image: torch.Size, device: torch.device) -> int:
     return rows if device.type == "cpu" else 16 * rows
 
 
-def device_of(model: nn.Module) -> torch.device:
-    """Return where the parameters of ``model`` are; the CPU if it has none."""
-    first = next(model.parameters(), None)
-    return first.device if first is not None else torch.device("cpu")
+def wants_contiguous(failure: Exception) -> bool:
+    """Return whether a pass failed because of the layout of its maps; PyTorch has no error of its own for that."""
+    return any(word in str(failure) for word in ("contiguous", "stride", "memory format", "memory_format"))
 
 
 class Victim:
     """Logits and input gradients of a frozen view of a model, in batches of one fixed shape.
 
-    The view shares the model's memory where it can; on a CPU its convolution weights are laid out
-    channels-last, which is about 1.5 times as fast. The model itself keeps its layout and its
-    ``requires_grad`` flags.
+    The view shares the model's memory where it can; on a CPU images and convolution weights are laid out
+    channels-last, which is about 1.5 times as fast. A model that does not bear it, such as one that calls
+    ``view`` on its maps, fails in its first pass; that pass is done again, and all others are, with contiguous
+    memory. The model itself keeps its layout and its ``requires_grad`` flags, and may change its input in place.
 
     Args:
         model: (N, C, H, W) images in [0, 1] to (N, K) logits; in eval mode for the time of the attack.
@@ -58,12 +62,7 @@ class Victim:
         self.batch_size = batch_size
         self.classes = 0
         self.device = device_of(model)
-        self._layout = torch.channels_last if self.device.type == "cpu" else torch.contiguous_format
-        with torch.inference_mode(False):
-            self._parameters = {
-                name: p.detach().contiguous(memory_format=self._layout) if p.ndim == 4 else p.detach()
-                for name, p in model.named_parameters()
-            }
+        self._lay_out(torch.channels_last if self.device.type == "cpu" else torch.contiguous_format)
 
     def logits(self, images: Tensor) -> Tensor:
         """Return the logits (N, K) of ``images`` (N, C, H, W), on the model's device."""
@@ -83,7 +82,7 @@ class Victim:
             size = part.stop - part.start
             buffer[:size] = build(part)
             with torch.inference_mode():
-                rows.append(self._forward(buffer)[:size].clone())
+                rows.append(self._passed(buffer, self._forward)[:size].clone())
         return torch.cat(rows) if rows else torch.empty(0, self.classes, device=self.device)
 
     def gradient(self, images: Tensor, goal: Goal) -> Tensor:
@@ -98,21 +97,47 @@ class Victim:
         Args:
             images: (N, C, H, W).
             objective: from the logits (m, K) of a slice of the images, and that slice, to (m,) numbers to
-                differentiate, one for each image and depending on its own logits only.
+                differentiate, one for each image and depending on its own logits only. It may be asked twice
+                for a slice.
         """
         gradients = torch.zeros(images.shape, device=self.device)
         rows = []
         for part in self._parts(len(images)):
             size = part.stop - part.start
-            batch = self._buffer(images.shape[1:])
-            batch[:size] = images[part]
-            with torch.enable_grad():
-                logits = self._forward(batch.requires_grad_())[:size]
-                total = objective(logits, part).sum()
-            if total.requires_grad:
-                gradients[part] = torch.autograd.grad(total, batch)[0][:size]
-            rows.append(logits.detach())
+            buffer = self._buffer(images.shape[1:])
+            buffer[:size] = images[part]
+
+            def both(batch: Tensor, part: slice = part, size: int = size) -> tuple[Tensor, Tensor | None]:
+                with torch.enable_grad():
+                    logits = self._forward(batch.requires_grad_())[:size]
+                    total = objective(logits, part).sum()
+                gradient = torch.autograd.grad(total, batch)[0][:size] if total.requires_grad else None
+                return logits.detach(), gradient
+
+            logits, gradient = self._passed(buffer, both)
+            if gradient is not None:
+                gradients[part] = gradient
+            rows.append(logits)
         return torch.cat(rows) if rows else torch.empty(0, self.classes, device=self.device), gradients
+
+    def _lay_out(self, layout: torch.memory_format) -> None:
+        self._layout = layout
+        with torch.inference_mode(False):
+            self._parameters = {
+                name: p.detach().contiguous(memory_format=layout) if p.ndim == 4 else p.detach()
+                for name, p in self.model.named_parameters()
+            }
+
+    def _passed(self, batch: Tensor, work: Callable[[Tensor], Result]) -> Result:
+        """Return ``work(batch)``; where the layout makes it fail, this pass and all later ones are contiguous."""
+        if self._layout == torch.channels_last:
+            try:
+                return work(batch)
+            except Exception as failure:
+                if not wants_contiguous(failure):
+                    raise
+                self._lay_out(torch.contiguous_format)
+        return work(batch.detach().contiguous())
 
     def _buffer(self, shape: torch.Size) -> Tensor:
         return torch.zeros((self.batch_size, *shape), device=self.device).contiguous(
@@ -124,10 +149,7 @@ class Victim:
             yield slice(start, min(start + self.batch_size, count))
 
     def _forward(self, batch: Tensor) -> Tensor:
-        logits: Tensor = functional_call(self.model, self._parameters, (batch,))
-        if logits.ndim != 2 or len(logits) != len(batch) or logits.shape[1] < 2:
-            raise UserError(
-                f"model must return logits (N, K) with K of at least 2, not {tuple(logits.shape)}"
-            )
+        output = functional_call(self.model, self._parameters, (batch.clone(),))
+        logits = checked_logits(output, len(batch))
         self.classes = logits.shape[1]
         return logits

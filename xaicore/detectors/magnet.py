@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from xaicore.attacks import checks
 from xaicore.attacks.base import open_victim
-from xaicore.attacks.victim import device_of
+from xaicore.core.devices import device_of
 from xaicore.detectors.autoencoders import Autoencoder, trained_autoencoder
 from xaicore.detectors.base import Detector, in_chunks, threshold_of
 from xaicore.errors import UserError

@@ -13,6 +13,7 @@ from xaicore.models.recipe import Recipe
 from xaicore.models.registry import REGISTRY
 from xaicore.models.residual import start_as_identity
 from xaicore.models.training import TrainingResult, train
+from xaicore.models.two_logits import TwoLogits
 from xaicore.models.weights import save
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "Classifier",
     "Recipe",
     "TrainingResult",
+    "TwoLogits",
     "accuracy",
     "face_recipe",
     "load",

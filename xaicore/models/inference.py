@@ -1,19 +1,20 @@
 """Running a classifier over many images, without gradients and without leaving a trace on the model."""
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from xaicore.core.devices import device_of
+from xaicore.core.outputs import checked_logits
 from xaicore.data import ImageSet
-from xaicore.models.classifier import Classifier
 from xaicore.small_maps import products
 from xaicore.undisturbed import evaluation_mode
 
 
-def predict(model: Classifier, images: Tensor | ImageSet, batch_size: int = 256) -> Tensor:
+def predict(model: nn.Module, images: Tensor | ImageSet, batch_size: int = 256) -> Tensor:
     """Return the logits of images, computed in batches in eval mode.
 
     Args:
-        model: the classifier; its mode is as before afterwards.
+        model: (N, C, H, W) images in [0, 1] to (N, K) logits; its mode is as before afterwards.
         images: (N, C, H, W) in [0, 1] on any device, or an image set, which is decoded batch by batch.
         batch_size: images per forward pass.
 
@@ -21,27 +22,27 @@ def predict(model: Classifier, images: Tensor | ImageSet, batch_size: int = 256)
         (N, K) float32 logits on the CPU.
 
     Raises:
-        ValueError: ``batch_size`` is not positive, or there are no images.
+        ValueError: ``batch_size`` is not positive, there are no images, or the model does not return logits.
     """
     if batch_size < 1:
         raise ValueError(f"batch_size must be positive, got {batch_size}")
     if len(images) == 0:
         raise ValueError("images must hold at least one image")
-    outputs = []
-    with evaluation_mode(model), torch.no_grad(), products(model.device):
+    outputs, device = [], device_of(model)
+    with evaluation_mode(model), torch.no_grad(), products(device):
         for start in range(0, len(images), batch_size):
             batch = take(images, torch.arange(start, min(start + batch_size, len(images))))
-            outputs.append(model(batch.to(model.device)).float().cpu())
+            outputs.append(checked_logits(model(batch.to(device)), len(batch)).float().cpu())
     return torch.cat(outputs)
 
 
 def accuracy(
-    model: Classifier, images: Tensor | ImageSet, labels: Tensor | None = None, batch_size: int = 256
+    model: nn.Module, images: Tensor | ImageSet, labels: Tensor | None = None, batch_size: int = 256
 ) -> float:
     """Return the share of images, 0..1, whose largest logit is that of their label.
 
     Args:
-        model: the classifier.
+        model: as for :func:`predict`.
         images: as for :func:`predict`.
         labels: (N,) integers; those of the image set when None.
         batch_size: images per forward pass.
