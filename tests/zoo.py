@@ -77,9 +77,9 @@ class InPlace(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.relu(self.conv(x.sub_(0.4).div_(0.3)))
-        x += 1
-        return self.fc(x.flatten(1))
+        x = self.conv(x.sub_(0.4).div_(0.3))
+        x += 0.1
+        return self.fc(self.relu(x).flatten(1))
 
 
 class Shared(nn.Module):

@@ -155,7 +155,7 @@ class Graph:
         """
         recorder = _Recorder(self._traced, self._positions, self.steps, set(self._needed))
         with torch.no_grad():
-            logits: Tensor = recorder.run(inputs)
+            logits = checked_logits(recorder.run(inputs), len(inputs), fewest=1)
         given = recorder.given
         if self._rewritten:
             self._check(inputs, logits)
