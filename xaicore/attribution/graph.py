@@ -14,7 +14,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
-from torch._dynamo.eval_frame import OptimizedModule
 from torchvision.transforms import functional
 
 from xaicore.attribution.inputs import network_of
@@ -74,8 +73,8 @@ class Graph:
         Raises:
             UserError: the network is not made of known layers; the message names what does not fit.
         """
-        whole = (*KINDS, *BATCH_NORMS, OptimizedModule)
-        self._network = nn.Sequential(network) if isinstance(network, whole) else network
+        whole = isinstance(network, (*KINDS, *BATCH_NORMS)) or _is_compiled(network)
+        self._network = nn.Sequential(network) if whole else network
         try:
             self._traced = fx.GraphModule(self._network, _Tracer().trace(self._network))
         except Exception as error:
@@ -212,6 +211,10 @@ def _tensor_users(node: fx.Node) -> list[fx.Node]:
     return [user for user in node.users if not is_size(user)]
 
 
+def _is_compiled(module: nn.Module) -> bool:
+    return hasattr(module, "_orig_mod")
+
+
 def _is_norm(traced: fx.GraphModule, node: fx.Node) -> bool:
     return node.op == "call_module" and isinstance(traced.get_submodule(str(node.target)), BATCH_NORMS)
 
@@ -229,8 +232,8 @@ class _Tracer(fx.Tracer):
     def call_module(
         self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
-        if isinstance(m, OptimizedModule):
-            return m._orig_mod(*args, **kwargs)
+        if _is_compiled(m):
+            return m._orig_mod(*args, **kwargs)  # type: ignore[operator]
         if network_of(m) is not m:
             return m.network(m.normalize(*args, **kwargs))  # type: ignore[operator]
         return super().call_module(m, forward, args, kwargs)

@@ -202,7 +202,7 @@ def _of(module: nn.Module, node: fx.Node, inputs: Any, constants: Mapping[fx.Nod
 
 
 def _arithmetic(
-    node: fx.Node, constants: Mapping[fx.Node, Any], *args: Any, alpha: float = 1, **others: Any
+    node: fx.Node, constants: Mapping[fx.Node, Any], *args: Any, alpha: Any = 1, **others: Any
 ) -> Operation:
     """Return a sum of two tensors, or an affine function of one."""
     arguments = [*args, *(others.pop(name) for name in ("input", "other") if name in others)]
@@ -222,7 +222,7 @@ def _arithmetic(
 
 def batchnorm(norm: nn.modules.batchnorm._BatchNorm) -> Affine:
     """Return what ``norm`` computes in eval mode."""
-    options = {"weight": norm.weight, "bias": norm.bias, "training": False, "eps": norm.eps}
+    options: dict[str, Any] = {"weight": norm.weight, "bias": norm.bias, "training": False, "eps": norm.eps}
     return Affine(
         partial(
             functional.batch_norm, running_mean=norm.running_mean, running_var=norm.running_var, **options
