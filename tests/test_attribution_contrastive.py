@@ -212,7 +212,7 @@ def test_leaves_no_trace(name: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "match"),
     [
-        ({"low": None}, "needs low and high"),
+        ({"low": None}, "which are 0 and 1 where not given"),
         ({"low": 1.0, "high": 0.0}, "low must be below high"),
         ({"low": 0.5}, "images must lie between"),
         ({"targets": CLASSES}, "targets must be below 4"),

@@ -299,27 +299,31 @@ class Odd(nn.Module):
             nn.Conv2d(2, 2, 1),
             nn.Linear(128, 2),
         )
-        self.norm, self.relu = nn.BatchNorm2d(2), nn.ReLU(inplace=True)
+        self.relu = nn.ReLU(inplace=True)
         self.shift = nn.Parameter(torch.ones(1))
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.first(x)
         if self.how == "control flow" and x.sum() > 0:
             x = self.second(x)
-        elif self.how == "scaled":
-            x = self.second(x) * 2
-        elif self.how == "constant":
-            x = x + 1
-        elif self.how == "parameter":
-            x = x + self.shift
+        elif self.how == "squared":
+            x = x * x
+        elif self.how == "inverse":
+            x = 1 / x
+        elif self.how == "difference":
+            x = x - self.second(x)
+        elif self.how == "weighted sum":
+            x = torch.add(x, self.second(x), alpha=2)
+        elif self.how == "rounded":
+            x = torch.div(x, 2, rounding_mode="floor")
+        elif self.how == "size":
+            x = x * x.size(2)
+        elif self.how == "with a constant":
+            x = torch.cat([x, self.shift], 1)
         elif self.how == "broadcast":
             x = x + functional.adaptive_avg_pool2d(x, 1)
         elif self.how == "along images":
             x = torch.cat([x, self.second(x)]) + torch.cat([x, x])
-        elif self.how == "norm of a shared layer":
-            x = x + self.norm(x)
-        elif self.how == "norm after a ReLU":
-            x = self.norm(functional.relu(x))
         elif self.how == "dropout":
             x = functional.dropout(x)
         elif self.how == "mean":
@@ -349,13 +353,14 @@ class OwnConv(nn.Conv2d):
         (nn.Sequential(nn.Conv2d(2, 2, 3, padding=1, padding_mode="reflect")), "padding_mode"),
         (nn.Sequential(nn.utils.spectral_norm(nn.Conv2d(2, 2, 1))), "'0': its weight is made of other"),
         (nn.Sequential(nn.ReLU(), nn.Flatten()), "at least one convolution or linear layer"),
-        (nn.Sequential(nn.BatchNorm2d(2), nn.Conv2d(2, 2, 1)), "BatchNorm layer '0'"),
         (nn.Sequential(nn.Conv2d(2, 2, 1), nn.BatchNorm2d(2, track_running_stats=False)), "'1': it has no"),
-        (Odd("norm of a shared layer"), "BatchNorm layer 'norm': it is not the one thing"),
-        (Odd("norm after a ReLU"), "BatchNorm layer 'norm'"),
-        (Odd("scaled"), "no rule for the function 'mul'"),
-        (Odd("constant"), "no rule for 'add' of anything but tensors"),
-        (Odd("parameter"), "no rule for the tensor 'shift'"),
+        (Odd("squared"), "no rule for the function 'mul'"),
+        (Odd("inverse"), "no rule for the function 'truediv'"),
+        (Odd("difference"), "no rule for the function 'sub'"),
+        (Odd("weighted sum"), "no rule for the function 'add'"),
+        (Odd("rounded"), "no rule for the function 'div'"),
+        (Odd("size"), "no rule for the function 'mul'"),
+        (Odd("with a constant"), "no rule for 'cat' of anything but tensors that depend on the images"),
         (Odd("broadcast"), "only add tensors of equal shape"),
         (Odd("along images"), "'cat' along the first dimension"),
         (Odd("dropout"), "active in eval mode"),
@@ -363,7 +368,7 @@ class OwnConv(nn.Conv2d):
         (Odd("in place, seen elsewhere"), "layers in place that others depend on"),
         (Odd("in place, result dropped"), "layers in place that others depend on"),
         (Odd("sized"), "'avg_pool2d' with options that depend on its input"),
-        (Odd("two"), "one tensor of logits"),
+        (Odd("two"), r"must return logits \(N, K\), not a tuple"),
         (Odd("control flow"), "cannot follow the forward pass of Odd"),
     ],
 )  # fmt: skip
@@ -407,7 +412,7 @@ NAN = torch.full((1, 2, 8, 8), float("nan"))
         ({"epsilon": float("nan")}, "epsilon must be"),
         ({"preset": "z", "epsilon": 0.1}, "epsilon does not belong"),
         ({"low": 0.0}, "low and high do not belong"),
-        ({"preset": "deep-taylor-bounded"}, "needs low and high"),
+        ({"preset": "deep-taylor-bounded"}, "which are 0 and 1 where not given"),
         ({"preset": "deep-taylor-bounded", "low": 1.0, "high": -1.0}, "low must be below high"),
         ({"preset": "deep-taylor-bounded", "low": 0.0, "high": 1.0}, "images must lie between"),
         ({"preset": "deep-taylor-bounded", "low": torch.zeros(3), "high": 1.0}, "must be numbers"),

@@ -2,7 +2,8 @@
 
 :func:`lrp` propagates relevance with the presets of :data:`PRESETS`; :func:`grad_cam` gives the maps of every
 layer at once. :data:`METHODS` names every explanation; all take (model, images, targets) and return maps of the
-shape of the images, on the input of the network (after normalisation).
+shape of the images, on the input of the network (after normalisation). A network with one logit (N, 1) is explained as
+it is, with target 0 or None: what speaks for a large logit, whichever class that stands for.
 """
 
 from xaicore.attribution.contrastive import clrp, sglrp

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from xaicore.attribution.inputs import chosen_logits, device_of, naming_images, network_input, network_of
+from xaicore.core.outputs import checked_logits
 
 UNWATCHED = nullcontext()
 
@@ -38,10 +39,14 @@ def batches(model: nn.Module, images: Tensor, targets: Tensor | None, batch_size
 
 
 def logits_of(network: nn.Module, inputs: Tensor, watch: AbstractContextManager[Any] = UNWATCHED) -> Tensor:
-    """Run ``network`` within ``watch`` and return its logits; ``inputs`` stay as they are."""
+    """Run ``network`` within ``watch`` and return its logits (N, K), also of K = 1; ``inputs`` stay as they are.
+
+    Raises:
+        UserError: the network returns no logits.
+    """
     with naming_images(inputs.shape), watch:
-        logits: Tensor = network(inputs.clone())
-    return logits
+        output = network(inputs.clone())
+    return checked_logits(output, len(inputs), fewest=1)
 
 
 def target_logits(

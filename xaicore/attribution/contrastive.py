@@ -50,9 +50,9 @@ def clrp(
         images: (N, C, H, W), finite, of the floating type of the model; in [0, 1] for a classifier.
         targets: the classes to explain: one index for all, (N,) indices, or None for the arg max of the
             logits.
-        low: the smallest value an image can have: a number or a tensor broadcastable to (C, H, W). Default 0
-            for a classifier; required for another module.
-        high: likewise the largest value. Default 1 for a classifier.
+        low: the smallest value an image can have: a number or a tensor broadcastable to (C, H, W). Default 0;
+            the network's own normalisation applies to it too.
+        high: likewise the largest value. Default 1.
         batch_size: how many images are propagated at once; memory grows with it and not with N.
 
     Returns:

@@ -3,19 +3,31 @@
 Relevance can only be handed down correctly where every operation between input and logits is known. So the
 network is traced symbolically (``torch.fx``) and accepted only if each operation is one of
 :mod:`xaicore.attribution.layers`. A batch normalisation that directly follows a convolution or linear layer is folded
-into a copy of it; any other is refused. The order of execution comes from the trace, not from the order in
-which layers were registered.
+into a copy of it; any other is an affine function of each value by itself. The order of execution comes from the trace,
+not from the order in which layers were registered. Classifiers and compiled modules in a network are looked into.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
+from torchvision.transforms import functional
 
-from xaicore.attribution.layers import BATCH_NORMS, KINDS, WITH_WEIGHTS, is_size, name_of, operation
+from xaicore.attribution.inputs import network_of
+from xaicore.attribution.layers import (
+    BATCH_NORMS,
+    KINDS,
+    WITH_WEIGHTS,
+    batchnorm,
+    is_size,
+    name_of,
+    operation,
+)
 from xaicore.attribution.reweighting import with_batchnorm
+from xaicore.core.outputs import checked_logits
 from xaicore.errors import UserError
 
 FOLD_TOLERANCE = 1e-4
@@ -43,7 +55,7 @@ class Step:
     @property
     def needs_values(self) -> bool:
         """Whether handing relevance through this step takes the values that it was given."""
-        return self.kind in (*WITH_WEIGHTS, "max-pool", "average-pool", "sum")
+        return self.kind in (*WITH_WEIGHTS, "affine", "max-pool", "average-pool", "sum")
 
 
 class Graph:
@@ -52,6 +64,7 @@ class Graph:
     Attributes:
         steps: in the order of execution, without those that the output does not depend on.
         first: positions of the layers with weights that only layers without weights come before.
+        normalisation: positions of the affine steps that only layers without weights come before.
     """
 
     def __init__(self, network: nn.Module) -> None:
@@ -60,7 +73,8 @@ class Graph:
         Raises:
             UserError: the network is not made of known layers; the message names what does not fit.
         """
-        self._network = nn.Sequential(network) if type(network) in KINDS else network
+        whole = isinstance(network, (*KINDS, *BATCH_NORMS)) or _is_compiled(network)
+        self._network = nn.Sequential(network) if whole else network
         try:
             self._traced = fx.GraphModule(self._network, _Tracer().trace(self._network))
         except Exception as error:
@@ -71,10 +85,11 @@ class Graph:
         self.steps: list[Step] = []
         self._positions: dict[fx.Node, int] = {}
         self._needed = _nodes_before_output(self._traced.graph)
+        self._constants = _constants(self._traced, self._needed)
         for node in self._needed:
             if node.op == "placeholder" and not self._positions:
                 self._positions[node] = INPUT
-            elif not is_size(node):
+            elif node not in self._constants and not is_size(node):
                 self._append(node)
         if not any(step.kind in WITH_WEIGHTS for step in self.steps):
             raise UserError("lrp needs a network with at least one convolution or linear layer")
@@ -84,6 +99,11 @@ class Graph:
             for node in self._positions.keys() - self._raw
             if self._raw.issuperset(node.all_input_nodes)
         }
+        self.normalisation = {
+            position
+            for node, position in self._positions.items()
+            if node in self._raw and position != INPUT and self.steps[position].kind == "affine"
+        }
         self._rewritten = any(_is_norm(self._traced, node) for node in self._needed) or not all(
             len(_tensor_users(node)) == 1 and len(self.steps[position].sources) == 1
             for node, position in self._positions.items()
@@ -91,30 +111,27 @@ class Graph:
 
     def _append(self, node: fx.Node) -> None:
         if _is_norm(self._traced, node):
-            step = self._fold(node)
+            step = self._normalised(node)
         else:
-            found = operation(self._traced, node)
+            found = operation(self._traced, node, self._constants)
             sources = tuple(self._positions[source] for source in found.inputs)
             step = Step(found.kind, name_of(node), found.module, sources)
         self._positions[node] = len(self.steps)
         self.steps.append(step)
 
-    def _fold(self, node: fx.Node) -> Step:
+    def _normalised(self, node: fx.Node) -> Step:
         norm = self._traced.get_submodule(str(node.target))
-        (before,) = node.all_input_nodes
-        position = self._positions[before]
-        layer = None if position == INPUT else self.steps[position]
-        if layer is None or layer.kind not in WITH_WEIGHTS or _tensor_users(before) != [node]:
-            raise UserError(
-                f"lrp has no rule for the BatchNorm layer {name_of(node)!r}: it is not the one thing "
-                "that directly follows a convolution or linear layer"
-            )
+        assert isinstance(norm, BATCH_NORMS)
         if norm.running_mean is None:
             raise UserError(
                 f"lrp has no rule for the BatchNorm layer {name_of(node)!r}: it has no running statistics"
             )
+        (before,) = node.all_input_nodes
+        position = self._positions[before]
+        layer = None if position == INPUT else self.steps[position]
+        if layer is None or layer.kind not in WITH_WEIGHTS or _tensor_users(before) != [node]:
+            return Step("affine", name_of(node), batchnorm(norm), (position,))
         assert layer.module is not None
-        assert isinstance(norm, BATCH_NORMS)
         self.steps[position] = replace(layer, module=with_batchnorm(layer.module, norm))
         return Step("identity", name_of(node), nn.Identity(), (position,))
 
@@ -135,24 +152,25 @@ class Graph:
         Raises:
             UserError: the logits are not those of the network.
         """
-        given, logits = self._run(inputs, set(self._needed))
-        assert logits is not None
+        recorder = _Recorder(self._traced, self._positions, self.steps, set(self._needed))
+        with torch.no_grad():
+            logits = checked_logits(recorder.run(inputs), len(inputs), fewest=1)
+        given = recorder.given
         if self._rewritten:
             self._check(inputs, logits)
         return [given[position] for position in range(len(self.steps))], logits
 
     def given_to_first(self, inputs: Tensor) -> dict[int, Tensor]:
-        """Return what the layers of :attr:`first` are given, by their positions."""
-        given, _ = self._run(inputs, self._raw)
-        return {position: given[position][0] for position in self.first}
+        """Return what the layers of :attr:`first` are given, by their positions.
 
-    def _run(
-        self, inputs: Tensor, nodes: set[fx.Node]
-    ) -> tuple[dict[int, tuple[Tensor, ...]], Tensor | None]:
-        recorder = _Recorder(self._traced, self._positions, self.steps, nodes)
+        Args:
+            inputs: the smallest and the largest value of each input of the network, (2, C, H, W); so are the results.
+        """
+        recorder = _Bounds(self._traced, self._positions, self.steps, self._raw)
         with torch.no_grad():
-            output: Tensor | None = recorder.run(inputs)
-        return recorder.given, output
+            recorder.run(inputs)
+        given = recorder.given
+        return {position: given[position][0] for position in self.first}
 
     def _check(self, inputs: Tensor, logits: Tensor) -> None:
         """Compare the logits of the first image, which is enough for what can go wrong and costs little."""
@@ -170,7 +188,8 @@ def _nodes_before_output(graph: fx.Graph) -> list[fx.Node]:
     *nodes, output = graph.nodes
     logits = output.args[0]
     if not isinstance(logits, fx.Node):
-        raise UserError("lrp needs a network that returns one tensor of logits")
+        plain = next((kind for kind in (dict, list) if isinstance(logits, kind)), type(logits))
+        checked_logits(plain(logits) if plain in (dict, list) else logits, rows=0)
     needed = {logits}
     for node in reversed(nodes):
         if node in needed:
@@ -178,8 +197,22 @@ def _nodes_before_output(graph: fx.Graph) -> list[fx.Node]:
     return [node for node in nodes if node in needed]
 
 
+def _constants(traced: fx.GraphModule, nodes: list[fx.Node]) -> dict[fx.Node, Any]:
+    """Return the values of those ``nodes`` that do not depend on the input: parameters, buffers, what is made of them."""
+    interpreter, found = fx.Interpreter(traced), dict[fx.Node, Any]()
+    with torch.no_grad():
+        for node in nodes:
+            if node.op != "placeholder" and found.keys() >= set(node.all_input_nodes):
+                found[node] = interpreter.env[node] = interpreter.run_node(node)
+    return found
+
+
 def _tensor_users(node: fx.Node) -> list[fx.Node]:
     return [user for user in node.users if not is_size(user)]
+
+
+def _is_compiled(module: nn.Module) -> bool:
+    return hasattr(module, "_orig_mod")
 
 
 def _is_norm(traced: fx.GraphModule, node: fx.Node) -> bool:
@@ -187,7 +220,23 @@ def _is_norm(traced: fx.GraphModule, node: fx.Node) -> bool:
 
 
 class _Tracer(fx.Tracer):
-    """Takes a subclass of a known layer as one layer too, so that it can be refused by its name."""
+    """Takes a subclass of a known layer as one layer too, so that it can be refused by its name.
+
+    A classifier checks its images before it normalises them, which nothing but images passes: it is taken without.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(autowrap_functions=(functional.normalize,))
+        self._autowrap_search.append(functional)  # where it is called by the name of its module
+
+    def call_module(
+        self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        if _is_compiled(m):
+            return m._orig_mod(*args, **kwargs)  # type: ignore[operator]
+        if network_of(m) is not m:
+            return m.network(m.normalize(*args, **kwargs))  # type: ignore[operator]
+        return super().call_module(m, forward, args, kwargs)
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return isinstance(m, (*KINDS, *BATCH_NORMS)) or super().is_leaf_module(m, module_qualified_name)
@@ -222,3 +271,13 @@ class _Recorder(fx.Interpreter):
             return step.module(*values)
         self.env[self._nodes[step.sources[0]]] = values[0].contiguous()  # view needs that
         return super().run_node(n)
+
+
+class _Bounds(_Recorder):
+    """Runs with the smallest and the largest value of each input, (2, C, H, W), and keeps them in this order."""
+
+    def run_node(self, n: fx.Node) -> Any:
+        result = super().run_node(n)
+        if result is None or self._positions.get(n, INPUT) == INPUT:
+            return result
+        return result.sort(0).values  # a negative factor swaps them

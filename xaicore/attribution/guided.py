@@ -5,8 +5,9 @@ At every ReLU the gradient passes only where both the activation and the gradien
 .. math:: R^l = 1[f^l > 0] \; 1[R^{l+1} > 0] \; R^{l+1}
 
 Springenberg et al., ICLR workshop 2015, Fig. 1; Selvaraju et al., ICCV 2017, Sec. 3.2, for the product. ReLU6
-counts as a ReLU; whether a ReLU is a module, a function, shared or in place makes no difference. Custom autograd
-functions keep their gradient.
+counts as a ReLU; whether a ReLU is a module, a function, shared or in place makes no difference. The definition says
+nothing of other activations (GELU, SiLU, LeakyReLU, PReLU, sigmoid): beside ReLUs they keep their gradient, as custom
+autograd functions do, and a network that calls no ReLU at all, whose map would be the plain gradient, is refused.
 """
 
 from typing import Any
@@ -33,12 +34,12 @@ def guided_backprop(
     """Return the guided gradient of the chosen logit with respect to the network's input.
 
     Arguments and result are those of :func:`~xaicore.attribution.gradient`. Activations other than ReLU and
-    ReLU6 pass their gradient as it is.
+    ReLU6 (also LeakyReLU and PReLU) pass their gradient as it is.
 
     Raises:
         ValueError: an argument is out of range or does not fit the model.
-        UserError: a function that may be a ReLU in disguise (``clamp``, ``maximum``, …), or scripted or
-            compiled modules; the message names it.
+        UserError: a network that calls no ReLU, calls a function that may be one in disguise (``clamp``,
+            ``maximum``, …), or holds scripted or compiled modules; the message names it.
         TypeError: ``images`` or ``targets`` is no tensor of the right kind.
     """
     indices = check_call(model, images, targets, batch_size)
@@ -47,7 +48,13 @@ def guided_backprop(
     with undisturbed(model):
         maps = torch.empty_like(images, requires_grad=False)
         for batch in batches(model, images, indices, batch_size):
-            result = slopes(network, batch.inputs, batch.targets, _Guided())
+            guide = _Guided()
+            result = slopes(network, batch.inputs, batch.targets, guide)
+            if not guide.relus:
+                raise UserError(
+                    f"guided backpropagation is a rule for ReLUs and {type(network).__name__} calls none: "
+                    "it would be the plain gradient; take attribution.gradient"
+                )
             maps[batch.rows] = result.to(images.device)
     return maps
 
@@ -101,7 +108,11 @@ def enlarged_grad_cam(
 
 
 class _Guided(TorchFunctionMode):
-    """Lets through ReLUs only what is positive of the gradient."""
+    """Lets through ReLUs only what is positive of the gradient; counts them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.relus = 0
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -116,6 +127,7 @@ class _Guided(TorchFunctionMode):
             if name in ("relu", "relu6") or (
                 name == "hardtanh" and argument(args, kwargs, 1, "min_val") == 0
             ):
+                self.relus += 1
                 result.register_hook(_positive)
         return result
 

@@ -2,12 +2,14 @@
 
 import math
 import re
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 
+from xaicore.core.outputs import look_like_probabilities
 from xaicore.errors import UserError
 from xaicore.undisturbed import evaluation_mode, exact_arithmetic
 
@@ -56,13 +58,19 @@ def check_targets(targets: Tensor | int | None, n: int) -> Tensor | None:
 def chosen_logits(logits: Tensor, targets: Tensor | None) -> tuple[Tensor, Tensor]:
     """Return the indices (N,) of the chosen neurons (None: the arg max) and their logits (N,).
 
+    Warns where the logits (N, K) seem to be probabilities.
+
     Raises:
-        ValueError: the model does not return finite logits (N, K), or a target is not below K.
+        ValueError: the logits are not finite, or a target is not below K.
     """
-    if logits.ndim != 2:
-        raise ValueError(f"model must return logits (N, K), not {tuple(logits.shape)}")
     if not bool(torch.isfinite(logits).all()):
         raise ValueError("model returns logits that are NaN or infinite")
+    if len(logits) and logits.shape[1] > 1 and look_like_probabilities(logits.detach()):
+        warnings.warn(
+            "the model seems to return probabilities; its softmax becomes part of what is explained, and "
+            "saturates: leave it out for an explanation of the logits",
+            stacklevel=2,
+        )
     chosen = logits.argmax(1) if targets is None else targets.to(logits.device).clone()
     if len(chosen) and int(chosen.max()) >= logits.shape[1]:
         raise UserError(

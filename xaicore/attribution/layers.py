@@ -7,13 +7,17 @@ listed is refused by name, because ignoring it would give heatmaps that look pla
 
 import copy
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional
+from torchvision import transforms
+from torchvision.transforms import v2
+from torchvision.transforms.functional import normalize
 
 from xaicore.attribution.reweighting import reweighted
 from xaicore.errors import UserError
@@ -29,6 +33,18 @@ class Sum(nn.Module):
                 f"lrp can only add tensors of equal shape, not {tuple(first.shape)} and {tuple(second.shape)}"
             )
         return first + second
+
+
+class Affine(nn.Module):
+    """A function wx + b of each value x, such as a normalisation; w and b may differ from channel to channel."""
+
+    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Return the function of ``values``."""
+        return self.function(values)
 
 
 class Concatenation(nn.Module):
@@ -71,6 +87,9 @@ KINDS: dict[type[nn.Module], str] = {
     nn.Dropout: "identity",
     nn.Dropout2d: "identity",
     nn.Identity: "identity",
+    Affine: "affine",
+    transforms.Normalize: "affine",
+    v2.Normalize: "affine",
     Sum: "sum",
     Concatenation: "concatenation",
 }
@@ -112,11 +131,26 @@ OPERATIONS: dict[Any, Callable[..., nn.Module]] = {
     functional.avg_pool2d: nn.AvgPool2d,
     functional.adaptive_avg_pool2d: nn.AdaptiveAvgPool2d,
     functional.dropout: _dropout,
+    normalize: transforms.Normalize,
     torch.mean: _mean,
     "mean": _mean,
 }
 """What makes the layer of a function or, by name, of a method of a tensor, from its further arguments."""
-SUMS = (operator.add, operator.iadd, torch.add, "add", "add_")
+AFFINE: dict[Any, Callable[..., Tensor]] = {
+    name: function
+    for function, names in (
+        (operator.add, (operator.add, operator.iadd, torch.add, "add", "add_")),
+        (operator.sub, (operator.sub, operator.isub, torch.sub, torch.subtract, "sub", "sub_", "subtract")),
+        (operator.mul, (operator.mul, operator.imul, torch.mul, torch.multiply, "mul", "mul_", "multiply")),
+        (
+            operator.truediv,
+            (operator.truediv, operator.itruediv, torch.div, torch.divide, "div", "div_", "divide"),
+        ),
+        (operator.neg, (operator.neg, torch.neg, "neg", "neg_")),
+    )
+    for name in names
+}
+"""What computes a function or, by name, a method of a tensor, out of place: affine in one tensor, the others constant."""
 CONCATENATIONS = (torch.cat, torch.concat, torch.concatenate)
 RESHAPES = (torch.flatten, torch.reshape, "flatten", "view", "reshape", "contiguous")
 
@@ -136,41 +170,75 @@ class Operation:
     inputs: tuple[fx.Node, ...]
 
 
-def operation(traced: fx.GraphModule, node: fx.Node) -> Operation:
-    """Return what ``node`` computes.
+def operation(traced: fx.GraphModule, node: fx.Node, constants: Mapping[fx.Node, Any]) -> Operation:
+    """Return what ``node`` computes; ``constants`` are the values of nodes that do not depend on the input.
 
     Raises:
         UserError: nothing that relevance can be handed through; the message names it.
     """
     if node.op == "call_module":
         module = _usable(str(node.target), traced.get_submodule(str(node.target)))
-        return Operation(KINDS[type(module)], module, _tensors(node, node.args, node.kwargs))
+        return _of(module, node, (*node.args, *node.kwargs.values()), constants)
     if node.op in ("call_function", "call_method"):
-        if node.target in SUMS and len(node.args) == 2 and node.kwargs.get("alpha", 1) == 1:
-            return Operation("sum", Sum(), _tensors(node, node.args, {}))
+        if node.target in AFFINE:
+            return _arithmetic(node, constants, *node.args, **node.kwargs)
         if node.target in CONCATENATIONS:
-            return _concatenation(node, *node.args, **node.kwargs)
+            return _concatenation(node, constants, *node.args, **node.kwargs)
         if node.target in RESHAPES:
-            return Operation("reshape", None, _tensors(node, node.args[:1], {}))
+            return Operation("reshape", None, _tensors(node, node.args[:1], constants))
         if node.target in OPERATIONS:
             others = {name: value for name, value in node.kwargs.items() if name != "input"}
-            inputs = _tensors(node, node.args[:1] or (node.kwargs.get("input"),), {})
+            inputs = node.args[:1] or (node.kwargs.get("input"),)
             if set(node.all_input_nodes) != set(inputs):
                 raise UserError(
                     f"lrp has no rule for {name_of(node)!r} with options that depend on its input"
                 )
-            module = OPERATIONS[node.target](*node.args[1:], **others)
-            return Operation(KINDS[type(module)], module, inputs)
-    raise UserError(f"lrp has no rule for the {_what(node)} {name_of(node)!r}")
+            return _of(OPERATIONS[node.target](*node.args[1:], **others), node, inputs, constants)
+    raise _no_rule(node)
 
 
-def _concatenation(node: fx.Node, tensors: Any, dim: Any = 0, **others: Any) -> Operation:
+def _of(module: nn.Module, node: fx.Node, inputs: Any, constants: Mapping[fx.Node, Any]) -> Operation:
+    return Operation(KINDS[type(module)], module, _tensors(node, inputs, constants))
+
+
+def _arithmetic(
+    node: fx.Node, constants: Mapping[fx.Node, Any], *args: Any, alpha: Any = 1, **others: Any
+) -> Operation:
+    """Return a sum of two tensors, or an affine function of one."""
+    arguments = [*args, *(others.pop(name) for name in ("input", "other") if name in others)]
+    function, values = AFFINE[node.target], [constants.get(each, each) for each in arguments]
+    variable = [place for place, value in enumerate(values) if isinstance(value, fx.Node)]
+    if others or alpha != 1 or (function is operator.truediv and variable != [0]):
+        raise _no_rule(node)
+    if function is operator.add and variable == [0, 1]:
+        return _of(Sum(), node, arguments, constants)
+    if len(variable) != 1 or not all(isinstance(value, (fx.Node, int, float, Tensor)) for value in values):
+        raise _no_rule(node)
+    (place,) = variable
+    before, after = values[:place], values[place + 1 :]
+    module = Affine(lambda tensor: function(*before, tensor, *after))
+    return _of(module, node, arguments[place : place + 1], constants)
+
+
+def batchnorm(norm: nn.modules.batchnorm._BatchNorm) -> Affine:
+    """Return what ``norm`` computes in eval mode."""
+    options: dict[str, Any] = {"weight": norm.weight, "bias": norm.bias, "training": False, "eps": norm.eps}
+    return Affine(
+        partial(
+            functional.batch_norm, running_mean=norm.running_mean, running_var=norm.running_var, **options
+        )
+    )
+
+
+def _concatenation(
+    node: fx.Node, constants: Mapping[fx.Node, Any], tensors: Any, dim: Any = 0, **others: Any
+) -> Operation:
     dim = others.get("axis", dim)
     if not isinstance(tensors, (tuple, list)) or not isinstance(dim, int) or dim == 0:
         raise UserError(
             f"lrp has no rule for {name_of(node)!r} along the first dimension, that of the images"
         )
-    return Operation("concatenation", Concatenation(dim), _tensors(node, tuple(tensors), {}))
+    return _of(Concatenation(dim), node, tensors, constants)
 
 
 def _usable(name: str, module: nn.Module) -> nn.Module:
@@ -180,7 +248,7 @@ def _usable(name: str, module: nn.Module) -> nn.Module:
         raise UserError(f"lrp has no rule for the layer {name!r} ({type(module).__name__})")
     if isinstance(module, nn.Conv2d) and module.padding_mode != "zeros":
         raise UserError(f"lrp has no rule for the layer {name!r}: padding_mode must be 'zeros'")
-    if kind == "activation":
+    if getattr(module, "inplace", False):
         module = copy.copy(module)
         module.__dict__["inplace"] = False
     if isinstance(module, (nn.Conv2d, nn.Linear)):
@@ -197,15 +265,19 @@ def laid_out(values: Tensor) -> Tensor:
     return values
 
 
-def _tensors(node: fx.Node, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[fx.Node, ...]:
-    found = (*args, *kwargs.values())
-    if not found or not all(isinstance(item, fx.Node) and not is_size(item) for item in found):
-        raise UserError(f"lrp has no rule for {name_of(node)!r} of anything but tensors")
-    return found
+def _tensors(node: fx.Node, found: Any, constants: Mapping[fx.Node, Any]) -> tuple[fx.Node, ...]:
+    if not found or not all(
+        isinstance(item, fx.Node) and item not in constants and not is_size(item) for item in found
+    ):
+        raise UserError(
+            f"lrp has no rule for {name_of(node)!r} of anything but tensors that depend on the images"
+        )
+    return tuple(found)
 
 
-def _what(node: fx.Node) -> str:
-    return {"get_attr": "tensor", "placeholder": "second input"}.get(node.op, "function")
+def _no_rule(node: fx.Node) -> UserError:
+    what = "second input" if node.op == "placeholder" else "function"
+    return UserError(f"lrp has no rule for the {what} {name_of(node)!r}")
 
 
 def name_of(node: fx.Node) -> str:

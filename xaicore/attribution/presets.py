@@ -5,7 +5,7 @@ A preset is data. Its names and choices are those of iNNvestigate 2.1.2 (Alber e
 rules are in :mod:`xaicore.attribution.rules`.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True)
@@ -17,6 +17,9 @@ class Preset:
         dense: rule of the linear layers.
         first: rule of the first layer with weights, whatever its kind; None: the rule of its kind.
         average_pool: ``"z"`` (shares in proportion to the activations) or ``"gradient"``.
+        affine: rule of a function wx + b of each value by itself, such as a BatchNorm that no convolution or linear
+            layer directly precedes: ``"z"``, or None to pass relevance on. Each output sees one input, which gets
+            all of it by the w-square and flat rules, so presets that use these pass it on.
         positive_output: start from the positive part of the logit, as deep Taylor decomposition asks for.
     """
 
@@ -24,6 +27,7 @@ class Preset:
     dense: str
     first: str | None = None
     average_pool: str = "z"
+    affine: str | None = "z"
     positive_output: bool = False
 
     def uses(self, rule: str) -> bool:
@@ -33,22 +37,24 @@ class Preset:
     def rule(self, kind: str) -> str | None:
         """Return the rule of layers of a kind; None where relevance follows the gradient or passes through."""
         average_pool = None if self.average_pool == "gradient" else self.average_pool
-        return {"conv": self.conv, "dense": self.dense, "average-pool": average_pool}.get(kind)
+        rules = {"conv": self.conv, "dense": self.dense, "average-pool": average_pool, "affine": self.affine}
+        return rules.get(kind)
 
 
+DEEP_TAYLOR = Preset(
+    conv="z-plus", dense="z-plus", average_pool="gradient", affine=None, positive_output=True
+)
 PRESETS: dict[str, Preset] = {
     "z": Preset(conv="z", dense="z"),
     "epsilon": Preset(conv="epsilon", dense="epsilon"),
-    "w-square": Preset(conv="w-square", dense="w-square"),
-    "flat": Preset(conv="flat", dense="flat"),
+    "w-square": Preset(conv="w-square", dense="w-square", affine=None),
+    "flat": Preset(conv="flat", dense="flat", affine=None),
     "alpha1-beta0": Preset(conv="alpha1-beta0", dense="alpha1-beta0"),
     "alpha2-beta1": Preset(conv="alpha2-beta1", dense="alpha2-beta1"),
     "preset-a": Preset(conv="alpha1-beta0", dense="epsilon"),
     "preset-a-flat": Preset(conv="alpha1-beta0", dense="epsilon", first="flat"),
     "preset-b-flat": Preset(conv="alpha2-beta1", dense="epsilon", first="flat"),
-    "deep-taylor": Preset(conv="z-plus", dense="z-plus", average_pool="gradient", positive_output=True),
-    "deep-taylor-bounded": Preset(
-        conv="z-plus", dense="z-plus", first="bounded", average_pool="gradient", positive_output=True
-    ),
+    "deep-taylor": DEEP_TAYLOR,
+    "deep-taylor-bounded": replace(DEEP_TAYLOR, first="bounded"),
 }
 """Every preset by name."""

@@ -5,7 +5,16 @@ and dropout pass relevance on, reshaping rearranges it, padding crops it, max-po
 average pooling divides it among its inputs, a concatenation splits it. A sum divides it in proportion to its
 summands, :math:`R_a = R\,a/(a + b)`, as the z rule does, for every preset. (So do iNNvestigate 2.1.2's LRP presets; its
 deep Taylor decomposition hands the whole relevance to *each* summand, which doubles it at every block of a
-residual network.) A tensor that is used more than once gets the sum of what its users hand down.
+residual network.)
+
+A function :math:`y = wx + b` of each value by itself that stands between input and first layer with weights is the
+network's normalisation: relevance passes through it, so that the normalised input is explained, as for a classifier.
+Elsewhere (a batch normalisation before its ReLU and convolution, as in a DenseNet) it follows the z rule,
+:math:`R_x = R\,wx/(wx + b)`, in presets whose rules look at activations, as in iNNvestigate's LRP
+(``BatchNormalizationReverseLayer``). Deep Taylor decomposition passes relevance on, as iNNvestigate's does by the
+w-square rule; so do the presets w-square and flat, by their own rules for an output that sees one input.
+
+A tensor that is used more than once gets the sum of what its users hand down.
 """
 
 from dataclasses import dataclass
@@ -49,6 +58,8 @@ class Propagation:
         for position, step in enumerate(self._graph.steps):
             options = RuleOptions(epsilon)
             name = preset.rule(step.kind)
+            if position in self._graph.normalisation:
+                name = None
             if position in self._graph.first and preset.first is not None:
                 name = preset.first
                 if position in limits:
@@ -94,6 +105,8 @@ class Propagation:
             assert isinstance(step.module, Concatenation)
             sizes = [part.shape[step.module.dim] for part in given]
             return relevance.split(sizes, step.module.dim)
+        if step.kind == "affine":
+            return (relevance.sum_to_size(given[0].shape),)
         return (relevance.reshape(given[0].shape),)
 
 

@@ -36,10 +36,14 @@ def lrp(
 
     Args:
         model: a :class:`~xaicore.models.Classifier`, whose network is explained on its normalised input,
-            or any module that takes ``images`` as they are and is made of Conv2d, Linear, ReLU, ReLU6,
-            pooling, zero padding, flatten and dropout layers (or the same as functions), sums and
-            concatenations. BatchNorm must directly follow a convolution or linear layer and is folded
-            into a copy of it. The model is run in eval mode and left as it was.
+            or any module made of Conv2d, Linear, ReLU, ReLU6, pooling, zero padding, flatten, dropout and
+            BatchNorm layers (or the same as functions), sums, concatenations and arithmetic with constants.
+            BatchNorm that directly follows a convolution or linear layer is folded into a copy of it; another,
+            like other arithmetic with constants, follows the z rule, or passes relevance on where the preset's
+            rules do not look at activations (:mod:`~xaicore.attribution.propagation`). What normalises the
+            images before the first layer with weights (``(x - mean) / std``, ``Normalize``, BatchNorm, a
+            classifier within the module) passes relevance through: the heatmap is that of the normalised
+            input, as for a classifier. The model is run in eval mode and left as it was.
         images: (N, C, H, W), finite, of the floating type of the model; in [0, 1] for a classifier.
         targets: the neurons to explain: one index for all, (N,) indices, or None for the arg max of the
             logits.
@@ -48,8 +52,8 @@ def lrp(
             that use that rule. Default 0.1 (which is iNNvestigate's for its presets A and B; its plain
             epsilon analyser has 1e-7).
         low: for ``deep-taylor-bounded``, the smallest value an image can have: a number or a tensor
-            broadcastable to (C, H, W). Default 0 for a classifier; required for another module.
-        high: likewise the largest value. Default 1 for a classifier.
+            broadcastable to (C, H, W). Default 0; the network's own normalisation applies to it too.
+        high: likewise the largest value. Default 1.
         batch_size: how many images are propagated at once; memory grows with it and not with N. The
             images beside it change an image's heatmap by rounding at most.
 
@@ -138,14 +142,10 @@ def _checked_bounds(
         if low is not None or high is not None:
             raise ValueError(f"low and high do not belong to preset {preset!r}, which has no bounded rule")
         return None
-    if network_of(model) is not model:
-        low, high = 0.0 if low is None else low, 1.0 if high is None else high
-    if low is None or high is None:
-        raise ValueError(f"preset {preset!r} needs low and high, the range of the values of images")
     try:
         smallest, largest = (
             torch.as_tensor(bound, dtype=images.dtype, device=images.device).expand(images.shape[1:])
-            for bound in (low, high)
+            for bound in (0.0 if low is None else low, 1.0 if high is None else high)
         )
     except RuntimeError as error:
         raise ValueError(
@@ -154,5 +154,7 @@ def _checked_bounds(
     if not bool((smallest < largest).all()):
         raise ValueError("low must be below high")
     if not bool(((images >= smallest) & (images <= largest)).all()):
-        raise ValueError("images must lie between low and high")
+        raise ValueError(
+            "images must lie between low and high, which are 0 and 1 where not given: pass the range of their values"
+        )
     return network_input(model, torch.stack([smallest, largest]).to(device))

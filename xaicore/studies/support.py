@@ -1,0 +1,161 @@
+"""What works on what: every explanation, and the attacks, called on a tiny network of each kind.
+
+Nothing here is typed in: :func:`support` makes each network, calls each method and writes down what came of it.
+"""
+
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from xaicore.attacks import one_pixel, pgd
+from xaicore.attribution import METHODS
+from xaicore.attribution.titles import TITLES
+from xaicore.errors import UserError
+from xaicore.models import Classifier
+
+CLASSES = 3
+WORKS = "yes"
+
+
+class Network(nn.Module):
+    """Layers for images (N, 1, 8, 8), and the forward pass that joins them."""
+
+    def __init__(
+        self, forward: Callable[["Network", Tensor], Tensor], activation: Callable[[], nn.Module] = nn.ReLU
+    ) -> None:
+        super().__init__()
+        self.stem, self.conv = nn.Conv2d(1, 6, 3, padding=1), nn.Conv2d(6, 6, 3, padding=1)
+        self.activation, self.other, self.pool = activation(), activation(), nn.MaxPool2d(2)
+        self.batch_norm, self.layer_norm = nn.BatchNorm2d(6), nn.LayerNorm([6, 8, 8])
+        self.attention, self.tokens = nn.MultiheadAttention(6, 2, batch_first=True), nn.LayerNorm(6)
+        self.head, self.joined = nn.Linear(96, CLASSES), forward
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return logits (N, 3)."""
+        return self.head(self.pool(self.joined(self, x)).flatten(1))  # type: ignore[no-any-return]
+
+
+def _plain(net: Network, x: Tensor) -> Tensor:
+    return net.other(net.conv(net.activation(net.stem(x))))  # type: ignore[no-any-return]
+
+
+def _residual(net: Network, x: Tensor) -> Tensor:
+    x = net.activation(net.stem(x))
+    return net.other(x + net.conv(x))  # type: ignore[no-any-return]
+
+
+def _functional(net: Network, x: Tensor) -> Tensor:
+    return functional.relu(net.conv(functional.relu(net.stem(x))))
+
+
+def _shared(net: Network, x: Tensor) -> Tensor:
+    return net.activation(net.conv(net.activation(net.stem(x))))  # type: ignore[no-any-return]
+
+
+def _layer_norm(net: Network, x: Tensor) -> Tensor:
+    return net.other(net.conv(net.activation(net.layer_norm(net.stem(x)))))  # type: ignore[no-any-return]
+
+
+def _attention(net: Network, x: Tensor) -> Tensor:
+    maps = net.activation(net.stem(x))
+    tokens = net.tokens(maps.flatten(2).transpose(1, 2))
+    seen = net.attention(tokens, tokens, tokens, need_weights=False)[0]
+    return maps + seen.transpose(1, 2).reshape(maps.shape)  # type: ignore[no-any-return]
+
+
+def _dense_order(net: Network, x: Tensor) -> Tensor:
+    x = net.stem(x)
+    return x + net.conv(net.activation(net.batch_norm(x)))  # type: ignore[no-any-return]
+
+
+def _normalising(net: Network, x: Tensor) -> Tensor:
+    return _plain(net, (x - 0.5) / 0.25)
+
+
+def _classifier() -> nn.Module:
+    return Classifier(
+        Network(_plain), classes="abc", name="tiny", mean=[0.5], std=[0.25], input_size=8, fixed_size=True
+    )
+
+
+KINDS: dict[str, Callable[[], nn.Module]] = {
+    "plain (convolutions, ReLU)": lambda: Network(_plain),
+    "residual": lambda: Network(_residual),
+    "activations as functions": lambda: Network(_functional),
+    "activations in place": lambda: Network(_plain, lambda: nn.ReLU(inplace=True)),
+    "one activation module, shared": lambda: Network(_shared),
+    "BatchNorm, ReLU, convolution (DenseNet)": lambda: Network(_dense_order),
+    "normalisation in front": lambda: Network(_normalising),
+    "a classifier of ours": _classifier,
+    "a classifier of ours, wrapped": lambda: nn.Sequential(nn.Identity(), _classifier()),
+    "channels last": lambda: Network(_plain).to(memory_format=torch.channels_last),  # type: ignore[call-overload]
+    "torch.compile": lambda: torch.compile(Network(_plain), backend="eager"),  # type: ignore[dict-item, return-value]
+    "half precision (bfloat16)": lambda: Network(_plain).bfloat16(),
+    "GELU": lambda: Network(_plain, nn.GELU),
+    "SiLU": lambda: Network(_plain, nn.SiLU),
+    "LayerNorm": lambda: Network(_layer_norm),
+    "attention": lambda: Network(_attention),
+}
+"""Every kind of network by name, each an untrained one for images (N, 1, 8, 8) and 3 classes."""
+
+
+def _attacked(model: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
+    """Return adversarial images of an attack by gradients and of one by answers."""
+    images = images.float()
+    results = [
+        pgd(model, images, targets, eps=8 / 255, steps=2),
+        one_pixel(model, images, targets, population=4, generations=2),
+    ]
+    return torch.cat([result.adversarial for result in results])
+
+
+CALLS: dict[str, Callable[[nn.Module, Tensor, Tensor], Tensor]] = {
+    **{TITLES[name]: method for name, method in METHODS.items()},
+    "attacks": _attacked,
+}
+"""Title to call (model, images, targets) -> images or maps."""
+
+
+def support(seed: int = 0) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Call every method on every kind of network.
+
+    Args:
+        seed: of the networks' weights and the two images.
+
+    Returns:
+        A table with a row for each kind of network and a column for each method: "yes" where it returned finite maps,
+        else the number of the reason; and the table of the reasons, each with the message that the user sees. A
+        reason that begins with "fails" is no refusal but a fault.
+    """
+    rows, reasons = [], dict[str, int]()
+    for kind, build in KINDS.items():
+        with torch.random.fork_rng([]):
+            torch.manual_seed(seed)
+            model, images = build().eval(), torch.rand(2, 1, 8, 8)
+        images = images.to(next(model.parameters()).dtype)
+        row: dict[str, Any] = {"network": kind}
+        for title, call in CALLS.items():
+            refusal = _refusal(call, model, images)
+            row[title] = WORKS if refusal is None else str(reasons.setdefault(refusal, len(reasons) + 1))
+        rows.append(row)
+    listed = [{"number": str(number), "reason": reason} for reason, number in reasons.items()]
+    return pd.DataFrame(rows), pd.DataFrame(listed, columns=["number", "reason"])
+
+
+def _refusal(
+    call: Callable[[nn.Module, Tensor, Tensor], Tensor], model: nn.Module, images: Tensor
+) -> str | None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            result = call(model, images.clone(), torch.tensor([0, 1]))
+        except UserError as error:
+            return str(error)
+        except Exception as error:
+            return f"fails, {type(error).__name__}: " + str(error).partition("\n")[0]
+    return None if bool(torch.isfinite(result).all()) else "fails: the result is not finite"
