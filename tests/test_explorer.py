@@ -15,7 +15,7 @@ from PIL import Image
 from scipy.stats import entropy, spearmanr
 from skimage.metrics import structural_similarity
 
-from xaicore import data, engine, explorer, explorer_page, models
+from xaicore import data, engine, explorer, explorer_page, map_shift, models
 from xaicore.errors import UserError
 from xaicore.explorer import ANSWER, TRUE
 from xaicore.params import ExplorerParameters
@@ -208,7 +208,7 @@ def test_a_photograph_comes_back_as_it_was() -> None:
 
 
 def test_undefined_measures_are_said_to_be_so() -> None:
-    found = explorer.compare(torch.zeros(1, 8, 8), torch.rand(1, 8, 8, generator=torch.Generator()))
+    found = map_shift.compare(torch.zeros(1, 8, 8), torch.rand(1, 8, 8, generator=torch.Generator()))
     assert math.isnan(found["cosine"][0])
     assert explorer_page.rounded(float(found["cosine"][0])) is None
     assert explorer_page.rounded(0.123456) == 0.1235

@@ -174,32 +174,23 @@ def test_window_mask(row: int, col: int, radius: int) -> None:
 def test_neighbour_mixing_by_brute_force() -> None:
     rng = np.random.default_rng(0)
     points, labels = rng.normal(size=(40, 3)), rng.integers(3, size=40)
-    queries, query_labels = rng.normal(size=(7, 3)), rng.integers(3, size=7)
     distances = np.linalg.norm(points[:, None] - points, axis=-1) + np.diag(np.full(40, np.inf))
     among = (labels[np.argsort(distances)[:, :5]] != labels[:, None]).mean(1)
     np.testing.assert_allclose(neighbour_mixing(torch.tensor(points), torch.tensor(labels), k=5), among)
-    distances = np.linalg.norm(queries[:, None] - points, axis=-1)
-    asked = (labels[np.argsort(distances)[:, :10]] != query_labels[:, None]).mean(1)
-    np.testing.assert_allclose(neighbour_mixing(points, labels, queries, query_labels), asked)
-    assert neighbour_mixing(points, labels, queries[:0], query_labels[:0]).shape == (0,)
 
 
 def test_neighbour_mixing_of_duplicates_and_separate_clouds() -> None:
-    clouds = np.repeat([[0.0, 0.0], [9.0, 9.0]], 6, axis=0)
-    labels = np.repeat([0, 1], 6)
+    clouds, labels = np.repeat([[0.0, 0.0], [9.0, 9.0]], 6, axis=0), np.repeat([0, 1], 6)
     assert neighbour_mixing(clouds, labels, k=5).tolist() == [0.0] * 12
-    assert neighbour_mixing(clouds, labels, clouds[:1], [1], k=6).tolist() == [1.0]
-    for arguments, match in (
-        ({"k": 12}, r"k must lie in 1\.\.11"),
-        ({"k": 0}, "k must lie"),
-        ({"queries": clouds}, "together"),
-        ({"queries": clouds[:, :1], "query_labels": labels}, "2 coordinates"),
-        ({"queries": clouds, "query_labels": labels[:3]}, "query_labels must have the shape"),
+    for points, names, k, match in (
+        (clouds, labels, 12, r"k must lie in 1\.\.11"),
+        (clouds, labels, 0, "k must lie"),
+        (clouds, labels[:3], 3, "labels must have the shape"),
+        (clouds[0], labels, 3, "points must have the shape"),
+        (clouds * np.nan, labels, 3, "points must be finite"),
     ):
         with pytest.raises(ValueError, match=match):
-            neighbour_mixing(clouds, labels, **arguments)
-    with pytest.raises(ValueError, match="points must be finite"):
-        neighbour_mixing(clouds * np.nan, labels, k=3)
+            neighbour_mixing(points, names, k=k)
 
 
 def test_psnr_is_skimages() -> None:

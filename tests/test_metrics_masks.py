@@ -122,7 +122,9 @@ def test_neuron_coverage_is_a_plain_loops(threshold: float) -> None:
     coverage.update(images[3:])
     expected = naive_coverage(small().double(), images, threshold)
     layers = {name: np.logical_or.reduce(rows) for name, rows in expected.items()}
-    assert coverage.share_by_layer() == pytest.approx({name: rows.mean() for name, rows in layers.items()})
+    assert coverage.coverage.share_by_layer() == pytest.approx(
+        {name: rows.mean() for name, rows in layers.items()}
+    )
     assert coverage.share() == pytest.approx(np.concatenate(list(layers.values())).mean())
     curve = [
         np.concatenate([np.logical_or.reduce(rows[: n + 1]) for rows in expected.values()]).mean()
@@ -149,9 +151,8 @@ def test_neuron_coverage_grows_and_leaves_the_model_alone() -> None:
 
 def test_neuron_coverage_of_no_image_and_bad_ones() -> None:
     coverage = NeuronCoverage(small())
-    for ask in (coverage.share, coverage.share_by_layer):
-        with pytest.raises(ValueError, match=r"call update\(images\) first"):
-            ask()
+    with pytest.raises(ValueError, match=r"call update\(images\) first"):
+        coverage.share()
     coverage.update(draw(1, 3, 12, 12))
     before = list(coverage.progress)
     with pytest.raises(ValueError, match="images"):
@@ -161,4 +162,4 @@ def test_neuron_coverage_of_no_image_and_bad_ones() -> None:
         NeuronCoverage(small(), threshold=2).update(draw(1, 3, 12, 12))
     only = NeuronCoverage(small(), layers=["1"])
     only.update(draw(1, 3, 12, 12))
-    assert list(only.share_by_layer()) == ["1"]
+    assert list(only.coverage.share_by_layer()) == ["1"]

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xaicore.metrics import proportion_ci, ratio, ratio_difference, ratios
+from xaicore.metrics import matched_difference, proportion_ci, ratio, ratio_difference, ratios
 
 outcomes = st.lists(st.integers(0, 1), min_size=2, max_size=40)
 
@@ -80,11 +80,35 @@ def test_bad_counts_are_refused(above: list, below: list | None, word: str) -> N
         ratio(above, below)
 
 
-def test_kept_counts_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sums_image_by_image_are_the_matrix_products(monkeypatch: pytest.MonkeyPatch) -> None:
     generator = np.random.default_rng(3)
     above, below = generator.normal(size=37), generator.integers(0, 3, 37)
-    kept = [ratio(above), ratio(above, below), ratio(above, seed=1), ratio(above)]
-    monkeypatch.setattr(ratios, "KEPT_COUNTS", 0)
-    alone = [ratio(above), ratio(above, below), ratio(above, seed=1), ratio(above)]
-    assert kept[0] != kept[2]
-    np.testing.assert_allclose(np.array(kept), np.array(alone), rtol=1e-14)
+    whole = [ratio(above), ratio(above, below), ratio(above, seed=1)]
+    assert whole[0] != whole[2]
+    monkeypatch.setattr(ratios, "COUNTS_AT_ONCE", 0)
+    alone = [ratio(above), ratio(above, below), ratio(above, seed=1)]
+    np.testing.assert_allclose(np.array(whole), np.array(alone), rtol=1e-14)
+
+
+def test_matched_difference_by_hand() -> None:
+    # Two strata, cut at the median score 2.5: low {a: 1, 0; b: 0}, high {a: 1; b: 1, 0}.
+    scored = [1, 0, 1], [1, 2, 3], [0, 1, 0], [1.5, 4, 5]
+    low, high = (0.5 - 0) * 3, (1 - 0.5) * 3
+    assert matched_difference(*scored, strata=2) == pytest.approx((low + high) / 6)
+    assert matched_difference(*scored, strata=1) == pytest.approx(2 / 3 - 1 / 3)
+
+
+def test_matching_takes_away_what_the_score_explains() -> None:
+    rng = np.random.default_rng(0)
+    score_a, score_b = rng.random(4000), rng.random(4000) ** 2
+    a, b = rng.random(4000) < score_a, rng.random(4000) < score_b
+    assert a.mean() - b.mean() > 0.12
+    assert abs(matched_difference(a, score_a, b, score_b, strata=20)) < 0.03
+
+
+def test_strata_without_both_kinds_are_left_out() -> None:
+    assert np.isnan(matched_difference([1, 1], [0, 0.1], [0, 0], [5, 6], strata=2))
+    with pytest.raises(ValueError, match="strata must be at least 1"):
+        matched_difference([1], [1], [1], [1], strata=0)
+    with pytest.raises(ValueError, match="the same shape"):
+        matched_difference([1, 2], [1], [1], [1])

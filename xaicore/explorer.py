@@ -18,6 +18,7 @@ from xaicore import metrics, models, steps
 from xaicore.attacks import ATTACKS
 from xaicore.attribution import METHODS
 from xaicore.engine import Engine
+from xaicore.map_shift import compare
 from xaicore.subjects import Subject
 
 SMALLEST = "smallest"
@@ -27,7 +28,7 @@ ANSWER, TRUE = "answer", "true"
 """The class that a map explains: what the network answers, or the true one."""
 
 SHIFTS = ("nissim", "cosine", "rank", "iou", "entropy")
-"""What :func:`compare` measures."""
+"""What :func:`~xaicore.map_shift.compare` measures."""
 
 
 class Version(NamedTuple):
@@ -130,32 +131,6 @@ def explore(
         )
         maps[name] = dict(zip(rows, found.sum(dim=1), strict=True))
     return Explored(versions, probabilities, maps)
-
-
-def compare(before: Tensor, after: Tensor) -> dict[str, Tensor]:
-    """Measure how far explanations have moved.
-
-    Args:
-        before: (N, H, W) maps.
-        after: (N, H, W) maps.
-
-    Returns:
-        (N,) float64 for each of :data:`SHIFTS`, NaN where it is undefined: NISSIM of the absolute maps over their
-        largest values, cosine, Spearman's rank correlation, overlap of the masks at two standard deviations, and
-        entropy after less entropy before, in bits.
-    """
-
-    def scaled(maps: Tensor) -> Tensor:
-        return maps.abs() / maps.abs().amax(dim=(1, 2), keepdim=True).clamp(min=1e-30)
-
-    masks = metrics.relevance_mask(before), metrics.relevance_mask(after)
-    return {
-        "nissim": metrics.nissim(scaled(before), scaled(after)).double(),
-        "cosine": metrics.cosine_similarity(before, after).double(),
-        "rank": metrics.rank_correlation(before, after).double(),
-        "iou": metrics.mask_iou(*masks).double(),
-        "entropy": (metrics.shannon_entropy(after) - metrics.shannon_entropy(before)).double(),
-    }
 
 
 def comparisons(explored: Explored, subject: Subject) -> pd.DataFrame:

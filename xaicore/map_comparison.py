@@ -62,39 +62,16 @@ def compare_maps(
     ]
     rows, targets = [], []
     for version in versions:
-        for reference in references:
-            if list(version) != list(reference):
-                raise ValueError("versions must have the layers of the references, in the same order")
-        rows.append(
-            torch.stack(
-                [
-                    _layer(maps, position, prepared, measures)
-                    for position, maps in enumerate(version.values())
-                ],
-                1,
-            )
-        )
+        if any(list(version) != list(reference) for reference in references):
+            raise ValueError("versions must have the layers of the references, in the same order")
+        numbers = []
+        for position, maps in enumerate(version.values()):
+            after = [measure.prepare(maps) for measure in measures]
+            for reference in prepared:
+                pairs = zip(measures, reference[position], after, strict=True)
+                numbers += [measure.compare(before, now).double().cpu() for measure, before, now in pairs]
+        rows.append(torch.stack(numbers, 1).unflatten(1, (len(version), len(references), len(measures))))
         targets.append(version.targets.cpu())
     if not rows:
         raise ValueError("versions must hold at least one")
     return Compared(torch.stack(rows, 1), torch.stack(targets, 1))
-
-
-def _layer(
-    maps: Tensor, position: int, prepared: list[list[list[Tensor]]], measures: Sequence[Measure]
-) -> Tensor:
-    """Return (N, R, M) numbers of the maps of the layer at ``position``."""
-    after = [measure.prepare(maps) for measure in measures]
-    return torch.stack(
-        [
-            torch.stack(
-                [
-                    measure.compare(before, now).double().cpu()
-                    for measure, before, now in zip(measures, reference[position], after, strict=True)
-                ],
-                1,
-            )
-            for reference in prepared
-        ],
-        1,
-    )

@@ -7,6 +7,7 @@ paper 5 by the entropy.
 from collections.abc import Callable, Mapping
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 from torch import Tensor
@@ -14,41 +15,54 @@ from torch import Tensor
 from xaicore import metrics
 
 
-def unit_scaled(maps: Tensor) -> Tensor:
-    """Return absolute maps (N, H, W) over their own maximum, in [0, 1]; a zero map stays zero."""
-    absolute = maps.abs()
-    return absolute / absolute.amax(dim=(1, 2), keepdim=True).clamp(min=1e-30)
-
-
-def _entropy_change(before: Tensor, after: Tensor) -> Tensor:
-    return (metrics.shannon_entropy(after) - metrics.shannon_entropy(before)).abs()
-
-
-SHIFTS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-    "NISSIM": lambda before, after: metrics.nissim(unit_scaled(before), unit_scaled(after)),
-    "1 − cosine": lambda before, after: 1 - metrics.cosine_similarity(before, after),
-    "1 − rank": lambda before, after: 1 - metrics.rank_correlation(before, after),
-    "1 − IoU": lambda before, after: (
-        1 - metrics.mask_iou(metrics.relevance_mask(before), metrics.relevance_mask(after))
-    ),
-    "|Δ entropy|": _entropy_change,
-}
-"""Name of a measure to function of two sets of maps (N, H, W)."""
-
-
-def map_shifts(before: Tensor, after: Tensor) -> dict[str, Tensor]:
-    """Return every measure of :data:`SHIFTS`, (N,) float64 each; NaN for an image whose measure is not defined.
+def compare(before: Tensor, after: Tensor) -> dict[str, Tensor]:
+    """Return how alike maps are, (N,) float64 each, as the metrics say it; NaN where a measure is not defined.
 
     Args:
         before: (N, H, W) finite maps.
         after: maps of the same shape, of other versions of the same images.
 
+    Returns:
+        ``nissim`` of the absolute maps over their largest values, ``cosine``, ``rank`` (Spearman's correlation),
+        ``iou`` of the masks at two standard deviations, and ``entropy`` after less entropy before, in bits.
+
     Raises:
         ValueError: shapes do not fit, or a value is not finite.
     """
-    known = (before.flatten(1).abs().amax(1) > 0) & (after.flatten(1).abs().amax(1) > 0)
-    shifts = {name: measure(before, after).double() for name, measure in SHIFTS.items()}
-    return {name: values.where(known.to(values.device), float("nan")) for name, values in shifts.items()}
+    masks = metrics.relevance_mask(before), metrics.relevance_mask(after)
+    return {
+        "nissim": metrics.nissim(_unit_scaled(before), _unit_scaled(after)),
+        "cosine": metrics.cosine_similarity(before, after),
+        "rank": metrics.rank_correlation(before, after),
+        "iou": metrics.mask_iou(*masks),
+        "entropy": metrics.shannon_entropy(after) - metrics.shannon_entropy(before),
+    }
+
+
+SHIFTS: dict[str, Callable[[dict[str, Tensor]], Tensor]] = {
+    "NISSIM": lambda found: found["nissim"],
+    "1 − cosine": lambda found: 1 - found["cosine"],
+    "1 − rank": lambda found: 1 - found["rank"],
+    "1 − IoU": lambda found: 1 - found["iou"],
+    "|Δ entropy|": lambda found: found["entropy"].abs(),
+}
+"""Name of a shift to what it makes of :func:`compare`."""
+
+
+def map_shifts(before: Tensor, after: Tensor) -> dict[str, Tensor]:
+    """Return every measure of :data:`SHIFTS`, (N,) float64 each; NaN for an image one of whose maps is zero everywhere.
+
+    The arguments and errors are those of :func:`compare`.
+    """
+    found = compare(before, after)
+    known = ((before != 0).flatten(1).any(1) & (after != 0).flatten(1).any(1)).to(found["nissim"].device)
+    return {name: shift(found).where(known, torch.nan) for name, shift in SHIFTS.items()}
+
+
+def _unit_scaled(maps: Tensor) -> Tensor:
+    """Return absolute maps (N, H, W) over their own maximum, in [0, 1]; a zero map stays zero."""
+    absolute = maps.abs()
+    return absolute / absolute.amax(dim=(1, 2), keepdim=True).clamp(min=1e-30)
 
 
 def agreement(values: Mapping[str, NDArray[np.float64]], cases: NDArray[np.int64]) -> NDArray[np.float64]:

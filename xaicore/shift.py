@@ -78,16 +78,11 @@ def layer_shift(
         names = tuple(reference)
         chosen = [None if targets_after is None else targets_after[part, v] for v in range(after.shape[1])]
         maps = (grad_cam(model, after[part, v], targets_v, layers) for v, targets_v in enumerate(chosen))
-        found = compare_maps([reference], maps, [dissimilarity(size)])
+        found = compare_maps([reference], maps, [Measure(lambda maps: comparable(maps, size), _nissim)])
         rows.append(found.values[:, :, :, 0, 0])
         classes.append(torch.cat([reference.targets[:, None], found.targets], 1))
     explained = torch.cat(classes)
     return LayerShift(names, torch.cat(rows), explained[:, 0], explained[:, 1:])
-
-
-def dissimilarity(size: tuple[int, int]) -> Measure:
-    """Return NISSIM of two maps, each enlarged to ``size`` and divided by its maximum, as a measure."""
-    return Measure(lambda maps: comparable(maps, size), _nissim)
 
 
 def comparable(maps: Tensor, size: tuple[int, int]) -> Tensor:

@@ -5,12 +5,14 @@ into an interval. A number that is not defined for an image is NaN: :func:`undef
 :func:`defined` leaves them out.
 """
 
+from xaicore.metrics.checks import defined, undefined_count
 from xaicore.metrics.detection import (
     OperatingPoint,
     RocCurve,
     auroc,
     auroc_ci,
     roc_curve,
+    separation,
     tpr_at_fpr,
     tpr_at_fpr_ci,
 )
@@ -18,22 +20,22 @@ from xaicore.metrics.dissimilarity import mod, nissim, vid
 from xaicore.metrics.gain import Relevances, ndcg, relevances
 from xaicore.metrics.images import Norms, norms, psnr
 from xaicore.metrics.intervals import (
+    Estimate,
     Interval,
     bootstrap_ci,
     bootstrap_difference_ci,
-    paired_bootstrap_ci,
     proportion_ci,
+    row_bootstrap,
+    row_bootstraps,
 )
 from xaicore.metrics.localisation import pointing_hits, relevance_rank, relevance_share, window_mask
 from xaicore.metrics.maps import cosine_similarity, rank_correlation, shannon_entropy, total_variation
 from xaicore.metrics.masks import mask_fraction, mask_iou, relevance_mask
 from xaicore.metrics.neighbours import neighbour_mixing
 from xaicore.metrics.neuron_coverage import NeuronCoverage, coverage_progress
-from xaicore.metrics.rank_tests import RankTest, holm, mann_whitney, wilcoxon
-from xaicore.metrics.ratios import Estimate, ratio, ratio_difference
-from xaicore.metrics.rows import matched_difference, row_bootstrap, row_bootstraps, separation
+from xaicore.metrics.rank_tests import RankTest, holm, wilcoxon
+from xaicore.metrics.ratios import matched_difference, ratio, ratio_difference
 from xaicore.metrics.structural import ssim
-from xaicore.metrics.undefined import defined, undefined_count
 
 __all__ = [
     "Estimate",
@@ -52,7 +54,6 @@ __all__ = [
     "coverage_progress",
     "defined",
     "holm",
-    "mann_whitney",
     "mask_fraction",
     "mask_iou",
     "matched_difference",
@@ -61,7 +62,6 @@ __all__ = [
     "neighbour_mixing",
     "nissim",
     "norms",
-    "paired_bootstrap_ci",
     "pointing_hits",
     "proportion_ci",
     "psnr",

@@ -1,6 +1,10 @@
-"""Checks at the door of the metrics, and the one way in which a heatmap's channels become one map."""
+"""Checks at the door of the metrics, the one way in which a heatmap's channels become one map, and what NaN means.
+
+Metrics are NaN for images where they are not defined, such as the cosine of a zero map: count, then leave out.
+"""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -8,24 +12,26 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
+MAPS = ("(N, C, H, W)", "(N, H, W)")
 
-def floating(values: Any, name: str) -> Tensor:
-    """Return a floating-point tensor (N, C, H, W) or (N, H, W) without its graph.
+
+def floating(values: Any, name: str, shapes: Sequence[str] = MAPS) -> Tensor:
+    """Return a floating-point tensor of one of the shapes, such as (N, H, W), without its graph.
 
     Raises:
         TypeError: not a floating-point tensor.
-        ValueError: another shape, or no pixel.
+        ValueError: another number of dimensions, or nothing in one other than the first.
     """
     if not isinstance(values, Tensor) or not values.is_floating_point():
-        raise TypeError(f"{name} must be a floating-point tensor (N, C, H, W) or (N, H, W)")
-    if values.ndim not in (3, 4) or 0 in values.shape[1:]:
-        raise ValueError(f"{name} must have the shape (N, C, H, W) or (N, H, W), not {tuple(values.shape)}")
+        raise TypeError(f"{name} must be a floating-point tensor {' or '.join(shapes)}")
+    if values.ndim not in [shape.count(",") + 1 for shape in shapes] or 0 in values.shape[1:]:
+        raise ValueError(f"{name} must have the shape {' or '.join(shapes)}, not {tuple(values.shape)}")
     return values.detach()
 
 
-def finite(values: Any, name: str) -> Tensor:
+def finite(values: Any, name: str, shapes: Sequence[str] = MAPS) -> Tensor:
     """Return what :func:`floating` does; raise ValueError for NaN or infinite values too."""
-    tensor = floating(values, name)
+    tensor = floating(values, name, shapes)
     _finite_extremes(tensor, name)
     return tensor
 
@@ -59,10 +65,10 @@ def single_maps(values: Any, name: str) -> Tensor:
     return maps.sum(1) if maps.ndim == 4 else maps
 
 
-def same_shape(a: Tensor, b: Tensor) -> None:
+def same_shape(a: Tensor, b: Tensor, names: str = "a and b") -> None:
     """Raise ValueError unless ``a`` and ``b`` have one shape."""
     if a.shape != b.shape:
-        raise ValueError(f"a and b must have the same shape, not {tuple(a.shape)} and {tuple(b.shape)}")
+        raise ValueError(f"{names} must have the same shape, not {tuple(a.shape)} and {tuple(b.shape)}")
 
 
 def sample(values: ArrayLike | Tensor, name: str) -> NDArray[np.float64]:
@@ -80,6 +86,26 @@ def sample(values: ArrayLike | Tensor, name: str) -> NDArray[np.float64]:
     if not np.isfinite(array).all():
         raise ValueError(f"{name} must be finite: NaN or infinity found")
     return array.astype(np.float64)
+
+
+def booleans(values: Any, name: str) -> Tensor:
+    """Return masks (N, H, W) as they are; raise TypeError unless they are booleans, ValueError for another shape."""
+    if not isinstance(values, Tensor) or values.dtype != torch.bool:
+        raise TypeError(f"{name} must be a boolean tensor (N, H, W)")
+    if values.ndim != 3 or 0 in values.shape[1:]:
+        raise ValueError(f"{name} must have the shape (N, H, W), not {tuple(values.shape)}")
+    return values
+
+
+def defined(values: ArrayLike | Tensor) -> Tensor:
+    """Return those of the values (N,) that are not NaN, in order: what an interval can be drawn over."""
+    every = torch.as_tensor(values)
+    return every[~every.isnan()]
+
+
+def undefined_count(values: ArrayLike | Tensor) -> int:
+    """Return how many of the values are NaN, to be reported beside what the others give."""
+    return int(torch.as_tensor(values).isnan().sum())
 
 
 def as_array(values: ArrayLike | Tensor) -> NDArray[Any]:

@@ -6,7 +6,6 @@ separate wholly, the interval of the area is the point 1: the bootstrap cannot k
 """
 
 import math
-from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -15,9 +14,7 @@ from sklearn import metrics
 from torch import Tensor
 
 from xaicore.metrics.checks import sample
-from xaicore.metrics.intervals import VALUES_IN_CACHE, Interval, check_draws, percentiles, proportion_ci
-
-Array = NDArray[np.float64]
+from xaicore.metrics.intervals import Array, Interval, percentiles, proportion_ci, resampled
 
 
 class RocCurve(NamedTuple):
@@ -96,19 +93,14 @@ def auroc_ci(
     """Return the percentile bootstrap interval of :func:`auroc`.
 
     Args:
-        scores_clean: (n,) finite scores of the clean images.
-        scores_adversarial: (m,) of the adversarial ones, drawn independently of the clean.
+        scores_clean: (n,) as for :func:`auroc`, which says what is raised.
+        scores_adversarial: (m,) likewise, drawn independently of the clean.
         level: the confidence level, between 0 and 1.
         n_resamples: number of draws.
-        seed: of the generators of the draws.
-
-    Raises:
-        TypeError: the scores are not numbers.
-        ValueError: another shape, no score, NaN or infinite scores, or another argument out of range.
+        seed: of the generators of the draws, one for each group.
     """
-    clean, adversarial = _levels(scores_clean, scores_adversarial)
-    check_draws(level, n_resamples)
-    return percentiles(_resampled(clean, adversarial, _areas, n_resamples, seed), level)
+    groups = zip(_levels(scores_clean, scores_adversarial), _generators(seed), strict=True)
+    return percentiles(resampled(_areas, *groups, n_resamples=n_resamples), level)
 
 
 def tpr_at_fpr(
@@ -149,31 +141,45 @@ def tpr_at_fpr_ci(
     The threshold is chosen anew in every draw, so the interval holds its uncertainty too.
 
     Args:
-        scores_clean: (n,) finite scores of the clean images.
-        scores_adversarial: (m,) of the adversarial ones, drawn independently of the clean.
+        scores_clean: (n,) as for :func:`tpr_at_fpr`, which says what is raised.
+        scores_adversarial: (m,) likewise, drawn independently of the clean.
         fpr: the share of clean images that may be flagged, in [0, 1].
         level: the confidence level, between 0 and 1.
         n_resamples: number of draws.
-        seed: of the generators of the draws.
+        seed: of the generators of the draws, one for each group.
 
     Returns:
         The interval; Wilson's for the m adversarial images where no draw differs from 0, or none from 1.
-
-    Raises:
-        TypeError: the scores are not numbers.
-        ValueError: another shape, no score, NaN or infinite scores, or another argument out of range.
     """
-    clean, adversarial = _scores(scores_clean, scores_adversarial)
-    check_draws(level, n_resamples)
-    allowed = _allowed(fpr, len(clean))
+    groups = _scores(scores_clean, scores_adversarial)
+    allowed = _allowed(fpr, len(groups[0]))
 
     def rates(clean: Array, adversarial: Array) -> Array:
         return np.asarray((adversarial > _thresholds(clean, allowed)[:, None]).mean(1))
 
-    drawn = _resampled(clean, adversarial, rates, n_resamples, seed)
+    drawn = resampled(rates, *zip(groups, _generators(seed), strict=True), n_resamples=n_resamples)
     if drawn.min() == drawn.max() and drawn[0] in (0.0, 1.0):
-        return proportion_ci(int(drawn[0]) * len(adversarial), len(adversarial), level=level)
+        return proportion_ci(int(drawn[0]) * len(groups[1]), len(groups[1]), level=level)
     return percentiles(drawn, level)
+
+
+def separation(scores: ArrayLike, events: ArrayLike) -> float:
+    """Return how well scores rank cases with an event above those without: the AUROC.
+
+    Args:
+        scores: any shape; NaN where undefined, which is left out.
+        events: of the same shape, 1 with the event, 0 without; NaN where it does not apply, left out.
+
+    Returns:
+        The AUROC in [0, 1], ties counting one half; NaN where there is no case of either kind.
+    """
+    score, event = np.asarray(scores, dtype=np.float64), np.asarray(events, dtype=np.float64)
+    with_event, without = (score[np.isfinite(score) & (event == kind)] for kind in (1, 0))
+    return auroc(without, with_event) if len(with_event) and len(without) else float("nan")
+
+
+def _generators(seed: int) -> list[np.random.Generator]:
+    return [np.random.default_rng(child) for child in np.random.SeedSequence(seed).spawn(2)]
 
 
 def _scores(clean: ArrayLike | Tensor, adversarial: ArrayLike | Tensor) -> tuple[Array, Array]:
@@ -214,21 +220,3 @@ def _thresholds(clean: Array, allowed: int) -> Array:
     if allowed >= n:
         return np.full(rows, -np.inf)
     return np.asarray(np.partition(clean, n - 1 - allowed, axis=1)[:, n - 1 - allowed])
-
-
-def _resampled(
-    clean: NDArray, adversarial: NDArray, statistic: Callable[..., Array], n_resamples: int, seed: int
-) -> Array:
-    """Return the statistic (n_resamples,) of independent draws from both groups, each with a generator of its own."""
-    generators = [np.random.default_rng(child) for child in np.random.SeedSequence(seed).spawn(2)]
-    groups = (clean, adversarial)
-    step = max(1, VALUES_IN_CACHE // (len(clean) + len(adversarial)))
-    results = []
-    for start in range(0, n_resamples, step):
-        rows = min(step, n_resamples - start)
-        drawn = [
-            group[generator.integers(len(group), size=(rows, len(group)))]
-            for group, generator in zip(groups, generators, strict=True)
-        ]
-        results.append(statistic(*drawn))
-    return np.concatenate(results)

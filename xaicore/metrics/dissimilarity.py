@@ -4,8 +4,8 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
+from xaicore.metrics.checks import defined
 from xaicore.metrics.structural import ssim
-from xaicore.metrics.undefined import defined
 
 
 def nissim(a: Tensor, b: Tensor) -> Tensor:

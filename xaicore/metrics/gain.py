@@ -8,10 +8,12 @@ the order of classes. The base of the logarithm cancels.
 """
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+
+from xaicore.metrics.checks import finite, same_shape
 
 GRAIN = 1e-12
 """Rounding of a sum of probabilities, so that a coverage of exactly 0.95, or of 1, is one."""
@@ -88,11 +90,7 @@ def ndcg(reference_logits: Tensor, logits: Tensor, *, coverage: float = 0.99, k:
         Brama and Grinshpoun, Heat and Blur, 2020, Eq. 4-7.
     """
     reference, values = _logits(reference_logits, "reference_logits"), _logits(logits, "logits")
-    if reference.shape != values.shape:
-        raise ValueError(
-            f"reference_logits and logits must have the same shape, not {tuple(reference.shape)} and "
-            f"{tuple(values.shape)}"
-        )
+    same_shape(reference, values, "reference_logits and logits")
     if k is not None and k < 1:
         raise ValueError(f"k must be at least 1, not {k}")
     graded = relevances(reference, coverage=coverage).values
@@ -119,13 +117,8 @@ def _ranking(logits: Tensor, coverage: float) -> tuple[Tensor, Tensor]:
     return order, (reached <= coverage + GRAIN).sum(1).clamp(min=1)
 
 
-def _logits(values: Tensor, name: str) -> Tensor:
-    if not isinstance(values, Tensor) or not values.is_floating_point():
-        raise TypeError(f"{name} must be a floating-point tensor (N, classes)")
-    if values.ndim != 2 or values.shape[1] < 2:
-        raise ValueError(
-            f"{name} must have the shape (N, classes) with at least two classes, not {tuple(values.shape)}"
-        )
-    if not bool(torch.isfinite(values).all()):
-        raise ValueError(f"{name} must be finite: NaN or infinity found")
-    return values.detach().double()
+def _logits(values: Any, name: str) -> Tensor:
+    logits = finite(values, name, ("(N, classes)",)).double()
+    if logits.shape[1] < 2:
+        raise ValueError(f"{name} must have at least two classes")
+    return logits

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from xaicore.metrics.checks import batch, same_shape, within
+from xaicore.metrics.checks import batch, floating, same_shape, within
 
 
 class Norms(NamedTuple):
@@ -53,8 +53,8 @@ def psnr(a: Tensor, b: Tensor) -> Tensor:
     Raises:
         ValueError: shapes differ, or values lie outside [0, 1] or are not finite.
     """
-    first, second = batch(a, "a"), batch(b, "b")
+    first, second = floating(a, "a"), floating(b, "b")
     same_shape(first, second)
     within(first, "a", 1.0)
     within(second, "b", 1.0)
-    return -10 * torch.log10((first - second).square().flatten(1).mean(1))
+    return -10 * torch.log10((first.double() - second.double()).square().flatten(1).mean(1))

@@ -1,13 +1,16 @@
-r"""Confidence intervals: bootstrap over images, and Wilson's interval for a proportion.
+r"""Confidence intervals: the bootstrap over images, and Wilson's interval for a proportion.
 
-The percentile bootstrap draws ``n`` of the ``n`` values with replacement, many times, and reports the
+The percentile bootstrap draws ``n`` of the ``n`` images with replacement, many times, and reports the
 quantiles :math:`(1-\text{level})/2` and :math:`(1+\text{level})/2` of the statistic of the draws (Efron
-and Tibshirani, An Introduction to the Bootstrap, 1993, ch. 13). The unit that is drawn is the image; in a
-paired design it is the pair.
+and Tibshirani, An Introduction to the Bootstrap, 1993, ch. 13). The unit that is drawn is the image with all that was
+measured on it, at several attack sizes or by several networks, since these depend on one another.
 
 When all values are equal the bootstrap interval is a point, however few the values: it cannot know what
 it has not seen. For a proportion, use :func:`proportion_ci`, which has a width also for 0 of n;
 :func:`bootstrap_ci` does so by itself for boolean values that are all equal.
+
+One sample's draws are those of ``scipy.stats.bootstrap`` with a generator of the same seed. Scipy draws two groups from
+one generator, refuses a single image and returns no interval where a draw leaves the statistic undefined.
 """
 
 from collections.abc import Callable
@@ -21,22 +24,10 @@ from torch import Tensor
 from xaicore.metrics.checks import as_array, sample
 
 Array = NDArray[np.float64]
-Statistic = Literal["mean", "median"] | Callable[..., Any]
-VALUES_AT_ONCE = 4_000_000
-"""Two independent groups are drawn in turns of so many values together: part of what a seed means."""
-VALUES_IN_CACHE = 100_000
-"""Values of a group drawn and reduced before the next ones, so that they stay in the processor's cache."""
-
-
-def _median(values: Array, axis: int) -> Array:
-    """Return the median over the last axis of finite values, as ``numpy.median``, which also looks for NaN."""
-    middle = values.shape[axis] // 2
-    parted = np.partition(values, middle, axis=axis)
-    upper = parted[..., middle]
-    return upper if values.shape[axis] % 2 else (parted[..., :middle].max(axis) + upper) / 2
-
-
-STATISTICS: dict[str, Callable[..., Any]] = {"mean": np.mean, "median": _median}
+Statistic = Literal["mean", "median"]
+STATISTICS: dict[str, Callable[..., Any]] = {"mean": np.mean, "median": np.median}
+VALUES_AT_ONCE = 100_000
+"""Values drawn and reduced before the next ones, so that they stay in the processor's cache."""
 
 
 class Interval(NamedTuple):
@@ -44,6 +35,19 @@ class Interval(NamedTuple):
 
     low: float
     high: float
+
+
+class Estimate(NamedTuple):
+    """A number with its 95 % interval and the count it rests on."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+    def scaled(self, factor: float) -> "Estimate":
+        """Return the estimate in another unit, say ``factor=100`` for percent."""
+        return Estimate(self.value * factor, self.low * factor, self.high * factor, self.n)
 
 
 def bootstrap_ci(
@@ -58,14 +62,13 @@ def bootstrap_ci(
 
     Args:
         values: (n,) finite numbers or booleans, one per image.
-        statistic: ``"mean"``, ``"median"``, or a function of an array and ``axis=`` like ``numpy.mean``.
+        statistic: ``"mean"`` or ``"median"``.
         level: the confidence level, between 0 and 1.
         n_resamples: number of draws.
         seed: of the generator of the draws.
 
     Returns:
-        The interval, in the units of the statistic. For the mean of booleans that are all equal it is
-        Wilson's.
+        The interval, in the units of the values. For the mean of booleans that are all equal it is Wilson's.
 
     Raises:
         ValueError: empty or not finite values, or another argument out of range.
@@ -74,35 +77,7 @@ def bootstrap_ci(
     array = sample(values, "values")
     if statistic == "mean" and as_array(values).dtype == np.bool_ and array.min() == array.max():
         return proportion_ci(int(array.sum()), len(array), level=level)
-    return _bootstrap([array], _function(statistic), level, n_resamples, seed)
-
-
-def paired_bootstrap_ci(
-    a: ArrayLike | Tensor,
-    b: ArrayLike | Tensor,
-    *,
-    statistic: Statistic = "mean",
-    level: float = 0.95,
-    n_resamples: int = 2000,
-    seed: int = 0,
-) -> Interval:
-    """Return the interval of statistic(a) − statistic(b) where a and b were measured on the same images.
-
-    Args:
-        a: (n,) values, one per image.
-        b: (n,) values of the same images in the same order; pairs are drawn together.
-        statistic: see :func:`bootstrap_ci`, as for the other arguments and errors.
-        level: the confidence level.
-        n_resamples: number of draws.
-        seed: of the generator of the draws.
-
-    Raises:
-        ValueError: a and b differ in length, or as for :func:`bootstrap_ci`.
-    """
-    first, second = sample(a, "a"), sample(b, "b")
-    if len(first) != len(second):
-        raise ValueError(f"a and b must have the same length, not {len(first)} and {len(second)}")
-    return _bootstrap([first, second], _function(statistic), level, n_resamples, seed, paired=True)
+    return percentiles(_statistics(statistic, array, n_resamples, np.random.default_rng(seed)), level)
 
 
 def bootstrap_difference_ci(
@@ -118,14 +93,76 @@ def bootstrap_difference_ci(
 
     Args:
         a: (n,) values of one group.
-        b: (m,) values of the other; each group is drawn on its own.
+        b: (m,) values of the other; each group is drawn on its own, the second after the first.
         statistic: see :func:`bootstrap_ci`, as for the other arguments and errors.
         level: the confidence level.
         n_resamples: number of draws.
         seed: of the generator of the draws.
     """
-    groups = [sample(a, "a"), sample(b, "b")]
-    return _bootstrap(groups, _function(statistic), level, n_resamples, seed)
+    rng = np.random.default_rng(seed)
+    groups = sample(a, "a"), sample(b, "b")
+    of_a, of_b = (_statistics(statistic, group, n_resamples, rng) for group in groups)
+    return percentiles(of_a - of_b, level)
+
+
+def row_bootstrap(
+    statistic: Callable[..., float], *arrays: ArrayLike, n_resamples: int = 1000, seed: int = 0
+) -> Estimate:
+    """Return a statistic of arrays with a 95 % interval over their rows.
+
+    Args:
+        statistic: takes arrays with the same rows drawn from each, returns a number; NaN where a draw leaves it
+            undefined, which is left out of the interval.
+        arrays: (N, ...) each, one row an image, of the same N.
+        n_resamples: number of draws.
+        seed: of the generator of the draws.
+
+    Returns:
+        The estimate; ``n`` is N.
+
+    Raises:
+        ValueError: no array, no row, different numbers of rows, an undefined statistic, or an argument out of range.
+    """
+    (found,) = row_bootstraps(statistic, *arrays, n_resamples=n_resamples, seed=seed)
+    if not np.isfinite(found.value):
+        raise ValueError("statistic is undefined for these arrays")
+    return found
+
+
+def row_bootstraps(
+    statistic: Callable[..., ArrayLike], *arrays: ArrayLike, n_resamples: int = 1000, seed: int = 0
+) -> list[Estimate]:
+    """Return several statistics of arrays, each with a 95 % interval over their rows, from the same draws.
+
+    Args:
+        statistic: as for :func:`row_bootstrap`, as the other arguments and errors; returns numbers (K,), or one.
+        arrays: (N, ...) each, one row an image, of the same N.
+        n_resamples: number of draws.
+        seed: of the generator of the draws.
+
+    Returns:
+        K estimates; NaN with NaN bounds where a statistic is undefined for the arrays as they are.
+    """
+    values = [np.asarray(array, dtype=np.float64) for array in arrays]
+    if not values or any(array.ndim == 0 for array in values) or len({len(array) for array in values}) != 1:
+        raise ValueError("arrays must have rows, each the same number of them")
+    n = len(values[0])
+    if not n:
+        raise ValueError("arrays must have at least one row")
+
+    def each(draws: NDArray[np.int64]) -> list[Array]:
+        return [
+            np.atleast_1d(np.asarray(statistic(*(array[rows] for array in values)), dtype=np.float64))
+            for rows in draws
+        ]
+
+    (whole,) = each(np.arange(n)[None])
+    undefined = Interval(np.nan, np.nan)
+    drawn = resampled(each, (np.arange(n), np.random.default_rng(seed)), n_resamples=n_resamples)
+    return [
+        Estimate(float(value), *(percentiles(column) if np.isfinite(value) else undefined), n)
+        for value, column in zip(whole, drawn.T, strict=True)
+    ]
 
 
 def proportion_ci(successes: int, n: int, *, level: float = 0.95) -> Interval:
@@ -157,66 +194,45 @@ def proportion_ci(successes: int, n: int, *, level: float = 0.95) -> Interval:
     return Interval(low, high)
 
 
-def percentiles(statistics: Array, level: float) -> Interval:
-    """Return the percentile interval of the statistics (n_resamples,) of the draws."""
-    low, high = np.quantile(statistics, [(1 - level) / 2, (1 + level) / 2])
+def resampled(
+    statistic: Callable[..., ArrayLike], *groups: tuple[NDArray, np.random.Generator], n_resamples: int
+) -> Array:
+    """Return a statistic of every draw: the one bootstrap, on which all intervals rest.
+
+    Args:
+        statistic: takes draws (rows, n) from each group, returns (rows, ...), one entry a draw.
+        groups: values (n,), and the generator that draws n of them with replacement, one draw after the other.
+        n_resamples: number of draws.
+
+    Returns:
+        (n_resamples, ...).
+
+    Raises:
+        ValueError: ``n_resamples`` is below 1.
+    """
+    if n_resamples < 1:
+        raise ValueError(f"n_resamples must be at least 1, not {n_resamples}")
+    step = max(1, VALUES_AT_ONCE // sum(len(values) for values, _ in groups))
+    results = []
+    for start in range(0, n_resamples, step):
+        rows = min(step, n_resamples - start)
+        drawn = (values[rng.integers(len(values), size=(rows, len(values)))] for values, rng in groups)
+        results.append(np.asarray(statistic(*drawn), dtype=np.float64))
+    return np.concatenate(results)
+
+
+def percentiles(statistics: Array, level: float = 0.95) -> Interval:
+    """Return the percentile interval of the statistics (n_resamples,) of the draws; NaN are left out."""
+    _check_level(level)
+    low, high = np.nanquantile(statistics, [(1 - level) / 2, (1 + level) / 2])
     return Interval(float(low), float(high))
 
 
-def check_draws(level: float, n_resamples: int) -> None:
-    """Raise ValueError unless the level lies between 0 and 1 and there is a draw."""
-    _check_level(level)
-    if n_resamples < 1:
-        raise ValueError(f"n_resamples must be at least 1, not {n_resamples}")
-
-
-def _bootstrap(
-    groups: list[Array],
-    function: Callable[..., Any],
-    level: float,
-    n_resamples: int,
-    seed: int,
-    *,
-    paired: bool = False,
-) -> Interval:
-    """Return the interval of the statistic of one group, or of the difference of two."""
-    check_draws(level, n_resamples)
-    rng = np.random.default_rng(seed)
-    results = []
-    step = max(1, VALUES_AT_ONCE // sum(map(len, groups)))
-    for start in range(0, n_resamples, step):
-        rows = min(step, n_resamples - start)
-        units = [groups] if paired else [[group] for group in groups]
-        drawn = [values for unit in units for values in _statistics(unit, function, rows, rng)]
-        results.append(drawn[0] - drawn[1] if len(drawn) == 2 else drawn[0])
-    return percentiles(np.concatenate(results), level)
-
-
-def _statistics(
-    groups: list[Array], function: Callable[..., Any], rows: int, rng: np.random.Generator
-) -> list[Array]:
-    """Return the statistic of each group of one length in ``rows`` draws (rows,), the same draws for all."""
-    length = len(groups[0])
-    results = [np.empty(rows) for _ in groups]
-    step = max(1, VALUES_IN_CACHE // length)
-    for start in range(0, rows, step):
-        indices = rng.integers(length, size=(min(step, rows - start), length))
-        for group, result in zip(groups, results, strict=True):
-            values = np.asarray(function(group[indices], axis=-1), dtype=np.float64)
-            if values.shape != (len(indices),):
-                raise ValueError("statistic must reduce the axis it is given, as numpy.mean does")
-            result[start : start + step] = values
-    return results
-
-
-def _function(statistic: Statistic) -> Callable[..., Any]:
-    if isinstance(statistic, str):
-        if statistic not in STATISTICS:
-            raise ValueError(
-                f"statistic must be one of {', '.join(STATISTICS)} or a function, not {statistic!r}"
-            )
-        return STATISTICS[statistic]
-    return statistic
+def _statistics(statistic: str, values: Array, n_resamples: int, rng: np.random.Generator) -> Array:
+    if statistic not in STATISTICS:
+        raise ValueError(f"statistic must be one of {', '.join(STATISTICS)}, not {statistic!r}")
+    reduce = STATISTICS[statistic]
+    return resampled(lambda draws: reduce(draws, axis=-1), (values, rng), n_resamples=n_resamples)
 
 
 def _check_level(level: float) -> None:

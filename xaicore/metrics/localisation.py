@@ -7,7 +7,9 @@ number per image.
 import torch
 from torch import Tensor
 
-from xaicore.metrics.checks import single_maps
+from xaicore.metrics.checks import booleans, single_maps
+
+INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 
 
 def relevance_rank(maps: Tensor, rows: Tensor, cols: Tensor) -> Tensor:
@@ -113,20 +115,14 @@ def window_mask(rows: Tensor, cols: Tensor, height: int, width: int, radius: int
 def _regions(maps: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
     """Return absolute relevance (N, H, W) and which pixels are inside, after checking both."""
     values = single_maps(maps, "maps").abs()
-    if not isinstance(masks, Tensor) or masks.dtype != torch.bool:
-        raise TypeError("masks must be a boolean tensor (N, H, W) or (H, W)")
+    inside = booleans(masks[None] if isinstance(masks, Tensor) and masks.ndim == 2 else masks, "masks")
     if masks.shape not in (values.shape, values.shape[1:]):
         raise ValueError(f"masks must have the shape {tuple(values.shape)}, not {tuple(masks.shape)}")
-    return values, masks.to(values.device).expand_as(values)
+    return values, inside.to(values.device).expand_as(values)
 
 
 def _positions(values: Tensor, name: str, limit: int) -> Tensor:
-    if (
-        not isinstance(values, Tensor)
-        or values.is_floating_point()
-        or values.is_complex()
-        or values.dtype == torch.bool
-    ):
+    if not isinstance(values, Tensor) or values.dtype not in INTEGERS:
         raise TypeError(f"{name} must be an integer tensor (N,)")
     if values.ndim != 1:
         raise ValueError(f"{name} must have the shape (N,), not {tuple(values.shape)}")

@@ -1,12 +1,10 @@
 """Where a heatmap is strong: its binary mask, how much of the image that covers, and how far two masks agree."""
 
 import math
-from typing import Any
 
-import torch
 from torch import Tensor
 
-from xaicore.metrics.checks import batch, same_shape
+from xaicore.metrics.checks import batch, booleans, same_shape
 
 
 def relevance_mask(maps: Tensor, *, k_std: float = 2.0) -> Tensor:
@@ -51,7 +49,7 @@ def mask_fraction(masks: Tensor) -> Tensor:
         TypeError: not booleans.
         ValueError: another shape.
     """
-    return _masks(masks, "masks").flatten(1).double().mean(1)
+    return booleans(masks, "masks").flatten(1).double().mean(1)
 
 
 def mask_iou(a: Tensor, b: Tensor) -> Tensor:
@@ -68,15 +66,6 @@ def mask_iou(a: Tensor, b: Tensor) -> Tensor:
         TypeError: not booleans.
         ValueError: another shape, or shapes that differ.
     """
-    first, second = _masks(a, "a"), _masks(b, "b")
+    first, second = booleans(a, "a"), booleans(b, "b")
     same_shape(first, second)
-    common, either = ((first & second).sum((1, 2)).double(), (first | second).sum((1, 2)).double())
-    return common / either  # 0 / 0 is NaN
-
-
-def _masks(values: Any, name: str) -> Tensor:
-    if not isinstance(values, Tensor) or values.dtype != torch.bool:
-        raise TypeError(f"{name} must be a boolean tensor (N, H, W)")
-    if values.ndim != 3 or 0 in values.shape[1:]:
-        raise ValueError(f"{name} must have the shape (N, H, W), not {tuple(values.shape)}")
-    return values
+    return (first & second).sum((1, 2)).double() / (first | second).sum((1, 2))  # 0 / 0 is NaN

@@ -70,10 +70,6 @@ class NeuronCoverage:
         """Return the share of all neurons that are covered. Raises ValueError without an image."""
         return self.coverage.share()
 
-    def share_by_layer(self) -> dict[str, float]:
-        """Return the share of each layer's neurons that are covered. Raises ValueError without an image."""
-        return self.coverage.share_by_layer()
-
 
 def coverage_progress(covered: ArrayLike, orders: ArrayLike) -> NDArray[np.float64]:
     """Return the share of neurons covered after the first, second, … image, for several orders of the images.

@@ -1,6 +1,6 @@
-"""Rank tests with the size of the effect beside the p-value, and Holm's correction for a family of them."""
+"""Wilcoxon's rank test with the size of the effect beside the p-value, and Holm's correction for a family of tests."""
 
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -9,17 +9,15 @@ from torch import Tensor
 
 from xaicore.metrics.checks import sample
 
-Alternative = Literal["two-sided", "less", "greater"]
-
 
 class RankTest(NamedTuple):
     """The outcome of a rank test.
 
     Attributes:
-        statistic: Mann and Whitney's U of a, or Wilcoxon's sum of the positive ranks.
-        p_value: in [0, 1].
-        effect: how far apart the two are, blind to n; what it is stands with each test.
-        n: number of values that the test rests on.
+        statistic: Wilcoxon's sum of the positive ranks.
+        p_value: in [0, 1], two-sided.
+        effect: how far apart the two are, blind to n, in [-1, 1].
+        n: number of pairs that the test rests on.
     """
 
     statistic: float
@@ -28,44 +26,12 @@ class RankTest(NamedTuple):
     n: int
 
 
-def mann_whitney(
-    a: ArrayLike | Tensor, b: ArrayLike | Tensor, *, alternative: Alternative = "two-sided"
-) -> RankTest:
-    """Test whether the values of one independent group tend to be larger than those of another.
-
-    Args:
-        a: (n,) finite values of one group of images.
-        b: (m,) of the other.
-        alternative: a against b: ``"greater"``, ``"less"`` or ``"two-sided"``.
-
-    Returns:
-        The test by ``scipy.stats.mannwhitneyu``. ``effect`` is the common-language effect size U / (n·m): how often
-        a value of a is larger than one of b, ties counting one half; 0.5 for no difference. It is the AUROC of b
-        (clean) against a. ``n`` is n + m.
-
-    Raises:
-        TypeError: the values are not numbers.
-        ValueError: another shape, no value, NaN or infinite values, or an unknown alternative.
-
-    References:
-        Mann and Whitney, Ann. Math. Stat. 18, 1947; McGraw and Wong, Psychological Bulletin 111, 1992.
-    """
-    first, second = sample(a, "a"), sample(b, "b")
-    found = stats.mannwhitneyu(first, second, alternative=_known(alternative))
-    statistic = float(found.statistic)
-    effect = statistic / (len(first) * len(second))
-    return RankTest(statistic, float(found.pvalue), effect, len(first) + len(second))
-
-
-def wilcoxon(
-    a: ArrayLike | Tensor, b: ArrayLike | Tensor, *, alternative: Alternative = "two-sided"
-) -> RankTest:
+def wilcoxon(a: ArrayLike | Tensor, b: ArrayLike | Tensor) -> RankTest:
     """Test whether values measured on the same images tend to be larger in one setting than in another.
 
     Args:
         a: (n,) finite values, one per image.
         b: (n,) of the same images in the same order.
-        alternative: a against b: ``"greater"``, ``"less"`` or ``"two-sided"``.
 
     Returns:
         Wilcoxon's signed-rank test by ``scipy.stats.wilcoxon`` on the pairs that differ, whose number is ``n``.
@@ -74,7 +40,7 @@ def wilcoxon(
 
     Raises:
         TypeError: the values are not numbers.
-        ValueError: lengths differ, or as for :func:`mann_whitney`.
+        ValueError: lengths differ, another shape, no value, or NaN or infinite values.
 
     References:
         Wilcoxon, Biometrics Bulletin 1, 1945; Kerby, Comprehensive Psychology 3, 2014.
@@ -82,15 +48,13 @@ def wilcoxon(
     first, second = sample(a, "a"), sample(b, "b")
     if len(first) != len(second):
         raise ValueError(f"a and b must have the same length, not {len(first)} and {len(second)}")
-    _known(alternative)
     differences = (first - second)[first != second]
     n = len(differences)
     if not n:
         return RankTest(0.0, 1.0, 0.0, 0)
-    ranks = stats.rankdata(np.abs(differences))
-    positive, total = float(ranks[differences > 0].sum()), n * (n + 1) / 2
-    p_value = float(stats.wilcoxon(differences, alternative=alternative).pvalue)
-    return RankTest(positive, p_value, 2 * positive / total - 1, n)
+    positive = float(stats.rankdata(np.abs(differences))[differences > 0].sum())
+    p_value = float(stats.wilcoxon(differences).pvalue)
+    return RankTest(positive, p_value, 4 * positive / (n * (n + 1)) - 1, n)
 
 
 def holm(p_values: ArrayLike | Tensor) -> NDArray[np.float64]:
@@ -122,9 +86,3 @@ def holm(p_values: ArrayLike | Tensor) -> NDArray[np.float64]:
     corrected = np.empty_like(values)
     corrected[order] = np.maximum.accumulate(np.minimum(steps, 1))
     return corrected
-
-
-def _known(alternative: str) -> str:
-    if alternative not in ("two-sided", "less", "greater"):
-        raise ValueError(f"alternative must be two-sided, less or greater, not {alternative!r}")
-    return alternative

@@ -1,54 +1,31 @@
 """Rates and their differences with intervals over images, when an image may count more than once.
 
 An extended test set holds a clean image and, where the attack succeeded, its adversarial twin as well.
-The two are not independent, so the bootstrap (Efron and Tibshirani 1993, ch. 13) resamples *images*:
+The two are not independent, so the bootstrap of :mod:`xaicore.metrics.intervals` draws *images*:
 image i brings ``numerators[i]`` correct answers out of ``denominators[i]``, and a rate is the ratio of
-the sums. Two rates on the same images are compared on the same resamples, which pairs them.
+the sums. Two rates on the same images are compared on the same draws, which pairs them.
 """
-
-from collections.abc import Iterator
-from functools import lru_cache
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from xaicore.metrics.intervals import proportion_ci
+from xaicore.metrics.intervals import Array, Estimate, percentiles, proportion_ci, resampled
 
-KEPT_COUNTS = 2_000_000
-"""Most counts, 8 bytes each, that are kept for the next interval over as many images."""
-
-
-class Estimate(NamedTuple):
-    """A number with its 95 % interval and the count it rests on."""
-
-    value: float
-    low: float
-    high: float
-    n: int
-
-    def scaled(self, factor: float) -> "Estimate":
-        """Return the estimate in another unit, say ``factor=100`` for percent."""
-        return Estimate(self.value * factor, self.low * factor, self.high * factor, self.n)
+COUNTS_AT_ONCE = 2_000_000
+"""Most counts, 8 bytes each, that are added up as one matrix product; sums round as it does, or image by image."""
 
 
 def ratio(
-    numerators: ArrayLike,
-    denominators: ArrayLike | None = None,
-    *,
-    level: float = 0.95,
-    n_resamples: int = 2000,
-    seed: int = 0,
+    numerators: ArrayLike, denominators: ArrayLike | None = None, *, n_resamples: int = 2000, seed: int = 0
 ) -> Estimate:
-    """Ratio of sums with a percentile bootstrap interval over images.
+    """Ratio of sums with a 95 % percentile bootstrap interval over images.
 
     Args:
         numerators: (N,) what each image contributes above, finite.
         denominators: (N,) what each image contributes below, non-negative; None: 1 each, so that the
             ratio is a mean.
-        level: coverage of the interval.
-        n_resamples: bootstrap resamples.
-        seed: seed of the resampling.
+        n_resamples: number of draws.
+        seed: of the generator of the draws.
 
     Returns:
         The estimate; ``n`` is the sum of the denominators, rounded. Where every image of a plain rate
@@ -60,34 +37,28 @@ def ratio(
     above, below = _checked(numerators, denominators)
     value = float(above.sum() / below.sum())
     if denominators is None and np.isin(above, (0, 1)).all() and value in (0.0, 1.0):
-        interval = proportion_ci(int(above.sum()), len(above), level=level)
-        return Estimate(value, interval.low, interval.high, len(above))
-    low, high = _quantiles(_resampled(above, below, n_resamples, seed), level)
-    return Estimate(value, low, high, round(float(below.sum())))
+        return Estimate(value, *proportion_ci(int(above.sum()), len(above)), len(above))
+    interval = percentiles(_ratios(above, below, n_resamples, seed))
+    return Estimate(value, *interval, round(float(below.sum())))
 
 
 def ratio_difference(
     first: tuple[ArrayLike, ArrayLike | None],
     second: tuple[ArrayLike, ArrayLike | None],
     *,
-    level: float = 0.95,
     n_resamples: int = 2000,
     seed: int = 0,
 ) -> Estimate:
-    """First ratio minus second on the same N images, paired: each resample takes the same images for both.
+    """First ratio minus second on the same N images, paired: each draw takes the same images for both.
 
     Args:
-        first: numerators and denominators as in :func:`ratio`.
+        first: numerators and denominators as in :func:`ratio`, as the other arguments and errors.
         second: likewise, of the same length.
-        level: coverage of the interval.
-        n_resamples: bootstrap resamples.
-        seed: seed of the resampling.
+        n_resamples: number of draws.
+        seed: of the generator of the draws.
 
     Returns:
         The estimate; ``n`` is the number of images.
-
-    Raises:
-        ValueError: shapes differ, nothing to count, or a value is not finite.
     """
     one, other = _checked(*first), _checked(*second)
     if len(one[0]) != len(other[0]):
@@ -95,14 +66,60 @@ def ratio_difference(
             f"first and second must rest on the same images, got {len(one[0])} and {len(other[0])}"
         )
     value = float(one[0].sum() / one[1].sum() - other[0].sum() / other[1].sum())
-    differences = _resampled(*one, n_resamples, seed) - _resampled(*other, n_resamples, seed)
-    low, high = _quantiles(differences, level)
-    return Estimate(value, low, high, len(one[0]))
+    differences = _ratios(*one, n_resamples, seed) - _ratios(*other, n_resamples, seed)
+    return Estimate(value, *percentiles(differences), len(one[0]))
 
 
-def _checked(
-    numerators: ArrayLike, denominators: ArrayLike | None
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def matched_difference(
+    a: ArrayLike, score_a: ArrayLike, b: ArrayLike, score_b: ArrayLike, *, strata: int = 5
+) -> float:
+    """Return the mean of ``a`` minus that of ``b`` at equal scores.
+
+    The scores of both together are cut at their quantiles into strata. Within each the means are compared, and the
+    differences are averaged by the number of cases; strata without both kinds are left out (direct standardisation,
+    Cochran, Biometrics 24, 1968).
+
+    Args:
+        a: values, any shape.
+        score_a: what must be equal, of the same shape; NaN where undefined, which is left out.
+        b: values of the other kind.
+        score_b: their scores.
+        strata: number of strata, at least 1.
+
+    Returns:
+        The difference, NaN where no stratum has both kinds.
+
+    Raises:
+        ValueError: ``strata`` is below 1 or a shape differs.
+    """
+    if strata < 1:
+        raise ValueError(f"strata must be at least 1, got {strata}")
+    kinds = _known(a, score_a), _known(b, score_b)
+    scores = np.concatenate([score for _, score in kinds])
+    if not len(scores):
+        return float("nan")
+    edges = np.quantile(scores, np.linspace(0, 1, strata + 1)[1:-1])
+    total = weight = 0.0
+    for stratum in range(strata):
+        left, right = (
+            values[np.searchsorted(edges, score, side="right") == stratum] for values, score in kinds
+        )
+        if len(left) and len(right):
+            cases = len(left) + len(right)
+            total += cases * float(left.mean() - right.mean())
+            weight += cases
+    return total / weight if weight else float("nan")
+
+
+def _known(values: ArrayLike, scores: ArrayLike) -> tuple[Array, Array]:
+    value, score = np.asarray(values, dtype=np.float64), np.asarray(scores, dtype=np.float64)
+    if value.shape != score.shape:
+        raise ValueError(f"values and scores must have the same shape, not {value.shape} and {score.shape}")
+    kept = np.isfinite(value) & np.isfinite(score)
+    return value[kept], score[kept]
+
+
+def _checked(numerators: ArrayLike, denominators: ArrayLike | None) -> tuple[Array, Array]:
     above = np.asarray(numerators, dtype=np.float64)
     below = np.ones_like(above) if denominators is None else np.asarray(denominators, dtype=np.float64)
     if above.ndim != 1 or above.shape != below.shape:
@@ -114,34 +131,20 @@ def _checked(
     return above, below
 
 
-def _resampled(
-    above: NDArray[np.float64], below: NDArray[np.float64], n_resamples: int, seed: int
-) -> NDArray[np.float64]:
-    """Ratios of ``n_resamples`` resamples; the same images for the same N and seed."""
-    if len(above) * n_resamples <= KEPT_COUNTS:
-        counts = _counts(len(above), n_resamples, seed)
-        totals, sums = counts @ below, counts @ above
+def _ratios(above: Array, below: Array, n_resamples: int, seed: int) -> Array:
+    """Return the ratios (n_resamples,) of the draws, NaN where nothing counts; the same images for an N and a seed."""
+    images = np.arange(len(above)), np.random.default_rng(seed)
+
+    def counts(draws: NDArray[np.int64]) -> Array:
+        return np.array([np.bincount(rows, minlength=len(above)) for rows in draws], dtype=np.float64)
+
+    if len(above) * n_resamples <= COUNTS_AT_ONCE:
+        drawn = resampled(counts, images, n_resamples=n_resamples)
+        sums, totals = drawn @ above, drawn @ below
     else:
-        drawn = [(counts @ below, counts @ above) for counts in _draws(len(above), n_resamples, seed)]
-        totals, sums = np.array(drawn).T
+        sums, totals = resampled(
+            lambda draws: [(row @ above, row @ below) for row in counts(draws)],
+            images,
+            n_resamples=n_resamples,
+        ).T
     return np.divide(sums, totals, out=np.full(n_resamples, np.nan), where=totals != 0)
-
-
-@lru_cache(maxsize=8)
-def _counts(n: int, n_resamples: int, seed: int) -> NDArray[np.float64]:
-    """How often each of n images is in each resample, (n_resamples, n)."""
-    counts = np.array(list(_draws(n, n_resamples, seed)), dtype=np.float64)
-    counts.setflags(write=False)
-    return counts
-
-
-def _draws(n: int, n_resamples: int, seed: int) -> Iterator[NDArray[np.int64]]:
-    generator = np.random.default_rng(seed)
-    for _ in range(n_resamples):
-        yield np.bincount(generator.integers(0, n, n), minlength=n)
-
-
-def _quantiles(values: NDArray[np.float64], level: float) -> tuple[float, float]:
-    tail = (1 - level) / 2
-    low, high = np.nanquantile(values, [tail, 1 - tail])
-    return float(low), float(high)
