@@ -3,7 +3,7 @@
 import os
 import queue
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -12,7 +12,7 @@ import torch
 
 from xaicore import progress
 from xaicore.cluster.connection import connect
-from xaicore.cluster.worker import Job, Packed, Worker, carry_along, pack, surroundings, unpack
+from xaicore.cluster.worker import Job, Worker, carry_along, pack, surroundings, unpack
 from xaicore.engine import BatchFunction, Engine, Work
 from xaicore.errors import UserError
 from xaicore.fingerprint import digest, module_fingerprint
@@ -24,6 +24,7 @@ STARTS = 3
 """Workers that may die one after the other before they have begun."""
 IDLE_SECONDS = 10.0
 PATIENCE_SECONDS = 30.0
+NO_PLACE = "the cluster has no free place for a worker yet; waiting"
 NO_START = "workers do not start on the cluster, is the project installed on its nodes?"
 
 
@@ -57,7 +58,7 @@ class RayEngine(Engine):
         self._workers: list[Any] = []
         self._kind: tuple[int, dict[str, int]] | None = None
         self._models: dict[str, tuple[Any, frozenset[str]]] = {}
-        self._idle = threading.Timer(0, self._rest)
+        self._idle = _timer(IDLE_SECONDS, self._rest)
 
     def places(self, resources: Mapping[str, int]) -> int:
         """Return how many workers that reserve ``resources`` fit on the nodes of the cluster, busy or not.
@@ -117,17 +118,11 @@ class RayEngine(Engine):
                 self._kind = (threads, resources)
             self._ended = False
             self._free: queue.Queue[tuple[Any, int, Any] | None] = queue.Queue()
-            self._waiting = threading.Timer(
-                PATIENCE_SECONDS,
-                progress.warn,
-                ["the cluster has no free place for a worker yet; waiting"],
-            )
-            self._waiting.daemon = True
+            self._waiting = _timer(PATIENCE_SECONDS, progress.warn, NO_PLACE)
             for worker in self._workers:  # it may have died since the last step
                 self._greet(worker)
-            under_way = (
-                2 * self._most
-            )  # while one batch of a worker is computed, another is looked up or written
+            # While one batch of a worker is computed, another one is looked up, sent or written.
+            under_way = 2 * self._most
             try:
                 with ThreadPoolExecutor(under_way) as pool:
                     try:
@@ -140,8 +135,7 @@ class RayEngine(Engine):
                         raise
             finally:
                 self._waiting.cancel()
-                self._idle = threading.Timer(IDLE_SECONDS, self._rest)
-                self._idle.daemon = True
+                self._idle = _timer(IDLE_SECONDS, self._rest)
                 self._idle.start()
 
     def _send(
@@ -156,16 +150,16 @@ class RayEngine(Engine):
         models = {name: each for name, each in constants.items() if isinstance(each, torch.nn.Module)}
         rest = pack((function, {name: each for name, each in constants.items() if name not in models}))
         keys = {name: _digest(model) for name, model in models.items()}
-        sent = {}
+        self._models = {key: each for key, each in self._models.items() if key in keys.values()}
         for name, key in keys.items():
-            sent[key] = self._models.get(key) or _put(self._ray, pack(models[name]))
-        self._models = sent
-        kinds = rest.devices.union(
-            {array.device.type for array in arrays.values()}, *(found for _, found in sent.values())
-        )
+            if key not in self._models:
+                packed = pack(models[name])
+                self._models[key] = self._ray.put(packed.content), packed.devices
+        kinds = rest.devices.union(*(found for _, found in self._models.values()))
+        kinds |= {array.device.type for array in arrays.values()}
         if unknown := sorted(kinds - {"cpu", "cuda"}):
             raise UserError(f"a Ray cluster computes on cpu or cuda, not on {unknown[0]}; use --engine local")
-        references = {name: (key, sent[key][0]) for name, key in keys.items()}
+        references = {name: (key, self._models[key][0]) for name, key in keys.items()}
         return Job(step, self._ray.put(rest.content), references), "cuda" in kinds
 
     def _compute(self, job: Job, batch: Mapping[str, torch.Tensor]) -> Result:
@@ -178,24 +172,20 @@ class RayEngine(Engine):
             worker = self._take()
             try:
                 answer = self._ray.get(worker.compute.remote(job, reference))
-            except self._ray.exceptions.RayError as error:
-                if self._ended:
-                    raise CancelledError from None
-                if isinstance(
-                    error, self._ray.exceptions.RayTaskError
-                ):  # its arguments or result cannot be sent
-                    self._free.put((worker, 0, None))
-                    raise
-                progress.warn(f"a worker died on the cluster; its batch of {job.step} is computed again")
+            except self._ray.exceptions.RayTaskError:  # what the worker is sent or sends back cannot be
+                raise
+            except self._ray.exceptions.RayError:
+                if not self._ended:
+                    progress.warn(f"a worker died on the cluster; its batch of {job.step} is computed again")
                 self._hire(dead=worker)
                 continue
             except OSError as error:
                 raise UserError(
                     "the connection to the cluster is lost; run again to continue, finished batches are kept"
                 ) from error
-            self._free.put((worker, 0, None))
             if isinstance(answer, bytes):
                 raise unpack(answer)
+            self._free.put((worker, 0, None))
             found, seconds = answer
             return Result(found, seconds=seconds, reused=False)
         raise UserError(
@@ -262,8 +252,10 @@ def _digest(model: torch.nn.Module) -> str:
     return digest(module_fingerprint(model), modes, kinds)
 
 
-def _put(ray: Any, packed: Packed) -> tuple[Any, frozenset[str]]:
-    return ray.put(packed.content), packed.devices
+def _timer(seconds: float, function: Callable[..., None], *arguments: str) -> threading.Timer:
+    timer = threading.Timer(seconds, function, arguments)
+    timer.daemon = True
+    return timer
 
 
 def _last_line(error: BaseException) -> str:

@@ -143,11 +143,11 @@ def pack(thing: Any) -> Packed:
 
 def unpack(content: bytes) -> Any:
     """Return what :func:`pack` was given; what lay on a GPU lies on the first one this process may use."""
-    return torch.load(
-        io.BytesIO(content),
-        map_location=lambda storage, place: storage.cuda() if place.startswith("cuda") else storage,
-        weights_only=False,
-    )
+    return torch.load(io.BytesIO(content), map_location=_here, weights_only=False)
+
+
+def _here(storage: Any, place: str) -> Any:
+    return storage.cuda() if place.startswith("cuda") else storage
 
 
 def carry_along(function: Callable[..., Any]) -> None:
