@@ -28,7 +28,7 @@ test: $(STAMP)
 
 # On a real Ray cluster of two nodes on this machine; in a process of its own, as a lost node takes time to be noticed.
 test-cluster: $(CLUSTER)
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 0 tests/test_cluster.py tests/test_cluster_pool.py
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 0 tests/test_cluster.py tests/test_cluster_workers.py
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

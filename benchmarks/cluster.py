@@ -56,7 +56,7 @@ def line(row: dict[str, Any]) -> str:
 def timed(place: Engine, subject: Subject, images: int, batch: int) -> tuple[float, AttackResult]:
     """Return the seconds of one pass over the images into an empty store, and its result."""
     with tempfile.TemporaryDirectory() as folder:
-        place.store = Store(folder)  # type: ignore[attr-defined]
+        place.store = Store(folder)
         begin = time.perf_counter()
         result = steps.attacked(
             place,
@@ -85,7 +85,7 @@ def run(options: argparse.Namespace, subject: Subject) -> command.Report:
     timed(first, subject, options.batch, options.batch)
     start = time.perf_counter() - begin
     first.close()
-    places = first.pool(1, gpu=False).places()
+    places = first.places({"num_cpus": 1})
     first.close()
     if max(options.workers) > places:
         raise UserError(

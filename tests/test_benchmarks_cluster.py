@@ -20,10 +20,7 @@ class Stand(LocalEngine):
     def __init__(self, spec: str, store: Store, workers: int | None = None) -> None:
         super().__init__(store, workers)
 
-    def pool(self, threads: int, gpu: bool) -> Any:
-        return self
-
-    def places(self) -> int:
+    def places(self, resources: dict[str, int]) -> int:
         return 2
 
     def close(self) -> None:

@@ -30,9 +30,7 @@ from tests import toy
 from xaicore.attacks import one_pixel
 from xaicore.book.runner import completed_runs, run
 from xaicore.cluster import RayEngine
-from xaicore.cluster.connection import QUIET, connect
-from xaicore.cluster.folder import HOME, PREFIX, Folder
-from xaicore.cluster.pool import Pool
+from xaicore.cluster.connection import HOME, PREFIX, QUIET, _folder, connect
 from xaicore.cluster.worker import surroundings
 from xaicore.engine import LocalEngine
 from xaicore.errors import UserError
@@ -156,7 +154,7 @@ def test_a_worker_reserves_one_gpu_where_the_model_lies_on_one_until_it_is_idle(
     monkeypatch.setattr(module, "pack", lambda thing: pack(thing)._replace(devices=frozenset({"cuda"})))
     options = {"arrays": {"images": IMAGES}, "batch_size": 3}
     first = engine.map("reserved", reserved, constants={"turn": 1}, **options)
-    assert engine.pool(1, gpu=True).places() == 1, "two GPUs, but one CPU beside them"
+    assert engine.places({"num_cpus": 1, "num_gpus": 1}) == 1, "two GPUs, but one CPU beside them"
     wait(lambda: ray.available_resources().get("GPU") == 1)
     assert ray.available_resources()["CPU"] == 1
     monkeypatch.setattr(module, "IDLE_SECONDS", 0.1)
@@ -295,7 +293,7 @@ def test_a_model_is_sent_once_and_stays_and_few_batches_are_under_way(engine, mo
 
 def test_a_node_with_another_version_is_refused(engine, monkeypatch):
     other = {**surroundings(), "torch": "1.0"}
-    monkeypatch.setattr("xaicore.cluster.pool.surroundings", lambda: other)
+    monkeypatch.setattr(module, "surroundings", lambda: other)
     with pytest.raises(UserError, match=r"would compute other results: torch is .*, not 1\.0; install"):
         engine.map("wrong", wrong, {"images": IMAGES}, constants={"kind": "user"})
 
@@ -346,10 +344,9 @@ def test_a_node_lost_in_mid_run_costs_only_its_batch(engine, cluster, tmp_path, 
 
 
 def test_a_cluster_without_a_fitting_place_is_told_in_one_line(engine, one_node):
-    ray = connect("ray://auto")
     with pytest.raises(UserError, match="no node of the cluster has a GPU, where the model lies"):
-        Pool(ray, 1, {"num_cpus": 1, "num_gpus": 1}).places()
-    assert Pool(ray, 1, {"num_cpus": 1}).places() == 1
+        engine.places({"num_cpus": 1, "num_gpus": 1})
+    assert engine.places({"num_cpus": 1}) == 1
     torch.set_num_threads(2)
     try:
         with pytest.raises(UserError, match="no node of the cluster has 2 CPUs"):
@@ -481,7 +478,5 @@ def test_nothing_of_the_killed_driver_is_left(left):
     assert left["processes"]
     assert left["folders"]
     wait(lambda: not any(alive(pid) for pid in left["processes"]), seconds=120)
-    for folder in left["folders"]:  # what the next one does a minute later
-        os.utime(folder, (0, 0))
-    Folder().remove()
+    Path(_folder()).rmdir()  # the next one looks for those of processes that are gone
     assert not any(folder.exists() for folder in left["folders"])

@@ -2,17 +2,21 @@
 
 ``map`` cuts arrays into batches along their first dimension, runs a function on each and joins the results.
 Every finished batch is in the store at once, so a process that is killed loses only the batch under way, and
-every result is addressed by the content of its own batch. :class:`LocalEngine` works in this process;
-:class:`xaicore.cluster.RayEngine` has the same ``map`` and works on a Ray cluster.
+every result is addressed by the content of its own batch, wherever that is computed. :class:`LocalEngine` works in
+this process; engines elsewhere are named by the scheme of their address, such as ``ray://``.
 """
 
 import copy
+import importlib
 import os
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import CancelledError, ThreadPoolExecutor, as_completed
-from contextlib import contextmanager
-from typing import Any, Protocol
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from itertools import islice
+from types import ModuleType
+from typing import Any
 
 import torch
 
@@ -21,55 +25,44 @@ from xaicore.errors import UserError
 from xaicore.fingerprint import digest
 from xaicore.store import Result, Store
 
+SCHEMES = {"ray": "xaicore.cluster"}
+"""Scheme of an address → the module that has ``get(spec, store)``, ``check`` and ``for_notebooks`` for it."""
+
 BatchFunction = Callable[..., Mapping[str, torch.Tensor]]
+Work = Callable[[dict[str, torch.Tensor]], Mapping[str, Any]]
+"""Computes one batch; is called from several threads."""
 
 
-class Engine(Protocol):
-    """What notebooks need of a place where batches run."""
+class Engine(ABC):
+    """A place where batches run.
 
-    def map(
+    Args:
+        store: where finished batches go and are looked for.
+        workers: the most batches that are computed at a time; None leaves it to the engine.
+
+    Raises:
+        ValueError: ``workers`` is no whole number of at least 1.
+    """
+
+    def __init__(self, store: Store, workers: int | None = None) -> None:
+        if workers is not None and (isinstance(workers, bool) or workers < 1):
+            raise ValueError(f"workers must be a whole number of at least 1, got {workers!r}")
+        self.store = store
+        self.workers = workers
+
+    @abstractmethod
+    def _working(
         self,
         step: str,
         function: BatchFunction,
         arrays: Mapping[str, torch.Tensor],
-        *,
-        constants: Mapping[str, Any] | None = None,
-        batch_size: int = 32,
-        code: Callable[..., Any] | None = None,
-        workers: int | None = None,
-    ) -> Result:
-        """Run ``function`` on every batch of ``arrays``; see :meth:`LocalEngine.map`."""
-        ...
+        constants: Mapping[str, Any],
+        workers: int | None,
+    ) -> AbstractContextManager[tuple[Work, int, ThreadPoolExecutor]]:
+        """Give what computes a batch, how many batches are under way at a time, and the threads that wait for them.
 
-
-def checked_workers(workers: int | None) -> int | None:
-    """Return ``workers`` if it is None or a positive whole number.
-
-    Raises:
-        ValueError: it is not.
-    """
-    if workers is not None and (isinstance(workers, bool) or workers < 1):
-        raise ValueError(f"workers must be a whole number of at least 1, got {workers!r}")
-    return workers
-
-
-class LocalEngine:
-    """Runs the batches in this process, several at a time.
-
-    Small networks leave most of a processor idle when all of its cores work on one batch. So each batch is computed with
-    torch's own number of threads (``torch.get_num_threads()``), and as many batches run side by side as there
-    are cores for them; every worker has its own copy of the models. Which worker takes a batch changes
-    nothing in its result. Work on a GPU goes one batch at a time.
-
-    Args:
-        store: where finished batches go and are looked for.
-        workers: batches side by side; None takes ``$XAICORE_WORKERS``, else the cores this process may use
-            divided by torch's threads.
-    """
-
-    def __init__(self, store: Store, workers: int | None = None) -> None:
-        self.store = store
-        self.workers = checked_workers(workers)
+        Leaving the context by an exception ends what is computed, as far as that can be ended.
+        """
 
     def map(
         self,
@@ -95,8 +88,8 @@ class LocalEngine:
                 ``fingerprint``), ….
             batch_size: rows in a batch (the last may have fewer).
             code: the function whose code the results belong to; None means ``function``.
-            workers: 1 for a function that changes something global while it runs, as torch.fx does while it
-                traces; None: as many as this engine has.
+            workers: batches that one process computes side by side: 1 for a function that changes something global
+                while it runs, as torch.fx does while it traces; None: as many as this engine has.
 
         Returns:
             Names → tensors (N, …) on the CPU; ``.seconds`` is the sum over the batches when they were
@@ -106,106 +99,82 @@ class LocalEngine:
             ValueError: no arrays, no rows, unequal first dimensions, a name in both ``arrays`` and
                 ``constants``, a batch size below 1, or a result that does not fit.
             TypeError: an array or a result is not a tensor, or a constant has no digest.
-            UserError: the store cannot be written to.
+            UserError: the store cannot be written to; of an engine elsewhere, what its module says.
         """
         constants = dict(constants or {})
-        copies = threading.local()
+        rows = _rows(arrays, constants, batch_size)
+        shared = {"constants": digest(constants), "device": devices(constants)}
         threads = torch.get_num_threads()
+        joined: dict[str, torch.Tensor] = {}
+        seconds, reused, done = 0.0, True, 0
+
+        with self._working(step, function, arrays, constants, workers) as (work, most, pool):
+
+            def compute(start: int) -> tuple[int, Result]:
+                torch.set_num_threads(threads)
+                batch = {name: array[start : start + batch_size] for name, array in arrays.items()}
+                inputs = {"batch": batch, **shared}
+                return start, self.store.get_or_compute(
+                    step, inputs, lambda: work(batch), code=code or function
+                )
+
+            progress.report(step, 0, rows)
+            starts = iter(range(0, rows, batch_size))
+            running: set[Future[tuple[int, Result]]] = set()
+            while running := running | {
+                pool.submit(compute, start) for start in islice(starts, most - len(running))
+            }:
+                finished, running = wait(running, return_when=FIRST_COMPLETED)
+                for future in finished:
+                    start, result = future.result()
+                    stop = min(start + batch_size, rows)
+                    _put(step, joined, result, start, stop, rows)
+                    seconds += result.seconds
+                    reused = reused and result.reused
+                    done += stop - start
+                    progress.report(step, done, rows)
+        return Result(joined, seconds=seconds, reused=reused)
+
+
+class LocalEngine(Engine):
+    """Runs the batches in this process, several at a time.
+
+    Small networks leave most of a processor idle when all of its cores work on one batch. So each batch is computed with
+    torch's own number of threads (``torch.get_num_threads()``), and as many batches run side by side as there
+    are cores for them; every worker has its own copy of the models. Which worker takes a batch changes
+    nothing in its result. Work on a GPU goes one batch at a time.
+
+    Args:
+        store: where finished batches go and are looked for.
+        workers: batches side by side; None takes ``$XAICORE_WORKERS``, else the cores this process may use
+            divided by torch's threads.
+    """
+
+    @contextmanager
+    def _working(
+        self,
+        step: str,
+        function: BatchFunction,
+        arrays: Mapping[str, torch.Tensor],
+        constants: Mapping[str, Any],
+        workers: int | None,
+    ) -> Iterator[tuple[Work, int, ThreadPoolExecutor]]:
+        copies = threading.local()
 
         def work(batch: Mapping[str, torch.Tensor]) -> Mapping[str, Any]:
             if not hasattr(copies, "constants"):
                 copies.constants = {name: _own(value) for name, value in constants.items()}
             return function(**batch, **copies.constants)
 
-        return in_batches(
-            self.store,
-            step,
-            work,
-            arrays,
-            constants,
-            batch_size=batch_size,
-            code=code or function,
-            at_once=lambda: workers or self._workers(constants, threads),
-        )
+        most = workers or self._most(constants)
+        with ThreadPoolExecutor(most) as pool:
+            yield work, most, pool
 
-    def _workers(self, constants: Mapping[str, Any], threads: int) -> int:
+    def _most(self, constants: Mapping[str, Any]) -> int:
         if devices(constants):
             return 1
-        return self.workers or int(os.environ.get("XAICORE_WORKERS") or 0) or max(1, cores() // threads)
-
-
-def in_batches(
-    store: Store,
-    step: str,
-    work: Callable[[Mapping[str, torch.Tensor]], Mapping[str, Any]],
-    arrays: Mapping[str, torch.Tensor],
-    constants: Mapping[str, Any],
-    *,
-    batch_size: int,
-    code: Callable[..., Any],
-    at_once: Callable[[], int],
-    give_up: Callable[[BaseException], None] = lambda error: None,
-) -> Result:
-    """Take every batch from the store, or let ``work`` compute and the store keep it, and join them.
-
-    This is what all engines have in common: the addresses are the same wherever a batch is computed.
-
-    Args:
-        store: where finished batches go and are looked for.
-        step: name of the step.
-        work: computes one batch; called from several threads.
-        arrays: names → tensors with the same first dimension.
-        constants: what else the results depend on.
-        batch_size: rows in a batch.
-        code: the function whose code the results belong to.
-        at_once: how many batches are under way at a time; asked once the arguments are found right.
-        give_up: told what went wrong before the batches under way are waited for.
-
-    Returns:
-        What :meth:`LocalEngine.map` returns; it raises the same errors, and what ``at_once`` and ``work`` raise.
-    """
-    rows = _rows(arrays, constants, batch_size)
-    shared = {"constants": digest(dict(constants)), "device": devices(constants)}
-    threads = torch.get_num_threads()
-    failed = threading.Event()
-    errors: list[BaseException] = []
-
-    def compute(start: int) -> Result:
-        if failed.is_set():
-            raise CancelledError
-        try:
-            torch.set_num_threads(threads)
-            batch = {name: array[start : start + batch_size] for name, array in arrays.items()}
-            return store.get_or_compute(step, {"batch": batch, **shared}, lambda: work(batch), code=code)
-        except BaseException as error:
-            errors.append(error)
-            failed.set()
-            raise
-
-    joined: dict[str, torch.Tensor] = {}
-    seconds, reused, done = 0.0, True, 0
-    progress.report(step, 0, rows)
-    with ThreadPoolExecutor(at_once()) as pool:
-        waiting = {pool.submit(compute, start): start for start in range(0, rows, batch_size)}
-        try:
-            for future in as_completed(list(waiting)):
-                start = waiting.pop(future)
-                stop = min(start + batch_size, rows)
-                result = future.result()
-                _put(step, joined, result, start, stop, rows)
-                seconds += result.seconds
-                reused = reused and result.reused
-                done += stop - start
-                progress.report(step, done, rows)
-        except BaseException as error:
-            failed.set()
-            # A batch that was not begun may be told of before the one that failed.
-            first = errors[0] if isinstance(error, CancelledError) else error
-            give_up(first)
-            raise first from None
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
-    return Result(joined, seconds=seconds, reused=reused)
+        named = self.workers or int(os.environ.get("XAICORE_WORKERS") or 0)
+        return named or max(1, cores() // torch.get_num_threads())
 
 
 def cores() -> int:
@@ -227,38 +196,33 @@ def get(spec: str | None = None, store: Store | None = None) -> Engine:
     spec = spec or os.environ.get("XAICORE_ENGINE") or "local"
     check(spec)
     store = store if store is not None else Store()
-    if spec == "local":
-        return LocalEngine(store)
-    from xaicore.cluster import RayEngine
-
-    return RayEngine(spec, store)
+    found: Engine = LocalEngine(store) if spec == "local" else _elsewhere(spec).get(spec, store)
+    return found
 
 
 def check(spec: str) -> None:
     """Raise a :class:`~xaicore.errors.UserError` unless :func:`get` can give the engine ``spec``."""
-    if spec.startswith("ray://"):
-        from xaicore import cluster
-
-        cluster.check(spec)
-    elif spec != "local":
-        raise UserError(f"unknown engine {spec!r}; use --engine local or --engine ray://HOST:PORT")
+    if spec != "local":
+        _elsewhere(spec).check(spec)
 
 
-@contextmanager
-def for_notebooks(spec: str) -> Iterator[dict[str, str]]:
+def for_notebooks(spec: str) -> AbstractContextManager[dict[str, str]]:
     """Give the variables with which notebooks' processes get the engine ``spec``; what they share lasts as long.
 
     Raises:
         UserError: there is no such engine, or it cannot be reached.
     """
     if spec == "local":
-        yield {"XAICORE_ENGINE": spec}
-        return
-    check(spec)
-    from xaicore import cluster
+        return nullcontext({"XAICORE_ENGINE": spec})
+    found: AbstractContextManager[dict[str, str]] = _elsewhere(spec).for_notebooks(spec)
+    return found
 
-    with cluster.for_notebooks(spec) as variables:
-        yield variables
+
+def _elsewhere(spec: str) -> ModuleType:
+    scheme, separator, _ = spec.partition("://")
+    if not separator or scheme not in SCHEMES:
+        raise UserError(f"unknown engine {spec!r}; use --engine local or --engine ray://HOST:PORT")
+    return importlib.import_module(SCHEMES[scheme])
 
 
 def _own(value: Any) -> Any:

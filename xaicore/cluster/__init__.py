@@ -11,5 +11,6 @@ Workers are Ray actors, each a process of its own with one batch at a time; mode
 
 from xaicore.cluster.connection import check, for_notebooks
 from xaicore.cluster.engine import RayEngine
+from xaicore.cluster.engine import RayEngine as get
 
-__all__ = ["RayEngine", "check", "for_notebooks"]
+__all__ = ["RayEngine", "check", "for_notebooks", "get"]

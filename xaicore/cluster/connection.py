@@ -5,18 +5,22 @@ import importlib
 import importlib.util
 import logging
 import os
+import shutil
 import socket
+import sys
+import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from xaicore.cluster.folder import Folder
+import psutil
+
 from xaicore.engine import cores
 from xaicore.errors import UserError
 
-SCHEME = "ray://"
 CLIENT_PORT = 10001
 REACH_SECONDS = 5.0
 QUIET = {
@@ -25,7 +29,9 @@ QUIET = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # otherwise Ray warns that this will be the default
     "RAY_CLIENT_MAX_CONNECTION_TIMEOUT_S": "5",  # three attempts of 5 s each
 }
-_folders: list[Folder] = []
+HOME = Path("/tmp")
+"""The path of a socket has at most 107 bytes, of which Ray needs 64: ``$TMPDIR`` may be too long."""
+PREFIX = "xaicore-ray-"
 
 
 def check(spec: str) -> None:
@@ -33,50 +39,37 @@ def check(spec: str) -> None:
 
     Whether it is Ray that answers is known once ``connect`` has talked to it.
     """
-    place = _place(spec)
+    address = _address(spec)
     if importlib.util.find_spec("ray") is None:
         raise UserError("a Ray cluster needs the extra 'cluster'; install it: pip install -e '.[cluster]'")
-    if isinstance(place, tuple) and importlib.util.find_spec("grpc") is None:
+    if address == "auto":
+        address = os.environ.get("RAY_ADDRESS") or address
+    if ":" not in address:
+        return
+    try:
+        place = urlsplit(address if "://" in address else f"//{address}")
+        socket.create_connection((place.hostname or "", place.port or CLIENT_PORT), REACH_SECONDS).close()
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         raise UserError(
-            "Ray Client needs the package grpcio, part of the extra 'cluster': pip install -e '.[cluster]'"
-        )
-    if place == "auto":
-        host, _, port = os.environ.get("RAY_ADDRESS", "").removeprefix(SCHEME).rpartition(":")
-        place = (host, int(port)) if host and port.isdigit() else place
-    if isinstance(place, tuple):
-        try:
-            socket.create_connection(place, timeout=REACH_SECONDS).close()
-        except OSError as error:
-            reason = error.strerror or str(error) or type(error).__name__
-            raise UserError(
-                f"no Ray cluster answers at {place[0]}:{place[1]} ({reason.lower()}); is it up, and is this the port "
-                "of its Ray Client server?"
-            ) from None
+            f"no Ray cluster answers at {address.removeprefix('ray://')} ({reason.lower()}); is it up, and is this "
+            "the port of its Ray Client server?"
+        ) from None
 
 
-def _place(spec: str) -> str | tuple[str, int]:
-    """Return ``"auto"``, ``"local"``, or host and port."""
-    name = spec.removeprefix(SCHEME)
-    if spec.startswith(SCHEME) and name in ("auto", "local"):
-        return name
+def _address(spec: str) -> str:
+    """Return what Ray is told: ``auto``, ``local`` or ``ray://HOST:PORT``."""
     try:
         parts = urlsplit(spec)
-        host, port = parts.hostname, parts.port
+        if spec in ("ray://auto", "ray://local"):
+            return parts.netloc
+        if parts.scheme == "ray" and parts.hostname and not (parts.path or parts.query or parts.username):
+            return f"ray://{parts.netloc}" if parts.port else f"ray://{parts.hostname}:{CLIENT_PORT}"
     except ValueError:
-        host, port = None, None
-    if not spec.startswith(SCHEME) or not host or parts.path or parts.query or parts.username:
-        raise UserError(
-            f"{spec!r} is no address of a Ray cluster; write ray://HOST:PORT, ray://auto or ray://local"
-        )
-    return host, port or CLIENT_PORT
-
-
-def quiet_ray() -> Any:
-    """Return the module ``ray``, imported so that it neither prints into notebooks nor reports its use."""
-    for name, value in QUIET.items():
-        os.environ.setdefault(name, value)
-    with _hushed():
-        return importlib.import_module("ray")
+        pass
+    raise UserError(
+        f"{spec!r} is no address of a Ray cluster; write ray://HOST:PORT, ray://auto or ray://local"
+    )
 
 
 def connect(spec: str) -> Any:
@@ -88,40 +81,46 @@ def connect(spec: str) -> Any:
         UserError: no cluster answers, or it is of another version.
     """
     check(spec)
-    ray = quiet_ray()
-    if ray.is_initialized():
-        return ray
-    place = _place(spec)
-    options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL}
-    if place == "local":
-        _folders.append(Folder())
-        options |= {"num_cpus": cores(), "include_dashboard": False, "_temp_dir": str(_folders[-1].path)}
-        atexit.register(disconnect)
-    elif place == "auto":
-        options |= {"address": os.environ.get("RAY_ADDRESS") or "auto"}
-    else:
-        options |= {"address": f"{SCHEME}{place[0]}:{place[1]}"}
-    try:
-        # An address in the environment would win over a cluster that is to begin here.
-        with _hushed(), _without("RAY_ADDRESS"):
-            ray.init(**options)
-    except Exception as error:  # Ray raises all kinds of errors here
-        if options.get("address") == "auto" and isinstance(error, ConnectionError):
-            raise UserError(
-                "no Ray cluster is found on this machine; begin one (ray start --head), or use ray://local"
-            ) from None
-        if place == "local":
-            disconnect()
-        reason = next((line.strip() for line in str(error).splitlines() if line.strip()), "no reason given")
-        raise UserError(f"no connection to the Ray cluster {spec}: {reason}") from error
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
+    with _hushed():
+        ray = importlib.import_module("ray")
+        if ray.is_initialized():
+            return ray
+        address = _address(spec)
+        options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL}
+        if address == "local":
+            options |= {"num_cpus": cores(), "include_dashboard": False, "_temp_dir": _folder()}
+        try:
+            ray.init(address, **options)
+        except Exception as error:  # Ray raises all kinds of errors here
+            if address == "auto" and isinstance(error, ConnectionError):
+                raise UserError(
+                    "no Ray cluster is found on this machine; begin one (ray start --head), or use ray://local"
+                ) from None
+            reason = next(
+                (line.strip() for line in str(error).splitlines() if line.strip()), "no reason given"
+            )
+            raise UserError(f"no connection to the Ray cluster {spec}: {reason}") from error
     return ray
 
 
-def disconnect() -> None:
-    """Leave the cluster; one that began here ends, and its folder goes."""
-    quiet_ray().shutdown()
-    while _folders:
-        _folders.pop().remove()
+def _folder() -> str:
+    """Return a new folder for a cluster of this machine: sockets and logs, nothing that is needed later.
+
+    It goes with this process; those of processes that were killed go now.
+    """
+    for left in HOME.glob(f"{PREFIX}[0-9]*-*"):
+        if not psutil.pid_exists(int(left.name.split("-")[2])):
+            shutil.rmtree(left, ignore_errors=True)
+    folder = tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-", dir=HOME)
+
+    def end() -> None:
+        importlib.import_module("ray").shutdown()
+        shutil.rmtree(folder, ignore_errors=True)
+
+    atexit.register(end)
+    return folder
 
 
 @contextmanager
@@ -137,16 +136,6 @@ def _hushed() -> Iterator[None]:
 
 
 @contextmanager
-def _without(name: str) -> Iterator[None]:
-    value = os.environ.pop(name, None)
-    try:
-        yield
-    finally:
-        if value is not None:
-            os.environ[name] = value
-
-
-@contextmanager
 def for_notebooks(spec: str) -> Iterator[dict[str, str]]:
     """Connect once, and give the variables with which notebooks' processes reach the same cluster.
 
@@ -155,16 +144,22 @@ def for_notebooks(spec: str) -> Iterator[dict[str, str]]:
     Raises:
         UserError: no cluster answers.
     """
-    check(spec)
-    before = quiet_ray().is_initialized()
+    address = _address(spec)
+    began = not _connected()
     ray = connect(spec)
-    leave = (lambda: None) if before else disconnect
-    if _place(spec) != "local":
-        leave()
-        yield {"XAICORE_ENGINE": spec}
-        return
     try:
-        address = ray.get_runtime_context().gcs_address
-        yield {"XAICORE_ENGINE": f"{SCHEME}auto", "RAY_ADDRESS": address}
+        if address == "local":
+            where = ray.get_runtime_context().gcs_address
+            yield {"XAICORE_ENGINE": "ray://auto", "RAY_ADDRESS": where}
+        else:
+            if began:
+                ray.shutdown()
+            yield {"XAICORE_ENGINE": spec}
     finally:
-        leave()
+        if began:
+            ray.shutdown()
+
+
+def _connected() -> bool:
+    """Return whether this process is part of a cluster; Ray is not imported to find out."""
+    return "ray" in sys.modules and bool(sys.modules["ray"].is_initialized())

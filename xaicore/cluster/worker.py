@@ -9,10 +9,7 @@ import sys
 import sysconfig
 import time
 import traceback
-from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
@@ -25,44 +22,19 @@ import xaicore
 from xaicore.errors import UserError
 from xaicore.store import LIBRARIES, plain, versions
 
-MODELS = 2
-"""Models that a worker keeps, beside those of the step it works on."""
-
 
 class Job(NamedTuple):
     """What all batches of a step have in common.
 
     Attributes:
-        key: tells steps apart.
         step: its name.
         rest: reference to the packed function and constants, without the models.
-        models: name of the constant → key and reference of the packed model.
+        models: name of the constant → digest and reference of the packed model.
     """
 
-    key: str
     step: str
     rest: Any
     models: dict[str, tuple[str, Any]]
-
-
-@dataclass(frozen=True)
-class Failure:
-    """An exception of the function: packed if it can be, what it said, and where it was raised."""
-
-    packed: bytes | None
-    text: str
-    trace: str
-
-    def error(self) -> Exception:
-        """Return the exception, as it would have come out of the function here."""
-        try:
-            found = unpack(self.packed) if self.packed is not None else None
-        except Exception:  # its class cannot be built from what was kept of it
-            found = None
-        error = found if isinstance(found, Exception) else RuntimeError(self.text)
-        if not isinstance(error, UserError):  # which is one line
-            error.add_note(f"raised in a worker of the cluster:\n{self.trace}")
-        return error
 
 
 class Worker:
@@ -75,8 +47,8 @@ class Worker:
     def __init__(self, threads: int) -> None:
         torch.set_num_threads(threads)
         self._limits = threadpoolctl.threadpool_limits(threads)
-        self._models: OrderedDict[str, Any] = OrderedDict()
-        self._job = ""
+        self._models: dict[str, Any] = {}
+        self._rest: Any = None
         self._function: Callable[..., Mapping[str, Any]]
         self._constants: dict[str, Any] = {}
 
@@ -90,39 +62,47 @@ class Worker:
                 return f"{name} is {here.get(name, 'missing')}, not {driver.get(name, 'missing')}"
         return None
 
-    def compute(self, job: Job, batch: bytes) -> tuple[dict[str, Any], float] | Failure:
-        """Return what the function makes of a packed batch, and in how many seconds; or why it does not."""
+    def compute(self, job: Job, batch: bytes) -> tuple[dict[str, Any], float] | bytes:
+        """Return what the function makes of a packed batch, and in how many seconds; or the packed error."""
         try:
-            self._prepare(job)
+            if job.rest != self._rest:
+                self._prepare(job)
             arrays = unpack(batch)
             begin = time.perf_counter()
             content = plain(job.step, self._function(**arrays, **self._constants))
             return content, time.perf_counter() - begin
         except Exception as error:
-            trace = "".join(traceback.format_exception(error)).rstrip()
-            try:
-                packed = pack(error).content
-            except Exception:  # an exception may hold what cannot travel
-                packed = None
-            return Failure(packed, f"{type(error).__name__}: {error}", trace)
+            return _sendable(error)
 
     def _prepare(self, job: Job) -> None:
-        if job.key == self._job:
-            return
+        """Make the step's function and constants ready, with the models that are here from the step before."""
         import ray
 
-        self._job, self._constants = "", {}
-        wanted = {key for key, _ in job.models.values()}
-        spare = [key for key in self._models if key not in wanted]
-        for key in spare[: max(0, len(spare) - MODELS)]:
-            del self._models[key]
-        for key, reference in job.models.values():
+        self._rest, self._constants = None, {}
+        wanted = dict(job.models.values())
+        self._models = {key: model for key, model in self._models.items() if key in wanted}
+        for key, reference in wanted.items():
             if key not in self._models:
                 self._models[key] = unpack(ray.get(reference))
-            self._models.move_to_end(key)
         self._function, constants = unpack(ray.get(job.rest))
         self._constants = {**constants, **{name: self._models[key] for name, (key, _) in job.models.items()}}
-        self._job = job.key
+        self._rest = job.rest
+
+
+def _sendable(error: Exception) -> bytes:
+    """Return ``error`` packed, with where it was raised, or what it said if it cannot be built from what is packed."""
+    if not isinstance(error, UserError):  # which is one line
+        trace = "".join(traceback.format_exception(error)).rstrip()
+        error.add_note(f"raised in a worker of the cluster:\n{trace}")
+    try:
+        content = pack(error).content
+        unpack(content)
+    except Exception:
+        found = RuntimeError(f"{type(error).__name__}: {error}")
+        for note in getattr(error, "__notes__", []):
+            found.add_note(note)
+        content = pack(found).content
+    return content
 
 
 @cache
@@ -166,29 +146,18 @@ def unpack(content: bytes) -> Any:
     return torch.load(io.BytesIO(content), map_location=_here, weights_only=False)
 
 
-def _here(storage: Any, location: str) -> Any:
-    return storage.cuda() if location.startswith("cuda") else storage
+def _here(storage: Any, place: str) -> Any:
+    return storage.cuda() if place.startswith("cuda") else storage
 
 
-@contextmanager
-def carried_along(function: Callable[..., Any]) -> Iterator[None]:
-    """Let :func:`pack` carry the code of the module of ``function`` where nodes do not have it: it is not installed."""
+def carry_along(function: Callable[..., Any]) -> None:
+    """Let :func:`pack` carry the code of the module of ``function`` if nodes do not have it: it is not installed."""
     from ray import cloudpickle
 
     name = getattr(function, "__module__", None) or ""
-    module = sys.modules.get(name)
-    file = getattr(module, "__file__", None)
-    installed = [Path(sysconfig.get_path(kind)).resolve() for kind in ("stdlib", "purelib", "platlib")]
-    if (
-        module is None
-        or file is None
-        or name.split(".")[0] in ("xaicore", "__main__")
-        or any(folder in Path(file).resolve().parents for folder in installed)
-    ):
-        yield
+    file = getattr(sys.modules.get(name), "__file__", None)
+    if file is None or name.split(".")[0] in ("xaicore", "__main__"):
         return
-    cloudpickle.register_pickle_by_value(module)
-    try:
-        yield
-    finally:
-        cloudpickle.unregister_pickle_by_value(module)
+    installed = [Path(sysconfig.get_path(kind)).resolve() for kind in ("stdlib", "purelib", "platlib")]
+    if not any(Path(file).resolve().is_relative_to(folder) for folder in installed):
+        cloudpickle.register_pickle_by_value(sys.modules[name])
