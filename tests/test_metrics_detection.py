@@ -183,7 +183,8 @@ def test_mann_whitneys_effect_is_the_auroc(a: list[float], b: list[float]) -> No
     found = mann_whitney(a, b)
     assert found.effect == pytest.approx(auroc(b, a), abs=1e-12)
     assert found.statistic == sum((x > y) + (x == y) / 2 for x in a for y in b)
-    assert (found.p_value, found.n) == (stats.mannwhitneyu(a, b).pvalue, len(a) + len(b))
+    assert found.n == len(a) + len(b)
+    assert found.p_value == (stats.mannwhitneyu(a, b).pvalue if len({*a, *b}) > 1 else 1)
 
 
 def test_mann_whitney_by_hand() -> None:

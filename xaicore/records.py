@@ -46,7 +46,6 @@ PACKAGES = (
     "torch",
     "torchvision",
     "umap-learn",
-    "zennit",
 )
 FLOAT_FORMAT = "%.12g"
 

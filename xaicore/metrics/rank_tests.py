@@ -41,7 +41,7 @@ def mann_whitney(
     Returns:
         The test by ``scipy.stats.mannwhitneyu``. ``effect`` is the common-language effect size U / (n·m): how often
         a value of a is larger than one of b, ties counting one half; 0.5 for no difference. It is the AUROC of b
-        (clean) against a. ``n`` is n + m.
+        (clean) against a. ``n`` is n + m. Where all values are the same, the p-value is 1.
 
     Raises:
         TypeError: the values are not numbers.
@@ -54,7 +54,9 @@ def mann_whitney(
     found = stats.mannwhitneyu(first, second, alternative=_known(alternative))
     statistic = float(found.statistic)
     effect = statistic / (len(first) * len(second))
-    return RankTest(statistic, float(found.pvalue), effect, len(first) + len(second))
+    # No two values differ: the test's statistic has no spread, and what SciPy returns depends on its version.
+    tied = np.ptp(np.concatenate([first, second])) == 0
+    return RankTest(statistic, 1.0 if tied else float(found.pvalue), effect, len(first) + len(second))
 
 
 def wilcoxon(
