@@ -40,7 +40,7 @@ def test_a_missing_package_is_named_and_stops_the_editions(quick, monkeypatch):
     installed = importlib.metadata.version
 
     def version(name):
-        if name == "zennit":
+        if name == "foolbox":
             raise importlib.metadata.PackageNotFoundError(name)
         return "0.1" if name == "captum" else installed(name)
 
@@ -48,8 +48,8 @@ def test_a_missing_package_is_named_and_stops_the_editions(quick, monkeypatch):
     findings, well = examine(ROOT)
     assert not well
     text = _text(findings)
-    assert "missing  package zennit: not installed" in text
-    assert "missing  package captum 0.1: >=0.8 is needed" in text
+    assert "missing  package foolbox: not installed" in text
+    assert "missing  package captum 0.1: >=0.9 is needed" in text
     assert "edition embedded cannot run: it needs what is marked as missing above" in text
 
 

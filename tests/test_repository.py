@@ -48,9 +48,11 @@ def test_environment_yml_says_what_pyproject_says() -> None:
 def test_constraints_pin_every_dependency_within_its_range() -> None:
     pins = {}
     for line in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines():
-        name, _, version = line.partition("==")
-        assert version, f"{line!r} in constraints.txt is not a pin"
-        pins[canonicalize_name(name)] = version
+        requirement = Requirement(line)
+        assert re.fullmatch(r"==[\w.]+", str(requirement.specifier)), (
+            f"{line!r} in constraints.txt is not a pin"
+        )
+        pins[canonicalize_name(requirement.name)] = str(requirement.specifier).removeprefix("==")
     extras = PROJECT["optional-dependencies"]
     for name, requirement in requirements(
         [*PROJECT["dependencies"], *(r for extra in extras.values() for r in extra)]
@@ -59,6 +61,21 @@ def test_constraints_pin_every_dependency_within_its_range() -> None:
         assert requirement.specifier.contains(pins[name]), (
             f"{name}=={pins[name]} is outside {requirement.specifier}"
         )
+
+
+def test_every_dependency_has_a_lower_bound() -> None:
+    extras = PROJECT["optional-dependencies"].values()
+    for text in [*PROJECT["dependencies"], *(line for extra in extras for line in extra)]:
+        assert any(bound.operator in (">=", "==") for bound in Requirement(text).specifier), text
+
+
+def test_versions_without_the_lock_are_tried_in_ci() -> None:
+    jobs = yaml.safe_load((ROOT / ".github/workflows/versions.yml").read_text(encoding="utf-8"))["jobs"]
+    tried = {(job["python"], job["resolution"]) for job in jobs["versions"]["strategy"]["matrix"]["include"]}
+    assert tried == {(PROJECT["requires-python"].removeprefix(">="), "lowest-direct"), ("3.13", "highest")}
+    commands = [step["run"] for step in jobs["versions"]["steps"] if "run" in step]
+    assert not any("constraint" in command for command in commands)
+    assert any("--resolution ${{ matrix.resolution }}" in command for command in commands)
 
 
 def test_versions_agree() -> None:

@@ -47,7 +47,6 @@ PACKAGES = (
     "torch",
     "torchvision",
     "umap-learn",
-    "zennit",
 )
 FLOAT_FORMAT = "%.12g"
 

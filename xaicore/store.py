@@ -35,7 +35,6 @@ LIBRARIES = (
     "torchvision",
     "numpy",
     "scipy",
-    "zennit",
     "captum",
     "umap-learn",
     "scikit-learn",

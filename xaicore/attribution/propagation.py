@@ -21,13 +21,12 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from zennit.core import Hook
 
 from xaicore.attribution.graph import INPUT, Graph, Step
 from xaicore.attribution.inputs import naming_images
 from xaicore.attribution.layers import Concatenation, laid_out
 from xaicore.attribution.presets import Preset
-from xaicore.attribution.rules import RULES, RuleOptions, quotient, redistribute
+from xaicore.attribution.rules import RULES, Rule, RuleOptions, quotient
 
 
 @dataclass(frozen=True)
@@ -54,7 +53,7 @@ class Propagation:
     def __init__(self, network: nn.Module, preset: Preset, epsilon: float, bounds: Tensor | None) -> None:
         self._graph = Graph(network)
         limits = {} if bounds is None else self._graph.given_to_first(bounds)
-        self._rules: dict[int, Hook] = {}
+        self._rules: dict[int, Rule] = {}
         for position, step in enumerate(self._graph.steps):
             options = RuleOptions(epsilon)
             name = preset.rule(step.kind)
@@ -94,7 +93,7 @@ class Propagation:
         """Return the relevance of each tensor that a step was given."""
         if position in self._rules:
             assert step.module is not None
-            return (redistribute(self._rules[position], step.module, given[0], relevance),)
+            return (self._rules[position](step.module, given[0], relevance),)
         if step.kind in ("max-pool", "average-pool", "pad"):
             assert step.module is not None
             return (_gradient(step.module, given[0], relevance),)

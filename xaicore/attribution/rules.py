@@ -25,28 +25,29 @@ bounded           :math:`a_j w_{jk} - l_j w_{jk}^+     :math:`\sum_j q_{jk}`
 
 The whole bias, whatever its sign, enters *both* denominators of alpha-beta: so does iNNvestigate 2.1.2
 (Alber et al., JMLR 20, 2019), whose numbers these rules reproduce. A denominator that is exactly 0
-becomes 1e-7. The rules are zennit's (Anders et al., 2021) wherever zennit's arithmetic is the same; the
-rest is written on its hook classes.
+becomes 1e-7. The tests compare the rules with zennit's (Anders et al., 2021) wherever its arithmetic is the
+same.
 
 Sources: Bach et al., PLoS ONE 10(7), 2015 (z, epsilon, alpha-beta); Montavon et al., Pattern Recognition
 65, 2017 (w-square, z-plus, bounded); Lapuschkin et al., Nature Communications 10, 2019 (flat).
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import reduce
+from functools import partial, reduce
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from zennit.core import Hook
-from zennit.rules import Epsilon, WSquare, ZBox
 
 from xaicore.attribution.reweighting import reweighted
 
 SMALLEST_DENOMINATOR = 1e-7
+
+Rule = Callable[[nn.Module, Tensor, Tensor], Tensor]
+"""Takes a layer, its inputs and the relevance of its outputs; returns the relevance of the inputs."""
 
 
 @dataclass(frozen=True)
@@ -65,122 +66,111 @@ class RuleOptions:
     high: Tensor | None = None
 
 
-def redistribute(rule: Hook, layer: nn.Module, inputs: Tensor, relevance: Tensor) -> Tensor:
-    """Return the relevance of ``inputs`` given the ``relevance`` of the outputs of ``layer``."""
-    rule.forward(layer, (inputs,), None)
-    try:
-        (result,) = rule.backward(layer, (inputs,), (relevance,))
-    finally:
-        rule.remove()
-    return cast(Tensor, result).detach()
-
-
 def quotient(relevance: Tensor, denominator: Tensor) -> Tensor:
     """Return ``relevance / denominator``, where a denominator that is exactly 0 counts as 1e-7."""
     result = relevance / denominator
     # The sum is finite only if no denominator is 0, and much cheaper than to look for one.
-    return result if math.isfinite(result.sum()) else relevance / _nonzero(denominator)
+    if math.isfinite(result.sum()):
+        return result
+    return relevance / denominator.masked_fill(denominator == 0, SMALLEST_DENOMINATOR)
 
 
-def _nonzero(denominator: Tensor) -> Tensor:
-    return denominator.masked_fill(denominator == 0, SMALLEST_DENOMINATOR)
+def _distribute(
+    parts: Sequence[Tensor], layers: Sequence[nn.Module], relevance: Tensor, *, epsilon: float = 0.0
+) -> Tensor:
+    """Return the relevance of the inputs, each part of which has a layer of its own.
+
+    The denominator is the sum of the layers' outputs, moved by ``epsilon`` away from 0; a share is what an entry
+    of a part adds to it.
+    """
+    leaves = [part.detach().requires_grad_() for part in parts]
+    with torch.enable_grad():
+        outputs = [layer.forward(leaf) for layer, leaf in zip(layers, leaves, strict=True)]
+    denominator = reduce(torch.add, outputs).detach()
+    if epsilon:
+        denominator = torch.where(denominator < 0, denominator - epsilon, denominator + epsilon)
+    slopes = torch.autograd.grad(outputs, leaves, [quotient(relevance, denominator)] * len(outputs))
+    return reduce(torch.add, (part * slope for part, slope in zip(parts, slopes, strict=True))).detach()
 
 
-class _InputRule(Hook):  # type: ignore[misc]
-    """A rule that needs to know what its layer was given."""
-
-    def forward(self, module: nn.Module, input: tuple[Tensor, ...], output: Tensor | None) -> None:
-        self.stored_tensors["input"] = input
-
-    def backward(
-        self, module: nn.Module, grad_input: tuple[Tensor, ...], grad_output: tuple[Tensor, ...]
-    ) -> tuple[Tensor, ...]:
-        return (self.shares(module, self.stored_tensors["input"][0], grad_output[0]),)
-
-    def shares(self, layer: nn.Module, inputs: Tensor, relevance: Tensor) -> Tensor:
-        """Return the relevance of ``inputs`` given that of the outputs of ``layer``."""
-        raise NotImplementedError
+def _epsilon(layer: nn.Module, inputs: Tensor, relevance: Tensor, *, epsilon: float) -> Tensor:
+    return _distribute([inputs], [layer], relevance, epsilon=epsilon)
 
 
-class _OneSign(_InputRule):
+def _w_square(layer: nn.Module, inputs: Tensor, relevance: Tensor) -> Tensor:
+    squared = reweighted(layer, cast(Tensor, layer.weight) ** 2, None)
+    return _distribute([torch.ones_like(inputs)], [squared], relevance)
+
+
+def _one_sign(
+    layer: nn.Module, inputs: Tensor, relevance: Tensor, *, positive: bool = True, bias: bool = True
+) -> Tensor:
     """One part of the alpha-beta rule: shares are the products of activation and weight of one sign.
 
     Inputs without a negative entry (the output of a ReLU) meet the weights of that sign only, which
     halves the work.
     """
-
-    def __init__(self, *, positive: bool = True, bias: bool = True) -> None:
-        super().__init__()
-        self._positive, self._bias = positive, bias
-
-    def shares(self, layer: nn.Module, inputs: Tensor, relevance: Tensor) -> Tensor:
-        weight = cast(Tensor, layer.weight)
-        bias = cast(Tensor | None, layer.bias) if self._bias else None
-        same, opposite = weight.clamp(min=0), weight.clamp(max=0)
-        if not self._positive:
-            same, opposite = opposite, same
-        parts, layers = [inputs], [reweighted(layer, same, bias)]
-        if bool(inputs.amin() < 0):  # min would copy what is laid out channels last
-            parts = [inputs.clamp(min=0), inputs.clamp(max=0)]
-            layers.append(reweighted(layer, opposite, None))
-        leaves = [part.detach().requires_grad_() for part in parts]
-        with torch.enable_grad():
-            outputs = [each.forward(leaf) for each, leaf in zip(layers, leaves, strict=True)]
-        share = quotient(relevance, reduce(torch.add, outputs).detach())
-        slopes = torch.autograd.grad(outputs, leaves, [share] * len(outputs))
-        return reduce(torch.add, (part * slope for part, slope in zip(parts, slopes, strict=True)))
+    weight = cast(Tensor, layer.weight)
+    same, opposite = weight.clamp(min=0), weight.clamp(max=0)
+    if not positive:
+        same, opposite = opposite, same
+    parts, layers = [inputs], [reweighted(layer, same, cast(Tensor | None, layer.bias) if bias else None)]
+    if bool(inputs.amin() < 0):  # min would copy what is laid out channels last
+        parts = [inputs.clamp(min=0), inputs.clamp(max=0)]
+        layers.append(reweighted(layer, opposite, None))
+    return _distribute(parts, layers, relevance)
 
 
-class _Alpha2Beta1(_InputRule):
+def _alpha2_beta1(layer: nn.Module, inputs: Tensor, relevance: Tensor) -> Tensor:
     """Twice the positive part minus the negative part."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._positive, self._negative = _OneSign(), _OneSign(positive=False)
-
-    def shares(self, layer: nn.Module, inputs: Tensor, relevance: Tensor) -> Tensor:
-        positive = redistribute(self._positive, layer, inputs, relevance)
-        return 2 * positive - redistribute(self._negative, layer, inputs, relevance)
+    negative = _one_sign(layer, inputs, relevance, positive=False)
+    return 2 * _one_sign(layer, inputs, relevance) - negative
 
 
-class _Flat(_InputRule):
+def _flat(layer: nn.Module, inputs: Tensor, relevance: Tensor) -> Tensor:
     """The flat rule: every input that an output sees gets the same share.
 
     All output channels of a convolution (of one group) see the same inputs, so their relevance is summed
     first and one kernel of ones distributes the sum: the cost does not grow with the number of channels.
     """
-
-    def shares(self, layer: nn.Module, inputs: Tensor, relevance: Tensor) -> Tensor:
-        if isinstance(layer, nn.Linear):
-            return (relevance.sum(-1, keepdim=True) / layer.in_features).expand_as(inputs)
-        if not isinstance(layer, nn.Conv2d):
-            raise TypeError(f"the flat rule knows Conv2d and Linear layers, not {type(layer).__name__}")
-        n, channels, height, width = inputs.shape
-        per_group = channels // layer.groups
-        outputs = relevance.shape[2:]
-        summed = relevance.reshape(n, layer.groups, -1, *outputs).sum(2).reshape(-1, 1, *outputs)
-        kernel = inputs.new_ones(1, 1, *layer.kernel_size)
-        ones = inputs.new_ones(len(summed), 1, height, width).requires_grad_()
-        with torch.enable_grad():
-            seen = functional.conv2d(ones, kernel, None, layer.stride, layer.padding, layer.dilation)
-        (spread,) = torch.autograd.grad(seen, ones, quotient(summed, seen.detach() * per_group))
-        return spread.reshape(n, layer.groups, height, width).repeat_interleave(per_group, dim=1)
+    if isinstance(layer, nn.Linear):
+        return (relevance.sum(-1, keepdim=True) / layer.in_features).expand_as(inputs)
+    if not isinstance(layer, nn.Conv2d):
+        raise TypeError(f"the flat rule knows Conv2d and Linear layers, not {type(layer).__name__}")
+    n, channels, height, width = inputs.shape
+    per_group = channels // layer.groups
+    outputs = relevance.shape[2:]
+    summed = relevance.reshape(n, layer.groups, -1, *outputs).sum(2).reshape(-1, 1, *outputs)
+    kernel = inputs.new_ones(1, 1, *layer.kernel_size)
+    ones = inputs.new_ones(len(summed), 1, height, width).requires_grad_()
+    with torch.enable_grad():
+        seen = functional.conv2d(ones, kernel, None, layer.stride, layer.padding, layer.dilation)
+    (spread,) = torch.autograd.grad(seen, ones, quotient(summed, seen.detach() * per_group))
+    return spread.reshape(n, layer.groups, height, width).repeat_interleave(per_group, dim=1)
 
 
-def _bounded(options: RuleOptions) -> Hook:
+def _bounded(layer: nn.Module, inputs: Tensor, relevance: Tensor, *, low: Tensor, high: Tensor) -> Tensor:
+    weight = cast(Tensor, layer.weight)
+    empty = torch.zeros_like(inputs)  # with the memory layout of the inputs
+    parts = [empty + high, empty + low, inputs]
+    weights = [-weight.clamp(max=0), -weight.clamp(min=0), weight]
+    return _distribute(parts, [reweighted(layer, each, None) for each in weights], relevance)
+
+
+def _with_bounds(options: RuleOptions) -> Rule:
     if options.low is None or options.high is None:
         raise ValueError("the bounded rule needs low and high, the range of the input")
-    return ZBox(options.low, options.high, stabilizer=_nonzero, zero_params=["bias"])
+    return partial(_bounded, low=options.low, high=options.high)
 
 
-RULES: dict[str, Callable[[RuleOptions], Hook]] = {
-    "z": lambda options: Epsilon(epsilon=_nonzero),
-    "epsilon": lambda options: Epsilon(epsilon=options.epsilon or _nonzero),
-    "w-square": lambda options: WSquare(stabilizer=_nonzero, zero_params=["bias"]),
-    "flat": lambda options: _Flat(),
-    "alpha1-beta0": lambda options: _OneSign(),
-    "alpha2-beta1": lambda options: _Alpha2Beta1(),
-    "z-plus": lambda options: _OneSign(bias=False),
-    "bounded": _bounded,
+RULES: dict[str, Callable[[RuleOptions], Rule]] = {
+    "z": lambda options: partial(_epsilon, epsilon=0.0),
+    "epsilon": lambda options: partial(_epsilon, epsilon=options.epsilon),
+    "w-square": lambda options: _w_square,
+    "flat": lambda options: _flat,
+    "alpha1-beta0": lambda options: _one_sign,
+    "alpha2-beta1": lambda options: _alpha2_beta1,
+    "z-plus": lambda options: partial(_one_sign, bias=False),
+    "bounded": _with_bounds,
 }
-"""Every rule by name; each entry makes a fresh rule for one layer."""
+"""Every rule by name; each entry makes the rule of one layer."""
