@@ -1,16 +1,15 @@
 """Signatures, layers and dropout against numbers worked by hand, and the attack that knows its detector."""
 
 import math
-from functools import cache
 
 import numpy as np
 import pytest
 import torch
 from scipy.stats import entropy
-from subjects import two_convolutions
+from subjects import trained, two_convolutions
 from torch import Tensor, nn
 
-from xaicore import attribution, data, metrics, models
+from xaicore import attribution, metrics
 from xaicore.attacks import pgd
 from xaicore.detectors import (
     Detector,
@@ -31,23 +30,9 @@ def draw(count: int, seed: int = 1) -> Tensor:
     return torch.rand(count, 1, 12, 12, generator=torch.Generator().manual_seed(seed))
 
 
-@cache
-def coarse_digits() -> tuple[models.Classifier, Tensor, Tensor]:
+def digits(count: int) -> tuple[nn.Module, Tensor, Tensor]:
     """A small network for digits of 14 x 14 pixels, and digits of all classes that it gets right."""
-    train, test = (data.load("mnist-5k", split=split).stack() for split in ("train", "test"))
-    halved = [nn.functional.avg_pool2d(images, 2) for images, _ in (train, test)]
-    model = models.load(
-        "small_cnn", classes=[str(n) for n in range(10)], channels=1, input_size=14, width=0.25
-    )
-    recipe = models.Recipe(epochs=3, learning_rate=4e-3, precision="float32")
-    model = models.train(model, halved[0][::2], train[1][::2], recipe=recipe).model
-    right = (models.predict(model, halved[1]).argmax(1) == test[1]).nonzero()[:, 0]
-    assert len(right) > 850
-    return model, halved[1][right], test[1][right]
-
-
-def digits(count: int) -> tuple[models.Classifier, Tensor, Tensor]:
-    model, images, labels = coarse_digits()
+    model, images, labels = trained("coarse-digits")
     chosen = torch.linspace(0, len(labels) - 1, count).long()
     return model, images[chosen], labels[chosen]
 
