@@ -159,7 +159,8 @@ def test_digits_against_foolbox(contrast: float, targeted: bool) -> None:
     assert ours.success[attacked].all()
     if contrast < 1:
         assert both.any()
-        assert ours.l2[both].median() <= distance[both].median()
+        # The geometric mean of the ratios.
+        assert (ours.l2 / distance)[both].log().mean() <= 0
     assert (ours.queries <= 1 + 160).all()
 
 
