@@ -66,7 +66,7 @@ def test_digits_against_fast_minimum_norm(targeted: bool) -> None:
     _, success, l0 = theirs(foolbox.attacks.L0FMNAttack(steps=100), targeted)
     assert result.success.all()
     assert success.any()
-    assert (result.l0 / l0)[success].log().mean() <= 0  # untargeted, the first network gave 0.74
+    assert (result.l0 / l0)[success].log().mean() <= 0  # untargeted, networks of three seeds gave 0.54 to 0.74
     assert result.l0.float().quantile(0.5) < 0.05 * images[0, 0].numel()
     assert result.queries.float().mean() <= 600
 
@@ -77,7 +77,7 @@ def test_digits_against_salt_and_pepper_and_pointwise() -> None:
         torch.manual_seed(0)
         start, success, l0 = theirs(foolbox.attacks.SaltAndPepperNoiseAttack(steps=50))
     assert success.any()
-    # Geometric means of the ratios; networks of three seeds gave 0.1 to 0.2, and 0.7.
+    # Geometric means of the ratios; networks of three seeds gave 0.09 to 0.20; one gave 0.70 for the second.
     assert (result.l0 / l0)[success].log().mean() < math.log(0.5)
     model, images, labels, _, _ = ours(False)
     found = foolbox.attacks.PointwiseAttack().run(

@@ -101,7 +101,7 @@ def test_digits_against_deep_fool() -> None:
     result = ours(False)[-1]
     success, linf = theirs(foolbox.attacks.LinfDeepFoolAttack(steps=50), False)
     assert success.all()
-    # The geometric mean of the ratios; networks of three seeds gave 0.80 to 0.82, single images up to 1.05.
+    # The geometric mean of the ratios; networks of three seeds gave 0.78 to 0.82, single images up to 1.05.
     assert (result.linf / linf).log().mean() < math.log(0.95)
 
 

@@ -57,7 +57,7 @@ def test_signatures_tell_the_attack_they_know() -> None:
     known, held = torch.arange(200) % 2 == 0, torch.arange(200) % 2 == 1
     for detector in (SignatureDetector(model), ShapSignature(model)):
         detector.fit(images[known], images[known], attacked[known])
-        # Networks of three seeds gave 0.89 and more.
+        # Networks of three seeds gave 0.86 and more.
         assert metrics.auroc(detector.score(images[held]), detector.score(attacked[held])) > 0.75
 
 
