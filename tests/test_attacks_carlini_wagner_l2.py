@@ -121,10 +121,15 @@ def test_agrees_with_a_plain_loop(space: str) -> None:
 
 
 def foolbox_l2(
-    model: nn.Module, images: Tensor, criterion: foolbox.criteria.Criterion, steps: int, searches: int
+    model: nn.Module,
+    images: Tensor,
+    criterion: foolbox.criteria.Criterion,
+    steps: int,
+    searches: int,
+    size: float,
 ) -> Tensor:
     peer = foolbox.PyTorchModel(model, bounds=(0, 1), device="cpu")
-    attack = foolbox.attacks.L2CarliniWagnerAttack(steps=steps, binary_search_steps=searches)
+    attack = foolbox.attacks.L2CarliniWagnerAttack(steps=steps, binary_search_steps=searches, stepsize=size)
     return attack(peer, images, criterion, epsilons=None)[1]
 
 
@@ -146,7 +151,7 @@ def test_digits_against_foolbox(contrast: float, targeted: bool) -> None:
         if targeted
         else foolbox.criteria.Misclassification(labels)
     )
-    theirs = foolbox_l2(model, images, criterion, steps=40, searches=5)
+    theirs = foolbox_l2(model, images, criterion, steps=40, searches=5, size=0.03)
     fooled = fooled_by(theirs, model, Goal(labels, target))
     attacked = ~ours.info["initially_wrong"]
     both = ours.success & fooled & attacked
@@ -159,14 +164,17 @@ def test_digits_against_foolbox(contrast: float, targeted: bool) -> None:
     assert ours.success[attacked].all()
     if contrast < 1:
         assert both.any()
-        assert ours.l2[both].median() <= distance[both].median()
+        # Geometric means; networks of two seeds gave 0.87 to 0.96.
+        assert (ours.l2 / distance)[both].log().mean() <= 0
     assert (ours.queries <= 1 + 160).all()
 
 
 def test_photographs_against_foolbox() -> None:
     model, images, labels = photographs(2)
     ours = attacks.cw_l2(model, images, labels, steps=15, search_steps=2, batch_size=2)
-    theirs = foolbox_l2(model, images, foolbox.criteria.Misclassification(labels), steps=15, searches=2)
+    theirs = foolbox_l2(
+        model, images, foolbox.criteria.Misclassification(labels), steps=15, searches=2, size=0.01
+    )
     fooled = fooled_by(theirs, model, Goal(labels, None))
     distance = (theirs - images).flatten(1).norm(dim=1).where(fooled, torch.inf)
     print(f"\nphotographs: L2 {ours.l2.tolist()} against {distance.tolist()}")

@@ -3,17 +3,16 @@
 import math
 import threading
 import warnings
-from functools import cache
 
 import foolbox
 import numpy as np
 import pytest
 import torch
 from scipy.optimize import minimize
-from subjects import digits, photographs, two_convolutions
+from subjects import digits, photographs, trained, two_convolutions
 from torch import Tensor, nn
 
-from xaicore import attacks, data
+from xaicore import attacks
 from xaicore.attacks import box_lbfgs
 from xaicore.attacks.goal import Goal
 from xaicore.attacks.victim import Victim
@@ -27,30 +26,10 @@ def net(channels: int = 1, classes: int = 3, seed: int = 0, gain: float = 1.0) -
     return model
 
 
-@cache
-def small() -> tuple[nn.Sequential, Tensor, Tensor]:
+def small() -> tuple[nn.Module, Tensor, Tensor]:
     """A small network that reads digits, and 400 digits that it reads rightly."""
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        model = nn.Sequential(
-            nn.Conv2d(1, 8, 5, stride=2),
-            nn.ReLU(),
-            nn.Conv2d(8, 16, 5, stride=2),
-            nn.ReLU(),
-            nn.Flatten(),
-            nn.Linear(256, 10),
-        )
-        images, labels = data.load("mnist-5k", split="train", n=2000).stack()
-        optimiser = torch.optim.Adam(model.parameters(), 2e-3)
-        for _ in range(8):
-            for batch in torch.randperm(len(images)).split(64):
-                optimiser.zero_grad()
-                nn.functional.cross_entropy(model(images[batch]), labels[batch]).backward()
-                optimiser.step()
-    images, labels = data.load("mnist-5k", split="test").stack()
-    right = logits(model.eval(), images).argmax(1) == labels
-    assert right.float().mean() > 0.85
-    return model, images[right][:400], labels[right][:400]
+    model, images, labels = trained("two-strides")
+    return model, images[:400], labels[:400]
 
 
 def draw(count: int, channels: int = 1, seed: int = 1) -> Tensor:

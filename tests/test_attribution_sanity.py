@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 from attribution_networks import images, plain_net, seeded
+from subjects import read
 from torch import Tensor, nn
 
 from xaicore import data, models
@@ -121,34 +122,19 @@ def test_wrong_arguments_name_themselves(arguments: dict[str, object], match: st
 
 
 @pytest.fixture(scope="module")
-def planted() -> tuple[models.Classifier, Tensor, Tensor, Tensor]:
-    digits, _ = data.load("mnist-5k", split="train", n=1200).stack()
-    marked, labels, _ = planted_marks(digits, seed=1)
-    model = seeded(
-        lambda: models.load(
-            "small_cnn",
-            classes=["horizontal", "vertical"],
-            channels=1,
-            input_size=28,
-            batch_norm=False,
-            width=0.5,
-        )
-    )
-    recipe = models.Recipe(epochs=3, precision="float32", learning_rate=2e-3)
-    trained = models.train(model, marked, labels, recipe=recipe).model
+def planted() -> tuple[nn.Module, Tensor, Tensor, Tensor]:
+    model, _ = read("marks")
     test, _ = data.load("mnist-5k", split="test", n=32).stack()
-    return trained, *planted_marks(test, seed=2)
+    return model, *planted_marks(test, seed=2)
 
 
-def test_the_mark_is_learned(planted: tuple[models.Classifier, Tensor, Tensor, Tensor]) -> None:
+def test_the_mark_is_learned(planted: tuple[nn.Module, Tensor, Tensor, Tensor]) -> None:
     model, marked, labels, _ = planted
     assert models.accuracy(model, marked, labels) > 0.95
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_every_method_finds_the_mark(
-    planted: tuple[models.Classifier, Tensor, Tensor, Tensor], name: str
-) -> None:
+def test_every_method_finds_the_mark(planted: tuple[nn.Module, Tensor, Tensor, Tensor], name: str) -> None:
     model, marked, labels, masks = planted
     shares = relevance_share(METHODS[name](model, marked, labels), masks)
     area = masks.double().mean()
@@ -158,9 +144,7 @@ def test_every_method_finds_the_mark(
 
 
 @pytest.mark.parametrize("name", ["gradient", "lrp", "guided_backprop"])
-def test_maps_change_with_the_weights(
-    planted: tuple[models.Classifier, Tensor, Tensor, Tensor], name: str
-) -> None:
+def test_maps_change_with_the_weights(planted: tuple[nn.Module, Tensor, Tensor, Tensor], name: str) -> None:
     model, marked, labels, _ = planted
     curve = randomisation_curve(METHODS[name], model, marked[:8], labels[:8])
     assert next(iter(curve)) == "classifier.3"
