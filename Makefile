@@ -46,7 +46,7 @@ $(STAMP): pyproject.toml constraints.txt
 	 grep -vE '^(ray|grpcio|msgpack|protobuf)=' constraints.txt | UV_CACHE_DIR=$(VENV)/.unpacked \
 	 $(BIN)/uv pip install --quiet --no-deps --python $(BIN)/python $${index:+--default-index "$$index"} --requirement - >/dev/null 2>&1; \
 	 rm -rf $(VENV)/.unpacked
-	@$(BIN)/python -c 'import xaicore.steps, xaicore.plots, papermill, ipykernel.kernelapp, matplotlib.pyplot' >/dev/null 2>&1 & \
+	@$(BIN)/python -c 'import xaicore.studies.steps, xaicore.figures, papermill, ipykernel.kernelapp, matplotlib.pyplot' >/dev/null 2>&1 & \
 	 $(INSTALL) --constraint constraints.txt --editable '.[book,test]'; status=$$?; wait; exit $$status
 	@touch $@
 

@@ -31,12 +31,13 @@ import torch
 from benchmarks import command
 from benchmarks.command import positive, print_now
 from benchmarks.subjects import Subject, digits
-from xaicore import engine, steps
 from xaicore.attacks import AttackResult
-from xaicore.cluster import RayEngine
-from xaicore.engine import Engine, LocalEngine
-from xaicore.errors import UserError
-from xaicore.store import Store
+from xaicore.core.errors import UserError
+from xaicore.run import engine
+from xaicore.run.cluster import RayEngine
+from xaicore.run.engine import Engine, LocalEngine
+from xaicore.run.store import Store
+from xaicore.studies import steps
 
 SCHEMA = 1
 PACKAGES = ("xaicore", "torch", "numpy", "ray")

@@ -11,9 +11,9 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from xaicore.errors import UserError
-from xaicore.files import write_atomically
-from xaicore.machine import device_name
+from xaicore.core.errors import UserError
+from xaicore.core.files import write_atomically
+from xaicore.core.machine import device_name
 
 Report = dict[str, Any]
 INTERRUPTED = 130

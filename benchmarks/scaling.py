@@ -29,9 +29,9 @@ import yaml
 
 from benchmarks.command import Report, made_here, parser, positive, print_now, produce, versions
 from xaicore.book.editions import load_edition
-from xaicore.errors import UserError
-from xaicore.recorded import FILE, load_record
-from xaicore.repository import working_copy
+from xaicore.core.errors import UserError
+from xaicore.run.recorded import FILE, load_record
+from xaicore.run.repository import working_copy
 
 SCHEMA = 1
 PACKAGES = ("xaicore", "torch", "numpy")

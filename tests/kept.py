@@ -11,7 +11,7 @@ from typing import Any
 import nbformat
 from PIL import Image
 
-from xaicore.records import Run
+from xaicore.run.records import Run
 
 ROOT = Path(__file__).resolve().parent.parent
 P1 = "p1_inspecting_attacks"

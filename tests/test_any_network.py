@@ -17,7 +17,7 @@ from xaicore import attacks, models
 from xaicore.attacks import ATTACKS, AttackWarning
 from xaicore.attacks.goal import Goal
 from xaicore.attacks.victim import Victim
-from xaicore.errors import UserError
+from xaicore.core.errors import UserError
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:.*torch.jit.*:FutureWarning", "ignore:.*torch.jit.*:DeprecationWarning"

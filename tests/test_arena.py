@@ -8,10 +8,12 @@ from hypothesis import strategies as st
 from scipy.stats import spearmanr
 from sklearn.metrics import adjusted_rand_score
 
-from xaicore import map_shift, params, plots
-from xaicore.errors import UserError
-from xaicore.params.arena import SHIFTED_EXPLANATIONS
-from xaicore.relevance_clusters import paired_agreement, rand_indices, relevance_clusters
+from xaicore import figures
+from xaicore.core.errors import UserError
+from xaicore.run import params
+from xaicore.run.params.arena import SHIFTED_EXPLANATIONS
+from xaicore.studies import map_shift
+from xaicore.studies.relevance_clusters import paired_agreement, rand_indices, relevance_clusters
 
 
 def test_equal_maps_do_not_shift_and_zero_maps_are_undefined() -> None:
@@ -109,7 +111,7 @@ def test_wrong_arguments_of_clusters() -> None:
 
 def test_arena_table() -> None:
     rows = {"a": {"x": 0.1, "y": 1.0}, "b": {"x": 0.5, "y": float("nan")}}
-    figure = plots.arena_table(
+    figure = figures.arena_table(
         {"one": rows, "two": {"c": {"x": 0.9, "y": 0.0}}}, label="AUROC", ruled=["y"], framed=[("c", "x")]
     )
     axes = figure.axes[0]
@@ -119,9 +121,9 @@ def test_arena_table() -> None:
     assert [label.get_text() for label in axes.get_yticklabels()] == ["a", "b", "c"]
     assert figure.axes[1].get_ylabel() == "AUROC"
     with pytest.raises(ValueError, match="a row twice"):
-        plots.arena_table({"one": rows, "two": rows}, label="")
+        figures.arena_table({"one": rows, "two": rows}, label="")
     with pytest.raises(ValueError, match="same columns"):
-        plots.arena_table({"one": {**rows, "c": {"x": 0.0}}}, label="")
+        figures.arena_table({"one": {**rows, "c": {"x": 0.0}}}, label="")
 
 
 def test_parameters_are_checked() -> None:

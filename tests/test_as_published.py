@@ -7,12 +7,13 @@ import torch
 from PIL import Image
 from scipy.spatial.distance import cosine
 
-from xaicore import as_published, models
-from xaicore.as_published import AS_PUBLISHED, CORRECTED, Deviations
+from xaicore import models
 from xaicore.attribution import grad_cam
-from xaicore.layer_similarity import layer_similarity
 from xaicore.metrics import cosine_similarity
-from xaicore.versions import Pair, Version, needed, versions_of
+from xaicore.studies import as_published
+from xaicore.studies.as_published import AS_PUBLISHED, CORRECTED, Deviations
+from xaicore.studies.layer_similarity import layer_similarity
+from xaicore.studies.versions import Pair, Version, needed, versions_of
 
 STRENGTHS = [0.25, 0.5, 1, 2, 4]
 

@@ -12,8 +12,9 @@ from subjects import digits, photographs
 from torch import Tensor, nn
 
 from xaicore import attacks
-from xaicore.attacks import AttackResult, decision_boundary, randomness
+from xaicore.attacks import AttackResult, decision_boundary
 from xaicore.attacks.victim import Victim
+from xaicore.core import randomness
 
 
 class Plane(nn.Module):

@@ -13,7 +13,7 @@ from xaicore import models
 from xaicore.attacks import AttackResult, AttackWarning, dlfuzz
 from xaicore.attacks.neuron_fuzzing import choose, norms, unit_rms
 from xaicore.attacks.neurons import PREDICTIONS, Coverage, activations, covered
-from xaicore.attacks.randomness import stream
+from xaicore.core.randomness import stream
 
 CLASSES, CHANNELS = 4, (5, 6)
 

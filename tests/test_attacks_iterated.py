@@ -15,7 +15,8 @@ from subjects import digits, photographs
 from torch import Tensor, nn
 
 from xaicore import attacks
-from xaicore.attacks import AttackResult, balls, randomness
+from xaicore.attacks import AttackResult, balls
+from xaicore.core import randomness
 
 quiet = pytest.mark.filterwarnings("ignore::xaicore.attacks.AttackWarning")
 

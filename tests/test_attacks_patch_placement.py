@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from xaicore.attacks.patch_placement import Footprint, Placements, Shape, place, side_of
-from xaicore.errors import UserError
+from xaicore.core.errors import UserError
 
 
 def draw(*shape: int, seed: int = 0) -> Tensor:

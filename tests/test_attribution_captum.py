@@ -33,7 +33,7 @@ from xaicore.attribution import (
     integrated_gradients,
     smooth_grad,
 )
-from xaicore.errors import UserError
+from xaicore.core.errors import UserError
 
 TARGETS = torch.tensor([2, 0, 3])
 

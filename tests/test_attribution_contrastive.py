@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from xaicore.attribution import clrp, lrp, sglrp
-from xaicore.errors import UserError
+from xaicore.core.errors import UserError
 
 Array = NDArray[np.float64]
 LOW, HIGH = -0.5, 1.0

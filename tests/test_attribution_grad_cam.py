@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from xaicore.attribution import GradCams, grad_cam
-from xaicore.errors import UserError
+from xaicore.core.errors import UserError
 
 
 def test_by_hand() -> None:

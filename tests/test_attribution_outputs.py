@@ -8,7 +8,7 @@ import zoo
 from torch import nn
 
 from xaicore.attribution import METHODS, gradient, guided_backprop, guided_grad_cam
-from xaicore.errors import UserError
+from xaicore.core.errors import UserError
 
 each_method = pytest.mark.parametrize("method", METHODS.values(), ids=METHODS.keys())
 

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xaicore.batches import PIXELS, even_batch
+from xaicore.core.batches import PIXELS, even_batch
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,8 @@ import torch
 from benchmarks import cluster
 from benchmarks.subjects import Subject
 from xaicore import models
-from xaicore.engine import LocalEngine
-from xaicore.store import Store
+from xaicore.run.engine import LocalEngine
+from xaicore.run.store import Store
 
 
 class Stand(LocalEngine):

@@ -19,8 +19,8 @@ from tests.browser import Browser, address, chromium
 from xaicore.book import build as building
 from xaicore.book.claims import load_claims
 from xaicore.book.editions import load_edition
-from xaicore.errors import UserError
-from xaicore.files import disk_full
+from xaicore.core.errors import UserError
+from xaicore.core.files import disk_full
 
 ROOT = Path(__file__).resolve().parent.parent
 BINDER_BYTES = 2 * 2**30

@@ -14,8 +14,8 @@ import torchvision
 from PIL import Image
 
 from xaicore.book import cli
-from xaicore.errors import UserError
-from xaicore.params import P2Parameters
+from xaicore.core.errors import UserError
+from xaicore.run.params import P2Parameters
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -12,12 +12,12 @@ import torch
 from PIL import Image
 
 from xaicore import models
-from xaicore.errors import UserError
-from xaicore.face_networks import face_backbone, face_sets, with_head
-from xaicore.layer_subjects import eight_bit, first_subject, second_subject
-from xaicore.params import P3Parameters
-from xaicore.records import Run
-from xaicore.store import Store
+from xaicore.core.errors import UserError
+from xaicore.run.params import P3Parameters
+from xaicore.run.records import Run
+from xaicore.run.store import Store
+from xaicore.studies.face_networks import face_backbone, face_sets, with_head
+from xaicore.studies.layer_subjects import eight_bit, first_subject, second_subject
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -7,11 +7,11 @@ import pytest
 import torch
 from PIL import Image
 
-from xaicore import data, detectors, plots
-from xaicore.errors import UserError
-from xaicore.params import P5Parameters
-from xaicore.params.chapter5 import EXPLANATIONS
-from xaicore.plotting.style import PALETTE
+from xaicore import data, detectors, figures
+from xaicore.core.errors import UserError
+from xaicore.figures.style import PALETTE
+from xaicore.run.params import P5Parameters
+from xaicore.run.params.chapter5 import EXPLANATIONS
 
 
 @pytest.mark.parametrize(
@@ -87,7 +87,7 @@ def test_maps_of_a_row_share_one_scale():
     weak, strong = torch.zeros(4, 4), torch.zeros(4, 4)
     weak[:2], strong[:2] = 1.0, -10.0
     image = torch.rand(1, 8, 8)
-    figure = plots.denoising_grid([("one", image, weak, image, strong, 1.25, 2.5)])
+    figure = figures.denoising_grid([("one", image, weak, image, strong, 1.25, 2.5)])
     first, second = figure.axes[1], figure.axes[3]
     assert first.images[0].get_clim() == second.images[0].get_clim() == (-10.0, 10.0)
     assert "1.25 bits" in first.get_title()
@@ -96,7 +96,7 @@ def test_maps_of_a_row_share_one_scale():
 
 
 def test_boxes_show_medians_without_undefined_values_and_keep_colours():
-    figure = plots.group_boxes(
+    figure = figures.group_boxes(
         {
             "left": {"x": {"clean": np.array([1.0, 2, 9, np.nan]), "attacked": np.array([4.0, 5, 6])}},
             "right": {"x": {"attacked": np.array([3.0])}},
@@ -115,12 +115,14 @@ def test_boxes_show_medians_without_undefined_values_and_keep_colours():
     assert left.patches[1].get_facecolor() == right.patches[0].get_facecolor()
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["clean", "attacked"]
     with pytest.raises(ValueError, match="at most 7 groups"):
-        plots.group_boxes({"t": {"x": {str(k): np.zeros(2) for k in range(len(PALETTE) + 1)}}}, ylabel="bits")
+        figures.group_boxes(
+            {"t": {"x": {str(k): np.zeros(2) for k in range(len(PALETTE) + 1)}}}, ylabel="bits"
+        )
 
 
 def test_planes_have_the_line_on_which_nothing_changes():
     points = np.array([[1.0, 2.0], [3.0, 3.0]])
-    figure = plots.entropy_planes({"one": {"clean": points}, "two": {"clean": points + 4}}, columns=2)
+    figure = figures.entropy_planes({"one": {"clean": points}, "two": {"clean": points + 4}}, columns=2)
     for axes in figure.axes:
         x, y = axes.lines[0].get_data()
         assert np.array_equal(x, y)
@@ -131,7 +133,7 @@ def test_planes_have_the_line_on_which_nothing_changes():
 
 def test_roc_curves_end_where_they_should():
     rates = np.array([0.0, 0.5, 1.0])
-    figure = plots.roc_panels(
+    figure = figures.roc_panels(
         {"one": {"a": (rates, rates), "b": (rates, rates**2)}, "two": {"b": (rates, rates)}}, mark=0.05
     )
     one, two = figure.axes[:2]

@@ -7,7 +7,7 @@ import pytest
 from xaicore.book.claims import Claim, Paper, load_claims
 from xaicore.book.evidence import Evidence
 from xaicore.book.rules import RULES, Rule, evaluate
-from xaicore.errors import UserError
+from xaicore.core.errors import UserError
 
 FOLDER = Path(__file__).parents[1] / "claims"
 PAPERS = load_claims(FOLDER)

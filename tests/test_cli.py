@@ -9,7 +9,7 @@ import pytest
 
 from xaicore.book import cli
 from xaicore.book.verify import compare
-from xaicore.records import Run
+from xaicore.run.records import Run
 
 ROOT = Path(__file__).parents[1]
 

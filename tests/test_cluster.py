@@ -25,18 +25,18 @@ import torch
 if importlib.util.find_spec("ray") is None:
     pytest.skip("Ray is not installed: pip install -e '.[cluster]'", allow_module_level=True)
 
-import xaicore.cluster.engine as module
+import xaicore.run.cluster.engine as module
 from tests import toy
 from xaicore.attacks import one_pixel
 from xaicore.book.runner import completed_runs, run
-from xaicore.cluster import RayEngine
-from xaicore.cluster.connection import HOME, PREFIX, QUIET, _folder, connect
-from xaicore.cluster.worker import surroundings
-from xaicore.engine import LocalEngine
-from xaicore.errors import UserError
+from xaicore.core.errors import UserError
 from xaicore.models import load
-from xaicore.records import load_record
-from xaicore.store import Store
+from xaicore.run.cluster import RayEngine
+from xaicore.run.cluster.connection import HOME, PREFIX, QUIET, _folder, connect
+from xaicore.run.cluster.worker import surroundings
+from xaicore.run.engine import LocalEngine
+from xaicore.run.records import load_record
+from xaicore.run.store import Store
 
 ROOT = Path(__file__).parents[1]
 project = toy.project
@@ -380,7 +380,7 @@ def test_ctrl_c_leaves_nothing_running_and_keeps_what_is_done(engine, tmp_path, 
         if done:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr("xaicore.progress.report", interrupt)
+    monkeypatch.setattr("xaicore.core.progress.report", interrupt)
     marks = tmp_path / "marks"
     marks.mkdir()
     with pytest.raises(KeyboardInterrupt):
@@ -394,8 +394,8 @@ def test_ctrl_c_leaves_nothing_running_and_keeps_what_is_done(engine, tmp_path, 
 DRIVER = """
 import sys, time, torch
 from pathlib import Path
-from xaicore import engine
-from xaicore.store import Store
+from xaicore.run import engine
+from xaicore.run.store import Store
 
 torch.set_num_threads(1)
 def slow(images, *, folder):

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 import torch
 
-from xaicore.cluster import RayEngine, connection
-from xaicore.cluster import engine as module
-from xaicore.cluster.worker import Packed
-from xaicore.errors import UserError
-from xaicore.store import Store
+from xaicore.core.errors import UserError
+from xaicore.run.cluster import RayEngine, connection
+from xaicore.run.cluster import engine as module
+from xaicore.run.cluster.worker import Packed
+from xaicore.run.store import Store
 
 
 class Failing:
@@ -86,7 +86,7 @@ def test_the_folder_of_a_killed_process_goes_and_that_of_a_living_one_stays(
     monkeypatch.setattr("atexit.register", lambda end: None)
     mine = Path(connection._folder())
     script = (
-        "import sys, time; from pathlib import Path; from xaicore.cluster import connection; "
+        "import sys, time; from pathlib import Path; from xaicore.run.cluster import connection; "
         "connection.HOME = Path(sys.argv[1]); print(connection._folder(), flush=True); time.sleep(100)"
     )
     with subprocess.Popen(

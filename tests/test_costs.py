@@ -12,7 +12,7 @@ from xaicore.book.costs import edition_costs
 from xaicore.book.editions import load_edition
 from xaicore.book.needs import NEEDS, count
 from xaicore.book.operations import Network, Work, operations_of, parameters_of
-from xaicore.params import SCHEMAS
+from xaicore.run.params import SCHEMAS
 
 ROOT = Path(__file__).resolve().parent.parent
 PAPER = yaml.safe_load((ROOT / "editions" / "paper.yml").read_text(encoding="utf-8"))["notebooks"]

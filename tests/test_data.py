@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from xaicore import data
+from xaicore.core.errors import UserError
 from xaicore.data.sampling import balanced_order, stratified
-from xaicore.errors import UserError
 
 
 def test_mnist_has_the_stated_split_sizes_and_pixels() -> None:

@@ -6,8 +6,8 @@ import torch
 from skimage.data import astronaut, brick
 
 from xaicore import data
+from xaicore.core.errors import UserError
 from xaicore.data.faces import Box, _cut
-from xaicore.errors import UserError
 
 
 def test_the_astronaut_has_a_face():

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from xaicore import data
+from xaicore.core.errors import UnreadableFiles, UserError
 from xaicore.data.embedded import imagenet_synsets
-from xaicore.errors import UnreadableFiles, UserError
 
 
 def write(path: Path, seed: int = 0, size: tuple[int, int] = (12, 10), mode: str = "RGB") -> Path:

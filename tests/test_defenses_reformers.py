@@ -8,16 +8,15 @@ from subjects import two_convolutions
 from torch import Tensor, nn
 
 from xaicore import attacks, models
+from xaicore.core.errors import UserError
 from xaicore.defenses import (
     Denoiser,
     Reformed,
     distill,
-    magnet_reformer,
     soft_labels,
     trained_denoiser,
 )
 from xaicore.detectors import MagNet
-from xaicore.errors import UserError
 
 MODEL = two_convolutions(1, 4, 0)
 
@@ -65,12 +64,10 @@ def test_fingerprints_tell_reformers_apart() -> None:
 def test_the_reformer_is_the_one_of_magnet() -> None:
     detector = MagNet(MODEL, epochs=1, batch_size=8).fit(draw(16))
     images = draw(5, seed=2)
-    reformed = Reformed(MODEL, magnet_reformer(detector)).reform(images)
+    reformed = Reformed(MODEL, detector.reformer).reform(images)
     torch.testing.assert_close(reformed, detector.reform(images), rtol=0, atol=1e-6)
     with pytest.raises(UserError, match="fit this MagNet"):
-        magnet_reformer(MagNet(MODEL))
-    with pytest.raises(TypeError, match="detector must be a MagNet"):
-        magnet_reformer(MODEL)  # type: ignore[arg-type]
+        _ = MagNet(MODEL).reformer
 
 
 def test_defended_networks_can_be_attacked() -> None:

@@ -12,6 +12,8 @@ from subjects import two_convolutions
 from torch import Tensor, nn
 
 from xaicore import metrics
+from xaicore.core.errors import UserError
+from xaicore.core.fingerprint import digest
 from xaicore.detectors import (
     Detector,
     Explainer,
@@ -22,8 +24,6 @@ from xaicore.detectors import (
     ShapSignature,
     SignatureDetector,
 )
-from xaicore.errors import UserError
-from xaicore.fingerprint import digest
 
 few = settings(max_examples=40, deadline=None)
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from xaicore import attribution, metrics
 from xaicore.attacks import pgd
+from xaicore.core.errors import UserError
 from xaicore.detectors import (
     Detector,
     Explainer,
@@ -20,8 +21,7 @@ from xaicore.detectors import (
     SignatureDetector,
     adaptive_attack,
 )
-from xaicore.errors import UserError
-from xaicore.shift import comparable
+from xaicore.metrics.shift import comparable
 
 MODEL = two_convolutions(1, 4, 0)
 

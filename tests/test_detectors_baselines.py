@@ -13,11 +13,11 @@ from subjects import two_convolutions
 from torch import Tensor, nn
 
 from xaicore import data
+from xaicore.core.errors import UserError
+from xaicore.defenses.autoencoders import Autoencoder, trained_autoencoder
 from xaicore.detectors import FeatureSqueezing, MagNet, clustered, squeezed
-from xaicore.detectors.autoencoders import Autoencoder, trained_autoencoder
 from xaicore.detectors.magnet import jensen_shannon
 from xaicore.detectors.non_local_means import exact_means
-from xaicore.errors import UserError
 
 few = settings(max_examples=30, deadline=None)
 MODEL = two_convolutions(1, 4, 0)

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pandas as pd
 
-from xaicore import display
+from xaicore.figures import display
 
 
 def test_numbers_have_the_digits_that_mean_something() -> None:

@@ -8,8 +8,8 @@ import pytest
 import yaml
 
 from xaicore.book.editions import choose, edition_names, load_edition
-from xaicore.errors import UserError
-from xaicore.params import SCHEMAS
+from xaicore.core.errors import UserError
+from xaicore.run.params import SCHEMAS
 
 ROOT = Path(__file__).parents[1]
 GOOD = {

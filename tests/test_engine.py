@@ -8,10 +8,10 @@ import time
 import pytest
 import torch
 
-from xaicore import engine
-from xaicore.errors import UserError
-from xaicore.progress import report
-from xaicore.store import Store
+from xaicore.core.errors import UserError
+from xaicore.core.progress import report
+from xaicore.run import engine
+from xaicore.run.store import Store
 
 IMAGES = torch.rand(7, 1, 4, 4, generator=torch.Generator().manual_seed(0))
 ARRAYS = {"images": IMAGES, "index": torch.arange(7)}

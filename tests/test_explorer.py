@@ -15,13 +15,15 @@ from PIL import Image
 from scipy.stats import entropy, spearmanr
 from skimage.metrics import structural_similarity
 
-from xaicore import data, engine, explorer, explorer_page, map_shift, models
-from xaicore.errors import UserError
-from xaicore.explorer import ANSWER, TRUE
-from xaicore.params import ExplorerParameters
-from xaicore.plotting import tiles
-from xaicore.store import Store
-from xaicore.subjects import Subject
+from xaicore import data, models
+from xaicore.core.errors import UserError
+from xaicore.figures import tiles
+from xaicore.run import engine, explorer_page
+from xaicore.run.params import ExplorerParameters
+from xaicore.run.store import Store
+from xaicore.studies import explorer, map_shift
+from xaicore.studies.explorer import ANSWER, TRUE
+from xaicore.studies.subjects import Subject
 
 SIZES = ("0.15", "0.4")
 

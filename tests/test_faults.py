@@ -27,11 +27,11 @@ from tests import toy
 from xaicore import data, models
 from xaicore.book import cli, preflight
 from xaicore.book.runner import completed_runs, run
-from xaicore.errors import UserError
-from xaicore.files import is_disk_full, one_line
+from xaicore.core.errors import UserError
+from xaicore.core.files import is_disk_full, one_line
 from xaicore.models.weights import check_cached
-from xaicore.records import Run, load_record
-from xaicore.store import Store
+from xaicore.run.records import Run, load_record
+from xaicore.run.store import Store
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = os.sysconf("SC_PAGE_SIZE")

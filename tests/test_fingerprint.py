@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import torch
 
-from xaicore import fingerprint
-from xaicore.fingerprint import code_digest, digest, source_digest
+from xaicore.core import fingerprint
+from xaicore.core.fingerprint import code_digest, digest, source_digest
 
 FACTOR = 2.0
 

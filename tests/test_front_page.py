@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 import torch
 
-from xaicore import plots
+from xaicore import figures
 from xaicore.book.findings import MARK, place_figures, wanted
-from xaicore.explorer_page import slugs
-from xaicore.plotting.style import MARKERS, PALETTE
+from xaicore.figures.style import MARKERS, PALETTE
+from xaicore.run.explorer_page import slugs
 
 ROOT = Path(__file__).resolve().parent.parent
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(40))
@@ -83,7 +83,7 @@ def test_estimates_stand_at_their_numbers_with_their_intervals() -> None:
         "one": {"here": {"value": 3.0, "ci": [1.0, 4.0]}, "paper": {"value": 8.0, "ci": None}},
         "two": {"here": {"value": 5.0, "ci": [5.0, 6.0]}, "paper": None},
     }
-    figure = plots.estimate_rows(rows, xlabel="x (%)", low=0, high=10)
+    figure = figures.estimate_rows(rows, xlabel="x (%)", low=0, high=10)
     (axes,) = figure.axes
     points = [line for line in axes.lines if line.get_marker() in MARKERS]
     bars = [line for line in axes.lines if len(line.get_xdata()) == 2 and line.get_color() in PALETTE]
@@ -93,14 +93,14 @@ def test_estimates_stand_at_their_numbers_with_their_intervals() -> None:
     assert float(np.ravel(points[2].get_ydata())[0]) == 1.0  # alone in its row: in the middle
     assert axes.get_xlim()[0] < 0 < 10 < axes.get_xlim()[1]
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["here", "paper"]
-    assert not plots.estimate_rows({"a": {"": {"value": 1, "ci": None}}}, xlabel="x").legends
+    assert not figures.estimate_rows({"a": {"": {"value": 1, "ci": None}}}, xlabel="x").legends
     with pytest.raises(ValueError, match="rows must have 1 to"):
-        plots.estimate_rows({}, xlabel="x")
+        figures.estimate_rows({}, xlabel="x")
 
 
 def test_a_strip_draws_each_map_about_zero() -> None:
     image, heat = torch.rand(1, 6, 6), torch.linspace(-1, 3, 36).reshape(1, 6, 6)
-    figure = plots.relevance_strip(image, {"before": heat, "after": -heat}, title="attacked")
+    figure = figures.relevance_strip(image, {"before": heat, "after": -heat}, title="attacked")
     first, before, after = (axes.images[0] for axes in figure.axes)
     assert first.get_clim() == (0, 1)
     assert before.get_clim() == after.get_clim() == (-3, 3)

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from xaicore import attacks, attribution, models
 from xaicore.attacks import ATTACKS, AttackResult
+from xaicore.core.errors import UserError
 from xaicore.defenses import HeatAndBlur, adaptive_attack, gaussian_blur, heat_and_blur, restore, shown_to
-from xaicore.errors import UserError
 from xaicore.metrics import relevance_mask
 
 few = settings(max_examples=15, deadline=None)

@@ -15,7 +15,7 @@ from xaicore.book import cli, keeping
 from xaicore.book.compact import JPEG, PNG, SVG, WIDTH, compact_figure, compact_notebook, machine_paths
 from xaicore.book.keeping import keep, kept_runs
 from xaicore.book.ledger import read_verdicts
-from xaicore.errors import UserError
+from xaicore.core.errors import UserError
 
 
 def _files(folder: Path) -> dict[str, bytes]:

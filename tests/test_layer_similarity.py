@@ -10,16 +10,17 @@ from hypothesis.extra import numpy as arrays
 from scipy import stats
 from scipy.spatial.distance import cosine
 
-from xaicore import layer_findings, models, steps
+from xaicore import models
 from xaicore.attacks import gaussian, noise_like
 from xaicore.attribution import grad_cam
-from xaicore.engine import LocalEngine
-from xaicore.errors import UserError
-from xaicore.layer_names import literature_names, short_names
-from xaicore.layer_similarity import layer_similarity
+from xaicore.core.errors import UserError
 from xaicore.metrics import coverage_progress
-from xaicore.store import Store
-from xaicore.versions import Version
+from xaicore.run.engine import LocalEngine
+from xaicore.run.store import Store
+from xaicore.studies import layer_findings, steps
+from xaicore.studies.layer_names import literature_names, short_names
+from xaicore.studies.layer_similarity import layer_similarity
+from xaicore.studies.versions import Version
 
 
 @pytest.fixture(scope="module")

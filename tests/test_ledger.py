@@ -18,7 +18,7 @@ from xaicore.book.ledger import (
     write_verdicts,
 )
 from xaicore.book.pages import claim_list, ledger_page, scoreboard
-from xaicore.errors import UserError
+from xaicore.core.errors import UserError
 
 PAPERS = load_claims(Path(__file__).parents[1] / "claims")
 P1 = "p1_inspecting_attacks"

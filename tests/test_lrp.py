@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from xaicore.attribution import PRESETS, Preset, gradient, input_times_gradient, lrp
 from xaicore.attribution.rules import RULES, RuleOptions
-from xaicore.errors import UserError
+from xaicore.core.errors import UserError
 
 LOW, HIGH = -1.0, 1.0
 

@@ -7,14 +7,14 @@ import sys
 import pytest
 import torch
 
-from xaicore import store
-from xaicore.machine import ONEDNN, instruction_sets, machine_name
-from xaicore.store import Store
+from xaicore.core.machine import ONEDNN, instruction_sets, machine_name
+from xaicore.run import store
+from xaicore.run.store import Store
 
 SCATTERED = """
 import os
 import torch
-from xaicore.machine import peak_memory_bytes, return_free_memory
+from xaicore.core.machine import peak_memory_bytes, return_free_memory
 
 def resident():
     with open("/proc/self/statm") as file:
@@ -63,7 +63,7 @@ def test_a_processor_is_named_with_its_instruction_sets(monkeypatch):
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: able, raising=False)
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX512")
     monkeypatch.setattr(
-        "xaicore.machine.threadpool_info",
+        "xaicore.core.machine.threadpool_info",
         lambda: [{"architecture": "Zen"}, {"internal_api": "openmp"}, {"architecture": "Zen"}],
     )
     assert instruction_sets() == {"torch": "AVX512", "oneDNN": "avx512_core_vnni", "BLAS": "Zen"}

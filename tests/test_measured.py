@@ -72,7 +72,7 @@ def test_every_benchmark_has_its_place_on_a_page() -> None:
 
 def test_every_case_can_be_asked_of_its_chapter(monkeypatch: pytest.MonkeyPatch) -> None:
     from xaicore.book.editions import load_edition
-    from xaicore.params import SCHEMAS
+    from xaicore.run.params import SCHEMAS
 
     for folder in ("", "somewhere"):
         monkeypatch.setenv("XAICORE_DATA", folder)

@@ -11,7 +11,7 @@ from efficientnet_lite_pytorch import EfficientNet
 from torch import nn
 
 from xaicore import data, models
-from xaicore.errors import UserError
+from xaicore.core.errors import UserError
 from xaicore.models import efficientnet_lite
 from xaicore.models.batchnorm import fold, has_batchnorm
 

@@ -13,7 +13,7 @@ import torch
 import torchvision
 
 from xaicore import models
-from xaicore.errors import UserError
+from xaicore.core.errors import UserError
 
 
 def small(**options) -> models.Classifier:

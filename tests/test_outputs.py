@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from xaicore.core.errors import UserError
 from xaicore.core.outputs import checked_logits, look_like_probabilities
-from xaicore.errors import UserError
 
 LOGITS = torch.randn(4, 3, generator=torch.Generator().manual_seed(0))
 

@@ -14,9 +14,9 @@ from xaicore.book import cli
 from xaicore.book.editions import load_edition
 from xaicore.book.planning import plan
 from xaicore.book.preflight import check_data, check_model
+from xaicore.core.errors import UserError
 from xaicore.data.embedded import imagenet_synsets
-from xaicore.errors import UserError
-from xaicore.params import SCHEMAS
+from xaicore.run.params import SCHEMAS
 
 ROOT = Path(__file__).resolve().parent.parent
 

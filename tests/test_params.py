@@ -13,11 +13,11 @@ import torch
 from papermill import inspect_notebook
 from pydantic import Field
 
-from xaicore.errors import UserError
-from xaicore.params import SCHEMAS, Fraction, NotebookParameters, notebooks
-from xaicore.params.base import alternatives
-from xaicore.params.checks import among, choices
-from xaicore.params.notebooks import parameters_cell
+from xaicore.core.errors import UserError
+from xaicore.run.params import SCHEMAS, Fraction, NotebookParameters, notebooks
+from xaicore.run.params.base import alternatives
+from xaicore.run.params.checks import among, choices
+from xaicore.run.params.notebooks import parameters_cell
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -161,7 +161,7 @@ def test_resolve_takes_plain_values_and_leaves_everything_else():
 
 def test_resolve_sets_the_threads_that_are_asked_for():
     code = (
-        "import os, numpy, torch, threadpoolctl; from xaicore.params import NotebookParameters as P\n"
+        "import os, numpy, torch, threadpoolctl; from xaicore.run.params import NotebookParameters as P\n"
         "P.resolve({'threads': '3'})\n"
         "print(torch.get_num_threads(), {pool['num_threads'] for pool in threadpoolctl.threadpool_info()})"
     )
@@ -191,7 +191,7 @@ def test_the_parameters_cell_of_a_notebook_is_made_from_its_schema(path):
     schema = SCHEMAS[path.stem]
     cells = nbformat.read(path, as_version=4).cells
     (cell,) = [cell for cell in cells if "parameters" in cell.metadata.get("tags", [])]
-    assert cell.source == parameters_cell(schema), "run: python -m xaicore.params.notebooks --write"
+    assert cell.source == parameters_cell(schema), "run: python -m xaicore.run.params.notebooks --write"
     given = {}
     exec(cell.source, given)
     assert schema.resolve(given) == schema.check({})

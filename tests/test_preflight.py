@@ -9,9 +9,9 @@ from PIL import Image
 from xaicore.book.editions import load_edition
 from xaicore.book.preflight import check_data, check_folders, check_model
 from xaicore.book.runner import plan
+from xaicore.core.errors import UnreadableFiles, UserError
 from xaicore.data import SETS
-from xaicore.errors import UnreadableFiles, UserError
-from xaicore.params import SCHEMAS, NotebookParameters
+from xaicore.run.params import SCHEMAS, NotebookParameters
 
 ROOT = Path(__file__).parents[1]
 

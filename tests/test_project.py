@@ -8,7 +8,7 @@ import pytest
 
 from xaicore.book.claims import load_claims
 from xaicore.book.project import find_root, repository_address
-from xaicore.errors import UserError
+from xaicore.core.errors import UserError
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -10,11 +10,11 @@ import pandas as pd
 import pytest
 import torch
 
-from xaicore.errors import UserError
-from xaicore.machine import instruction_sets
-from xaicore.params import NotebookParameters
-from xaicore.records import Run, compare_records, load_record
-from xaicore.store import Store
+from xaicore.core.errors import UserError
+from xaicore.core.machine import instruction_sets
+from xaicore.run.params import NotebookParameters
+from xaicore.run.records import Run, compare_records, load_record
+from xaicore.run.store import Store
 
 
 @pytest.fixture

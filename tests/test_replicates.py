@@ -18,8 +18,8 @@ from xaicore.book.replicates import (
     read_replicates,
     write_replicate,
 )
-from xaicore.errors import UserError
-from xaicore.records import load_record
+from xaicore.core.errors import UserError
+from xaicore.run.records import load_record
 
 ROOT = Path(__file__).parents[1]
 PAPERS = load_claims(ROOT / "claims")

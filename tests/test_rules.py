@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from xaicore.book import arithmetic
 from xaicore.book.evidence import Evidence, Measured, Verdict
 from xaicore.book.rules import RULES, evaluate, parse_check
-from xaicore.units import number
+from xaicore.core.units import number
 
 R, P, N = Verdict.REPRODUCED, Verdict.PARTLY, Verdict.NOT_REPRODUCED
 INC, NT = Verdict.INCONCLUSIVE, Verdict.NOT_TESTABLE

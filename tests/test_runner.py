@@ -13,8 +13,8 @@ from tests.toy import BATCHES, Screen, Toy, batches, command, set_edition, wait
 from xaicore.book.display import PlainLines, Row
 from xaicore.book.preflight import check_data
 from xaicore.book.runner import completed_runs, run
-from xaicore.errors import UserError
-from xaicore.records import compare_records, load_record
+from xaicore.core.errors import UserError
+from xaicore.run.records import compare_records, load_record
 
 project = toy.project
 

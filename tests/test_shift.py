@@ -7,10 +7,12 @@ from captum.attr import LayerGradCam
 from skimage.metrics import structural_similarity
 from torch.nn import functional
 
-from xaicore import models, shift, steps
-from xaicore.engine import LocalEngine
-from xaicore.errors import UserError
-from xaicore.store import Store
+from xaicore import models
+from xaicore.core.errors import UserError
+from xaicore.metrics import shift
+from xaicore.run.engine import LocalEngine
+from xaicore.run.store import Store
+from xaicore.studies import steps
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
-from xaicore.signatures import classify, embed, signatures
+from xaicore.attribution import signatures
+from xaicore.studies.signatures import classify, embed
 
 
 def test_a_signature_tells_where_and_not_how_much() -> None:
@@ -51,7 +52,7 @@ def test_classifier_finds_separable_kinds_and_nothing_in_noise() -> None:
 
 @pytest.mark.parametrize("constant", [False, True])
 def test_the_classifier_is_that_of_scikit_learn(constant: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("xaicore.signatures.AT_ONCE", 64)
+    monkeypatch.setattr("xaicore.studies.signatures.AT_ONCE", 64)
     generator = np.random.default_rng(3)
     kinds = np.repeat([0, 1, 2], [200, 90, 10])
     points = (

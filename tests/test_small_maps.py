@@ -6,8 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from xaicore import attribution, models, small_maps
-from xaicore.small_maps import SmallMaps
+from xaicore import attribution, models
+from xaicore.core import small_maps
+from xaicore.core.small_maps import SmallMaps
 
 
 @given(

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from xaicore.errors import UserError
-from xaicore.store import Store, default_root
+from xaicore.core.errors import UserError
+from xaicore.run.store import Store, default_root
 
 CONTENT = {
     "success": torch.tensor([True, False]),
@@ -85,7 +85,7 @@ def test_inputs_step_threads_and_versions_make_the_address(tmp_path, monkeypatch
     monkeypatch.setattr(torch, "get_num_threads", lambda: threads + 1)
     assert base != store.address("step", {"x": torch.ones(2)}, code=work)
     monkeypatch.undo()
-    monkeypatch.setattr("xaicore.store.versions", lambda packages: {"torch": "0"})
+    monkeypatch.setattr("xaicore.run.store.versions", lambda packages: {"torch": "0"})
     assert base != store.address("step", {"x": torch.ones(2)}, code=work)
 
 
@@ -151,7 +151,7 @@ def test_leftovers_of_killed_writers_go_after_a_day(tmp_path):
 
 def test_processes_that_write_the_same_entries_do_not_disturb_each_other(tmp_path):
     code = (
-        "import sys, torch; from xaicore.store import Store, default_root\n"
+        "import sys, torch; from xaicore.run.store import Store, default_root\n"
         "store = Store(sys.argv[1])\n"
         "for k in range(20):\n"
         "    r = store.get_or_compute('s', k, lambda: {'x': torch.full((9000,), k)}, code=default_root)\n"

@@ -6,12 +6,12 @@ import pytest
 import torch
 
 from xaicore import models
+from xaicore.core.errors import UserError
 from xaicore.data import ImageSet
-from xaicore.errors import UserError
-from xaicore.params import InstrumentParameters
-from xaicore.records import Run
-from xaicore.store import Store
-from xaicore.subjects import subjects
+from xaicore.run.params import InstrumentParameters
+from xaicore.run.records import Run
+from xaicore.run.store import Store
+from xaicore.studies.subjects import subjects
 
 GIVEN = {"n_train": 600, "epochs": 2, "n_images": 10, "n_photographs": 3, "photograph_size": 96}
 

@@ -4,16 +4,17 @@ from collections.abc import Mapping
 
 import pytest
 
-from xaicore import arena, explorer_page
 from xaicore.attacks import ATTACKS
 from xaicore.attacks.titles import TITLES as ATTACK_TITLES
 from xaicore.attribution import METHODS
 from xaicore.attribution.titles import TITLES as METHOD_TITLES
 from xaicore.detectors import EXPLANATIONS
 from xaicore.detectors.titles import TITLES as EXPLANATION_TITLES
-from xaicore.params.arena import SHIFTED_EXPLANATIONS, SHIFTING_ATTACKS
-from xaicore.params.chapter3 import OTHERS
-from xaicore.params.explorer import SHOWN_ATTACKS, SHOWN_EXPLANATIONS
+from xaicore.run import explorer_page
+from xaicore.run.params.arena import SHIFTED_EXPLANATIONS, SHIFTING_ATTACKS
+from xaicore.run.params.chapter3 import OTHERS
+from xaicore.run.params.explorer import SHOWN_ATTACKS, SHOWN_EXPLANATIONS
+from xaicore.studies import arena
 
 
 def test_every_method_and_every_explanation_of_the_detector_has_a_title() -> None:

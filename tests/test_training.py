@@ -8,11 +8,12 @@ import torch
 from safetensors import safe_open
 from torch.nn import functional
 
-from xaicore import data, models, steps
-from xaicore.errors import UserError
+from xaicore import data, models
+from xaicore.core.errors import UserError
 from xaicore.models.augmentation import AUGMENTATIONS, augment
 from xaicore.models.training import TrainingResult
-from xaicore.store import Store
+from xaicore.run.store import Store
+from xaicore.studies import steps
 
 
 def digits(split: str, n: int) -> data.ImageSet:

@@ -11,10 +11,10 @@ from xaicore.book.claims import load_claims
 from xaicore.book.evidence import Measured
 from xaicore.book.ledger import judge
 from xaicore.book.pages import ledger_page
-from xaicore.errors import UserError
-from xaicore.recorded import load_record
-from xaicore.records import Run
-from xaicore.units import UNITS, check_range, number, quantity, table_number
+from xaicore.core.errors import UserError
+from xaicore.core.units import UNITS, check_range, number, quantity, table_number
+from xaicore.run.recorded import load_record
+from xaicore.run.records import Run
 
 ROOT = Path(__file__).parents[1]
 PATHS = sorted((ROOT / "results").glob("*/*/record.json"))

@@ -15,8 +15,8 @@ import pytest
 from pydantic import Field
 
 from xaicore.book.display import PlainLines
-from xaicore.params import SCHEMAS, NotebookParameters
-from xaicore.params.base import NetworkName
+from xaicore.run.params import SCHEMAS, NotebookParameters
+from xaicore.run.params.base import NetworkName
 
 ROOT = Path(__file__).resolve().parent.parent
 BATCHES = 10
@@ -24,9 +24,9 @@ BATCHES = 10
 PARAMETERS = 'seed: int = 0\nnap: float = 0.0\nend: str = "well"\nthreads: int = 1'
 WORK = """
 import os, time, torch
-from xaicore import engine, records
-from xaicore.errors import UserError
-from xaicore.store import Store
+from xaicore.run import engine, records
+from xaicore.core.errors import UserError
+from xaicore.run.store import Store
 
 given = {"seed": seed, "nap": nap, "end": end}
 store = Store()
@@ -66,7 +66,7 @@ sys.path.insert(0, {root!r})
 from pathlib import Path
 from tests import toy
 from xaicore.book.runner import run
-from xaicore.params import SCHEMAS
+from xaicore.run.params import SCHEMAS
 SCHEMAS.clear()
 SCHEMAS["toy"] = SCHEMAS["other"] = toy.Toy
 sys.exit(run(Path({project!r}), "quick", only=({only!r})))
@@ -111,7 +111,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "pyproject.toml").touch()
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.delenv("XAICORE_STORE", raising=False)
-    monkeypatch.setattr("xaicore.params.SCHEMAS", SCHEMAS)
+    monkeypatch.setattr("xaicore.run.params.SCHEMAS", SCHEMAS)
     for name in list(SCHEMAS):
         monkeypatch.delitem(SCHEMAS, name)
     for name in ("toy", "other"):

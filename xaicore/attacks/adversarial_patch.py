@@ -19,7 +19,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from xaicore.attacks import checks
 from xaicore.attacks.base import Attempt, open_victim, run
 from xaicore.attacks.goal import Goal
 from xaicore.attacks.lanes import in_lanes
@@ -27,8 +26,9 @@ from xaicore.attacks.patch_placement import Placements, Shape, known_shape, side
 from xaicore.attacks.patch_training import Training, measured
 from xaicore.attacks.result import AttackResult
 from xaicore.attacks.victim import Victim
-from xaicore.errors import UserError
-from xaicore.undisturbed import evaluation_mode, exact_arithmetic
+from xaicore.core import checks
+from xaicore.core.errors import UserError
+from xaicore.core.undisturbed import evaluation_mode, exact_arithmetic
 
 
 def patch(

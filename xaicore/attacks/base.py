@@ -15,14 +15,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from xaicore.attacks import checks
 from xaicore.attacks.goal import Goal
 from xaicore.attacks.result import AttackResult, perturbation_norms
 from xaicore.attacks.victim import Victim, default_batch_size
+from xaicore.core import checks
 from xaicore.core.devices import device_of
+from xaicore.core.errors import UserError
 from xaicore.core.outputs import look_like_probabilities
-from xaicore.errors import UserError
-from xaicore.undisturbed import evaluation_mode, exact_arithmetic
+from xaicore.core.undisturbed import evaluation_mode, exact_arithmetic
 
 GROUP = 2**26
 """Values of the images an attack holds on the model's device at a time, 256 MB: memory beyond input and output

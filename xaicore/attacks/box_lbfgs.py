@@ -28,12 +28,12 @@ from numpy.typing import NDArray
 from scipy.optimize import fmin_l_bfgs_b
 from torch import Tensor, nn
 
-from xaicore.attacks import checks
 from xaicore.attacks.base import Attempt, run
 from xaicore.attacks.goal import Goal
 from xaicore.attacks.lockstep import in_lockstep
 from xaicore.attacks.result import AttackResult
 from xaicore.attacks.victim import Victim
+from xaicore.core import checks
 
 Array = NDArray[np.float64]
 

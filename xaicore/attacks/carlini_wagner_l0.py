@@ -16,7 +16,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from xaicore.attacks import checks
 from xaicore.attacks.adam import adam
 from xaicore.attacks.base import Attempt, run
 from xaicore.attacks.goal import Goal
@@ -24,6 +23,7 @@ from xaicore.attacks.growing_constant import PROGRESS, schedule
 from xaicore.attacks.lanes import State, goal, in_lanes, rows
 from xaicore.attacks.result import AttackResult
 from xaicore.attacks.victim import Victim
+from xaicore.core import checks
 
 VISIBLE = 1 / 512
 """Half a grey level of 8 bits: pixels that changed by less in every channel leave A first, and all at once."""

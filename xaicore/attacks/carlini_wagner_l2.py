@@ -15,7 +15,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from xaicore.attacks import checks
 from xaicore.attacks.adam import adam
 from xaicore.attacks.base import Attempt, run
 from xaicore.attacks.box_space import SPACES, Space
@@ -23,6 +22,7 @@ from xaicore.attacks.goal import Goal
 from xaicore.attacks.lanes import State, goal, in_lanes, rows
 from xaicore.attacks.result import AttackResult
 from xaicore.attacks.victim import Victim
+from xaicore.core import checks
 
 CHECKS = 10
 """Looks at the progress of one search, evenly spread (as in the published code)."""

@@ -17,7 +17,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from xaicore.attacks import checks
 from xaicore.attacks.adam import BETA_2, EPSILON, adam
 from xaicore.attacks.base import Attempt, run
 from xaicore.attacks.goal import Goal
@@ -25,6 +24,7 @@ from xaicore.attacks.growing_constant import PROGRESS, schedule
 from xaicore.attacks.lanes import State, goal, in_lanes, rows
 from xaicore.attacks.result import AttackResult
 from xaicore.attacks.victim import Victim
+from xaicore.core import checks
 
 FINEST = 0.01
 """The search ends when a fall of tau by this share or less fails."""

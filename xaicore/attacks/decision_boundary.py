@@ -27,13 +27,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from xaicore.attacks import checks, randomness
 from xaicore.attacks.base import Attempt, run
 from xaicore.attacks.goal import Goal
 from xaicore.attacks.lanes import State, goal, in_lanes, rows
 from xaicore.attacks.result import AttackResult
 from xaicore.attacks.victim import Victim
-from xaicore.errors import UserError
+from xaicore.core import checks, randomness
+from xaicore.core.errors import UserError
 
 SOURCE_RATE = 0.2
 """Wanted share of full steps (orthogonal, then towards the image) that succeed."""

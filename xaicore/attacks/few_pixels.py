@@ -15,12 +15,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from xaicore.attacks import checks
 from xaicore.attacks.base import Attempt, run
 from xaicore.attacks.goal import Goal
 from xaicore.attacks.pixel_windows import PixelWindows
 from xaicore.attacks.result import AttackResult
 from xaicore.attacks.victim import Victim, wants_contiguous
+from xaicore.core import checks
 
 SCALE = 0.5
 """F of Su et al., Sec. III-C."""

@@ -12,12 +12,12 @@ its gradient is taken through the log-odds, which have the same sign and do not 
 import torch
 from torch import Tensor, nn
 
-from xaicore.attacks import checks
 from xaicore.attacks.base import Attempt, open_victim, run
 from xaicore.attacks.goal import Goal
 from xaicore.attacks.result import AttackResult
 from xaicore.attacks.victim import Victim
-from xaicore.undisturbed import evaluation_mode, exact_arithmetic
+from xaicore.core import checks
+from xaicore.core.undisturbed import evaluation_mode, exact_arithmetic
 
 
 def fgsm(

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from xaicore.attacks import checks
-from xaicore.errors import UserError
+from xaicore.core import checks
+from xaicore.core.errors import UserError
 
 LEAST_FACTOR = 1.01
 """What c grows by at least, so that it reaches its end."""

@@ -17,7 +17,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from xaicore.attacks import checks, randomness
 from xaicore.attacks.balls import bound, length, no_further, normalised
 from xaicore.attacks.base import Attempt, run
 from xaicore.attacks.goal import Goal
@@ -25,7 +24,8 @@ from xaicore.attacks.lanes import State, in_lanes, rows
 from xaicore.attacks.lanes import goal as goal_of
 from xaicore.attacks.result import AttackResult
 from xaicore.attacks.victim import Victim
-from xaicore.errors import UserError
+from xaicore.core import checks, randomness
+from xaicore.core.errors import UserError
 
 NORMS = {"linf": 8 / 255, "l2": 0.5}
 """The norms of :func:`pgd` and the radius of each by default, those of RobustBench's CIFAR-10 lists."""

@@ -13,13 +13,13 @@ import math
 import torch
 from torch import Tensor, nn
 
-from xaicore.attacks import checks, randomness
 from xaicore.attacks.base import Attempt, run
 from xaicore.attacks.goal import Goal
 from xaicore.attacks.lanes import State, rows
 from xaicore.attacks.result import AttackResult
 from xaicore.attacks.victim import Victim
-from xaicore.errors import UserError
+from xaicore.core import checks, randomness
+from xaicore.core.errors import UserError
 
 STD = 8 / 255
 """Standard deviation of noise that is like nothing, the ``eps`` of the sign attacks."""

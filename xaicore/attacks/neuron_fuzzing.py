@@ -20,15 +20,15 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from xaicore.attacks import checks
 from xaicore.attacks.base import Attempt, run
 from xaicore.attacks.goal import Goal
 from xaicore.attacks.lanes import State, goal, in_lanes, rows
 from xaicore.attacks.neurons import Coverage, Watch, watching
-from xaicore.attacks.randomness import uniform
 from xaicore.attacks.result import AttackResult
 from xaicore.attacks.victim import Victim
-from xaicore.errors import UserError
+from xaicore.core import checks
+from xaicore.core.errors import UserError
+from xaicore.core.randomness import uniform
 
 Strategy = Literal["rarely", "often", "uncovered"]
 

@@ -19,10 +19,10 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from xaicore.attacks import checks
 from xaicore.attacks.base import open_victim
-from xaicore.errors import UserError
-from xaicore.undisturbed import evaluation_mode, exact_arithmetic
+from xaicore.core import checks
+from xaicore.core.errors import UserError
+from xaicore.core.undisturbed import evaluation_mode, exact_arithmetic
 
 PREDICTIONS = "(predictions)"
 """The name of the softmax of the logits among the layers; no module can clash with it by accident."""

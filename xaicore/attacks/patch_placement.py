@@ -22,8 +22,8 @@ from typing import Any, Literal, Self
 import torch
 from torch import Tensor
 
-from xaicore.attacks import checks, randomness
-from xaicore.errors import UserError
+from xaicore.core import checks, randomness
+from xaicore.core.errors import UserError
 
 Shape = Literal["circle", "square"]
 

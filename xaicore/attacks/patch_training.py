@@ -14,13 +14,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from xaicore.attacks import randomness
 from xaicore.attacks.adam import adam
 from xaicore.attacks.base import Attempt
 from xaicore.attacks.goal import Goal
 from xaicore.attacks.lanes import State, goal, rows
 from xaicore.attacks.patch_placement import Placements
 from xaicore.attacks.victim import Victim
+from xaicore.core import randomness
 
 START = 0.5
 """Value of the patch before training: mid-grey."""

@@ -12,13 +12,13 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from xaicore.attacks import checks
 from xaicore.attacks.base import open_victim, success_after_uint8
 from xaicore.attacks.result import AttackResult
 from xaicore.attacks.traits import TRAITS, Traits
+from xaicore.core import checks
+from xaicore.core.errors import UserError
 from xaicore.core.outputs import look_like_probabilities
-from xaicore.errors import UserError
-from xaicore.undisturbed import evaluation_mode, exact_arithmetic
+from xaicore.core.undisturbed import evaluation_mode, exact_arithmetic
 
 Kind = Literal[
     "zero-gradient",

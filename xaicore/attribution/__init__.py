@@ -12,10 +12,10 @@ from xaicore.attribution.grad_cam import GradCams, grad_cam
 from xaicore.attribution.gradients import gradient, input_times_gradient
 from xaicore.attribution.guided import guided_backprop, guided_grad_cam
 from xaicore.attribution.integrated import gradient_shap, integrated_gradients
-from xaicore.attribution.methods import METHODS
+from xaicore.attribution.methods import METHODS, smooth_grad
 from xaicore.attribution.presets import PRESETS, Preset
 from xaicore.attribution.relevance import lrp
-from xaicore.attribution.smoothing import smooth_grad
+from xaicore.attribution.signature import signatures
 
 __all__ = [
     "METHODS",
@@ -33,5 +33,6 @@ __all__ = [
     "integrated_gradients",
     "lrp",
     "sglrp",
+    "signatures",
     "smooth_grad",
 ]

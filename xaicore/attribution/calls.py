@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from xaicore.errors import UserError
+from xaicore.core.errors import UserError
 
 
 def names(text: str) -> frozenset[str]:

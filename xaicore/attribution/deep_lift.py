@@ -18,7 +18,7 @@ from xaicore.attribution.batches import batches, logits_at, logits_of, target_lo
 from xaicore.attribution.calls import check_visible
 from xaicore.attribution.inputs import check_call, network_input, network_of, undisturbed
 from xaicore.attribution.rescale import Recording, Rescaling
-from xaicore.errors import UserError
+from xaicore.core.errors import UserError
 
 
 def deep_lift(

@@ -17,8 +17,8 @@ from torch.overrides import TorchFunctionMode
 from xaicore.attribution.batches import Batch, batches, target_logits
 from xaicore.attribution.calls import ELEMENTWISE, argument, changes_in_place, check_visible, name_of
 from xaicore.attribution.inputs import check_call, network_of, undisturbed
-from xaicore.errors import UserError
-from xaicore.small_maps import products
+from xaicore.core.errors import UserError
+from xaicore.core.small_maps import products
 
 ACTIVATIONS = ("post-relu", "pre-relu")
 

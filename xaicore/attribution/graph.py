@@ -27,8 +27,8 @@ from xaicore.attribution.layers import (
     operation,
 )
 from xaicore.attribution.reweighting import with_batchnorm
+from xaicore.core.errors import UserError
 from xaicore.core.outputs import checked_logits
-from xaicore.errors import UserError
 
 FOLD_TOLERANCE = 1e-4
 """How far the graph's logits may be from the network's, relative to the largest of them."""

@@ -9,9 +9,9 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from xaicore.core.errors import UserError
 from xaicore.core.outputs import look_like_probabilities
-from xaicore.errors import UserError
-from xaicore.undisturbed import evaluation_mode, exact_arithmetic
+from xaicore.core.undisturbed import evaluation_mode, exact_arithmetic
 
 
 def check_images(images: Tensor, model: nn.Module) -> None:

@@ -14,7 +14,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from xaicore.attacks.randomness import normal, stream, uniform
 from xaicore.attribution.baselines import check_baselines, check_one_or_each
 from xaicore.attribution.batches import batches, logits_at, logits_of, resolved_targets, target_logits
 from xaicore.attribution.gradients import slopes
@@ -26,6 +25,7 @@ from xaicore.attribution.inputs import (
     network_of,
     undisturbed,
 )
+from xaicore.core.randomness import normal, stream, uniform
 
 NOISE, PLACE, ORDER = range(3)
 """Purposes of random draws."""

@@ -20,7 +20,7 @@ from torchvision.transforms import v2
 from torchvision.transforms.functional import normalize
 
 from xaicore.attribution.reweighting import reweighted
-from xaicore.errors import UserError
+from xaicore.core.errors import UserError
 
 
 class Sum(nn.Module):

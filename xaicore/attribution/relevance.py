@@ -16,7 +16,7 @@ from xaicore.attribution.batches import batches
 from xaicore.attribution.inputs import check_call, chosen_logits, network_input, network_of, undisturbed
 from xaicore.attribution.presets import PRESETS
 from xaicore.attribution.propagation import Pass, Propagation
-from xaicore.errors import UserError
+from xaicore.core.errors import UserError
 
 DEFAULT_EPSILON = 0.1
 

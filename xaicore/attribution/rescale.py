@@ -9,7 +9,7 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from xaicore.attribution.calls import ELEMENTWISE, changes_in_place, name_of, names
-from xaicore.errors import UserError
+from xaicore.core.errors import UserError
 
 UNARY = ELEMENTWISE | {"clamp", "clamp_min", "clamp_max", "clip", "abs", "exp", "log", "sqrt", "square"}
 """Nonlinear functions of one value each."""

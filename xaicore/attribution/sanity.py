@@ -11,8 +11,8 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from xaicore.attacks.randomness import stream
 from xaicore.attribution.inputs import check_count, check_draws, network_of
+from xaicore.core.randomness import stream
 
 
 def randomised(model: nn.Module, *, cascading: bool = True, seed: int = 0) -> Iterator[tuple[str, nn.Module]]:

@@ -24,7 +24,7 @@ from xaicore.book.keeping import KEPT, kept_runs
 from xaicore.book.run_folder import NOTEBOOK, STATUS
 from xaicore.book.second_column import joined
 from xaicore.book.statistics import run_label
-from xaicore.records import FILE, load_record
+from xaicore.run.records import FILE, load_record
 
 PICTURES = {"image/png": "png", "image/jpeg": "jpg"}
 NOT_OURS = {"parameters", "injected-parameters", "bootstrap"}

@@ -23,9 +23,9 @@ from xaicore.book.project import repository_address
 from xaicore.book.replicates import keep_replicate, moved_verdicts
 from xaicore.book.runner import completed_runs
 from xaicore.book.staging import EXTRA, stage
-from xaicore.errors import UserError
-from xaicore.files import disk_full, one_line
-from xaicore.records import load_record
+from xaicore.core.errors import UserError
+from xaicore.core.files import disk_full, one_line
+from xaicore.run.records import load_record
 
 JUPYTER_BOOK = """
 import gc, os

@@ -19,8 +19,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from xaicore.book.evidence import Evidence, Measured, Outcome, Verdict
 from xaicore.book.rules import Check, evaluate
-from xaicore.errors import UserError
-from xaicore.units import check_range, known_unit, number, quantity
+from xaicore.core.errors import UserError
+from xaicore.core.units import check_range, known_unit, number, quantity
 
 Edition = Literal["paper", "reference", "embedded"]
 EDITIONS: tuple[Edition, ...] = ("paper", "reference", "embedded")

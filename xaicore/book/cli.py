@@ -17,8 +17,8 @@ from rich.table import Table
 
 from xaicore.book.display import clock
 from xaicore.book.project import find_root
-from xaicore.errors import UserError
-from xaicore.units import number
+from xaicore.core.errors import UserError
+from xaicore.core.units import number
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -201,7 +201,7 @@ def _claims(root: Path, options: argparse.Namespace) -> int:
 
 def _editions(root: Path, options: argparse.Namespace) -> int:
     from xaicore.book.editions import edition_names, load_edition, on_cores
-    from xaicore.engine import cores
+    from xaicore.run.engine import cores
 
     if options.costs is not None:
         from xaicore.book.costs import COLUMNS, cost_rows

@@ -17,7 +17,7 @@ def conditions(record: Mapping[str, Any]) -> str:
     Where the parameters ask for all images, the number is that of the last part of the set that the run loaded.
 
     Args:
-        record: the run's record, see :mod:`xaicore.records`.
+        record: the run's record, see :mod:`xaicore.run.records`.
     """
     return "; ".join(_phrase(*subject[:3]) for subject in _subjects(record))
 

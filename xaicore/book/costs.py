@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from xaicore.book.editions import Edition
 from xaicore.book.needs import NEEDS, Need
 from xaicore.book.operations import operations_of, parameters_of
-from xaicore.params import SCHEMAS
+from xaicore.run.params import SCHEMAS
 
 COLUMNS = ("notebook", "operations", "one GPU", "memory", "disk")
 LARGE = 5e8

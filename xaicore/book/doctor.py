@@ -20,10 +20,10 @@ from packaging.utils import canonicalize_name
 import xaicore.data
 import xaicore.models
 from xaicore.book.editions import Edition, edition_names, load_edition, on_cores
+from xaicore.core.errors import UserError
 from xaicore.data import SETS
-from xaicore.engine import cores
-from xaicore.errors import UserError
-from xaicore.store import default_root
+from xaicore.run.engine import cores
+from xaicore.run.store import default_root
 
 DISK_BYTES = 2 * 2**30
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")

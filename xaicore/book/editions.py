@@ -10,9 +10,9 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from xaicore.engine import cores
-from xaicore.errors import UserError
-from xaicore.params import SCHEMAS
+from xaicore.core.errors import UserError
+from xaicore.run.engine import cores
+from xaicore.run.params import SCHEMAS
 
 CUSTOM = "custom"
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from xaicore.units import UNITS, known_unit, number, quantity
+from xaicore.core.units import UNITS, known_unit, number, quantity
 
 
 class Verdict(StrEnum):

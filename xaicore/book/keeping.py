@@ -21,10 +21,10 @@ from xaicore.book.gate import notebook_findings
 from xaicore.book.ledger import compare_verdicts, judge, read_verdicts, write_verdicts
 from xaicore.book.run_folder import NOTEBOOK, STATUS, RunFolder
 from xaicore.book.runner import completed_runs
-from xaicore.errors import UserError
-from xaicore.files import write_atomically
-from xaicore.params import SCHEMAS
-from xaicore.records import FILE, load_record
+from xaicore.core.errors import UserError
+from xaicore.core.files import write_atomically
+from xaicore.run.params import SCHEMAS
+from xaicore.run.records import FILE, load_record
 
 KEPT = tuple(edition for edition in EDITIONS if edition != "embedded")
 """The editions whose notebooks are committed; everyone's own build makes those of the embedded one."""

@@ -21,7 +21,7 @@ from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 from papermill.execute import execute_notebook, remove_error_markers
 
-from xaicore.files import disk_full, is_disk_full
+from xaicore.core.files import disk_full, is_disk_full
 
 START_TIMEOUT_SECONDS = 120
 STARTS = 2

@@ -18,8 +18,8 @@ import yaml
 from xaicore.book.claims import EDITIONS, Claim, Judgement, Paper
 from xaicore.book.evidence import Evidence, Measured, Outcome, Verdict
 from xaicore.book.rules import evaluate
-from xaicore.errors import UserError
-from xaicore.files import write_atomically
+from xaicore.core.errors import UserError
+from xaicore.core.files import write_atomically
 
 __all__ = [
     "claims_table",

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from xaicore.book.markdown import table
-from xaicore.units import number
+from xaicore.core.units import number
 
 FOLDER = Path("results", "benchmarks")
 MARK = "<!-- measured: {} -->"

@@ -11,7 +11,7 @@ from typing import Any
 
 from xaicore import data, models
 from xaicore.book.operations import CONTRAST, GRADIENT, RELEVANCE, Network, Work
-from xaicore.params import NotebookParameters
+from xaicore.run.params import NotebookParameters
 
 SIZES: Mapping[str, Mapping[str, int]] = {
     "cats-vs-dogs": {"train": 7200, "validation": 800, "test": 2000},

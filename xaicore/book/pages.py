@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from xaicore.book.claims import EDITIONS, Judgement, Paper, Reported
 from xaicore.book.evidence import Measured, Verdict
 from xaicore.book.replicates import Elsewhere
-from xaicore.units import quantity
+from xaicore.core.units import quantity
 
 _KINDS = {
     "value": "a value",

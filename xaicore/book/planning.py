@@ -15,11 +15,11 @@ import nbformat
 from xaicore.book.editions import Edition, choose
 from xaicore.book.preflight import check_data, check_folders, check_model
 from xaicore.book.run_folder import RunFolder
-from xaicore.errors import UnreadableFiles, UserError
-from xaicore.fingerprint import digest, source_digest
-from xaicore.params import SCHEMAS, NotebookParameters
-from xaicore.params.base import unknown_parameter
-from xaicore.store import environment
+from xaicore.core.errors import UnreadableFiles, UserError
+from xaicore.core.fingerprint import digest, source_digest
+from xaicore.run.params import SCHEMAS, NotebookParameters
+from xaicore.run.params.base import unknown_parameter
+from xaicore.run.store import environment
 
 
 @dataclass(frozen=True)

@@ -10,12 +10,12 @@ from typing import Any
 
 import xaicore.data
 import xaicore.models
+from xaicore.core.errors import UnreadableFiles, UserError
+from xaicore.core.files import write_atomically
+from xaicore.core.fingerprint import digest
 from xaicore.data import SETS, ImageSet
-from xaicore.errors import UnreadableFiles, UserError
-from xaicore.files import write_atomically
-from xaicore.fingerprint import digest
-from xaicore.params import NotebookParameters, P1Parameters
-from xaicore.params.readings import Reading
+from xaicore.run.params import NotebookParameters, P1Parameters
+from xaicore.run.params.readings import Reading
 
 ROOM_BYTES = 200 * 2**20
 
@@ -41,7 +41,7 @@ OTHERS = (
 
 
 def check_room(folder: Path) -> None:
-    """Raise a :class:`~xaicore.errors.UserError` when the disk of ``folder`` is as good as full."""
+    """Raise a :class:`~xaicore.core.errors.UserError` when the disk of ``folder`` is as good as full."""
     nearest = next(place for place in (folder, *folder.parents) if place.exists())
     free = shutil.disk_usage(nearest).free
     if free < ROOM_BYTES:
@@ -80,7 +80,7 @@ def check_folders(chosen: Mapping[str, NotebookParameters]) -> None:
 
 
 def check_model(parameters: NotebookParameters) -> None:
-    """Raise a :class:`~xaicore.errors.UserError` when a network cannot be built or its weights do not fit.
+    """Raise a :class:`~xaicore.core.errors.UserError` when a network cannot be built or its weights do not fit.
 
     Published weights, which may have to be downloaded, are left to the notebook.
     """

@@ -9,8 +9,8 @@ import subprocess
 import tomllib
 from pathlib import Path
 
-from xaicore.errors import UserError
-from xaicore.repository import working_copy
+from xaicore.core.errors import UserError
+from xaicore.run.repository import working_copy
 
 CODE_HOSTS = ("github.com", "gitlab.com", "codeberg.org", "bitbucket.org")
 

@@ -17,10 +17,10 @@ import yaml
 from xaicore.book.claims import Judgement
 from xaicore.book.evidence import Verdict
 from xaicore.book.ledger import Records, read_verdicts
-from xaicore.errors import UserError
-from xaicore.files import write_atomically
-from xaicore.machine import machine_name
-from xaicore.records import load_record
+from xaicore.core.errors import UserError
+from xaicore.core.files import write_atomically
+from xaicore.core.machine import machine_name
+from xaicore.run.records import load_record
 
 REPLICATES = Path("claims", "replicates")
 """Where a project keeps them, one file an edition."""

@@ -27,7 +27,7 @@ from xaicore.book.simple_rules import (
     Trend,
     Within,
 )
-from xaicore.units import number
+from xaicore.core.units import number
 
 
 class Ordering(Rule):

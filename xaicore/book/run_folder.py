@@ -16,9 +16,9 @@ from typing import Any
 
 import nbformat
 
-from xaicore.errors import UserError
-from xaicore.files import write_atomically
-from xaicore.records import FILE, load_record
+from xaicore.core.errors import UserError
+from xaicore.core.files import write_atomically
+from xaicore.run.records import FILE, load_record
 
 NOTEBOOK = "notebook.ipynb"
 STATUS = "status.json"

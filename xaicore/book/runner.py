@@ -13,7 +13,6 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from xaicore import engine as engines
 from xaicore.book.display import Display, Row, clock, display
 from xaicore.book.editions import CUSTOM, choose, load_edition
 from xaicore.book.kernel import Execution
@@ -21,10 +20,11 @@ from xaicore.book.planning import Task, plan
 from xaicore.book.preflight import check_room
 from xaicore.book.run_folder import NOTEBOOK, RunFolder, alone
 from xaicore.book.warm import warm_kernels
-from xaicore.errors import UserError
-from xaicore.files import one_line
-from xaicore.params import SCHEMAS
-from xaicore.records import load_record
+from xaicore.core.errors import UserError
+from xaicore.core.files import one_line
+from xaicore.run import engine as engines
+from xaicore.run.params import SCHEMAS
+from xaicore.run.records import load_record
 
 POLL_SECONDS = 0.2
 GRACE_SECONDS = 10.0
@@ -52,7 +52,7 @@ def run(
         overrides: parameters that replace the edition's, for every chosen notebook that has them. Such runs
             go to ``runs/custom``, so they never stand where an edition's results are expected.
         fresh: execute notebooks that are up to date as well, and compute every step anew.
-        engine: where batches run, see :func:`xaicore.engine.get`.
+        engine: where batches run, see :func:`xaicore.run.engine.get`.
         show: where progress is shown; None means the screen.
 
     Returns:

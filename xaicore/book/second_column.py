@@ -1,7 +1,7 @@
 """Tables of several editions as one: a second column of numbers where the rows are the same.
 
-Only tables made by :func:`xaicore.display.table` are read. They are joined where nothing can be mistaken: the same head,
-the same rows in the same order, told apart by their words, and few enough columns for a page.
+Only tables made by :func:`xaicore.figures.display.table` are read. They are joined where nothing can be mistaken: the
+same head, the same rows in the same order, told apart by their words, and few enough columns for a page.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from xaicore.display import WIDE
+from xaicore.figures.display import WIDE
 
 MOST, MOST_REPEATED = 8, 2
 """The most columns of a joined table, where a number with an interval counts twice, and of one edition's part in it."""

@@ -17,7 +17,7 @@ from typing_extensions import override
 
 from xaicore.book import arithmetic
 from xaicore.book.evidence import Evidence, Measured, Outcome, Verdict
-from xaicore.units import number
+from xaicore.core.units import number
 
 
 class Rule(BaseModel):

@@ -27,7 +27,7 @@ from xaicore.book.replicates import (
     read_replicates,
 )
 from xaicore.book.statistics import statistics_page
-from xaicore.records import ASSETS
+from xaicore.run.records import ASSETS
 
 SCOREBOARD_MARK = "<!-- scoreboard -->"
 CLAIMS_MARK = "<!-- claims -->"

@@ -6,7 +6,7 @@ from typing import Any
 from xaicore.book.conditions import conditions
 from xaicore.book.markdown import table
 from xaicore.book.measured import MARK
-from xaicore.machine import machine_name
+from xaicore.core.machine import machine_name
 
 EDITION_ORDER = ("paper", "reference", "embedded")
 
@@ -20,7 +20,7 @@ def statistics_page(records: Mapping[str, Mapping[str, Any]]) -> str:
     """Return the page in MyST Markdown.
 
     Args:
-        records: edition → notebook → record (see :mod:`xaicore.records`).
+        records: edition → notebook → record (see :mod:`xaicore.run.records`).
     """
     lines = [
         "# Execution statistics",

@@ -13,8 +13,8 @@ from typing import Any
 import pandas as pd
 
 from xaicore.book.runner import completed_runs
-from xaicore.errors import UserError
-from xaicore.records import load_record
+from xaicore.core.errors import UserError
+from xaicore.run.records import load_record
 
 RELATIVE = 1e-6
 IDENTICAL, WITHIN, DIFFERENT, MISSING = "identical", "within tolerance", "different", "missing"

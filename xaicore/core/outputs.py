@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from xaicore.errors import UserError
+from xaicore.core.errors import UserError
 
 
 def checked_logits(output: Any, rows: int, *, fewest: int = 2) -> Tensor:

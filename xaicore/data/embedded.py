@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from xaicore.core.errors import UserError
 from xaicore.data.folders import Collection, natural
 from xaicore.data.sources import ArraySource, FileSource
-from xaicore.errors import UserError
 
 
 def package_data(package: str, path: str) -> Path:

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from xaicore.core.errors import UserError
 from xaicore.data.imageset import ImageSet
-from xaicore.errors import UserError
 
 WORKING_SIDE = 96
 """Shorter side, in pixels, of the copy of an image in which faces are looked for."""

@@ -20,9 +20,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from xaicore.core.errors import UserError, some_names
 from xaicore.data.sampling import stratified
 from xaicore.data.sources import FileSource, Source
-from xaicore.errors import UserError, some_names
 
 SPLITS = ("train", "validation", "train+validation", "test", "all")
 SPLIT_FOLDERS = {"train": ("train",), "validation": ("val", "valid", "validation"), "test": ("test",)}

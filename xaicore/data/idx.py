@@ -16,9 +16,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from xaicore.core.errors import UserError
 from xaicore.data.folders import Collection, given_folder
 from xaicore.data.sources import ArraySource
-from xaicore.errors import UserError
 
 FILES = {
     "train": ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from xaicore.core.errors import UnreadableFiles, UserError
+from xaicore.core.fingerprint import digest
 from xaicore.data.sampling import pick, stratified
 from xaicore.data.sources import FileSource, Geometry, Source, TensorSource
-from xaicore.errors import UnreadableFiles, UserError
-from xaicore.fingerprint import digest
 
 
 class ImageSet(Dataset[tuple[Tensor, int]]):

@@ -5,11 +5,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from xaicore.core.errors import UserError
 from xaicore.data import embedded, folders, idx
 from xaicore.data.folders import SPLITS, Collection
 from xaicore.data.imageset import ImageSet
 from xaicore.data.sources import Geometry
-from xaicore.errors import UserError
 
 MAX_SIDE = 4096
 Root = str | os.PathLike[str] | None

@@ -28,8 +28,8 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from xaicore.errors import UnreadableFiles
-from xaicore.fingerprint import digest
+from xaicore.core.errors import UnreadableFiles
+from xaicore.core.fingerprint import digest
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from xaicore.defenses.blur import gaussian_blur
 from xaicore.defenses.denoising import Denoiser, trained_denoiser
 from xaicore.defenses.distillation import Distillation, distill, soft_labels
 from xaicore.defenses.heat_and_blur import HeatAndBlur, restore, scattered
-from xaicore.defenses.reformer import Reformed, magnet_reformer
+from xaicore.defenses.reformer import Reformed
 from xaicore.defenses.retraining import adversarial_retraining, extended_set
 
 __all__ = [
@@ -18,7 +18,6 @@ __all__ = [
     "distill",
     "extended_set",
     "gaussian_blur",
-    "magnet_reformer",
     "restore",
     "scattered",
     "shown_to",

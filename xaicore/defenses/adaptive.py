@@ -15,13 +15,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from xaicore.attacks import AttackResult, checks, pgd
+from xaicore.attacks import AttackResult, pgd
 from xaicore.attacks.balls import bound
 from xaicore.attacks.base import open_victim
 from xaicore.attacks.goal import Goal
 from xaicore.attacks.result import perturbation_norms
+from xaicore.core import checks
+from xaicore.core.undisturbed import evaluation_mode, exact_arithmetic
 from xaicore.defenses.heat_and_blur import HeatAndBlur
-from xaicore.undisturbed import evaluation_mode, exact_arithmetic
 
 
 def shown_to(

@@ -12,9 +12,9 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from xaicore.attacks.randomness import stream
+from xaicore.core.randomness import stream
+from xaicore.core.undisturbed import exact_arithmetic
 from xaicore.defenses.reformer import checked_images
-from xaicore.undisturbed import exact_arithmetic
 
 WIDTHS = (256, 128, 256)
 

@@ -19,11 +19,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from xaicore.core.errors import UserError
+from xaicore.core.small_maps import SmallMaps
+from xaicore.core.undisturbed import exact_arithmetic
 from xaicore.defenses.reformer import checked_images
-from xaicore.errors import UserError
 from xaicore.models import Classifier, predict
-from xaicore.small_maps import SmallMaps
-from xaicore.undisturbed import exact_arithmetic
 
 
 class Distillation(NamedTuple):

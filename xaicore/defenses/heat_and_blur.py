@@ -15,16 +15,16 @@ import torch
 from torch import Tensor, nn
 
 from xaicore.attribution import PRESETS, lrp
-from xaicore.batches import even_batch
+from xaicore.core.batches import even_batch
+from xaicore.core.errors import UserError
+from xaicore.core.fingerprint import code_digest, digest, module_fingerprint
 from xaicore.defenses.blur import gaussian_blur
-from xaicore.errors import UserError
-from xaicore.fingerprint import code_digest, digest, module_fingerprint
 from xaicore.metrics.masks import relevance_mask
 
 GRADIENTS = ("held-mask", "straight-through")
 MASKS = ("heat", "random", "none")
 ROWS = 32
-"""Small images in one pass of relevance at most; of large ones fewer, see :func:`xaicore.batches.even_batch`."""
+"""Small images in one pass of relevance at most; of large ones fewer, see :func:`xaicore.core.batches.even_batch`."""
 
 
 def restore(images: Tensor, masks: Tensor, sigma: float) -> Tensor:

@@ -11,10 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from xaicore.detectors import MagNet
-from xaicore.detectors.autoencoders import Autoencoder
-from xaicore.errors import UserError
-from xaicore.fingerprint import code_digest, digest, module_fingerprint
+from xaicore.core.fingerprint import code_digest, digest, module_fingerprint
 
 INHERITED = ("classes", "name", "channels", "input_size", "fixed_size", "options")
 
@@ -90,25 +87,6 @@ class Reformed(nn.Module):
         """
         logits: Tensor = self.model(self.reform(images))
         return logits
-
-
-def magnet_reformer(detector: MagNet) -> Autoencoder:
-    """Return the autoencoder that reforms images in a fitted MagNet: that of its detector I.
-
-    As a module it has a gradient, which :meth:`~xaicore.detectors.MagNet.reform` hides.
-
-    Args:
-        detector: fitted on clean images.
-
-    Raises:
-        TypeError: ``detector`` is no MagNet.
-        UserError: it was not fitted.
-    """
-    if not isinstance(detector, MagNet):
-        raise TypeError(f"detector must be a MagNet, not {type(detector).__name__}")
-    if detector._autoencoders is None:
-        raise UserError("fit this MagNet on clean images first")
-    return detector._autoencoders[0]
 
 
 def checked_images(name: str, images: Any) -> Tensor:

@@ -11,9 +11,9 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor, nn
 
-from xaicore.attacks import checks
-from xaicore.errors import UserError
-from xaicore.fingerprint import code_digest, digest, module_fingerprint
+from xaicore.core import checks
+from xaicore.core.errors import UserError
+from xaicore.core.fingerprint import code_digest, digest, module_fingerprint
 
 
 class Detector(abc.ABC):

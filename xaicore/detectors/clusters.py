@@ -11,8 +11,8 @@ from sklearn.cluster import KMeans
 from sklearn.mixture import GaussianMixture
 from torch import Tensor
 
-from xaicore.attacks import checks
-from xaicore.errors import UserError
+from xaicore.core import checks
+from xaicore.core.errors import UserError
 
 METHODS = ("kmeans", "gmm")
 

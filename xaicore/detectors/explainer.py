@@ -13,14 +13,14 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from xaicore.attacks import checks
 from xaicore.attacks.base import open_victim
 from xaicore.attribution import METHODS
+from xaicore.core import checks
+from xaicore.core.undisturbed import evaluation_mode, exact_arithmetic
 from xaicore.detectors.base import Detector, in_chunks
 from xaicore.detectors.non_local_means import non_local_means
 from xaicore.detectors.path_maps import Waypoint, expected, integrated, path_maps, smoothed
 from xaicore.metrics import shannon_entropy
-from xaicore.undisturbed import evaluation_mode, exact_arithmetic
 
 EXPLANATIONS = (
     "smooth_ig",

@@ -18,12 +18,12 @@ from skimage.color import lab2xyz, xyz2lab
 from skimage.color.colorconv import rgb_from_xyz, xyz_from_rgb
 from torch import Tensor, nn
 
-from xaicore.attacks import checks
 from xaicore.attacks.base import open_victim
+from xaicore.core import checks
+from xaicore.core.errors import UserError
+from xaicore.core.undisturbed import evaluation_mode, exact_arithmetic
 from xaicore.detectors.base import Detector
 from xaicore.detectors.non_local_means import exact_means
-from xaicore.errors import UserError
-from xaicore.undisturbed import evaluation_mode, exact_arithmetic
 
 DIGITS = ("bit_depth_1", "median_2")
 PHOTOGRAPHS = ("bit_depth_5", "median_2", "non_local_means_11_3_4")

@@ -14,11 +14,11 @@ import torch
 from scipy.ndimage import gaussian_filter
 from torch import Tensor, nn
 
-from xaicore.attacks import checks
 from xaicore.attacks.base import open_victim
+from xaicore.core import checks
+from xaicore.core.undisturbed import evaluation_mode, exact_arithmetic
 from xaicore.detectors.base import Detector, in_chunks
-from xaicore.shift import layer_shift
-from xaicore.undisturbed import evaluation_mode, exact_arithmetic
+from xaicore.metrics.shift import layer_shift
 
 
 class LayerDeviation(Detector):

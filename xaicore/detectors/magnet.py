@@ -15,13 +15,13 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from xaicore.attacks import checks
 from xaicore.attacks.base import open_victim
+from xaicore.core import checks
 from xaicore.core.devices import device_of
-from xaicore.detectors.autoencoders import Autoencoder, trained_autoencoder
+from xaicore.core.errors import UserError
+from xaicore.core.undisturbed import evaluation_mode, exact_arithmetic
+from xaicore.defenses.autoencoders import Autoencoder, trained_autoencoder
 from xaicore.detectors.base import Detector, in_chunks, threshold_of
-from xaicore.errors import UserError
-from xaicore.undisturbed import evaluation_mode, exact_arithmetic
 
 ROWS = 64
 LEAST = 1e-12
@@ -84,6 +84,18 @@ class MagNet(Detector):
         """The names of the detectors, in the order of :meth:`values`."""
         temperatures = self._settings["temperatures"]
         return ("I, L2", "II, L1", *(f"I, divergence at T = {value:g}" for value in temperatures))
+
+    @property
+    def reformer(self) -> Autoencoder:
+        """The autoencoder that reforms images, that of detector I, as a module: it has the gradient that
+        :meth:`reform` hides.
+
+        Raises:
+            UserError: this detector was not fitted.
+        """
+        if self._autoencoders is None:
+            raise UserError("fit this MagNet on clean images first")
+        return self._autoencoders[0]
 
     def reform(self, images: Tensor) -> Tensor:
         """Return the images as the reformer gives them to the classifier, (N, C, H, W) in [0, 1].

@@ -13,12 +13,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from xaicore.attacks import checks
 from xaicore.attacks.base import open_victim
-from xaicore.attacks.randomness import stream
+from xaicore.core import checks
+from xaicore.core.errors import UserError
+from xaicore.core.randomness import stream
+from xaicore.core.undisturbed import evaluation_mode, exact_arithmetic
 from xaicore.detectors.base import Detector
-from xaicore.errors import UserError
-from xaicore.undisturbed import evaluation_mode, exact_arithmetic
 
 MEASURES = ("mutual_information", "entropy")
 

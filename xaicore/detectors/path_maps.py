@@ -18,9 +18,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from xaicore.attacks.randomness import stream
 from xaicore.attacks.victim import Victim
-from xaicore.undisturbed import evaluation_mode, exact_arithmetic
+from xaicore.core.randomness import stream
+from xaicore.core.undisturbed import evaluation_mode, exact_arithmetic
 
 NOISE, ORDER, PLACE = range(3)
 """Purposes of random draws."""

@@ -3,8 +3,8 @@ r"""Detectors that learn the signature of adversarial examples: of relevance, or
 Klawikowska et al. (2020) explain the decision by layer-wise relevance propagation and see clean and attacked images
 apart in the plane; Fidel et al. (2019) take the SHAP values of the penultimate layer's neurons for every class and train
 a classifier on them. Both need adversarial examples to learn from: what they detect are attacks such as those. The
-classifier of both is here the support vector machine of :func:`xaicore.signatures.classify`, untuned, whose decision
-value is the score.
+classifier of both is here a support vector machine (RBF kernel, classes weighed equally), untuned, whose decision value
+is the score.
 """
 
 import numpy as np
@@ -15,13 +15,12 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 from torch import Tensor, nn
 
-from xaicore.attacks import checks
 from xaicore.attacks.base import open_victim
-from xaicore.attribution import PRESETS, lrp
+from xaicore.attribution import PRESETS, lrp, signatures
+from xaicore.core import checks
+from xaicore.core.errors import UserError
+from xaicore.core.undisturbed import evaluation_mode, exact_arithmetic
 from xaicore.detectors.base import Detector, in_chunks
-from xaicore.errors import UserError
-from xaicore.signatures import signatures
-from xaicore.undisturbed import evaluation_mode, exact_arithmetic
 
 ROWS = 32
 

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
 from xaicore.attacks.neurons import Coverage, activations, covered
-from xaicore.errors import UserError
+from xaicore.core.errors import UserError
 
 
 class NeuronCoverage:

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from xaicore.fingerprint import checksum, digest
+from xaicore.core.fingerprint import checksum, digest
 from xaicore.models.batchnorm import fold, has_batchnorm, largest_difference
 
 FOLD_TOLERANCE = 1e-4

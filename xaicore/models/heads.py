@@ -10,12 +10,12 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
+from xaicore.core.small_maps import products
+from xaicore.core.undisturbed import evaluation_mode
 from xaicore.models.classifier import Classifier
 from xaicore.models.recipe import Recipe
 from xaicore.models.registry import REGISTRY
 from xaicore.models.training import TrainingResult, train
-from xaicore.small_maps import products
-from xaicore.undisturbed import evaluation_mode
 
 
 def train_head(

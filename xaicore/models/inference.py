@@ -5,9 +5,9 @@ from torch import Tensor, nn
 
 from xaicore.core.devices import device_of
 from xaicore.core.outputs import checked_logits
+from xaicore.core.small_maps import products
+from xaicore.core.undisturbed import evaluation_mode
 from xaicore.data import ImageSet
-from xaicore.small_maps import products
-from xaicore.undisturbed import evaluation_mode
 
 
 def predict(model: nn.Module, images: Tensor | ImageSet, batch_size: int = 256) -> Tensor:

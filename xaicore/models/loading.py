@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
+from xaicore.core.errors import UserError
 from xaicore.data.embedded import imagenet_classes
-from xaicore.errors import UserError
 from xaicore.models.batchnorm import fold
 from xaicore.models.classifier import Classifier
 from xaicore.models.registry import REGISTRY, Architecture, Shape

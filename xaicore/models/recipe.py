@@ -12,7 +12,7 @@ Schedules per step i of I:
 import math
 from dataclasses import dataclass
 
-from xaicore.errors import UserError
+from xaicore.core.errors import UserError
 from xaicore.models.augmentation import AUGMENTATIONS
 
 OPTIMIZERS = ("adamw", "sgd")
@@ -41,7 +41,7 @@ class Recipe:
         fused: whether ``adamw`` updates all of a tensor in one pass over memory; two to three times faster steps
             of large networks, with other last digits.
         small_maps: whether, on a processor, convolutions of small maps are matrix products
-            (:mod:`xaicore.small_maps`): training on small images takes a fifth to a third less, with other
+            (:mod:`xaicore.core.small_maps`): training on small images takes a fifth to a third less, with other
             last digits.
         unbiased_statistics: whether the running statistics of batch normalisation forget where they start (mean 0,
             variance 1): step i counts for at least 1/i. Trainings of a few dozen steps end with normalisations of

@@ -16,13 +16,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from xaicore.core.errors import UserError
+from xaicore.core.small_maps import SmallMaps
 from xaicore.data import ImageSet
-from xaicore.errors import UserError
 from xaicore.models.augmentation import augment
 from xaicore.models.classifier import Classifier
 from xaicore.models.inference import labels_of, predict, take
 from xaicore.models.recipe import Recipe
-from xaicore.small_maps import SmallMaps
 
 Labelled = tuple[Tensor | ImageSet, Tensor | None]
 Progress = Callable[[dict[str, float]], None]

@@ -4,8 +4,8 @@ import torch
 from torch import Tensor, nn
 
 from xaicore.core.devices import device_of
+from xaicore.core.errors import UserError
 from xaicore.core.outputs import checked_logits
-from xaicore.errors import UserError
 
 
 class TwoLogits(nn.Module):

@@ -20,8 +20,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from xaicore.errors import UserError
-from xaicore.files import disk_full, one_line
+from xaicore.core.errors import UserError
+from xaicore.core.files import disk_full, one_line
 from xaicore.models.classifier import Classifier
 
 SUFFIXES = (".safetensors", ".pt", ".pth")

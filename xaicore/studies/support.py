@@ -15,7 +15,7 @@ from torch.nn import functional
 from xaicore.attacks import one_pixel, pgd
 from xaicore.attribution import METHODS
 from xaicore.attribution.titles import TITLES
-from xaicore.errors import UserError
+from xaicore.core.errors import UserError
 from xaicore.models import Classifier
 
 CLASSES = 3

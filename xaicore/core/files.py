@@ -1,0 +1,83 @@
+"""Files that are either wholly there or not there at all."""
+
+import errno
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from xaicore.core.errors import UserError
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+DENIED = (errno.EACCES, errno.EPERM, errno.EROFS)
+
+
+def is_disk_full(error: OSError) -> bool:
+    """Return whether an error means that there is no room left, also where several files were copied at once."""
+    if isinstance(error, shutil.Error):  # has the reasons of its parts as text only
+        return any(os.strerror(number) in str(error) for number in FULL)
+    return error.errno in FULL
+
+
+@contextmanager
+def one_line(what: str) -> Iterator[None]:
+    """Tell in one line what the disk does not allow, wherever inside the block or decorated function it comes up.
+
+    Args:
+        what: what could not be written, such as ``the book``.
+
+    Raises:
+        UserError: the disk is full, or a folder cannot be written to.
+    """
+    try:
+        yield
+    except OSError as error:
+        if is_disk_full(error):
+            raise UserError(disk_full(what)) from error
+        if error.errno in DENIED and error.filename is not None:
+            name = Path(os.fsdecode(error.filename)).name
+            raise UserError(f"{what} cannot be written: {name}: {error.strerror}") from error
+        raise
+
+
+def disk_full(what: str) -> str:
+    """Return the line that tells a full disk."""
+    return f"the disk is full: {what} was not written; free some space and run again, the rest is kept"
+
+
+def write_atomically(path: Path, content: bytes | str, *, what: str) -> Path:
+    """Write ``content`` to ``path``: to a temporary name in the same folder, synced to the disk, then
+    renamed.
+
+    Args:
+        path: final name; a file of that name is replaced.
+        content: what to write; text is encoded as UTF-8.
+        what: what it is, for the error message.
+
+    Returns:
+        ``path``.
+
+    Raises:
+        UserError: the disk is full or the folder cannot be written to; nothing is left behind.
+    """
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with temporary.open("wb") as file:
+                file.write(content.encode() if isinstance(content, str) else content)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        if is_disk_full(error):
+            raise UserError(disk_full(what)) from error
+        raise UserError(
+            f"{what} cannot be written to the folder {path.parent.name}: {error.strerror}"
+        ) from error
+    return path

@@ -1,0 +1,62 @@
+"""Every figure the notebooks show.
+
+One palette that colour-blind readers can tell apart (Okabe and Ito 2008), with marker shapes that repeat what the colour
+says; relevance on a diverging map centred on zero; one scale within a comparison; units on the axes. A function takes
+arrays or tensors, returns a :class:`BookFigure` and touches no global state of matplotlib.
+"""
+
+from xaicore.figures.arena import arena_table, cluster_panels
+from xaicore.figures.charts import (
+    curves,
+    distributions,
+    heat_table,
+    scatter_groups,
+    scatter_panels,
+    training_curves,
+)
+from xaicore.figures.detection import denoising_grid, entropy_planes, group_boxes, roc_panels
+from xaicore.figures.layers import layer_boxes, layer_curves
+from xaicore.figures.panels import curve_panels, picture_table
+from xaicore.figures.pictures import (
+    attack_illustration,
+    explanation_grid,
+    image_grid_with_relevance,
+    image_rows,
+    layer_grid,
+    map_grid,
+    shift_grid,
+)
+from xaicore.figures.small import estimate_rows, relevance_strip
+from xaicore.figures.style import MARKERS, PALETTE, RELEVANCE_MAP, BookFigure
+
+__all__ = [
+    "MARKERS",
+    "PALETTE",
+    "RELEVANCE_MAP",
+    "BookFigure",
+    "arena_table",
+    "attack_illustration",
+    "cluster_panels",
+    "curve_panels",
+    "curves",
+    "denoising_grid",
+    "distributions",
+    "entropy_planes",
+    "estimate_rows",
+    "explanation_grid",
+    "group_boxes",
+    "heat_table",
+    "image_grid_with_relevance",
+    "image_rows",
+    "layer_boxes",
+    "layer_curves",
+    "layer_grid",
+    "map_grid",
+    "picture_table",
+    "relevance_strip",
+    "roc_panels",
+    "scatter_groups",
+    "scatter_panels",
+    "shift_grid",
+    "training_curves",
+]

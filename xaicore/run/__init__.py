@@ -1,0 +1,1 @@
+"""How notebooks run: parameters, records, the store of finished steps, engines, where results come from."""

@@ -1,0 +1,80 @@
+"""Parameters of chapter 1, Explainable AI for Inspecting Adversarial Attacks on Deep Neural Networks."""
+
+from typing import Annotated
+
+from pydantic import Field, field_validator
+
+from xaicore.attribution import PRESETS
+from xaicore.core.errors import UserError
+from xaicore.run.params.base import Fraction, NotebookParameters
+from xaicore.run.params.checks import among
+from xaicore.run.params.readings import Reading
+
+LEAST_MAPPED = 4
+"""Fewer signatures than that have no map, see :func:`xaicore.studies.signatures.embed`."""
+
+
+class P1Parameters(NotebookParameters):
+    """Parameters of the notebook ``p1_inspecting_attacks``."""
+
+    classes: list[str] | None = Field(
+        default_factory=lambda: ["4", "9"],
+        description="names of the two classes, in the order of their labels; none: all of the set",
+    )
+    n_train: int | None = Field(None, ge=4, description="number of training images; none: all")
+    n_validation: int | None = Field(None, ge=2, description="number of validation images; none: all")
+    size: int = Field(32, ge=32, le=1024, description="height and width of the images in pixels")
+    width: float = Field(0.25, gt=0, le=4, description="channels of the network relative to VGG16's")
+    epochs: int = Field(8, ge=1, description="epochs of the first training")
+    batch_size: int = Field(32, ge=1, description="images in a batch of training")
+    learning_rate: Fraction = Field(
+        2e-3, gt=0, le=10, description="largest learning rate of the first training"
+    )
+    immune_epochs: int = Field(6, ge=1, description="epochs of the training on attacked images")
+    immune_learning_rate: Fraction = Field(
+        5e-4, gt=0, le=10, description="largest learning rate of that training"
+    )
+    eps_max: Fraction = Field(
+        0.2, gt=0, le=1, description="largest step of FGSM, in units of the [0, 1] range"
+    )
+    eps_steps: int = Field(51, ge=1, le=10_000, description="number of steps up to eps_max")
+    population: int = Field(20, ge=4, description="one-pixel attack: candidates in a generation")
+    generations: int = Field(19, ge=1, description="one-pixel attack: generations after the first")
+    training_generations: int = Field(
+        9, ge=1, description="one-pixel attack: generations on training and validation images"
+    )
+    pixels: int = Field(1, ge=1, le=100, description="one-pixel attack: pixels it may change")
+    preset: Annotated[str, among(PRESETS)] = Field("preset-a-flat", description="rules of the relevance maps")
+    neighbours: int = Field(10, ge=1, description="neighbours that measure how classes mix")
+    umap_neighbors: int = Field(15, ge=2, description="neighbours that UMAP keeps together")
+    umap_seeds: int = Field(3, ge=1, le=100, description="number of UMAP maps with different seeds")
+
+    @field_validator("classes")
+    @classmethod
+    def _two_classes(cls, classes: list[str] | None) -> list[str] | None:
+        if classes is not None and len(set(classes)) != 2:
+            raise ValueError(f"{classes!r} does not name two different classes")
+        return classes
+
+    @property
+    def readings(self) -> list[Reading]:
+        """The images that the notebook reads: of its classes alone."""
+        classes = None if self.classes is None else tuple(self.classes)
+        counts = {"train": self.n_train, "validation": self.n_validation, "test": self.n_images}
+        return [self._reading(split, n, classes=classes) for split, n in counts.items()]
+
+    def check_test_images(self, name: str, count: int) -> None:
+        """Refuse a test set too small for its neighbourhoods.
+
+        Args:
+            name: of the image set, for the message.
+            count: its test images.
+
+        Raises:
+            UserError: an image has fewer neighbours than it is to be compared with, or there are too few for a map.
+        """
+        if count <= max(self.neighbours, LEAST_MAPPED - 1):
+            raise UserError(
+                f"{name} has {count} test images here, but each is compared with its {self.neighbours} neighbours: "
+                f"take more images, at least {LEAST_MAPPED}, or a smaller number of neighbours"
+            )

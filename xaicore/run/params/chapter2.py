@@ -1,0 +1,86 @@
+"""Parameters of chapter 2, Generalizing Adversarial Explanations with Grad-CAM."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from xaicore.models import REGISTRY
+from xaicore.models.augmentation import AUGMENTATIONS
+from xaicore.run.params.base import DatasetName, Fraction, NetworkName, NotebookParameters
+from xaicore.run.params.checks import among, each_once, three_shares
+from xaicore.run.params.readings import Reading
+
+NETWORKS = ["vgg16", "resnet50", "resnet101", "inception_v3", "xception"]
+
+
+class P2Parameters(NotebookParameters):
+    """Parameters of the notebook ``p2_gradcam_shift``."""
+
+    dataset: DatasetName = Field("orl-faces", description="image set of faces")
+    model: NetworkName = Field("resnet50", description="network on which the black-box images are made")
+    models: Annotated[list[str], each_once(REGISTRY)] = Field(
+        default_factory=lambda: list(NETWORKS), min_length=1, description="networks under attack"
+    )
+    shares: list[float] | None = Field(
+        default_factory=lambda: [0.6, 0.1, 0.3],
+        description="training, validation, test images of a person: shares above 0 with the sum 1; "
+        "none: the set's own split",
+    )
+    n_images: int | None = Field(
+        40, ge=1, description="test images at most, evenly over the people; none: all"
+    )
+    size: int = Field(48, ge=32, le=1024, description="height and width of the images in pixels")
+    eps: list[Fraction] = Field(
+        default_factory=lambda: [0.01, 0.05, 0.075, 0.1],
+        min_length=1,
+        description="attack sizes, each above 0 and at most 1, rising by at least 0.001",
+    )
+    epochs: int | None = Field(
+        None,
+        ge=1,
+        description="epochs of training a whole network, without given weights; none: each network's own",
+    )
+    batch_size: int | None = Field(
+        None, ge=2, description="images in a training step; none: each network's own"
+    )
+    learning_rate: Fraction | None = Field(
+        None, gt=0, le=10, description="largest learning rate of that training; none: each network's own"
+    )
+    augment: Annotated[str | None, among(AUGMENTATIONS)] = Field(
+        None, description="changes to training images; null: noise"
+    )
+    precision: Literal["float32", "bfloat16", "auto"] = Field(
+        "float32", description="arithmetic of training a whole network; auto: bfloat16 where there is"
+    )
+    head_epochs: int = Field(60, ge=1, description="epochs of training the head alone")
+    head_learning_rate: Fraction = Field(1e-3, gt=0, le=10, description="largest learning rate of the head")
+    cells: int = Field(
+        3, ge=1, description="fewest cells a side of the map taken for MOD and VID; 1: the last layer"
+    )
+    n_layer_images: int = Field(12, ge=1, description="test images whose maps of all layers are compared")
+    n_layers_shown: int = Field(14, ge=2, description="layers in the grids of Figs. 6 to 10; VGG has 13")
+
+    @property
+    def readings(self) -> list[Reading]:
+        """The images that the notebook reads."""
+        return self._faces(self.shares)
+
+    @field_validator("eps")
+    @classmethod
+    def _rising(cls, eps: list[float]) -> list[float]:
+        if not all(0 < value <= 1 for value in eps):
+            raise ValueError(f"{eps} must lie above 0 and at most at 1")
+        thousandths = [round(1000 * value) for value in eps]
+        if thousandths != sorted(set(thousandths)) or thousandths[0] == 0:
+            raise ValueError(f"{eps} must rise by at least 0.001")
+        return eps
+
+    _three = field_validator("shares")(three_shares)
+
+    @model_validator(mode="after")
+    def _one_file(self) -> "P2Parameters":
+        if self.weights not in (None, "imagenet") and (len(self.models) > 1 or self.models[0] != self.model):
+            raise ValueError(
+                "a weights file fits one network: give it as model and as the only one of models, or weights=imagenet"
+            )
+        return self

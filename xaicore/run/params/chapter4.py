@@ -1,0 +1,65 @@
+"""Parameters of chapter 4, Heat and Blur."""
+
+from typing import Annotated
+
+from pydantic import Field, field_validator
+
+from xaicore.attribution import PRESETS
+from xaicore.run.params.base import DatasetName, Fraction, NetworkName, NotebookParameters
+from xaicore.run.params.checks import among
+from xaicore.run.params.readings import Reading
+
+
+class P4Parameters(NotebookParameters):
+    """Parameters of the notebook ``p4_heat_and_blur``."""
+
+    dataset: DatasetName = Field("imagenet-20", description="image set of ImageNet photographs")
+    model: NetworkName = Field("efficientnet_lite0", description="network with ImageNet weights")
+    weights: str = Field("imagenet", description="imagenet, or a file of weights")
+    size: int = Field(128, ge=32, le=1024, description="height and width of the images in pixels")
+    sigma: Fraction = Field(1.0, ge=0, le=20, description="σ of the blur in pixels; the paper has 0.8 to 1.2")
+    sigmas: list[Fraction] = Field(
+        default_factory=lambda: [0.5, 0.8, 1.0, 1.2, 2.0],
+        min_length=2,
+        description="σ of the sweep, each above 0 and at most 20, rising by at least 0.1",
+    )
+    preset: Annotated[str, among(PRESETS)] = Field(
+        "deep-taylor-bounded", description="rules of the relevance that makes the mask"
+    )
+    k_std: Fraction = Field(
+        2.0, ge=-10, le=100, description="standard deviations above the mean of a kept pixel"
+    )
+    coverage: Fraction = Field(0.99, gt=0, le=1, description="probability that NDCG grades")
+    distance: Fraction = Field(
+        0.02, gt=0, description="largest perturbation of an attack, as a share of the image's length"
+    )
+    effort: float = Field(1.0, gt=0, le=100, description="factor on the steps of the attacks")
+    n_costly: int = Field(8, ge=1, description="images for L-BFGS and the boundary attack")
+    eps: list[Fraction] = Field(
+        default_factory=lambda: [2 / 255, 8 / 255],
+        min_length=1,
+        description="attacks that know the defence: largest change of a value, each above 0 and at most 1, rising",
+    )
+    n_adaptive: int = Field(6, ge=1, description="images for the costly attacks on the defence")
+    n_shown: int = Field(3, ge=1, le=6, description="images in the figures")
+
+    @property
+    def readings(self) -> list[Reading]:
+        """The images that the notebook reads: of all there are."""
+        return [self._reading("all", self.n_images)]
+
+    @field_validator("sigmas")
+    @classmethod
+    def _in_tenths(cls, sigmas: list[float]) -> list[float]:
+        tenths = [round(10 * sigma) for sigma in sigmas]
+        if not all(0 < sigma <= 20 for sigma in sigmas) or tenths != sorted(set(tenths)) or tenths[0] == 0:
+            raise ValueError(f"{sigmas} must rise by at least 0.1, above 0 and at most to 20")
+        return sigmas
+
+    @field_validator("eps")
+    @classmethod
+    def _rising(cls, eps: list[float]) -> list[float]:
+        thousandths = [round(1000 * value) for value in eps]
+        if not all(0 < value <= 1 for value in eps) or thousandths != sorted(set(thousandths)):
+            raise ValueError(f"{eps} must rise, above 0 and at most to 1")
+        return eps

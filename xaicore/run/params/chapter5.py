@@ -1,0 +1,102 @@
+"""Parameters of chapter 5, Explanation-based Adversarial Detection with Noise Reduction."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field, field_validator, model_validator
+
+from xaicore.run.params.base import DatasetName, Fraction, NetworkName, NotebookParameters
+from xaicore.run.params.checks import among, each_once, even, one_or_three
+from xaicore.run.params.readings import Reading
+
+EXPLANATIONS = (
+    "smooth_ig",
+    "integrated_gradients",
+    "deep_lift",
+    "shap",
+    "grad_cam",
+    "guided_grad_cam",
+    "gradient",
+)
+"""Those of :data:`xaicore.detectors.EXPLANATIONS`, which takes a second to import."""
+
+
+class P5Parameters(NotebookParameters):
+    """Parameters of the notebook ``p5_explainer``."""
+
+    n_images: int | None = Field(100, ge=4, description="clean test images at most; none: all")
+    model: NetworkName = Field("small_cnn", description="name of the network that is trained here")
+    channels: int | None = Field(None, description="1 or 3 colour channels; none: as the set has")
+    size: int = Field(28, ge=8, le=1024, description="height and width of the images in pixels, even")
+    width: float = Field(0.5, gt=0, le=4, description="channels of the network relative to its own")
+    n_train: int | None = Field(None, ge=10, description="number of training images; none: all")
+    epochs: int = Field(3, ge=1, description="epochs of training")
+    n_attacked: int = Field(50, ge=2, description="images for BIM, MIM and CW-L2, at most")
+    n_costly: int = Field(32, ge=2, description="images for CW-L0 and CW-L∞, at most")
+    eps: Fraction = Field(0.3, gt=0, le=1, description="largest change of a value, BIM and MIM")
+    steps: int = Field(10, ge=1, le=10_000, description="steps of BIM and MIM")
+    effort: float = Field(1.0, gt=0, le=100, description="factor on the steps of the other attacks")
+    explanation: Annotated[str, among(EXPLANATIONS)] = Field(
+        "smooth_ig", description="explanation of the detector"
+    )
+    explanations: Annotated[list[str], each_once(EXPLANATIONS)] = Field(
+        default_factory=lambda: list(EXPLANATIONS), min_length=1, description="explanations compared"
+    )
+    points: int = Field(6, ge=1, le=10_000, description="gradients in a map that averages")
+    strength: Fraction = Field(0.8, gt=0, le=100, description="h of the denoising over the noise level")
+    strengths: list[Fraction] = Field(
+        default_factory=lambda: [0.4, 0.8, 1.6, 3.2],
+        min_length=2,
+        description="h of the sweep, each at least 0.1 and at most 100, rising by at least 0.1",
+    )
+    n_strength: int = Field(20, ge=2, description="images of each group in the sweep, at most")
+    fpr: Fraction = Field(0.05, gt=0, lt=1, description="false-positive rate at which detectors are compared")
+    magnet_epochs: int = Field(2, ge=1, description="MagNet: epochs of training")
+    magnet_batch_size: int = Field(16, ge=1, description="MagNet: images in a training step")
+    magnet_learning_rate: Fraction = Field(0.03, gt=0, le=1, description="MagNet: learning rate")
+    n_adaptive: int = Field(12, ge=1, description="images for the attack that knows the detector")
+    photographs: DatasetName = Field("imagenet-20", description="image set for the patch")
+    photograph_model: NetworkName = Field("efficientnet_lite0", description="network for the photographs")
+    photograph_weights: str = Field("imagenet", description="its weights: imagenet or a file")
+    photograph_size: int = Field(
+        128, ge=32, le=1024, description="height and width of the photographs in pixels"
+    )
+    n_photographs: int | None = Field(None, ge=2, description="photographs at most; none: all")
+    photograph_points: int = Field(6, ge=1, le=10_000, description="gradients in a photograph's map")
+    patch_size: Fraction = Field(0.15, gt=0, le=0.5, description="share of the area that the patch takes")
+    patch_steps: int = Field(20, ge=1, description="steps of training a patch, times the effort")
+    patch_class: int = Field(859, ge=0, description="class that the patch asks for; 859: toaster")
+    n_timed: int = Field(20, ge=3, description="images timed one by one, at most")
+    n_shown: int = Field(2, ge=1, le=6, description="images in the figures")
+
+    @property
+    def readings(self) -> list[Reading]:
+        """The images that the notebook reads: of the digits and, of all there are, of the photographs."""
+        photographs = Reading(self.photographs, self.other_root, "all", self.n_photographs, seed=self.seed)
+        return [*self._digits(self.n_train), photographs]
+
+    def recorded(self) -> dict[str, Any]:
+        """Return what a record keeps, as in other chapters: a file of weights by its last name."""
+        plain = super().recorded()
+        plain["photograph_weights"] = Path(self.photograph_weights).name
+        return plain
+
+    _channels = field_validator("channels")(one_or_three)
+
+    _halved = field_validator("size")(even)
+
+    @field_validator("strengths")
+    @classmethod
+    def _in_tenths(cls, strengths: list[float]) -> list[float]:
+        tenths = [round(10 * strength) for strength in strengths]
+        if not all(0 < strength <= 100 for strength in strengths) or tenths != sorted(set(tenths)):
+            raise ValueError(f"{strengths} must rise by at least 0.1, above 0 and at most to 100")
+        if tenths[0] == 0:
+            raise ValueError(f"{strengths} must be at least 0.1")
+        return strengths
+
+    @model_validator(mode="after")
+    def _detector_is_compared(self) -> "P5Parameters":
+        if self.explanation not in self.explanations:
+            raise ValueError(f"explanations must hold the detector's own, {self.explanation}")
+        return self

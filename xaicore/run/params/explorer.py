@@ -1,0 +1,82 @@
+"""Parameters of the notebook ``explorer``."""
+
+import inspect
+from typing import Annotated
+
+from pydantic import Field, field_validator
+
+from xaicore.attribution import METHODS, PRESETS
+from xaicore.run.params.base import Fraction
+from xaicore.run.params.checks import each_once
+from xaicore.run.params.instruments import InstrumentParameters
+
+SHOWN_ATTACKS = ("fgsm", "bim", "mim", "pgd", "cw_l2")
+"""Attacks whose size is ε, and CW, which looks for the smallest."""
+
+SHOWN_EXPLANATIONS = (
+    *(name for name, method in METHODS.items() if "seed" not in inspect.signature(method).parameters),
+    *PRESETS,
+)
+"""Explanations that draw nothing at random; a preset stands for layer-wise relevance propagation with it."""
+
+
+class ExplorerParameters(InstrumentParameters):
+    """Parameters of the notebook ``explorer``: the digits' lists, and those of the photographs."""
+
+    n_images: int | None = Field(6, ge=1, description="number of test images; none: all")
+    n_photographs: int = Field(3, ge=1, description="number of photographs")
+    photograph_size: int = Field(
+        160, ge=32, le=1024, description="height and width of the photographs in pixels"
+    )
+    attacks: Annotated[list[str], each_once(SHOWN_ATTACKS)] = Field(
+        default_factory=lambda: ["fgsm", "bim", "pgd", "cw_l2"],
+        min_length=1,
+        description="attacks on the digits",
+    )
+    eps: list[Fraction] = Field(
+        default_factory=lambda: [0.05, 0.15, 0.3],
+        min_length=1,
+        description="sizes: largest change of a value, each above 0 and at most 1, rising",
+    )
+    explanations: Annotated[list[str], each_once(SHOWN_EXPLANATIONS)] = Field(
+        default_factory=lambda: [
+            "preset-a-flat",
+            "deep-taylor-bounded",
+            "epsilon",
+            "grad_cam",
+            "guided_backprop",
+            "integrated_gradients",
+            "input_times_gradient",
+        ],
+        min_length=1,
+        description="explanations of digits; a preset stands for relevance propagation with it",
+    )
+    photograph_attacks: Annotated[list[str], each_once(SHOWN_ATTACKS)] = Field(
+        default_factory=lambda: ["fgsm", "bim", "cw_l2"], min_length=1, description="of photographs: attacks"
+    )
+    photograph_eps: list[Fraction] = Field(
+        default_factory=lambda: [2 / 255, 8 / 255],
+        min_length=1,
+        description="of photographs: sizes, each above 0 and at most 1, rising",
+    )
+    photograph_explanations: Annotated[list[str], each_once(SHOWN_EXPLANATIONS)] = Field(
+        default_factory=lambda: [
+            "deep-taylor-bounded",
+            "grad_cam",
+            "guided_backprop",
+            "input_times_gradient",
+        ],
+        min_length=1,
+        description="of photographs: explanations",
+    )
+    iterations: int = Field(10, ge=1, description="steps of the attacks that iterate to a given size")
+    cw_steps: int = Field(20, ge=1, description="optimiser's steps of CW in one search")
+    cw_searches: int = Field(2, ge=1, description="constants that CW tries")
+    samples: int = Field(10, ge=2, description="steps of integrated gradients")
+
+    @field_validator("eps", "photograph_eps")
+    @classmethod
+    def _sizes_rise(cls, sizes: list[float]) -> list[float]:
+        if not all(0 < size <= 1 for size in sizes) or sizes != sorted(set(sizes)):
+            raise ValueError(f"{sizes} must rise, above 0 and at most to 1")
+        return sizes

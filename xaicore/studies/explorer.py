@@ -1,0 +1,216 @@
+"""The cases of the explorer page: images, attacks on them, noise as large as each attack, and explanations of all.
+
+Every attack at every size has its control beside it: Gaussian noise with the mean and the standard deviation of its
+perturbation. Where the answer changed there are two explanations, of the new answer and of the true class; a map that
+moves only with the former has moved because the question did.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from xaicore import metrics, models
+from xaicore.attacks import ATTACKS
+from xaicore.attribution import METHODS
+from xaicore.studies import steps
+from xaicore.studies.map_shift import compare
+from xaicore.studies.subjects import Subject
+
+if TYPE_CHECKING:
+    from xaicore.run.engine import Engine
+
+SMALLEST = "smallest"
+"""The size of an attack that has none given: the smallest that it finds."""
+
+ANSWER, TRUE = "answer", "true"
+"""The class that a map explains: what the network answers, or the true one."""
+
+SHIFTS = ("nissim", "cosine", "rank", "iou", "entropy")
+"""What :func:`~xaicore.studies.map_shift.compare` measures."""
+
+
+class Version(NamedTuple):
+    """One version of all images.
+
+    Attributes:
+        attack: a name of :data:`xaicore.attacks.ATTACKS`.
+        size: ε as a text such as ``8/255`` or ``0.15``, or ``smallest``.
+        kind: ``attack``, or ``noise`` of its size.
+        images: (N, C, H, W) in [0, 1].
+    """
+
+    attack: str
+    size: str
+    kind: str
+    images: Tensor
+
+
+class Explored(NamedTuple):
+    """All versions of a subject's images, the network's answers, and the maps.
+
+    Attributes:
+        versions: V of them; the clean images are not among them.
+        probabilities: (V + 1, N, K) float64, those of the clean images first.
+        maps: explanation to (version, image, class explained) to (H, W); version 0 is the clean image, version k
+            ``versions[k - 1]``. A map of the true class is there where the answer is another.
+    """
+
+    versions: list[Version]
+    probabilities: Tensor
+    maps: dict[str, dict[tuple[int, int, str], Tensor]]
+
+
+def size_text(eps: float) -> str:
+    """Return ε as people write it: ``8/255``, or three digits where it is no multiple of 1/255."""
+    levels = eps * 255
+    if abs(levels - round(levels)) < 1e-6 and Fraction(round(levels), 255).denominator > 5:
+        return f"{round(levels)}/255"
+    return f"{eps:.3g}"
+
+
+def explore(
+    engine: Engine,
+    subject: Subject,
+    *,
+    attacks: Sequence[str],
+    eps: Sequence[float],
+    explanations: Sequence[str],
+    iterations: int = 10,
+    cw_steps: int = 20,
+    cw_searches: int = 2,
+    samples: int = 10,
+    batch_size: int = 16,
+    seed: int = 0,
+) -> Explored:
+    """Attack, add noise and explain, each step kept in the store.
+
+    Args:
+        engine: where batches run.
+        subject: a network and images that it classifies correctly.
+        attacks: names; ``cw_l2`` looks for the smallest perturbation, the others are run at each ε, every step.
+        eps: sizes, largest change of a value.
+        explanations: names of :data:`xaicore.attribution.METHODS`, or of a preset for relevance propagation with it.
+        iterations: steps of the attacks that iterate.
+        cw_steps: steps of CW in one search.
+        cw_searches: constants that CW tries.
+        samples: steps of integrated gradients.
+        batch_size: images at a time; nothing depends on it.
+        seed: of the noise and of what an attack draws at random.
+    """
+    of_smallest = {"steps": cw_steps, "search_steps": cw_searches}
+    versions: list[Version] = []
+    for name in attacks:
+        accepted = inspect.signature(ATTACKS[name]).parameters
+        iterated = {"steps": iterations, "early_stop": False}
+        of_size = {key: value for key, value in iterated.items() if key in accepted}
+        sizes: list[tuple[str, dict[str, Any]]] = [
+            (size_text(value), {"eps": value} | of_size) for value in eps
+        ]
+        for size, parameters in sizes if "eps" in accepted else [(SMALLEST, of_smallest)]:
+            versions += _attack_and_noise(engine, subject, name, size, parameters, batch_size, seed)
+    everything = torch.stack([subject.images, *(version.images for version in versions)])
+    answers = models.predict(subject.model, everything.flatten(0, 1), batch_size=batch_size)
+    probabilities = answers.double().softmax(dim=1).unflatten(0, everything.shape[:2])
+    rows, images, targets = _to_explain(everything, probabilities, subject.labels)
+    maps = {}
+    for name in explanations:
+        options: dict[str, Any] = {} if name in METHODS else {"preset": name}
+        if name == "integrated_gradients":
+            options["n_steps"] = samples
+        found = steps.explained(
+            engine,
+            subject.model,
+            images,
+            targets,
+            method=name if name in METHODS else "lrp",
+            batch_size=batch_size,
+            step=f"{name} for the explorer",
+            **options,
+        )
+        maps[name] = dict(zip(rows, found.sum(dim=1), strict=True))
+    return Explored(versions, probabilities, maps)
+
+
+def comparisons(explored: Explored, subject: Subject) -> pd.DataFrame:
+    """Return every case with its numbers, one row for each image, version, explanation and class explained.
+
+    The columns: ``image`` (its number), ``class`` (the true one), ``attack``, ``size``, ``kind``, ``answer``,
+    ``fooled``, ``l2``, ``linf``, ``explanation``, ``explained`` (``answer`` or ``true``) and :data:`SHIFTS`.
+    """
+    frames = []
+    for number, version in enumerate(explored.versions, start=1):
+        lengths = metrics.norms(version.images - subject.images)
+        answers = explored.probabilities[number].argmax(dim=1).tolist()
+        for explanation, maps in explored.maps.items():
+            keys = [(image, explained) for at, image, explained in maps if at == number]
+            before = torch.stack([maps[0, image, ANSWER] for image, _ in keys])
+            after = torch.stack([maps[number, image, explained] for image, explained in keys])
+            described = [
+                {
+                    "image": image,
+                    "class": subject.names[int(subject.labels[image])],
+                    "attack": version.attack,
+                    "size": version.size,
+                    "kind": version.kind,
+                    "answer": subject.names[answers[image]],
+                    "fooled": answers[image] != int(subject.labels[image]),
+                    "l2": float(lengths.l2[image]),
+                    "linf": float(lengths.linf[image]),
+                    "explanation": explanation,
+                    "explained": explained,
+                }
+                for image, explained in keys
+            ]
+            shifts = {name: values.tolist() for name, values in compare(before, after).items()}
+            frames.append(pd.DataFrame(described).assign(**shifts))
+    return pd.concat(frames, ignore_index=True)
+
+
+def _attack_and_noise(
+    engine: Engine,
+    subject: Subject,
+    name: str,
+    size: str,
+    parameters: dict[str, Any],
+    batch_size: int,
+    seed: int,
+) -> list[Version]:
+    common: dict[str, Any] = {"batch_size": batch_size, "rows": batch_size, "seed": seed}
+    model, images, labels = subject.model, subject.images, subject.labels
+    hit = steps.attacked(engine, name, model, images, labels, **parameters, **common)
+    noise = steps.attacked(
+        engine,
+        "gaussian",
+        model,
+        images,
+        labels,
+        per_image={"like": hit.adversarial - images},
+        step=f"noise like {name}",
+        **common,
+    )
+    return [
+        Version(name, size, "attack", hit.adversarial),
+        Version(name, size, "noise", noise.adversarial),
+    ]
+
+
+def _to_explain(
+    everything: Tensor, probabilities: Tensor, labels: Tensor
+) -> tuple[list[tuple[int, int, str]], Tensor, Tensor]:
+    """Return which maps there are, and image and class of each."""
+    rows, images, targets = [], [], []
+    for version, answers in enumerate(probabilities.argmax(dim=2).tolist()):
+        for image, (answer, label) in enumerate(zip(answers, labels.tolist(), strict=True)):
+            for explained, target in {ANSWER: answer, TRUE: label}.items():
+                if explained == ANSWER or answer != label:
+                    rows.append((version, image, explained))
+                    images.append(everything[version, image])
+                    targets.append(target)
+    return rows, torch.stack(images), torch.tensor(targets, device=everything.device)

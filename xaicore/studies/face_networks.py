@@ -1,0 +1,171 @@
+"""Faces prepared in two ways and a network trained on them, as chapter 2 introduces them and chapter 3 uses them again.
+
+The images are taken as they are and cropped to the face. The network is trained whole on both and its head once more on
+the cropped ones, or, where there are published weights, its head alone. Both chapters make the same calls of
+:mod:`xaicore.studies.steps`, so what one of them has computed the other takes from the store.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from xaicore import data, models
+from xaicore.studies import steps
+
+if TYPE_CHECKING:
+    from xaicore.run.store import Store
+
+PARTS = ("training", "validation", "test")
+
+
+@dataclass(frozen=True)
+class Faces:
+    """The images of one part of a set of faces.
+
+    Attributes:
+        images: what they came from, at their size.
+        raw: (N, C, size, size) as they are.
+        aligned: (N, C, size, size) cropped to the face.
+        found: (N,) bool, whether a face was found.
+        labels: (N,) int64.
+    """
+
+    images: data.ImageSet
+    raw: Tensor
+    aligned: Tensor
+    found: Tensor
+    labels: Tensor
+
+
+def face_sets(
+    store: Store,
+    dataset: str,
+    data_root: str | None,
+    *,
+    size: int,
+    shares: list[float] | None = None,
+    n_images: int | None = None,
+    channels: int | None = None,
+    seed: int = 0,
+) -> dict[str, Faces]:
+    """Return training, validation and test faces, prepared in both ways.
+
+    Args:
+        store: keeps the cropped faces.
+        dataset: name of the set.
+        data_root: where it lies.
+        size: height and width of the images in pixels.
+        shares: of training, validation and test images of a person; None: the set's own split.
+        n_images: test images at most, evenly over the people; None: all.
+        channels: of the images; None: as the set has.
+        seed: of the choice of images.
+
+    Raises:
+        UserError: a folder or file does not fit.
+    """
+
+    def parts(side: int | None) -> list[data.ImageSet]:
+        options: dict[str, Any] = {"size": side, "seed": seed, "channels": channels}
+        if shares is None:
+            return [
+                data.load(dataset, data_root, split=s, **options) for s in ("train", "validation", "test")
+            ]
+        return list(data.load(dataset, data_root, split="all", **options).partition(shares, seed=seed))
+
+    stored, resized = parts(None), parts(size)
+    if n_images is not None:
+        count = min(n_images, len(stored[2]))
+        stored, resized = ([*each[:2], each[2].subset(count, seed)] for each in (stored, resized))
+    return {
+        name: _prepared(store, first, second, size)
+        for name, first, second in zip(PARTS, stored, resized, strict=True)
+    }
+
+
+def _prepared(store: Store, stored: data.ImageSet, resized: data.ImageSet, size: int) -> Faces:
+    stored.verify()
+    kept = store.get_or_compute(
+        "crop-faces",
+        {"images": stored.fingerprint, "size": size},
+        lambda: data.crop_faces(stored, size)._asdict(),
+        code=data.crop_faces,
+    )
+    return Faces(resized, resized.stack()[0], kept["images"], kept["found"], resized.labels)
+
+
+def face_backbone(
+    store: Store,
+    name: str,
+    faces: dict[str, Faces],
+    *,
+    recipe: models.Recipe,
+    weights: str | None = None,
+    title: str | None = None,
+    device: torch.device | None = None,
+    seed: int = 0,
+) -> tuple[models.Classifier, models.TrainingResult | None]:
+    """Return a network before its head is trained for one way of preparing the faces, and how it was trained.
+
+    Args:
+        store: keeps what is trained.
+        name: of the architecture.
+        faces: from :func:`face_sets`.
+        recipe: how the whole network is trained on both kinds of images, where no weights are given.
+        weights: published weights or a file of them, taken as they are; None: none.
+        title: what progress lines call it; None: ``name``.
+        device: where it is; None: the CPU.
+        seed: of the initial weights.
+
+    Returns:
+        The network, batch normalisation folded away in VGGs, and its training; None with given weights.
+
+    Raises:
+        UserError: name or weights do not fit.
+    """
+    train, validation = faces["training"], faces["validation"]
+    options: dict[str, Any] = {
+        "classes": train.images.classes,
+        "channels": train.raw.shape[1],
+        "input_size": train.raw.shape[-1],
+    }
+    device = device or torch.device("cpu")
+    if weights is not None:
+        return models.load(name, weights=weights, seed=seed, **options).to(device), None
+    if models.REGISTRY[name].dropout is not None:
+        options["dropout"] = 0.0
+    start = models.start_as_identity(models.load(name, seed=seed, **options)).to(device)
+    both, held_out = (
+        (torch.cat([part.raw, part.aligned]), torch.cat([part.labels] * 2)) for part in (train, validation)
+    )
+    result = steps.trained(store, title or name, start, *both, validation=held_out, recipe=recipe)
+    network = result.model.fold_batchnorm() if name.startswith("vgg") else result.model
+    return network.to(memory_format=torch.channels_last), result  # type: ignore[call-overload]
+
+
+def with_head(
+    store: Store,
+    name: str,
+    backbone: models.Classifier,
+    faces: dict[str, Faces],
+    kind: str,
+    *,
+    recipe: models.Recipe,
+) -> models.Classifier:
+    """Return the network with a head trained on one kind of images.
+
+    Args:
+        store: keeps what is trained.
+        name: what progress lines call it.
+        backbone: from :func:`face_backbone`; all but its head stays as it is.
+        faces: from :func:`face_sets`.
+        kind: ``"raw"`` or ``"aligned"``.
+        recipe: how the head is trained.
+    """
+    (images, labels), held_out = (
+        (getattr(faces[part], kind), faces[part].labels) for part in ("training", "validation")
+    )
+    return steps.head_trained(store, name, backbone, images, labels, validation=held_out, recipe=recipe).model

@@ -1,0 +1,143 @@
+"""How much the Grad-CAM map of each layer keeps of its clean self under a perturbation of any strength.
+
+Renkhoff et al. 2022 (Sec. III-C, Eq. 5 to 7): the cosine between the map of an image S and that of S + N, layer by
+layer, for an adversarial perturbation N_a and for Gaussian noise N_g of the same moments, each at several strengths. Here
+for any model, any attack and any layers. The images of all strengths are made one at a time, from S, N_a and N_g, and all
+layers come from one forward and one backward pass, so memory grows neither with the strengths nor with the images.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from xaicore.attribution import grad_cam
+from xaicore.attribution.grad_cam import GradCams
+from xaicore.core.errors import UserError
+from xaicore.metrics import cosine_similarity
+from xaicore.metrics.map_comparison import Measure, compare_maps
+from xaicore.studies import as_published
+from xaicore.studies.versions import Version
+
+MEASURES = ("maps", "pictures", "overlays")
+HEADS = ("logits", "softmax")
+
+
+class LayerSimilarity(NamedTuple):
+    """The similarity of all maps with the clean ones.
+
+    Attributes:
+        layers: L names, in order of execution.
+        similarity: (N, V, L, R, M) float64 in [-1, 1], by version, layer, head of the clean map and measure; NaN where a
+            map is zero everywhere, except for the coloured measures, which colour it all the same.
+        valid: (N, V, L) bool, the version's map is not zero everywhere.
+        clean_valid: (N, L, R) bool, the same of the clean maps.
+        targets: (N,) int64, the classes that the clean maps explain: the predicted ones.
+        targets_after: (N, V) int64, those of the versions' maps: the ones predicted for the version, or the clean ones
+            where the class is held.
+    """
+
+    layers: tuple[str, ...]
+    similarity: Tensor
+    valid: Tensor
+    clean_valid: Tensor
+    targets: Tensor
+    targets_after: Tensor
+
+
+def layer_similarity(
+    model: nn.Module,
+    clean: Tensor,
+    adversarial_noise: Tensor,
+    gaussian_noise: Tensor,
+    versions: Sequence[Version],
+    *,
+    layers: str | Sequence[str] = "all",
+    measures: Sequence[str] = ("maps",),
+    heads: Sequence[str] = ("logits",),
+    hold_class: bool = False,
+    batch_size: int = 32,
+) -> LayerSimilarity:
+    """Return the similarity of the maps of perturbed versions of images with those of the clean images.
+
+    Args:
+        model: see :func:`xaicore.attribution.grad_cam`.
+        clean: (N, C, H, W) in [0, 1].
+        adversarial_noise: (N, C, H, W), the perturbation N_a of each image by whatever attack.
+        gaussian_noise: (N, C, H, W), as :func:`xaicore.attacks.noise_like` makes it of N_a.
+        versions: V perturbed versions of each image.
+        layers: as for :func:`~xaicore.attribution.grad_cam`.
+        measures: ``"maps"``, the cosine of the maps, and those of :mod:`xaicore.studies.as_published`:
+            ``"pictures"``, the cosine of the maps as coloured pictures, and ``"overlays"``, the same laid over the image.
+        heads: where the *clean* map's gradient starts, ``"logits"`` or ``"softmax"``. Other maps start at the logits.
+        hold_class: whether the versions' maps explain the class predicted for the clean image.
+        batch_size: images at once.
+
+    Returns:
+        The similarities, and which maps say something.
+
+    Raises:
+        ValueError: shapes do not fit, there is no version, or as for :func:`~xaicore.attribution.grad_cam`.
+        UserError: a layer, measure or head is unknown.
+    """
+    if clean.ndim != 4 or adversarial_noise.shape != clean.shape or gaussian_noise.shape != clean.shape:
+        raise ValueError(
+            f"adversarial_noise and gaussian_noise must have the shape of clean, {tuple(clean.shape)}, not "
+            f"{tuple(adversarial_noise.shape)} and {tuple(gaussian_noise.shape)}"
+        )
+    if not versions:
+        raise ValueError("versions must hold at least one")
+    _known("measures", measures, MEASURES)
+    _known("heads", heads, HEADS)
+    parts = []
+    for start in range(0, len(clean), batch_size):
+        part = slice(start, start + batch_size)
+        batch = (clean[part], adversarial_noise[part], gaussian_noise[part])
+        parts.append(_one_batch(model, batch, versions, layers, measures, heads, hold_class))
+    names = parts[0].layers
+    return LayerSimilarity(
+        names, *(torch.cat(values) for values in zip(*(p[1:] for p in parts), strict=True))
+    )
+
+
+def _one_batch(
+    model: nn.Module,
+    batch: tuple[Tensor, Tensor, Tensor],
+    versions: Sequence[Version],
+    layers: str | Sequence[str],
+    measures: Sequence[str],
+    heads: Sequence[str],
+    hold_class: bool,
+) -> LayerSimilarity:
+    clean = batch[0]
+    logits = grad_cam(model, clean, None, layers)
+    references = [
+        logits if head == "logits" else as_published.softmax_grad_cam(model, clean, layers) for head in heads
+    ]
+    canvas = as_published.Canvas(clean)
+    valid = []
+
+    def maps() -> Iterator[GradCams]:
+        for version in versions:
+            canvas.show(version.image(*batch))
+            found = grad_cam(model, canvas.image, logits.targets if hold_class else None, layers)
+            valid.append(torch.stack(list(found.valid.values()), 1).cpu())
+            yield found
+
+    chosen = {
+        "maps": Measure(lambda heat: heat, cosine_similarity),
+        "pictures": as_published.coloured(canvas, overlay=False),
+        "overlays": as_published.coloured(canvas, overlay=True),
+    }
+    values, targets = compare_maps(references, maps(), [chosen[name] for name in measures])
+    clean_valid = torch.stack([torch.stack(list(each.valid.values()), 1).cpu() for each in references], 2)
+    return LayerSimilarity(
+        tuple(logits), values, torch.stack(valid, 1), clean_valid, logits.targets.cpu(), targets
+    )
+
+
+def _known(name: str, given: Sequence[str], known: Sequence[str]) -> None:
+    unknown = [entry for entry in given if entry not in known]
+    if unknown or not given or isinstance(given, str):
+        raise UserError(f"{name} must be among {', '.join(known)}, not {given!r}")

@@ -1,0 +1,96 @@
+"""The two subjects that the notebooks on the instruments share: a network trained on the spot, and a published one.
+
+What is shown of an attack, an explanation or a metric is shown on the same images of both.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from xaicore import data, models
+from xaicore.core.errors import UserError
+from xaicore.studies import steps
+
+if TYPE_CHECKING:
+    from xaicore.run.params import InstrumentParameters
+    from xaicore.run.records import Run
+    from xaicore.run.store import Store
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A network and images that it classifies correctly.
+
+    Attributes:
+        model: the network.
+        images: (N, C, H, W) in [0, 1].
+        labels: (N,) int64, their classes.
+        names: of the classes.
+        accuracy: of the network on the whole test set, in [0, 1].
+        n_test: size of that set.
+    """
+
+    model: models.Classifier
+    images: Tensor
+    labels: Tensor
+    names: tuple[str, ...]
+    accuracy: float
+    n_test: int
+
+
+def subjects(params: InstrumentParameters, store: Store, run: Run) -> dict[str, Subject]:
+    """Return the subjects ``digits`` (or whatever ``params.dataset`` holds) and ``photographs``.
+
+    Args:
+        params: which sets, networks and how many images.
+        store: keeps the trained network.
+        run: its record names the data and the weights.
+
+    Raises:
+        UserError: a network gets no image right.
+    """
+    train, test = (
+        data.load(params.dataset, params.data_root, split=split, n=n, seed=params.seed, size=params.size)
+        for split, n in (("train", params.n_train), ("test", None))
+    )
+    untrained = models.load(
+        params.model,
+        classes=train.classes,
+        weights=params.weights,
+        channels=train.stack([0])[0].shape[1],
+        input_size=params.size,
+        seed=params.seed,
+    ).to(params.torch_device)
+    recipe = models.Recipe(epochs=params.epochs, precision="float32", seed=params.seed)
+    validation = data.load(params.dataset, params.data_root, split="validation", size=params.size).stack()
+    network = steps.trained(
+        store, "digit", untrained, *train.stack(), validation=validation, recipe=recipe
+    ).model
+    photographs = data.load(params.photographs, params.other_root, split="test", size=params.photograph_size)
+    published = models.load("efficientnet_lite0", weights="imagenet", classes=photographs.classes)
+    published = published.to(params.torch_device)
+    for images in (train, test, photographs):
+        run.data(images)
+    run.model("digits", network)
+    run.model("photographs", published)
+    return {
+        "digits": _subject(network, test, params.n_images),
+        "photographs": _subject(published, photographs, params.n_photographs),
+    }
+
+
+def _subject(model: models.Classifier, images: data.ImageSet, n: int | None) -> Subject:
+    """Take up to ``n`` correctly classified images, of all classes alike."""
+    pictures, labels = images.stack()
+    right = (models.predict(model, pictures).argmax(dim=1) == labels).nonzero().squeeze(1)
+    if not len(right):
+        raise UserError(f"{model.name} classifies no test image of {images.name} correctly: train it longer")
+    accuracy = len(right) / len(labels)
+    right = right[labels[right].argsort(stable=True)]
+    count = min(n or len(right), len(right))
+    chosen = right[torch.linspace(0, len(right) - 1, count).round().long()]
+    return Subject(model, pictures[chosen], labels[chosen], tuple(images.classes), accuracy, len(labels))
