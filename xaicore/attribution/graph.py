@@ -79,7 +79,8 @@ class Graph:
         self._network = nn.Sequential(network) if whole else network
         try:
             with _TRACING:
-                graph = _Tracer().trace(self._network)
+                tracer = _Tracer()
+                graph = tracer.trace(self._network)
             self._traced = fx.GraphModule(self._network, graph)
         except Exception as error:
             raise UserError(
@@ -108,9 +109,13 @@ class Graph:
             for node, position in self._positions.items()
             if node in self._raw and position != INPUT and self.steps[position].kind == "affine"
         }
-        self._rewritten = any(_is_norm(self._traced, node) for node in self._needed) or not all(
-            len(_tensor_users(node)) == 1 and len(self.steps[position].sources) == 1
-            for node, position in self._positions.items()
+        self._rewritten = (
+            tracer.unchecked
+            or any(_is_norm(self._traced, node) for node in self._needed)
+            or not all(
+                len(_tensor_users(node)) == 1 and len(self.steps[position].sources) == 1
+                for node, position in self._positions.items()
+            )
         )
 
     def _append(self, node: fx.Node) -> None:
@@ -184,7 +189,8 @@ class Graph:
         if math.isfinite(scale) and not error <= FOLD_TOLERANCE * scale:
             raise UserError(
                 f"lrp cannot explain this network layer by layer: its logits would change by {error:.1e}, where the "
-                f"largest is {scale:.1e} (BatchNorm with tiny variances, or layers in place that others depend on)"
+                f"largest is {scale:.1e} (BatchNorm with tiny variances, or layers in place that others depend on, "
+                "or a module with the attributes network and normalize that computes something else)"
             )
 
 
@@ -233,6 +239,7 @@ class _Tracer(fx.Tracer):
 
     def __init__(self) -> None:
         self._thread = threading.get_ident()
+        self.unchecked = False
         super().__init__(autowrap_functions=(functional.normalize,))
         self._autowrap_search.append(functional)  # where it is called by the name of its module
 
@@ -244,6 +251,7 @@ class _Tracer(fx.Tracer):
         if _is_compiled(m):
             return m._orig_mod(*args, **kwargs)  # type: ignore[operator]
         if network_of(m) is not m:
+            self.unchecked = True  # whether its own forward pass computes that
             return m.network(m.normalize(*args, **kwargs))  # type: ignore[operator]
         return super().call_module(m, forward, args, kwargs)
 
