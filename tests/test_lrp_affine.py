@@ -16,6 +16,7 @@ from torchvision.transforms import functional as images_as_functions
 from torchvision.transforms import v2
 
 from xaicore.attribution import PRESETS, clrp, input_times_gradient, lrp, sglrp
+from xaicore.errors import UserError
 from xaicore.models import Classifier
 
 MEAN, STD = [0.4, 0.55], [0.2, 0.25]
@@ -119,6 +120,16 @@ def test_so_is_its_contrastive_relevance(method: Any, how: str) -> None:
     limits = {"low": -0.5, "high": 2.0}
     assert torch.equal(method(ours, batch, 2, **limits), method(model, batch, 2, **limits))
     assert not torch.equal(method(ours, batch, 2, **limits), method(ours, batch, 2))
+
+
+def test_a_part_that_only_looks_like_a_classifier_is_refused() -> None:
+    class Twice(Classifier):
+        def forward(self, x: Tensor) -> Tensor:
+            return 2 * super().forward(x)
+
+    model = Twice(seeded(network, 12), classes="abc", name="tiny", mean=MEAN, std=STD, input_size=8)
+    with pytest.raises(UserError, match="that computes something else"):
+        lrp(nn.Sequential(nn.Identity(), model), images(), 1)
 
 
 def test_grey_images_for_a_network_of_colours_get_the_sum_of_all_channels() -> None:

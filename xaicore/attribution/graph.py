@@ -8,6 +8,7 @@ not from the order in which layers were registered. Classifiers and compiled mod
 """
 
 import math
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -32,6 +33,7 @@ from xaicore.core.outputs import checked_logits
 
 FOLD_TOLERANCE = 1e-4
 """How far the graph's logits may be from the network's, relative to the largest of them."""
+_TRACING = threading.Lock()
 INPUT = -1
 """The source of a step that takes the network's input."""
 
@@ -76,7 +78,10 @@ class Graph:
         whole = isinstance(network, (*KINDS, *BATCH_NORMS)) or _is_compiled(network)
         self._network = nn.Sequential(network) if whole else network
         try:
-            self._traced = fx.GraphModule(self._network, _Tracer().trace(self._network))
+            with _TRACING:
+                tracer = _Tracer()
+                graph = tracer.trace(self._network)
+            self._traced = fx.GraphModule(self._network, graph)
         except Exception as error:
             raise UserError(
                 f"lrp cannot follow the forward pass of {type(network).__name__}: "
@@ -104,9 +109,13 @@ class Graph:
             for node, position in self._positions.items()
             if node in self._raw and position != INPUT and self.steps[position].kind == "affine"
         }
-        self._rewritten = any(_is_norm(self._traced, node) for node in self._needed) or not all(
-            len(_tensor_users(node)) == 1 and len(self.steps[position].sources) == 1
-            for node, position in self._positions.items()
+        self._rewritten = (
+            tracer.unchecked
+            or any(_is_norm(self._traced, node) for node in self._needed)
+            or not all(
+                len(_tensor_users(node)) == 1 and len(self.steps[position].sources) == 1
+                for node, position in self._positions.items()
+            )
         )
 
     def _append(self, node: fx.Node) -> None:
@@ -180,7 +189,8 @@ class Graph:
         if math.isfinite(scale) and not error <= FOLD_TOLERANCE * scale:
             raise UserError(
                 f"lrp cannot explain this network layer by layer: its logits would change by {error:.1e}, where the "
-                f"largest is {scale:.1e} (BatchNorm with tiny variances, or layers in place that others depend on)"
+                f"largest is {scale:.1e} (BatchNorm with tiny variances, or layers in place that others depend on, "
+                "or a module with the attributes network and normalize that computes something else)"
             )
 
 
@@ -223,20 +233,32 @@ class _Tracer(fx.Tracer):
     """Takes a subclass of a known layer as one layer too, so that it can be refused by its name.
 
     A classifier checks its images before it normalises them, which nothing but images passes: it is taken without.
+    While it traces, torch.fx replaces how modules are called and their attributes read in all threads: the others get
+    what they asked for.
     """
 
     def __init__(self) -> None:
+        self._thread = threading.get_ident()
+        self.unchecked = False
         super().__init__(autowrap_functions=(functional.normalize,))
         self._autowrap_search.append(functional)  # where it is called by the name of its module
 
     def call_module(
         self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
+        if threading.get_ident() != self._thread:
+            return forward(*args, **kwargs)
         if _is_compiled(m):
             return m._orig_mod(*args, **kwargs)  # type: ignore[operator]
         if network_of(m) is not m:
+            self.unchecked = True  # whether its own forward pass computes that
             return m.network(m.normalize(*args, **kwargs))  # type: ignore[operator]
         return super().call_module(m, forward, args, kwargs)
+
+    def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
+        if threading.get_ident() != self._thread:
+            return attr_val
+        return super().getattr(attr, attr_val, parameter_proxy_cache)
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return isinstance(m, (*KINDS, *BATCH_NORMS)) or super().is_leaf_module(m, module_qualified_name)
