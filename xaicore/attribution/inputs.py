@@ -11,7 +11,6 @@ from torch import Tensor, nn
 
 from xaicore.core.errors import UserError
 from xaicore.core.outputs import look_like_probabilities
-from xaicore.core.undisturbed import evaluation_mode, exact_arithmetic
 
 
 def check_images(images: Tensor, model: nn.Module) -> None:
@@ -126,31 +125,6 @@ def network_input(model: nn.Module, images: Tensor) -> Tensor:
             f"images must have {normalised.shape[1]} channels for this model, not {images.shape[1]}"
         )
     return normalised
-
-
-def device_of(model: nn.Module) -> torch.device:
-    """Return the device of the parameters of ``model``; the CPU where it has none."""
-    return next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
-
-
-@contextmanager
-def undisturbed(model: nn.Module) -> Iterator[torch.device]:
-    """Put ``model`` in eval mode and full precision and freeze its weights within the block; yield its device.
-
-    The mode of every module, ``requires_grad`` of every parameter, autograd's mode and the precision
-    settings are what they were afterwards, also after an exception. Within the block a GPU computes in
-    float32 proper, not in TF32, and with deterministic convolutions.
-    """
-    learned = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    device = device_of(model)
-    with exact_arithmetic(device), torch.enable_grad(), evaluation_mode(model):
-        try:
-            for parameter in learned:
-                parameter.requires_grad_(False)
-            yield device
-        finally:
-            for parameter in learned:
-                parameter.requires_grad_(True)
 
 
 @contextmanager

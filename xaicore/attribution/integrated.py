@@ -23,9 +23,9 @@ from xaicore.attribution.inputs import (
     check_draws,
     network_input,
     network_of,
-    undisturbed,
 )
 from xaicore.core.randomness import normal, stream, uniform
+from xaicore.core.undisturbed import undisturbed
 
 NOISE, PLACE, ORDER = range(3)
 """Purposes of random draws."""

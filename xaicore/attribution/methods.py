@@ -18,11 +18,12 @@ from xaicore.attribution.contrastive import clrp, sglrp
 from xaicore.attribution.deep_lift import deep_lift
 from xaicore.attribution.gradients import gradient, input_times_gradient
 from xaicore.attribution.guided import enlarged_grad_cam, guided_backprop, guided_grad_cam
-from xaicore.attribution.inputs import check_call, check_count, check_draws, undisturbed
+from xaicore.attribution.inputs import check_call, check_count, check_draws
 from xaicore.attribution.integrated import gradient_shap, integrated_gradients
 from xaicore.attribution.relevance import lrp
 from xaicore.core.errors import UserError
 from xaicore.core.randomness import normal
+from xaicore.core.undisturbed import undisturbed
 
 
 def smooth_grad(

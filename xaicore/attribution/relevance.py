@@ -13,10 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from xaicore.attribution.batches import batches
-from xaicore.attribution.inputs import check_call, chosen_logits, network_input, network_of, undisturbed
+from xaicore.attribution.inputs import check_call, chosen_logits, network_input, network_of
 from xaicore.attribution.presets import PRESETS
 from xaicore.attribution.propagation import Pass, Propagation
 from xaicore.core.errors import UserError
+from xaicore.core.undisturbed import undisturbed
 
 DEFAULT_EPSILON = 0.1
 

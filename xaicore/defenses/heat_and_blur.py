@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from xaicore.attribution import PRESETS, lrp
 from xaicore.core.batches import even_batch
+from xaicore.core.devices import device_of
 from xaicore.core.errors import UserError
 from xaicore.core.fingerprint import code_digest, digest, module_fingerprint
 from xaicore.defenses.blur import gaussian_blur
@@ -150,7 +151,7 @@ class HeatAndBlur(nn.Module):
     @property
     def device(self) -> torch.device:
         """Where the model is."""
-        return next((p.device for p in self.model.parameters()), torch.device("cpu"))
+        return device_of(self.model)
 
     @property
     def fingerprint(self) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from xaicore.core.devices import device_of
 from xaicore.core.fingerprint import code_digest, digest, module_fingerprint
 
 INHERITED = ("classes", "name", "channels", "input_size", "fixed_size", "options")
@@ -49,7 +50,7 @@ class Reformed(nn.Module):
     @property
     def device(self) -> torch.device:
         """Where the model is."""
-        return next((p.device for p in self.model.parameters()), torch.device("cpu"))
+        return device_of(self.model)
 
     @property
     def fingerprint(self) -> str:
