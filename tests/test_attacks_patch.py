@@ -352,7 +352,7 @@ def test_saturated_model_is_attacked_all_the_same() -> None:
         ({"location": 0.5}, "location must be"),
         ({"seed": -1}, "seed must be"),
         ({"target": 3}, "target must lie in"),
-        ({"labels": torch.zeros(3, dtype=torch.int64)}, "labels must have shape"),
+        ({"labels": torch.zeros(3, dtype=torch.int64)}, "labels must have the shape"),
         ({"images": draw(4) * 2}, "images must lie in"),
         ({"model": "net"}, "model must be"),
     ],

@@ -21,6 +21,7 @@ from xaicore.attacks.goal import Goal
 from xaicore.attacks.result import perturbation_norms
 from xaicore.core import checks
 from xaicore.core.batched_model import BatchedModel
+from xaicore.core.errors import UserError
 from xaicore.core.undisturbed import exact_arithmetic
 from xaicore.defenses.heat_and_blur import HeatAndBlur
 
@@ -55,7 +56,7 @@ def shown_to(
     checks.model(model)
     images = checks.images(images).detach()
     if result.adversarial.shape != images.shape:
-        raise ValueError(
+        raise UserError(
             f"result must be an attack on these images: it holds {tuple(result.adversarial.shape)}, "
             f"images {tuple(images.shape)}"
         )

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from xaicore.core import checks
 from xaicore.core.devices import device_of
 from xaicore.core.outputs import checked_logits
 from xaicore.core.small_maps import products
@@ -24,8 +25,7 @@ def predict(model: nn.Module, images: Tensor | ImageSet, batch_size: int = 256) 
     Raises:
         ValueError: ``batch_size`` is not positive, there are no images, or the model does not return logits.
     """
-    if batch_size < 1:
-        raise ValueError(f"batch_size must be positive, got {batch_size}")
+    checks.integer("batch_size", batch_size, least=1)
     if len(images) == 0:
         raise ValueError("images must hold at least one image")
     outputs, device = [], device_of(model)
