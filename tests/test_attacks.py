@@ -1,4 +1,4 @@
-"""The base of all attacks: the door, success, untouched images, no influence of the batch, no trace left."""
+"""The base of all attacks: checks, success, untouched images, no influence of the batch, no trace left."""
 
 import warnings
 

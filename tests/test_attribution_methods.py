@@ -123,7 +123,7 @@ def test_other_modes_change_nothing(method: Any) -> None:
 
 
 @each_method
-def test_the_door(method: Any) -> None:
+def test_wrong_arguments_name_themselves(method: Any) -> None:
     model = model_of()
     for arguments, kind, match in (
         ({"images": images() * torch.nan}, ValueError, "images must be finite"),

@@ -1,4 +1,4 @@
-"""What all attacks share: the door, the clean pass, clipping, the success check, norms, queries and time.
+"""What all attacks share: checks, the clean pass, clipping, the success check, norms, queries and time.
 
 An attack is a step: given some correctly classified images and a goal, it returns an attempt. :func:`run`
 does the rest, so that no attack decides for itself what counts as success. Images that the model gets wrong
