@@ -355,11 +355,11 @@ def test_a_model_without_name_or_parameters_on_a_copy() -> None:
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
-        ({"sigma": -1.0}, ValueError, "sigma must be a finite number of at least 0"),
+        ({"sigma": -1.0}, ValueError, "sigma must be a finite number, at least 0"),
         ({"sigma": float("nan")}, ValueError, "sigma must be"),
         ({"sigma": ()}, ValueError, "sigma must be a number or at least one"),
         ({"preset": "deep-tailor"}, UserError, "preset must be one of"),
-        ({"k_std": float("inf")}, ValueError, "k_std must be finite"),
+        ({"k_std": float("inf")}, ValueError, "k_std must be a finite number"),
         ({"mask": "cool"}, UserError, "mask must be one of heat, random, none"),
         ({"mask": torch.zeros(3, 3)}, TypeError, "mask must be a boolean tensor"),
         ({"gradient": "none"}, UserError, "gradient must be one of"),
@@ -376,7 +376,7 @@ def test_settings_that_make_no_sense(change: dict, error: type[Exception], messa
     ("images", "error", "message"),
     [
         (draw(2) * 2, ValueError, r"images must lie in \[0, 1\]"),
-        (draw(2) * torch.nan, ValueError, r"images must lie in \[0, 1\]"),
+        (draw(2) * torch.nan, ValueError, "images must be finite"),
         (draw(2)[0], ValueError, "images must have the shape"),
         (draw(2).round().long(), TypeError, "images must be a floating-point tensor"),
         (draw(2, 1), ValueError, "images"),

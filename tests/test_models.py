@@ -197,6 +197,8 @@ def test_predict_restores_modes_and_ignores_the_batch_size() -> None:
     assert [module.training for module in model.modules()] == modes
     assert not logits.requires_grad
     assert torch.allclose(logits, models.predict(model, batch), atol=1e-5)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(models.predict(model, batch, batch_size=2), logits)
     labels = logits.argmax(1)
     assert models.accuracy(model, batch, labels) == 1.0
     with pytest.raises(ValueError, match="batch_size"):

@@ -12,9 +12,9 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from xaicore.core import checks
 from xaicore.core.randomness import stream
 from xaicore.core.undisturbed import exact_arithmetic
-from xaicore.defenses.reformer import checked_images
 
 WIDTHS = (256, 128, 256)
 
@@ -68,20 +68,17 @@ def trained_denoiser(
         device: where it computes; None: where the images are.
 
     Raises:
-        TypeError: an argument is no float32 tensor.
-        ValueError: shapes or values do not fit.
+        TypeError: an argument is no tensor.
+        UserError: shapes, types or values do not fit.
 
     References:
         Vincent, Larochelle, Bengio and Manzagol, Extracting and Composing Robust Features with Denoising Autoencoders,
         ICML 2008. Gu and Rigazio, Towards Deep Neural Network Architectures Robust to Adversarial Examples, ICLR
         workshop 2015.
     """
-    checked_images("corrupted", corrupted)
-    checked_images("clean", clean)
-    if corrupted.shape != clean.shape:
-        raise ValueError(
-            f"corrupted must have the shape {tuple(clean.shape)} of clean, not {tuple(corrupted.shape)}"
-        )
+    checks.images(corrupted, "corrupted")
+    checks.images(clean, "clean")
+    checks.same_shape("corrupted and clean", corrupted, clean)
     device = device or clean.device
     draws = stream(seed, 0)
     network = Denoiser((clean.shape[1], clean.shape[2], clean.shape[3]))

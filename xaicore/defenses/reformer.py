@@ -6,11 +6,12 @@ A :class:`Reformed` classifier, :math:`f(r(x))`, is attacked as any other: its g
 is what an attacker has who knows of it.
 """
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
+from xaicore.core import checks
+from xaicore.core.devices import device_of
+from xaicore.core.errors import UserError
 from xaicore.core.fingerprint import code_digest, digest, module_fingerprint
 
 INHERITED = ("classes", "name", "channels", "input_size", "fixed_size", "options")
@@ -37,10 +38,7 @@ class Reformed(nn.Module):
 
     def __init__(self, model: nn.Module, reformer: nn.Module) -> None:
         super().__init__()
-        for name, module in (("model", model), ("reformer", reformer)):
-            if not isinstance(module, nn.Module):
-                raise TypeError(f"{name} must be a torch.nn.Module, not {type(module).__name__}")
-        self.model, self.reformer = model, reformer
+        self.model, self.reformer = checks.module("model", model), checks.module("reformer", reformer)
         for name in INHERITED:
             if hasattr(model, name):
                 setattr(self, name, getattr(model, name))
@@ -49,7 +47,7 @@ class Reformed(nn.Module):
     @property
     def device(self) -> torch.device:
         """Where the model is."""
-        return next((p.device for p in self.model.parameters()), torch.device("cpu"))
+        return device_of(self.model)
 
     @property
     def fingerprint(self) -> str:
@@ -71,7 +69,7 @@ class Reformed(nn.Module):
         """
         reformed: Tensor = self.reformer(images)
         if reformed.shape != images.shape:
-            raise ValueError(
+            raise UserError(
                 f"reformer must keep the shape {tuple(images.shape)}, not give {tuple(reformed.shape)}"
             )
         return reformed.clamp(0, 1)
@@ -87,22 +85,3 @@ class Reformed(nn.Module):
         """
         logits: Tensor = self.model(self.reform(images))
         return logits
-
-
-def checked_images(name: str, images: Any) -> Tensor:
-    """Return ``images`` if they are (N, C, H, W) float32 in [0, 1] with N of at least 1.
-
-    Raises:
-        TypeError: they are no float32 tensor.
-        ValueError: shape or range does not fit.
-    """
-    if not isinstance(images, Tensor) or images.dtype != torch.float32:
-        raise TypeError(f"{name} must be a float32 tensor (N, C, H, W)")
-    if images.ndim != 4 or not len(images):
-        raise ValueError(
-            f"{name} must have the shape (N, C, H, W), N of at least 1, not {tuple(images.shape)}"
-        )
-    low, high = (float(bound) for bound in torch.aminmax(images.detach()))
-    if not (low >= 0 and high <= 1):
-        raise ValueError(f"{name} must lie in [0, 1], not in [{low:g}, {high:g}]")
-    return images

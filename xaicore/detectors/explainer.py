@@ -13,10 +13,11 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from xaicore.attacks.base import open_victim
 from xaicore.attribution import METHODS
 from xaicore.core import checks
-from xaicore.core.undisturbed import evaluation_mode, exact_arithmetic
+from xaicore.core.batched_model import BatchedModel
+from xaicore.core.batches import fixed_batch
+from xaicore.core.devices import device_of
 from xaicore.detectors.base import Detector, in_chunks
 from xaicore.detectors.non_local_means import non_local_means
 from xaicore.detectors.path_maps import Waypoint, expected, integrated, path_maps, smoothed
@@ -125,15 +126,14 @@ class Explainer(Detector):
             UserError: a shape, type or range does not fit, or ``shap`` was not fitted.
         """
         images = checks.images(images).detach()
-        victim = open_victim(self.model, images, self._settings["batch_size"])
+        rows = self._settings["batch_size"] or fixed_batch(images.shape, device_of(self.model))
         if targets is None:
-            with exact_arithmetic(victim.device), evaluation_mode(self.model):
-                targets = victim.logits(images).argmax(1)
+            targets = self._predicted(images)
         targets = checks.integers("targets", targets, len(images))
         if self.explanation in DIRECT:
-            return self._direct_maps(images, targets, victim.batch_size)
+            return self._direct_maps(images, targets, rows)
         points = self._points(images.shape[1:])
-        return path_maps(self.model, images, targets, points, batch_size=victim.batch_size).sum(1)
+        return path_maps(self.model, images, targets, points, batch_size=rows).sum(1)
 
     def entropies(self, images: Tensor) -> Tensor:
         """Return the entropies of the map of each image and of its denoised version, (N, 2) float64, in bits.
@@ -142,12 +142,7 @@ class Explainer(Detector):
         """
         images = checks.images(images).detach()
         cleaned, count = self.denoised(images), len(images)
-        if self._settings["hold_class"]:
-            victim = open_victim(self.model, images, self._settings["batch_size"])
-            with exact_arithmetic(victim.device), evaluation_mode(self.model):
-                targets = victim.logits(images).argmax(1).repeat(2)
-        else:
-            targets = None
+        targets = self._predicted(images).repeat(2) if self._settings["hold_class"] else None
         maps = self.maps(torch.cat([images, cleaned]), targets)
         found = shannon_entropy(maps, bins=self._settings["bins"]).cpu()
         return torch.stack([found[:count], found[count:]], dim=1)
@@ -163,6 +158,10 @@ class Explainer(Detector):
 
     def _learn(self, clean: Tensor, calibration: Tensor, adversarial: Tensor | None) -> None:
         self._baselines = clean.cpu() if self.explanation == "shap" else None
+
+    def _predicted(self, images: Tensor) -> Tensor:
+        with BatchedModel.of(self.model, images, self._settings["batch_size"]) as batched:
+            return batched.logits(images).argmax(1)
 
     def _points(self, shape: torch.Size) -> list[Waypoint]:
         count, std, seed = (self._settings[name] for name in ("n_points", "std", "seed"))

@@ -14,9 +14,8 @@ import torch
 from scipy.ndimage import gaussian_filter
 from torch import Tensor, nn
 
-from xaicore.attacks.base import open_victim
 from xaicore.core import checks
-from xaicore.core.undisturbed import evaluation_mode, exact_arithmetic
+from xaicore.core.batched_model import BatchedModel
 from xaicore.detectors.base import Detector, in_chunks
 from xaicore.metrics.shift import layer_shift
 
@@ -58,10 +57,9 @@ class LayerDeviation(Detector):
         images = checks.images(images).detach()
         width = (0, 0, self._settings["sigma"], self._settings["sigma"])
         blurred = torch.from_numpy(gaussian_filter(images.cpu().numpy(), width)).to(images).clamp_(0, 1)
-        victim = open_victim(self.model, images, None)
-        with exact_arithmetic(victim.device), evaluation_mode(self.model):
-            targets = victim.logits(images).argmax(1).to(images.device)
-        rows, found = victim.batch_size, []
+        with BatchedModel.of(self.model, images) as batched:
+            targets = batched.logits(images).argmax(1).to(images.device)
+        rows, found = batched.batch_size, []
         wanted = torch.cat([targets, targets.new_zeros(-len(images) % rows)]).split(rows)
         pairs = zip(in_chunks(images, rows), in_chunks(blurred, rows), wanted, strict=True)
         for (before, count), (after, _), chosen in pairs:

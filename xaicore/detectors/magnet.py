@@ -15,11 +15,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from xaicore.attacks.base import open_victim
 from xaicore.core import checks
+from xaicore.core.batched_model import BatchedModel
 from xaicore.core.devices import device_of
 from xaicore.core.errors import UserError
-from xaicore.core.undisturbed import evaluation_mode, exact_arithmetic
+from xaicore.core.undisturbed import exact_arithmetic
 from xaicore.defenses.autoencoders import Autoencoder, trained_autoencoder
 from xaicore.detectors.base import Detector, in_chunks, threshold_of
 
@@ -122,9 +122,8 @@ class MagNet(Detector):
         ]
         temperatures = self._settings["temperatures"]
         if temperatures:
-            victim = open_victim(self.model, images, None)
-            with exact_arithmetic(victim.device), evaluation_mode(self.model):
-                answers = [victim.logits(each).double() for each in (images, first)]
+            with BatchedModel.of(self.model, images) as batched:
+                answers = [batched.logits(each).double() for each in (images, first)]
             for value in temperatures:
                 columns.append(jensen_shannon(*[(each / value).softmax(1) for each in answers]))
         return torch.stack([column.cpu() for column in columns], dim=1)

@@ -13,11 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from xaicore.attacks.base import open_victim
 from xaicore.core import checks
+from xaicore.core.batched_model import BatchedModel
 from xaicore.core.errors import UserError
 from xaicore.core.randomness import stream
-from xaicore.core.undisturbed import evaluation_mode, exact_arithmetic
 from xaicore.detectors.base import Detector
 
 MEASURES = ("mutual_information", "entropy")
@@ -75,12 +74,11 @@ class MCDropout(Detector):
             UserError: its shape, type or range does not fit.
         """
         images = checks.images(images).detach()
-        victim = open_victim(self.model, images, None)
         answers = []
-        with exact_arithmetic(victim.device), evaluation_mode(self.model):
+        with BatchedModel.of(self.model, images) as batched:
             for sample in range(self._settings["n_samples"]):
                 with self._dropping(sample):
-                    answers.append(victim.logits(images).double().softmax(1).cpu())
+                    answers.append(batched.logits(images).double().softmax(1).cpu())
         return torch.stack(answers, dim=1)
 
     def _score(self, images: Tensor) -> Tensor:

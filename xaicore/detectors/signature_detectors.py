@@ -15,11 +15,10 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 from torch import Tensor, nn
 
-from xaicore.attacks.base import open_victim
 from xaicore.attribution import PRESETS, lrp, signatures
 from xaicore.core import checks
+from xaicore.core.batched_model import BatchedModel
 from xaicore.core.errors import UserError
-from xaicore.core.undisturbed import evaluation_mode, exact_arithmetic
 from xaicore.detectors.base import Detector, in_chunks
 
 ROWS = 32
@@ -152,11 +151,10 @@ class ShapSignature(_Separator):
     def _activations(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Return what enters the last layer (N, D) float64, and the logits (N, K)."""
         kept: list[Tensor] = []
-        victim = open_victim(self.model, images, None)
         handle = self._last.register_forward_pre_hook(lambda _, inputs: kept.append(inputs[0].cpu().clone()))
         try:
-            with exact_arithmetic(victim.device), evaluation_mode(self.model):
-                logits = victim.logits(images).cpu()
+            with BatchedModel.of(self.model, images) as batched:
+                logits = batched.logits(images).cpu()
         finally:
             handle.remove()
         entering = torch.cat(kept)[: len(images)].double() if kept else torch.empty(0, 0)
