@@ -8,6 +8,7 @@ not from the order in which layers were registered. Classifiers and compiled mod
 """
 
 import math
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -34,6 +35,7 @@ FOLD_TOLERANCE = 1e-4
 """How far the graph's logits may be from the network's, relative to the largest of them."""
 INPUT = -1
 """The source of a step that takes the network's input."""
+_TRACING = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,8 @@ class Graph:
         whole = isinstance(network, (*KINDS, *BATCH_NORMS)) or _is_compiled(network)
         self._network = nn.Sequential(network) if whole else network
         try:
-            self._traced = fx.GraphModule(self._network, _Tracer().trace(self._network))
+            with _TRACING:
+                self._traced = fx.GraphModule(self._network, _Tracer().trace(self._network))
         except Exception as error:
             raise UserError(
                 f"lrp cannot follow the forward pass of {type(network).__name__}: "
@@ -223,20 +226,30 @@ class _Tracer(fx.Tracer):
     """Takes a subclass of a known layer as one layer too, so that it can be refused by its name.
 
     A classifier checks its images before it normalises them, which nothing but images passes: it is taken without.
+    While it traces, torch.fx patches how modules of the whole process are called: calls from other threads than the
+    tracer's go on as ever.
     """
 
     def __init__(self) -> None:
         super().__init__(autowrap_functions=(functional.normalize,))
+        self._thread = threading.get_ident()
         self._autowrap_search.append(functional)  # where it is called by the name of its module
 
     def call_module(
         self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
+        if threading.get_ident() != self._thread:
+            return forward(*args, **kwargs)
         if _is_compiled(m):
             return m._orig_mod(*args, **kwargs)  # type: ignore[operator]
         if network_of(m) is not m:
             return m.network(m.normalize(*args, **kwargs))  # type: ignore[operator]
         return super().call_module(m, forward, args, kwargs)
+
+    def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
+        if threading.get_ident() != self._thread:
+            return attr_val
+        return super().getattr(attr, attr_val, parameter_proxy_cache)
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return isinstance(m, (*KINDS, *BATCH_NORMS)) or super().is_leaf_module(m, module_qualified_name)

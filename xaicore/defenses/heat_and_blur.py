@@ -70,9 +70,6 @@ class HeatAndBlur(nn.Module):
     used, saved in the store and attacked as a :class:`~xaicore.models.Classifier` is. An explanation of the defended
     model is refused: its forward pass is no stack of layers.
 
-    While relevance is computed, torch.fx traces the network, for which it patches modules of the whole process: run
-    one batch at a time (``workers=1``), never in several threads.
-
     Args:
         model: the classifier to defend; used as it is, its weights are shared.
         sigma: σ of the blur in pixels, finite and at least 0 (the paper has 0.8 to 1.2). With several, the logits are
