@@ -137,8 +137,8 @@ class LocalEngine(Engine):
 
     Small networks leave most of a processor idle when all of its cores work on one batch. So each batch is computed with
     torch's own number of threads (``torch.get_num_threads()``), and as many batches run side by side as there
-    are cores for them; every worker has its own copy of the models, also of one that a detector holds. Which worker takes a batch changes
-    nothing in its result. Work on a GPU goes one batch at a time.
+    are cores for them; every worker has its own copy of the models, also of one that a detector holds. Which worker
+    takes a batch changes nothing in its result. Work on a GPU goes one batch at a time.
 
     Args:
         store: where finished batches go and are looked for.
