@@ -135,7 +135,7 @@ class Graph:
         layer = None if position == INPUT else self.steps[position]
         if layer is None or layer.kind not in WITH_WEIGHTS or _tensor_users(before) != [node]:
             return Step("affine", name_of(node), batchnorm(norm), (position,))
-        assert layer.module is not None
+        assert isinstance(layer.module, (nn.Conv2d, nn.Linear))
         folded = reweighted(layer.module, *folded_weights(layer.module, norm))
         self.steps[position] = replace(layer, module=folded)
         return Step("identity", name_of(node), nn.Identity(), (position,))

@@ -19,10 +19,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from xaicore.core import checks
 from xaicore.core.errors import UserError
 from xaicore.core.small_maps import SmallMaps
 from xaicore.core.undisturbed import exact_arithmetic
-from xaicore.defenses.reformer import checked_images
 from xaicore.models import Classifier, predict
 
 
@@ -62,19 +62,15 @@ def distill(
         seed: of the order of the images and of dropout.
 
     Raises:
-        TypeError: ``images`` are no float32 tensor.
-        ValueError: images and labels do not fit.
-        UserError: a number is out of range, or the loss is no longer finite.
+        TypeError: ``images`` or ``labels`` are no tensor.
+        UserError: images, labels or a number do not fit, or the loss is no longer finite.
 
     References:
         Papernot, McDaniel, Wu, Jha and Swami, Distillation as a Defense to Adversarial Perturbations against Deep Neural
         Networks, IEEE S&P 2016.
     """
-    checked_images("images", images)
-    if labels.dtype != torch.int64 or labels.shape != images.shape[:1]:
-        raise ValueError(
-            f"labels must be int64 of shape ({len(images)},), not {labels.dtype}, {tuple(labels.shape)}"
-        )
+    images = checks.images(images)
+    labels = checks.integers("labels", labels, len(images))
     if not (math.isfinite(temperature) and temperature >= 1):
         raise UserError(f"temperature must be a finite number of at least 1, not {temperature!r}")
     hard = nn.functional.one_hot(labels, len(model.classes)).float()

@@ -7,7 +7,6 @@ which is called here: with integral images a digit takes (2D + 1)(D + 1) shifts 
 search distance D, 2 to 8 ms, less than its explanation. It holds no lock, so threads share the images out.
 """
 
-import math
 from functools import lru_cache
 
 import numpy as np
@@ -17,6 +16,7 @@ from scipy.stats import norm
 from skimage.restoration import denoise_nl_means
 from torch import Tensor
 
+from xaicore.core import checks
 from xaicore.metrics.checks import finite
 from xaicore.metrics.threads import share_out
 
@@ -60,11 +60,9 @@ def non_local_means(
     images = finite(images, "images")
     if images.ndim != 4 or min(images.shape[2:]) < 2:
         raise ValueError(f"images must be (N, C, H, W) with sides of at least 2, not {tuple(images.shape)}")
-    if not (math.isfinite(strength) and strength > 0):
-        raise ValueError(f"strength must be a positive number, not {strength!r}")
-    for name, value in (("patch_size", patch_size), ("patch_distance", patch_distance)):
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise ValueError(f"{name} must be a positive whole number, not {value!r}")
+    checks.positive("strength", strength)
+    checks.integer("patch_size", patch_size, least=1)
+    checks.integer("patch_distance", patch_distance, least=1)
     levels = noise_level(images) if sigma is None else torch.as_tensor(sigma, dtype=torch.float64).cpu()
     levels = levels.expand(len(images)) if levels.ndim == 0 else levels
     if levels.shape != (len(images),) or not bool((levels.isfinite() & (levels >= 0)).all()):

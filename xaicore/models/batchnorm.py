@@ -41,7 +41,7 @@ def fold(network: nn.Module) -> nn.Module:
 
 
 def folded_weights(
-    layer: nn.Module, norm: nn.modules.batchnorm._BatchNorm, dtype: torch.dtype | None = None
+    layer: nn.Conv2d | nn.Linear, norm: nn.modules.batchnorm._BatchNorm, dtype: torch.dtype | None = None
 ) -> tuple[Tensor, Tensor]:
     """Return weight and bias of the convolution or linear layer that computes ``norm(layer(x))`` in eval mode.
 
