@@ -72,7 +72,7 @@ def shown_to(
     return dataclasses.replace(result, success=goal.reached(final), info=info)
 
 
-def adaptive_attack(
+def masked_attack(
     defended: HeatAndBlur,
     images: Tensor,
     labels: Tensor,

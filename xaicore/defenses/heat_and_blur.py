@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from xaicore.attribution import PRESETS, lrp
 from xaicore.core import checks
 from xaicore.core.batches import even_batch
-from xaicore.core.devices import device_of
 from xaicore.core.errors import UserError
 from xaicore.core.fingerprint import code_digest, digest, module_fingerprint
+from xaicore.defenses.base import Defended
 from xaicore.defenses.blur import gaussian_blur
 from xaicore.metrics.masks import relevance_mask
 
@@ -62,16 +62,13 @@ def restore(images: Tensor, masks: Tensor, sigma: float) -> Tensor:
     return cleaned + (cleaned.clamp(0, 1) - cleaned).detach()
 
 
-class HeatAndBlur(nn.Module):
+class HeatAndBlur(Defended):
     """A classifier behind the Heat-and-Blur defence; itself a classifier of images in [0, 1].
 
     A pass takes two forward passes and one backward pass of the network (Sec. 3): the prediction and its relevance,
     the mask of Eq. 2, and the answer for the image that is blurred outside the mask. Nothing in it is random. It is
     used, saved in the store and attacked as a :class:`~xaicore.models.Classifier` is. An explanation of the defended
     model is refused: its forward pass is no stack of layers.
-
-    While relevance is computed, torch.fx traces the network, for which it patches modules of the whole process: run
-    one batch at a time (``workers=1``), never in several threads.
 
     Args:
         model: the classifier to defend; used as it is, its weights are shared.
@@ -86,12 +83,6 @@ class HeatAndBlur(nn.Module):
         gradient: ``"held-mask"``, the derivative with the mask held, or ``"straight-through"``, that of the
             network at the cleaned image, handed to the image as it is (BPDA with the identity).
         seed: of the random mask.
-
-    Attributes:
-        model: the classifier behind the defence.
-        classes: its class names; ``name``, ``channels``, ``input_size``, ``fixed_size`` and ``options`` likewise.
-        device: where it is.
-        fingerprint: sha256 (hex) of the classifier, the settings and the code of the defence.
 
     Raises:
         TypeError: ``model`` is no module, or a mask no boolean tensor.
@@ -114,7 +105,7 @@ class HeatAndBlur(nn.Module):
         gradient: str = "held-mask",
         seed: int = 0,
     ) -> None:
-        super().__init__()
+        super().__init__(model)
         sigmas = tuple(sigma) if isinstance(sigma, Sequence) else (sigma,)
         if not sigmas:
             raise UserError("sigma must be a number or at least one of them")
@@ -123,7 +114,6 @@ class HeatAndBlur(nn.Module):
                 raise TypeError("mask must be a boolean tensor (H, W) or a name")
         else:
             checks.one_of("mask", mask, MASKS)
-        self.model = checks.module("model", model)
         self._settings: dict[str, Any] = {
             "sigma": tuple(checks.not_negative("sigma", value) for value in sigmas),
             "preset": checks.one_of("preset", preset, PRESETS),
@@ -132,15 +122,7 @@ class HeatAndBlur(nn.Module):
             "gradient": checks.one_of("gradient", gradient, GRADIENTS),
             "seed": checks.integer("seed", seed, least=0),
         }
-        for name in ("classes", "name", "channels", "input_size", "fixed_size", "options"):
-            if hasattr(model, name):
-                setattr(self, name, getattr(model, name))
         self.eval()
-
-    @property
-    def device(self) -> torch.device:
-        """Where the model is."""
-        return device_of(self.model)
 
     @property
     def fingerprint(self) -> str:

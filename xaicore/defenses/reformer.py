@@ -6,18 +6,15 @@ A :class:`Reformed` classifier, :math:`f(r(x))`, is attacked as any other: its g
 is what an attacker has who knows of it.
 """
 
-import torch
 from torch import Tensor, nn
 
 from xaicore.core import checks
-from xaicore.core.devices import device_of
 from xaicore.core.errors import UserError
 from xaicore.core.fingerprint import code_digest, digest, module_fingerprint
+from xaicore.defenses.base import Defended
 
-INHERITED = ("classes", "name", "channels", "input_size", "fixed_size", "options")
 
-
-class Reformed(nn.Module):
+class Reformed(Defended):
     """A classifier behind a reformer; itself a classifier of images in [0, 1], with gradients.
 
     Args:
@@ -25,9 +22,7 @@ class Reformed(nn.Module):
         reformer: images (N, C, H, W) in [0, 1] to images of the same shape; what it gives is cut to [0, 1].
 
     Attributes:
-        model: the classifier.
-        reformer: what stands in front of it.
-        classes: its class names; ``name``, ``channels``, ``input_size``, ``fixed_size`` and ``options`` likewise.
+        reformer: what stands in front of the classifier; others as for :class:`~xaicore.defenses.base.Defended`.
 
     Raises:
         TypeError: an argument is no module.
@@ -37,17 +32,9 @@ class Reformed(nn.Module):
     """
 
     def __init__(self, model: nn.Module, reformer: nn.Module) -> None:
-        super().__init__()
-        self.model, self.reformer = checks.module("model", model), checks.module("reformer", reformer)
-        for name in INHERITED:
-            if hasattr(model, name):
-                setattr(self, name, getattr(model, name))
+        super().__init__(model)
+        self.reformer = checks.module("reformer", reformer)
         self.eval()
-
-    @property
-    def device(self) -> torch.device:
-        """Where the model is."""
-        return device_of(self.model)
 
     @property
     def fingerprint(self) -> str:

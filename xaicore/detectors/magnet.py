@@ -16,12 +16,11 @@ import torch
 from torch import Tensor, nn
 
 from xaicore.core import checks
-from xaicore.core.batched_model import BatchedModel
 from xaicore.core.devices import device_of
 from xaicore.core.errors import UserError
 from xaicore.core.undisturbed import exact_arithmetic
 from xaicore.defenses.autoencoders import Autoencoder, trained_autoencoder
-from xaicore.detectors.base import Detector, in_chunks, threshold_of
+from xaicore.detectors.base import Detector, in_batches, threshold_of
 
 ROWS = 64
 LEAST = 1e-12
@@ -93,9 +92,8 @@ class MagNet(Detector):
         Raises:
             UserError: this detector was not fitted.
         """
-        if self._autoencoders is None:
-            raise UserError("fit this MagNet on clean images first")
-        return self._autoencoders[0]
+        network: Autoencoder = self._known(self._autoencoders)[0]
+        return network
 
     def reform(self, images: Tensor) -> Tensor:
         """Return the images as the reformer gives them to the classifier, (N, C, H, W) in [0, 1].
@@ -122,8 +120,7 @@ class MagNet(Detector):
         ]
         temperatures = self._settings["temperatures"]
         if temperatures:
-            with BatchedModel.of(self.model, images) as batched:
-                answers = [batched.logits(each).double() for each in (images, first)]
+            answers = [self._logits(each).double() for each in (images, first)]
             for value in temperatures:
                 columns.append(jensen_shannon(*[(each / value).softmax(1) for each in answers]))
         return torch.stack([column.cpu() for column in columns], dim=1)
@@ -165,8 +162,7 @@ class MagNet(Detector):
         network: Autoencoder = self._known(self._autoencoders)[which]
         device = device_of(network)
         with exact_arithmetic(device):
-            parts = [network(chunk.to(device))[:count] for chunk, count in in_chunks(images, ROWS)]
-        return torch.cat(parts).to(images.device)
+            return in_batches(lambda part: network(part.to(device)), ROWS, images).to(images.device)
 
 
 def jensen_shannon(p: Tensor, q: Tensor) -> Tensor:

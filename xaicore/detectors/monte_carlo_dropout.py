@@ -14,7 +14,6 @@ import torch
 from torch import Tensor, nn
 
 from xaicore.core import checks
-from xaicore.core.batched_model import BatchedModel
 from xaicore.core.errors import UserError
 from xaicore.core.randomness import stream
 from xaicore.detectors.base import Detector
@@ -75,10 +74,9 @@ class MCDropout(Detector):
         """
         images = checks.images(images).detach()
         answers = []
-        with BatchedModel.of(self.model, images) as batched:
-            for sample in range(self._settings["n_samples"]):
-                with self._dropping(sample):
-                    answers.append(batched.logits(images).double().softmax(1).cpu())
+        for sample in range(self._settings["n_samples"]):
+            with self._dropping(sample):
+                answers.append(self._logits(images).double().softmax(1).cpu())
         return torch.stack(answers, dim=1)
 
     def _score(self, images: Tensor) -> Tensor:
@@ -87,9 +85,6 @@ class MCDropout(Detector):
         if self._settings["measure"] == "entropy":
             return predictive
         return (predictive - _bits(answers).mean(1)).clamp(min=0)
-
-    def _learn(self, clean: Tensor, calibration: Tensor, adversarial: Tensor | None) -> None:
-        """Nothing is learned but the threshold."""
 
     @contextmanager
     def _dropping(self, sample: int) -> Iterator[None]:

@@ -7,6 +7,8 @@ classifier of both is here a support vector machine (RBF kernel, classes weighed
 is the score.
 """
 
+from functools import partial
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -17,9 +19,8 @@ from torch import Tensor, nn
 
 from xaicore.attribution import PRESETS, lrp, signatures
 from xaicore.core import checks
-from xaicore.core.batched_model import BatchedModel
 from xaicore.core.errors import UserError
-from xaicore.detectors.base import Detector, in_chunks
+from xaicore.detectors.base import Detector, in_batches
 
 ROWS = 32
 
@@ -80,11 +81,8 @@ class SignatureDetector(_Separator):
         Args:
             images: (N, C, H, W) float32 in [0, 1].
         """
-        maps = [
-            lrp(self.model, chunk, preset=self._settings["preset"], batch_size=ROWS)[:count]
-            for chunk, count in in_chunks(images, ROWS)
-        ]
-        return signatures(torch.cat(maps)).astype(np.float64)
+        explain = partial(lrp, self.model, preset=self._settings["preset"], batch_size=ROWS)
+        return signatures(in_batches(explain, ROWS, images)).astype(np.float64)
 
 
 class ShapSignature(_Separator):
@@ -153,8 +151,7 @@ class ShapSignature(_Separator):
         kept: list[Tensor] = []
         handle = self._last.register_forward_pre_hook(lambda _, inputs: kept.append(inputs[0].cpu().clone()))
         try:
-            with BatchedModel.of(self.model, images) as batched:
-                logits = batched.logits(images).cpu()
+            logits = self._logits(images).cpu()
         finally:
             handle.remove()
         entering = torch.cat(kept)[: len(images)].double() if kept else torch.empty(0, 0)

@@ -110,7 +110,6 @@ def attacked(
     step: str | None = None,
     per_image: Mapping[str, Tensor] | None = None,
     rows: int | None = None,
-    workers: int | None = None,
     **parameters: Any,
 ) -> AttackResult:
     """Attack images batch by batch, each finished batch kept in the store.
@@ -125,8 +124,6 @@ def attacked(
         step: what the progress line says; default: the attack's name.
         per_image: parameters of the attack with a row for each image, such as ``starts`` or ``like``.
         rows: images in one pass of the model, the attack's own ``batch_size``; None: its default.
-        workers: 1 for a model that explains its own prediction, such as :class:`~xaicore.defenses.HeatAndBlur`, as
-            explaining changes something global while it runs; None: as many as the engine has.
         parameters: passed to the attack.
     """
     arrays = {"images": images, "labels": labels, "index": torch.arange(len(images)), **(per_image or {})}
@@ -140,7 +137,6 @@ def attacked(
         constants=constants,
         batch_size=batch_size,
         code=ATTACKS[name],
-        workers=workers,
     )
     return AttackResult.from_arrays(result, seconds=result.seconds)
 
@@ -217,7 +213,6 @@ def explained(
         raise ValueError(f"method must draw nothing at random, but {method!r} does: call it on all images")
     arrays = {"images": images} if targets is None else {"images": images, "targets": targets}
     constants = {"method": method, "model": model, "options": options}
-    # One worker: relevance traces the network with torch.fx, which patches modules for the whole process.
     maps = engine.map(
         step,
         _explain_batch,
@@ -225,7 +220,6 @@ def explained(
         constants=constants,
         batch_size=batch_size,
         code=METHODS[method],
-        workers=1,
     )
     return maps["relevance"]
 
