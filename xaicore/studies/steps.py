@@ -139,7 +139,7 @@ def attacked(
         arrays,
         constants=constants,
         batch_size=batch_size,
-        code=ATTACKS[name],
+        code=ATTACKS[name].function,
         workers=workers,
     )
     return AttackResult.from_arrays(result, seconds=result.seconds)
@@ -180,8 +180,7 @@ def _attack_batch(
     parameters: dict[str, Any],
     **per_image: Tensor,
 ) -> dict[str, Tensor]:
-    function: Callable[..., AttackResult] = ATTACKS[attack]
-    return function(model, images, labels, index=index, **per_image, **parameters).arrays()
+    return ATTACKS[attack](model, images, labels, index=index, **per_image, **parameters).arrays()
 
 
 def explained(
