@@ -136,7 +136,7 @@ def attacked(
         arrays,
         constants=constants,
         batch_size=batch_size,
-        code=ATTACKS[name],
+        code=ATTACKS[name].function,
     )
     return AttackResult.from_arrays(result, seconds=result.seconds)
 
@@ -176,8 +176,7 @@ def _attack_batch(
     parameters: dict[str, Any],
     **per_image: Tensor,
 ) -> dict[str, Tensor]:
-    function: Callable[..., AttackResult] = ATTACKS[attack]
-    return function(model, images, labels, index=index, **per_image, **parameters).arrays()
+    return ATTACKS[attack](model, images, labels, index=index, **{**per_image, **parameters}).arrays()
 
 
 def explained(
