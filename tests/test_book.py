@@ -16,9 +16,9 @@ import pytest
 from PIL import Image
 
 from tests.browser import Browser, address, chromium
-from xaicore.book import build as building
-from xaicore.book.claims import load_claims
-from xaicore.book.editions import load_edition
+from xaicore.book.claims.schema import load_claims
+from xaicore.book.pages import build as building
+from xaicore.book.running.editions import load_edition
 from xaicore.core.errors import UserError
 from xaicore.core.files import disk_full
 

@@ -7,7 +7,7 @@ import nbformat
 import pytest
 import yaml
 
-from xaicore.book.editions import choose, edition_names, load_edition
+from xaicore.book.running.editions import choose, edition_names, load_edition
 from xaicore.core.errors import UserError
 from xaicore.run.params import SCHEMAS
 

@@ -12,14 +12,14 @@ import pandas as pd
 import pytest
 
 from tests.kept import P1, code, figure, project, run
-from xaicore.book.beside import ChapterRun, load_run, other_runs, show_editions
-from xaicore.book.build import gather_records, offer_downloads
-from xaicore.book.conditions import conditions, differences
 from xaicore.book.gate import html_findings
 from xaicore.book.keeping import keep
+from xaicore.book.pages.build import gather_records, offer_downloads
+from xaicore.book.pages.conditions import conditions, differences
+from xaicore.book.pages.staging import EXTRA, page_notebook
+from xaicore.book.pages.statistics import run_label, statistics_page
+from xaicore.book.pages.tabs import ChapterRun, load_run, other_runs, show_editions
 from xaicore.book.second_column import joined
-from xaicore.book.staging import EXTRA, page_notebook
-from xaicore.book.statistics import run_label, statistics_page
 from xaicore.figures import display
 
 LARGER = {"n_images": 2000, "size": 112, "dataset": "cats-vs-dogs"}

@@ -25,8 +25,9 @@ from PIL import Image
 
 from tests import toy
 from xaicore import data, models
-from xaicore.book import cli, preflight
-from xaicore.book.runner import completed_runs, run
+from xaicore.book import cli
+from xaicore.book.running import preflight
+from xaicore.book.running.runner import completed_runs, run
 from xaicore.core.errors import UserError
 from xaicore.core.files import is_disk_full, one_line
 from xaicore.models.weights import check_cached

@@ -12,9 +12,9 @@ from PIL import Image
 
 from tests.kept import P1, figure, project, run
 from xaicore.book import cli, keeping
+from xaicore.book.claims.ledger import read_verdicts
 from xaicore.book.compact import JPEG, PNG, SVG, WIDTH, compact_figure, compact_notebook, machine_paths
 from xaicore.book.keeping import keep, kept_runs
-from xaicore.book.ledger import read_verdicts
 from xaicore.core.errors import UserError
 
 

@@ -12,7 +12,7 @@ import nbformat
 import pytest
 
 from tests.toy import wait
-from xaicore.book.kernel import DIED, Execution, OwnKernel
+from xaicore.book.running.kernel import DIED, Execution, OwnKernel
 from xaicore.book.warm import FIXED_SEED, warm_kernels
 
 ROOT = Path(__file__).parents[1]

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from benchmarks import scaling
-from xaicore.book.measured import FOLDER, MARK, TABLES, measured, place_measured, scaling_table
-from xaicore.book.statistics import statistics_page
+from xaicore.book.pages.measured import FOLDER, MARK, TABLES, measured, place_measured, scaling_table
+from xaicore.book.pages.statistics import statistics_page
 
 ROOT = Path(__file__).parents[1]
 
@@ -71,7 +71,7 @@ def test_every_benchmark_has_its_place_on_a_page() -> None:
 
 
 def test_every_case_can_be_asked_of_its_chapter(monkeypatch: pytest.MonkeyPatch) -> None:
-    from xaicore.book.editions import load_edition
+    from xaicore.book.running.editions import load_edition
     from xaicore.run.params import SCHEMAS
 
     for folder in ("", "somewhere"):

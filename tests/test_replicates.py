@@ -5,11 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from xaicore.book.claims import load_claims
-from xaicore.book.evidence import Verdict
-from xaicore.book.ledger import judge
-from xaicore.book.pages import ledger_page, scoreboard
-from xaicore.book.replicates import (
+from xaicore.book.claims.evidence import Verdict
+from xaicore.book.claims.ledger import judge
+from xaicore.book.claims.replicates import (
     Replicate,
     differences,
     elsewhere,
@@ -18,6 +16,8 @@ from xaicore.book.replicates import (
     read_replicates,
     write_replicate,
 )
+from xaicore.book.claims.schema import load_claims
+from xaicore.book.pages.ledgers import ledger_page, scoreboard
 from xaicore.core.errors import UserError
 from xaicore.run.records import load_record
 

@@ -15,8 +15,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from xaicore.book.display import clock
 from xaicore.book.project import find_root
+from xaicore.book.running.display import clock
 from xaicore.core.errors import UserError
 from xaicore.core.units import number
 
@@ -102,7 +102,7 @@ def _parser() -> argparse.ArgumentParser:
     editions.add_argument(
         "--costs",
         metavar="EDITION",
-        help="instead: operations, GPU hours, memory and disk of its notebooks, counted from their parameters",
+        help="instead: time and memory of its notebooks, extrapolated from what was measured with few images",
     )
     editions.set_defaults(command=_editions)
 
@@ -112,7 +112,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(root: Path, options: argparse.Namespace) -> int:
-    from xaicore.book.runner import run
+    from xaicore.book.running.runner import run
 
     overrides: dict[str, str] = {}
     for name, value in options.overrides:
@@ -146,7 +146,7 @@ def _absolute(place: str, root: Path) -> str:
 
 
 def _build(root: Path, options: argparse.Namespace) -> int:
-    from xaicore.book.build import build
+    from xaicore.book.pages.build import build
 
     page = build(root, options.edition, verdicts=options.verdicts)
     print(f"the book is built; open {page.relative_to(root)}")
@@ -184,10 +184,10 @@ def _verify(root: Path, options: argparse.Namespace) -> int:
 
 
 def _claims(root: Path, options: argparse.Namespace) -> int:
-    from xaicore.book.build import gather_records
-    from xaicore.book.claims import load_claims
-    from xaicore.book.editions import load_edition
-    from xaicore.book.ledger import claims_table, judge
+    from xaicore.book.claims.ledger import claims_table, judge
+    from xaicore.book.claims.schema import load_claims
+    from xaicore.book.pages.build import gather_records
+    from xaicore.book.running.editions import load_edition
 
     load_edition(root, options.edition)
     table = claims_table(judge(load_claims(root / "claims"), gather_records(root, options.edition)))
@@ -200,17 +200,18 @@ def _claims(root: Path, options: argparse.Namespace) -> int:
 
 
 def _editions(root: Path, options: argparse.Namespace) -> int:
-    from xaicore.book.editions import edition_names, load_edition, on_cores
+    from xaicore.book.running.editions import edition_names, load_edition, on_cores
     from xaicore.run.engine import cores
 
     if options.costs is not None:
-        from xaicore.book.costs import COLUMNS, cost_rows
+        from xaicore.book.pages.costs import COLUMNS, cost_note, cost_rows
 
-        _print_table(COLUMNS, list(cost_rows(load_edition(root, options.costs))))
+        _print_table(COLUMNS, list(cost_rows(root, load_edition(root, options.costs))))
+        print(cost_note(root))
         return 0
     rows, all_editions = [], [load_edition(root, name) for name in edition_names(root)]
     for edition in sorted(all_editions, key=lambda each: each.expected_seconds(cores())):
-        needs = [*(f"data: {name}" for name in edition.needs.data)]
+        needs = [*(f"data: {name}" for name in edition.data)]
         needs += ["a GPU"] if edition.needs.gpu else []
         needs += ["network"] if edition.needs.network else []
         rows.append(

@@ -19,7 +19,7 @@ from packaging.utils import canonicalize_name
 
 import xaicore.data
 import xaicore.models
-from xaicore.book.editions import Edition, edition_names, load_edition, on_cores
+from xaicore.book.running.editions import Edition, edition_names, load_edition, on_cores
 from xaicore.core.errors import UserError
 from xaicore.data import SETS
 from xaicore.run.engine import cores
@@ -30,7 +30,7 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 KERNEL_TEST = """
 import nbformat
 from nbclient import NotebookClient
-from xaicore.book.kernel import OwnKernel
+from xaicore.book.running.kernel import OwnKernel
 NotebookClient(nbformat.v4.new_notebook(), kernel_manager_class=OwnKernel, startup_timeout=60).execute()
 """
 
@@ -240,7 +240,7 @@ def _browser() -> Finding:
 
 
 def _lacks(edition: Edition) -> list[str]:
-    lacks = [f"{name} in XAICORE_DATA" for name in edition.needs.data if not _has(name) or _layout(name)]
+    lacks = [f"{name} in XAICORE_DATA" for name in edition.data if not _has(name) or _layout(name)]
     if edition.needs.gpu and not torch.cuda.is_available():
         lacks.append("a GPU")
     memory = _memory_bytes()

@@ -1,6 +1,6 @@
 """``xaibook keep``: what is committed of a slow edition, so that everyone's book can show it without running it.
 
-``results/<edition>/<notebook>/`` has the form of a run's folder (see :mod:`xaicore.book.run_folder`): the record, the
+``results/<edition>/<notebook>/`` has the form of a run's folder (:mod:`xaicore.book.running.run_folder`): the record, the
 tables, the status with the date, and the executed notebook with smaller figures and without anything of the machine.
 What a page's own script loads (``assets``) stays out. All is made elsewhere and takes its place at the end.
 """
@@ -14,15 +14,21 @@ from typing import Any
 
 import nbformat
 
-from xaicore.book.claims import EDITIONS, load_claims
+from xaicore.book.claims.ledger import (
+    committed_records,
+    compare_verdicts,
+    judge,
+    read_verdicts,
+    write_verdicts,
+)
+from xaicore.book.claims.schema import EDITIONS, load_claims
 from xaicore.book.compact import compact_notebook, machine_paths
-from xaicore.book.editions import load_edition
 from xaicore.book.gate import notebook_findings
-from xaicore.book.ledger import compare_verdicts, judge, read_verdicts, write_verdicts
-from xaicore.book.run_folder import NOTEBOOK, STATUS, RunFolder
-from xaicore.book.runner import completed_runs
+from xaicore.book.running.editions import load_edition
+from xaicore.book.running.run_folder import NOTEBOOK, STATUS, RunFolder
+from xaicore.book.running.runner import completed_runs
 from xaicore.core.errors import UserError
-from xaicore.core.files import write_atomically
+from xaicore.core.files import replace_folder, write_atomically
 from xaicore.run.params import SCHEMAS
 from xaicore.run.records import FILE, load_record
 
@@ -98,9 +104,7 @@ def keep(root: Path, edition: str, *, limit: int = LIMIT_BYTES) -> Kept:
             )
         noticed = [line for name in done for line in _other_images(results / name, work / name)]
         for name in done:
-            shutil.rmtree(results / name, ignore_errors=True)
-            results.mkdir(parents=True, exist_ok=True)
-            (work / name).rename(results / name)
+            replace_folder(work / name, results / name)
     finally:
         shutil.rmtree(work, ignore_errors=True)
     for name, folder in done.items():
@@ -144,8 +148,7 @@ def _images(record: dict[str, Any]) -> dict[tuple[str, str], tuple[int, str]]:
 
 
 def _write_verdicts(root: Path, edition: str) -> list[str]:
-    records = {path.parent.name: load_record(path) for path in (root / "results" / edition).glob(f"*/{FILE}")}
-    judgements = judge(load_claims(root / "claims"), {edition: records})
+    judgements = judge(load_claims(root / "claims"), {edition: committed_records(root, edition)})
     folder = root / "claims" / "verdicts"
     changes = compare_verdicts(read_verdicts(folder, edition), judgements, edition)
     write_verdicts(folder, edition, judgements)

@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
-from xaicore.book.conditions import conditions
-from xaicore.book.markdown import table
-from xaicore.book.measured import MARK
+from xaicore.book.pages.conditions import conditions
+from xaicore.book.pages.markdown import table
+from xaicore.book.pages.measured import MARK
 from xaicore.core.machine import machine_name
 
 EDITION_ORDER = ("paper", "reference", "embedded")
@@ -87,8 +87,8 @@ def _cost(records: Mapping[str, Mapping[str, Any]], editions: list[str]) -> list
         MARK.format("scaling"),
         ":::",
         "",
-        "Where the tables name no GPU, none was to be had, and no time on a GPU is claimed. What one would take is",
-        "estimated on the page of the paper edition.",
+        "Where the tables name no GPU, none was to be had, and no time on a GPU was measured. What the paper edition",
+        "expects of one stands on its page.",
         "",
         "## A detection beside the plain route",
         "",

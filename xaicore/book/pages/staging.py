@@ -13,25 +13,22 @@ from typing import Any
 import nbformat
 import yaml
 
-from xaicore.book.beside import load_run, other_runs, show_editions
-from xaicore.book.claims import Judgement, Paper
-from xaicore.book.findings import place_figures
-from xaicore.book.ledger import read_verdicts
-from xaicore.book.measured import place_measured
-from xaicore.book.pages import claim_list, ledger_page, scoreboard
-from xaicore.book.replicates import (
-    REPLICATES,
-    Elsewhere,
-    committed_records,
-    differences,
-    read_replicates,
-)
-from xaicore.book.statistics import statistics_page
+from xaicore.book.claims.ledger import committed_records, read_verdicts
+from xaicore.book.claims.replicates import REPLICATES, Elsewhere, differences, read_replicates
+from xaicore.book.claims.schema import Judgement, Paper
+from xaicore.book.pages.costs import costs_table
+from xaicore.book.pages.findings import place_figures
+from xaicore.book.pages.ledgers import claim_list, ledger_page, scoreboard
+from xaicore.book.pages.measured import place_measured
+from xaicore.book.pages.statistics import statistics_page
+from xaicore.book.pages.tabs import load_run, other_runs, show_editions
+from xaicore.book.running.editions import load_edition
 from xaicore.run.records import ASSETS
 
 SCOREBOARD_MARK = "<!-- scoreboard -->"
 CLAIMS_MARK = "<!-- claims -->"
 LAUNCH_MARK = "<!-- launch -->"
+COSTS_MARK = "<!-- costs: paper -->"
 REPLICATES_MARK = "<!-- replicates -->"
 
 EXTRA = Path("book", "_extra")
@@ -120,6 +117,7 @@ def stage(
             committed_records(root, "embedded"),
         ),
     )
+    _replace(target / "book" / "paper_edition.md", COSTS_MARK, costs_table(root, load_edition(root, "paper")))
     running = target / "book" / "running.md"
     _replace(running, LAUNCH_MARK, LAUNCH_ON.format(address=address) if address else LAUNCH_OFF)
     running.write_text(place_measured(root, running.read_text(encoding="utf-8")), encoding="utf-8")

@@ -14,13 +14,12 @@ from typing import Any
 
 import yaml
 
-from xaicore.book.claims import Judgement
-from xaicore.book.evidence import Verdict
-from xaicore.book.ledger import Records, read_verdicts
+from xaicore.book.claims.evidence import Verdict
+from xaicore.book.claims.ledger import Records, committed_records, read_verdicts
+from xaicore.book.claims.schema import Judgement
 from xaicore.core.errors import UserError
 from xaicore.core.files import write_atomically
 from xaicore.core.machine import machine_name
-from xaicore.run.records import load_record
 
 REPLICATES = Path("claims", "replicates")
 """Where a project keeps them, one file an edition."""
@@ -179,12 +178,6 @@ def moved_verdicts(
     if committed and not same:
         runs = [*_by_machine(committed_records(root, edition), committed), *runs]
     return elsewhere(judgements, edition, runs, mine) if runs else None
-
-
-def committed_records(root: Path, edition: str) -> dict[str, Mapping[str, Any]]:
-    """Return notebook → committed record of an edition."""
-    paths = sorted((root / "results" / edition).glob("*/record.json"))
-    return {path.parent.name: load_record(path) for path in paths}
 
 
 def _chapter(name: str) -> str:

@@ -17,7 +17,7 @@ from typing import Any
 import nbformat
 
 from xaicore.core.errors import UserError
-from xaicore.core.files import write_atomically
+from xaicore.core.files import replace_folder, restore_folder, write_atomically
 from xaicore.run.records import FILE, load_record
 
 NOTEBOOK = "notebook.ipynb"
@@ -38,12 +38,10 @@ class RunFolder:
         self.partial = runs / f".{notebook}.partial"
         self.failed = runs / f".{notebook}.failed"
         self.log = runs / f"{notebook}.log"
-        self._old = runs / f".{notebook}.old"
 
     def status(self) -> dict[str, Any] | None:
         """Return the status of the complete run, None where there is none."""
-        if not self.final.exists() and self._old.exists():
-            self._old.rename(self.final)  # the runner was killed between its two renames
+        restore_folder(self.final)
         try:
             status = json.loads((self.final / STATUS).read_text(encoding="utf-8"))
         except (OSError, ValueError):
@@ -89,11 +87,7 @@ class RunFolder:
         self._write_status(
             self.partial, {"state": "completed", "address": address, "seconds": round(seconds, 3)}
         )
-        shutil.rmtree(self._old, ignore_errors=True)
-        if self.final.exists():
-            self.final.rename(self._old)
-        self.partial.rename(self.final)
-        shutil.rmtree(self._old, ignore_errors=True)
+        replace_folder(self.partial, self.final)
         shutil.rmtree(self.failed, ignore_errors=True)
 
     def fail(self, error: str) -> None:

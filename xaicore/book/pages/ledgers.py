@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from xaicore.book.claims import EDITIONS, Judgement, Paper, Reported
-from xaicore.book.evidence import Measured, Verdict
-from xaicore.book.replicates import Elsewhere
+from xaicore.book.claims.evidence import Measured, Verdict
+from xaicore.book.claims.replicates import Elsewhere
+from xaicore.book.claims.schema import EDITIONS, Judgement, Paper, Reported
 from xaicore.core.units import quantity
 
 _KINDS = {
@@ -92,7 +92,7 @@ def ledger_page(paper: Paper, judgements: Sequence[Judgement], moved: Elsewhere 
         moved: claims that another processor judged too, and where its verdicts differ.
 
     Returns:
-        A MyST page whose labels are :attr:`xaicore.book.claims.Claim.anchor`.
+        A MyST page whose labels are :attr:`xaicore.book.claims.schema.Claim.anchor`.
     """
     mine = [judgement for judgement in judgements if judgement.claim.paper == paper.id]
     lines = [f"# {paper.id.upper()}: ledger", "", f"*{paper.title}*.", _source(paper), ""]
