@@ -375,7 +375,9 @@ def test_a_gzip_file_that_would_fill_the_memory_is_not_unpacked(tmp_path: Path) 
 
 
 @pytest.mark.parametrize(
-    ("end", "notebooks"), [("never", ("toy",)), ("stubborn", ("toy", "other"))], ids=["cold", "warm"]
+    ("end", "notebooks"),
+    [("never", ("toy",)), ("stubborn", ("toy", "other"))],
+    ids=["alone", "beside another"],
 )
 def test_a_cell_that_never_ends_is_ended(project: Path, end: str, notebooks: tuple[str, ...]) -> None:
     limit = 20  # long enough for the imports of the cell before, also beside other work

@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-import yaml
 from PIL import Image
 
 from xaicore import data, models
@@ -225,18 +224,6 @@ def test_kaggles_flat_folder_is_told_how_it_should_look(tmp_path: Path) -> None:
         data.load("cats-vs-dogs", tmp_path, "train")
 
 
-def test_the_paper_edition_asks_for_what_its_notebooks_read() -> None:
-    edition = load_edition(ROOT, "paper")
-    read = set()
-    for run in edition.notebooks.values():
-        read |= {
-            run.parameters[name]
-            for name in ("dataset", "photographs", "second_dataset")
-            if name in run.parameters
-        }
-    assert set(edition.needs.data) == read
-
-
 @pytest.mark.parametrize("name", load_edition(ROOT, "paper").notebooks)
 def test_every_notebook_of_the_paper_edition_can_be_planned(folders: Path, tmp_path: Path, name: str) -> None:
     edition = load_edition(ROOT, "paper")
@@ -323,7 +310,6 @@ def test_a_gpu_is_found_where_there_is_one(
 
 def test_every_set_that_is_read_from_a_folder_is_documented() -> None:
     page = (ROOT / "book" / "paper_edition.md").read_text(encoding="utf-8")
-    content = yaml.safe_load((ROOT / "editions" / "paper.yml").read_text(encoding="utf-8"))
-    for name in content["needs"]["data"]:
+    for name in load_edition(ROOT, "paper").data:
         assert f"`{name}`" in page
     assert "book/paper_edition" in (ROOT / "book" / "_toc.yml").read_text(encoding="utf-8")

@@ -89,7 +89,7 @@ def show_editions(
             _tab(run, runs.get(run.edition, cell), name, pictures, changed=_has_changed(cell, run))
             for run in tabs
         ]
-        text = "\n".join(["::::::{tab-set}", f":sync-group: {GROUP}", *items, "::::::"])
+        text = "\n".join(["::::::{tab-set}", f":sync-group: {GROUP}", "", *items, "::::::"])
         _replace_results(cell, text)
 
 

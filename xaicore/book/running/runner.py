@@ -13,7 +13,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from xaicore.book.running.display import Display, Row, clock, display
+from xaicore.book.running.display import PlainLines, Row, clock, display
 from xaicore.book.running.editions import CUSTOM, choose, load_edition
 from xaicore.book.running.kernel import Execution
 from xaicore.book.running.planning import Task, plan
@@ -40,7 +40,7 @@ def run(
     overrides: Mapping[str, Any] | None = None,
     fresh: bool = False,
     engine: str = "local",
-    show: Display | None = None,
+    show: PlainLines | None = None,
 ) -> int:
     """Execute the notebooks of an edition.
 
@@ -97,7 +97,7 @@ class _Runner:
         tasks: Sequence[Task],
         waiting: Sequence[Task],
         variables: Mapping[str, str],
-        screen: Display,
+        screen: PlainLines,
     ) -> None:
         self.root = root
         self.variables = variables
