@@ -122,7 +122,7 @@ def test_chapter_has_its_figures_tables_and_download(plain: Path) -> None:
     assert "clear+fgsm_test" in chapter
     assert re.search(r'href="[^"]*p1_inspecting_attacks\.ipynb"', chapter)
     download = (plain / "_sources" / "notebooks" / "p1_inspecting_attacks.ipynb").read_text(encoding="utf-8")
-    assert "other-edition" not in download
+    assert "tab-set" not in download
     assert "{.editions}" not in download
 
 

@@ -11,7 +11,8 @@ import nbformat
 import pandas as pd
 import pytest
 
-from tests.kept import P1, code, figure, project, run
+from tests import browser
+from tests.kept import P1, ROOT, code, figure, project, run
 from xaicore.book.gate import html_findings
 from xaicore.book.keeping import keep
 from xaicore.book.pages.build import gather_records, offer_downloads
@@ -21,6 +22,7 @@ from xaicore.book.pages.statistics import run_label, statistics_page
 from xaicore.book.pages.tabs import ChapterRun, load_run, other_runs, show_editions
 from xaicore.figures import display
 
+STATISTICS = (ROOT / "book" / "statistics.md").read_text(encoding="utf-8")
 LARGER = {"n_images": 2000, "size": 112, "dataset": "cats-vs-dogs"}
 
 
@@ -206,7 +208,7 @@ def test_time_and_memory_stand_against_the_images(chapter: Path) -> None:
     again = copy.deepcopy(records["reference"][P1])
     again["provenance"] |= {"store": {"computed": 3, "reused": 1}, "device": "NVIDIA H200", "seconds": 125.0}
     again["provenance"] |= {"peak_memory_bytes": 3 * 2**30, "threads": 4}
-    text = statistics_page({**records, "paper": {P1: again}})
+    text = statistics_page(STATISTICS, {**records, "paper": {P1: again}})
     rows = [
         line
         for line in text.splitlines()
@@ -240,10 +242,11 @@ def test_the_page_builds_with_numbered_figures_around_its_tabs(chapter: Path) ->
     nbformat.write(page, chapter / "notebooks" / f"{P1}.ipynb")
     (chapter / "book").mkdir()
     (chapter / "book" / "reading.md").write_text("# Reading\n")
-    statistics = statistics_page(gather_records(chapter, "embedded"))
+    (chapter / "book" / "paper_edition.md").write_text("# Paper\n")
+    statistics = statistics_page(STATISTICS, gather_records(chapter, "embedded"))
     (chapter / "book" / "statistics.md").write_text(statistics)
     (chapter / "conf.py").write_text(CONF)
-    toctree = f"```{{toctree}}\nnotebooks/{P1}\nbook/reading\nbook/statistics\n```\n"
+    toctree = f"```{{toctree}}\nnotebooks/{P1}\nbook/reading\nbook/paper_edition\nbook/statistics\n```\n"
     (chapter / "index.md").write_text(f"# Front\n\n{toctree}")
     command = [sys.executable, "-m", "sphinx", "-W", "-n", "--keep-going", "-q", "-b", "html", "."]
     answer = subprocess.run([*command, "out"], cwd=chapter, capture_output=True, text=True, check=False)
@@ -263,6 +266,31 @@ def test_the_page_builds_with_numbered_figures_around_its_tabs(chapter: Path) ->
     assert "Fig. 1 </span><span" in figure[1]
     assert "&lt;td" not in built
     assert not [finding for finding in html_findings(chapter / "out") if "edition" in finding]
+
+    _one_switch_turns_the_page(chapter / "out" / "notebooks" / f"{P1}.html")
+
+
+def _one_switch_turns_the_page(page: Path) -> None:
+    """Also from the keyboard, and the browser remembers it; pictures of a hidden tab are not loaded before."""
+    command = browser.chromium()
+    if command is None:
+        return
+    names = "[...document.querySelectorAll('.sd-tab-set > input:checked + label')].map(l => l.dataset.syncId)"
+    loaded = (
+        "[...document.querySelectorAll('img')].filter(i => i.naturalWidth).map(i => i.src.split('/').at(-2))"
+    )
+    with browser.Browser(command) as reader:
+        reader.visit(browser.address(page))
+        assert reader.run(names) == ["reference"] * 4
+        reader.run("document.querySelector('figure').scrollIntoView()")
+        assert reader.wait(f"{loaded}.length && {loaded}") == ["reference"]
+        reader.run("document.querySelector('.sd-tab-set > input').focus()")
+        reader.press("ArrowRight")
+        assert reader.run(names) == ["embedded"] * 4
+        assert set(reader.wait(f"{loaded}.length > 1 && {loaded}")) == {"reference", "embedded"}
+        reader.visit(browser.address(page))
+        assert reader.run(names) == ["embedded"] * 4
+        assert not [problem for problem in reader.problems if "edition" in problem]
 
 
 def test_a_damaged_status_is_no_kept_run(chapter: Path) -> None:

@@ -9,8 +9,9 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -41,8 +42,17 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="xaibook", description="Run and build the book Attacks, Explained.")
     commands = parser.add_subparsers(required=True, metavar="command")
 
-    run = commands.add_parser("run", help="execute the notebooks of an edition")
-    run.add_argument("--edition", default="embedded", help="which edition (default: embedded)")
+    def add(
+        command: Callable[..., int], about: str, edition: str | None = None, which: str = "which edition"
+    ) -> Any:
+        """Add a command that is named as its function, and its option --edition where it has a default."""
+        added = commands.add_parser(command.__name__.lstrip("_"), help=about)
+        added.set_defaults(command=command)
+        if edition is not None:
+            added.add_argument("--edition", default=edition, help=f"{which} (default: {edition})")
+        return added
+
+    run = add(_run, "execute the notebooks of an edition", "embedded")
     run.add_argument("--only", metavar="p1,p3", help="only notebooks whose names begin so")
     run.add_argument(
         "--engine", default="local", metavar="local|ray://…", help="where batches run (default: local)"
@@ -63,11 +73,11 @@ def _parser() -> argparse.ArgumentParser:
     again.add_argument(
         "--fresh", action="store_true", help="execute everything anew and take nothing from the store"
     )
-    run.set_defaults(command=_run)
-
-    build = commands.add_parser("build", help="build the book from the executed notebooks and check it")
-    build.add_argument(
-        "--edition", default="embedded", help="whose runs the chapters show (default: embedded)"
+    build = add(
+        _build,
+        "build the book from the executed notebooks and check it",
+        "embedded",
+        "whose runs the chapters show",
     )
     build.add_argument(
         "--verdicts",
@@ -77,37 +87,22 @@ def _parser() -> argparse.ArgumentParser:
         "or keep it as what another processor came to "
         "(default: fail, unless this machine trained other weights than the committed run)",
     )
-    build.set_defaults(command=_build)
-
-    keep = commands.add_parser(
-        "keep", help="put the complete runs of a slow edition where they are committed"
+    add(_keep, "put the complete runs of a slow edition where they are committed", "reference")
+    add(_verify, "compare this machine's values with the committed ones", "embedded")
+    claims = add(
+        _claims,
+        "list every claim with the paper's number, ours and the verdict",
+        "embedded",
+        "whose fresh runs count",
     )
-    keep.add_argument("--edition", default="reference", help="which edition (default: reference)")
-    keep.set_defaults(command=_keep)
-
-    verify = commands.add_parser("verify", help="compare this machine's values with the committed ones")
-    verify.add_argument("--edition", default="embedded", help="which edition (default: embedded)")
-    verify.set_defaults(command=_verify)
-
-    claims = commands.add_parser(
-        "claims", help="list every claim with the paper's number, ours and the verdict"
-    )
-    claims.add_argument("--edition", default="embedded", help="whose fresh runs count (default: embedded)")
     claims.add_argument("--json", action="store_true", help="print JSON")
-    claims.set_defaults(command=_claims)
-
-    editions = commands.add_parser(
-        "editions", help="list what there is to run, what it needs, how long it takes"
-    )
+    editions = add(_editions, "list what there is to run, what it needs, how long it takes")
     editions.add_argument(
         "--costs",
         metavar="EDITION",
         help="instead: time and memory of its notebooks, extrapolated from what was measured with few images",
     )
-    editions.set_defaults(command=_editions)
-
-    doctor = commands.add_parser("doctor", help="say what this machine can run and what is missing")
-    doctor.set_defaults(command=_doctor)
+    add(_doctor, "say what this machine can run and what is missing")
     return parser
 
 

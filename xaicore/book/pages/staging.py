@@ -101,9 +101,9 @@ def stage(
     ledgers.mkdir(exist_ok=True)
     for paper in papers:
         (ledgers / f"{paper.id}.md").write_text(ledger_page(paper, judgements, moved), encoding="utf-8")
-    (target / "book" / "statistics.md").write_text(
-        place_measured(root, statistics_page(records)), encoding="utf-8"
-    )
+    statistics = target / "book" / "statistics.md"
+    page = statistics_page(statistics.read_text(encoding="utf-8"), records)
+    statistics.write_text(place_measured(root, page), encoding="utf-8")
     front = target / "book" / "index.md"
     _replace(front, SCOREBOARD_MARK, scoreboard(papers, judgements, moved))
     _replace(front, CLAIMS_MARK, claim_list(papers, judgements))
@@ -125,12 +125,9 @@ def stage(
 
 
 def page_notebook(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
-    """Return the executed notebook as the page shows it: set-up cells folded away, papermill's traces removed."""
+    """Return the executed notebook as the page shows it: set-up cells folded away."""
     notebook = nbformat.from_dict(json.loads(json.dumps(notebook)))
-    notebook.metadata.pop("papermill", None)
     for cell in notebook.cells:
-        cell.metadata.pop("papermill", None)
-        cell.metadata.pop("execution", None)
         tags = cell.metadata.setdefault("tags", [])
         long = cell.cell_type == "code" and len(cell.source.splitlines()) > LONG_CELL
         if long or {"parameters", "injected-parameters"} & set(tags):
