@@ -276,9 +276,8 @@ def _one_switch_turns_the_page(page: Path) -> None:
     if command is None:
         return
     names = "[...document.querySelectorAll('.sd-tab-set > input:checked + label')].map(l => l.dataset.syncId)"
-    loaded = (
-        "[...document.querySelectorAll('img')].filter(i => i.naturalWidth).map(i => i.src.split('/').at(-2))"
-    )
+    drawn = "[...document.querySelectorAll('.edition-figure img')].filter(i => i.naturalWidth)"
+    loaded = f"{drawn}.map(i => i.src.split('/').at(-2))"
     with browser.Browser(command) as reader:
         reader.visit(browser.address(page))
         assert reader.run(names) == ["reference"] * 4

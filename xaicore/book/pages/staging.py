@@ -102,8 +102,8 @@ def stage(
     for paper in papers:
         (ledgers / f"{paper.id}.md").write_text(ledger_page(paper, judgements, moved), encoding="utf-8")
     statistics = target / "book" / "statistics.md"
-    page = statistics_page(statistics.read_text(encoding="utf-8"), records)
-    statistics.write_text(place_measured(root, page), encoding="utf-8")
+    text = statistics_page(statistics.read_text(encoding="utf-8"), records)
+    statistics.write_text(place_measured(root, text), encoding="utf-8")
     front = target / "book" / "index.md"
     _replace(front, SCOREBOARD_MARK, scoreboard(papers, judgements, moved))
     _replace(front, CLAIMS_MARK, claim_list(papers, judgements))
