@@ -53,6 +53,19 @@ def test_a_kept_run_has_all_that_a_page_needs_and_nothing_more(tmp_path: Path) -
     assert verdicts["p1.fgsm-drop"] == "reproduced"
 
 
+def test_of_the_embedded_edition_records_and_tables_are_committed(tmp_path: Path) -> None:
+    root = project(tmp_path)
+    folder = run(root, "embedded", {"p1.drop.fgsm": (30.0, 500, (28.0, 32.0))})
+    keeping.commit_runs(root, "embedded", {P1: folder})
+    run(root, "embedded", {"p1.drop.fgsm": (31.0, 500, (28.0, 32.0))})
+    size, _ = keeping.commit_runs(root, "embedded", {P1: folder})
+    files = _files(root / "results")
+    names = ("record.json", "tables/p1.counts.csv")
+    assert files == {f"embedded/{P1}/{name}": (folder / name).read_bytes() for name in names}
+    assert size == sum(map(len, files.values()))
+    assert kept_runs(root, "embedded") == {}
+
+
 def test_to_keep_twice_changes_nothing(tmp_path: Path) -> None:
     root = project(tmp_path)
     run(root, "reference", {"p1.drop.fgsm": (30.0, 500, (28.0, 32.0))})

@@ -299,6 +299,20 @@ def test_weights_of_the_second_network_are_tried_beforehand(
         check_model(SCHEMAS[name].check(given))
 
 
+def test_other_weights_of_the_second_network_make_its_notebook_run_again(
+    folders: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folders)
+    given = {"second_dataset": "imagenet", "second_model": "resnet18", "second_weights": "w.pth"}
+    edition = load_edition(ROOT, "quick")
+    addresses = []
+    for seed in (0, 0, 1):
+        models.save(models.load("resnet18", classes=1000, seed=seed), "w.pth")
+        (task,) = plan(ROOT, edition, folders / "runs", only="p3", overrides=given)
+        addresses.append(task.address)
+    assert addresses[0] == addresses[1] != addresses[2]
+
+
 @pytest.mark.parametrize(("there", "kind"), [(True, "cuda"), (False, "cpu")])
 @pytest.mark.parametrize("name", SCHEMAS)
 def test_a_gpu_is_found_where_there_is_one(

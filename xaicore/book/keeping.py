@@ -8,6 +8,7 @@ What a page's own script loads (``assets``) stays out. All is made elsewhere and
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -88,11 +89,54 @@ def keep(root: Path, edition: str, *, limit: int = LIMIT_BYTES) -> Kept:
         raise UserError(
             f"there is no complete run of the edition {edition}; run: xaibook run --edition {edition}"
         )
+    size, noticed = commit_runs(root, edition, done, limit=limit)
+    for name, folder in done.items():
+        noticed += notebook_findings(folder / NOTEBOOK, wanted[name].optional_figures)
+    return Kept(
+        tuple(name for name in wanted if name in done),
+        tuple(name for name in wanted if name not in done),
+        size,
+        tuple(_write_verdicts(root, edition)),
+        tuple(noticed),
+    )
+
+
+def commit_runs(
+    root: Path, edition: str, done: Mapping[str, Path], *, limit: int = LIMIT_BYTES
+) -> tuple[int, list[str]]:
+    """Put runs where those of an edition are committed: records and tables, of a slow one also status and notebook.
+
+    Args:
+        root: the project's folder.
+        edition: the edition's name.
+        done: notebook → folder of its complete run.
+        limit: the most bytes that the results of the edition may take.
+
+    Returns:
+        Bytes of all results of the edition, and which came from other images than those they replace.
+
+    Raises:
+        UserError: the results take too much, or cannot be written. The committed results are then as they were.
+    """
     results, work = root / "results" / edition, root / "_build" / f"keep-{edition}"
     shutil.rmtree(work, ignore_errors=True)
     try:
         for name, folder in done.items():
-            _copy_compact(folder, work / name, machine_paths(root))
+            files = [
+                *load_record(folder / FILE)["tables"].values(),
+                FILE,
+                *([STATUS] if edition in KEPT else []),
+            ]
+            for file in files:
+                write_atomically(
+                    work / name / file, (folder / file).read_bytes(), what=f"the results of {name}"
+                )
+            if edition in KEPT:
+                notebook = compact_notebook(
+                    nbformat.read(folder / NOTEBOOK, as_version=4), machine_paths(root)
+                )
+                text = nbformat.writes(notebook) + "\n"
+                write_atomically(work / name / NOTEBOOK, text, what=f"the notebook {name}")
         stay = [path for path in results.glob("*/") if path.name not in done]
         sizes = {path.name: _size(path) for path in [*stay, *work.glob("*/")]}
         size = sum(sizes.values())
@@ -107,22 +151,7 @@ def keep(root: Path, edition: str, *, limit: int = LIMIT_BYTES) -> Kept:
             replace_folder(work / name, results / name)
     finally:
         shutil.rmtree(work, ignore_errors=True)
-    for name, folder in done.items():
-        noticed += notebook_findings(folder / NOTEBOOK, wanted[name].optional_figures)
-    return Kept(
-        tuple(name for name in wanted if name in done),
-        tuple(name for name in wanted if name not in done),
-        size,
-        tuple(_write_verdicts(root, edition)),
-        tuple(noticed),
-    )
-
-
-def _copy_compact(run: Path, target: Path, paths: dict[str, str]) -> None:
-    notebook = compact_notebook(nbformat.read(run / NOTEBOOK, as_version=4), paths)
-    write_atomically(target / NOTEBOOK, nbformat.writes(notebook) + "\n", what=f"the notebook {run.name}")
-    for name in (*load_record(run / FILE)["tables"].values(), FILE, STATUS):
-        write_atomically(target / name, (run / name).read_bytes(), what=f"the results of {run.name}")
+    return size, noticed
 
 
 def _other_images(committed: Path, new: Path) -> list[str]:

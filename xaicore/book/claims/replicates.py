@@ -131,16 +131,16 @@ def keep_replicate(
     return paths[-1]
 
 
-Elsewhere = dict[str, list[tuple[str, Verdict]]]
-"""Claim that another processor judged too → processor and verdict of each run elsewhere that came to another verdict."""
+OtherVerdicts = dict[str, list[tuple[str, Verdict]]]
+"""Claim that another processor judged too → processor and verdict of each of its runs that came to another verdict."""
 
 
-def elsewhere(
+def differing(
     judgements: Sequence[Judgement],
     edition: str,
     replicates: Sequence[Replicate],
     records: Mapping[str, Any],
-) -> Elsewhere:
+) -> OtherVerdicts:
     """Return the claims that were judged on another processor, with the verdicts that came out otherwise there.
 
     Args:
@@ -149,7 +149,7 @@ def elsewhere(
         replicates: runs of the same edition on other machines.
         records: notebook → record that the judgements rest on; each claim's own says which processor is another.
     """
-    found: Elsewhere = {}
+    found: OtherVerdicts = {}
     for judgement in judgements:
         claim, here = judgement.claim.id, judgement.verdict_in(edition)
         for replicate in replicates:
@@ -160,9 +160,9 @@ def elsewhere(
     return found
 
 
-def moved_verdicts(
+def other_verdicts(
     root: Path, edition: str, judgements: Sequence[Judgement], records: Records, *, same: bool
-) -> Elsewhere | None:
+) -> OtherVerdicts | None:
     """Return the verdicts that other processors came to otherwise; None where none has run this edition.
 
     Args:
@@ -177,7 +177,7 @@ def moved_verdicts(
     committed = read_verdicts(root / "claims" / "verdicts", edition)
     if committed and not same:
         runs = [*_by_machine(committed_records(root, edition), committed), *runs]
-    return elsewhere(judgements, edition, runs, mine) if runs else None
+    return differing(judgements, edition, runs, mine) if runs else None
 
 
 def _chapter(name: str) -> str:
@@ -221,13 +221,15 @@ def differences(
             for name, verdict in committed.items()
             if name in replicate.verdicts and _processor_of(name, records) != replicate.processor
         }
-        moved = {name: verdict for name, verdict in tried.items() if replicate.verdicts[name] is not verdict}
+        changed = {
+            name: verdict for name, verdict in tried.items() if replicate.verdicts[name] is not verdict
+        }
         chapters = ", ".join(dict.fromkeys(_chapter(name).upper() for name in tried))
-        head = f"On {replicate.processor} ({chapters or 'no chapter'}), {len(moved) or 'none'} of {len(tried)} verdicts"
-        lines += [f"{head} came out otherwise" + (":" if moved else "."), ""]
+        head = f"On {replicate.processor} ({chapters or 'no chapter'}), {len(changed) or 'none'} of {len(tried)} verdicts"
+        lines += [f"{head} came out otherwise" + (":" if changed else "."), ""]
         lines += [
             f"- {{ref}}`{name} <claim-{name.replace('.', '-')}>`: {replicate.verdicts[name]} instead of {here}"
-            for name, here in moved.items()
+            for name, here in changed.items()
         ]
         lines += [""]
     return "\n".join(lines) or "No such run is kept yet.\n"

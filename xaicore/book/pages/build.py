@@ -21,10 +21,10 @@ from xaicore.book.claims.ledger import (
     read_verdicts,
     write_verdicts,
 )
-from xaicore.book.claims.replicates import keep_replicate, moved_verdicts
+from xaicore.book.claims.replicates import keep_replicate, other_verdicts
 from xaicore.book.claims.schema import load_claims
 from xaicore.book.gate import html_findings, notebook_findings
-from xaicore.book.keeping import KEPT, keep
+from xaicore.book.keeping import KEPT, commit_runs, keep
 from xaicore.book.pages.staging import EXTRA, stage
 from xaicore.book.project import repository_address
 from xaicore.book.running.editions import load_edition
@@ -104,7 +104,7 @@ def build(
     if verdicts == "accept" and edition in KEPT:
         keep(root, edition)
     elif verdicts == "accept":
-        _commit_records(root, edition, done)
+        commit_runs(root, edition, done)
 
     work = target.with_name("stage")
     stage(
@@ -115,7 +115,7 @@ def build(
         papers=papers,
         judgements=judgements,
         records=_shown(records, edition),
-        moved=moved_verdicts(root, edition, judgements, records, same=same),
+        replicated=other_verdicts(root, edition, judgements, records, same=same),
         address=repository_address(root),
     )
     _sphinx(work)
@@ -164,20 +164,8 @@ def _same_weights(root: Path, edition: str, records: Mapping[str, Mapping[str, A
     return True
 
 
-def _commit_records(root: Path, edition: str, done: Mapping[str, Path]) -> None:
-    for notebook, folder in done.items():
-        partial = root / "results" / f".{notebook}.partial"
-        shutil.rmtree(partial, ignore_errors=True)
-        try:
-            shutil.copytree(folder / "tables", partial / "tables")
-            shutil.copy(folder / FILE, partial / FILE)
-            replace_folder(partial, root / "results" / edition / notebook)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
-
-
 def _sphinx(work: Path) -> None:
-    # Not the script of that name: this very interpreter, wherever the environment was moved to.
+    # Not the script of that name: this very interpreter, wherever the environment was replicated to.
     start = [sys.executable, "-c", JUPYTER_BOOK]
     options = ["--all", "-W", "-n", "--keep-going", "-q"]
     answer = subprocess.run(

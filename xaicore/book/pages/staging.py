@@ -14,7 +14,7 @@ import nbformat
 import yaml
 
 from xaicore.book.claims.ledger import committed_records, read_verdicts
-from xaicore.book.claims.replicates import REPLICATES, Elsewhere, differences, read_replicates
+from xaicore.book.claims.replicates import REPLICATES, OtherVerdicts, differences, read_replicates
 from xaicore.book.claims.schema import Judgement, Paper
 from xaicore.book.pages.costs import costs_table
 from xaicore.book.pages.findings import place_figures
@@ -58,7 +58,7 @@ def stage(
     papers: list[Paper],
     judgements: list[Judgement],
     records: Mapping[str, Mapping[str, Any]],
-    moved: Elsewhere | None = None,
+    replicated: OtherVerdicts | None = None,
     address: str | None,
 ) -> None:
     """Write the tree that Sphinx builds to ``target`` (replaced as a whole).
@@ -71,7 +71,7 @@ def stage(
         papers: claims and reported numbers of every paper.
         judgements: one per claim.
         records: edition → notebook → record.
-        moved: claims with another verdict where another processor trained the networks; None: not known.
+        replicated: claims with another verdict where another processor trained the networks; None: not known.
         address: public address of the repository, None where it has none.
     """
     shutil.rmtree(target, ignore_errors=True)
@@ -100,12 +100,12 @@ def stage(
     ledgers = target / "book" / "claims"
     ledgers.mkdir(exist_ok=True)
     for paper in papers:
-        (ledgers / f"{paper.id}.md").write_text(ledger_page(paper, judgements, moved), encoding="utf-8")
+        (ledgers / f"{paper.id}.md").write_text(ledger_page(paper, judgements, replicated), encoding="utf-8")
     statistics = target / "book" / "statistics.md"
     text = statistics_page(statistics.read_text(encoding="utf-8"), records)
     statistics.write_text(place_measured(root, text), encoding="utf-8")
     front = target / "book" / "index.md"
-    _replace(front, SCOREBOARD_MARK, scoreboard(papers, judgements, moved))
+    _replace(front, SCOREBOARD_MARK, scoreboard(papers, judgements, replicated))
     _replace(front, CLAIMS_MARK, claim_list(papers, judgements))
     place_figures(front, runs)
     _replace(
