@@ -15,8 +15,8 @@ from typing import ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from typing_extensions import override
 
-from xaicore.book import arithmetic
-from xaicore.book.evidence import Evidence, Measured, Outcome, Verdict
+from xaicore.book.claims import arithmetic
+from xaicore.book.claims.evidence import Evidence, Measured, Outcome, Verdict
 from xaicore.core.units import number
 
 

@@ -1,7 +1,7 @@
 """The registry of rules, and the rules that combine others.
 
 Every check of a claim names an entry of ``RULES``; adding a rule is a class (here or in
-:mod:`xaicore.book.simple_rules`), its entry in the registry, and a test. A combined verdict follows its
+:mod:`xaicore.book.claims.simple_rules`), its entry in the registry, and a test. A combined verdict follows its
 parts: all reproduced is *reproduced*; reproduced beside not reproduced is *partly*; not reproduced beside
 inconclusive is *not reproduced*; otherwise an inconclusive part makes the whole *inconclusive*.
 """
@@ -15,8 +15,8 @@ from typing import Annotated, Any, ClassVar
 from pydantic import BeforeValidator, Field, SerializeAsAny, model_validator
 from typing_extensions import override
 
-from xaicore.book.evidence import Evidence, MissingResult, Outcome, Verdict
-from xaicore.book.simple_rules import (
+from xaicore.book.claims.evidence import Evidence, MissingResult, Outcome, Verdict
+from xaicore.book.claims.simple_rules import (
     Arithmetic,
     AtLeast,
     AtMost,

@@ -1,9 +1,8 @@
 """Sums over a paper's own numbers: a tiny evaluator for the internal-consistency claims.
 
-An expression in ``claims/pN.yml`` such as ``accuracy * test / extended`` or ``a <= b <= c`` is parsed by
-Python's own parser and walked here node by node; nothing is ever executed. Allowed are numbers, the given
-names, ``+ - * /``, brackets, comparison chains and ``and`` between them. Everything else (calls, attributes,
-powers, subscripts, unknown names) is refused when the file is loaded.
+An expression in ``claims/pN.yml`` such as ``accuracy * test / extended`` or ``a <= b <= c`` is parsed by Python's own
+parser. Allowed are numbers, the given names, ``+ - * /``, brackets, comparison chains and ``and`` between them;
+everything else (calls, attributes, powers, subscripts, unknown names) is refused before anything is computed.
 """
 
 from __future__ import annotations
@@ -15,12 +14,6 @@ from dataclasses import dataclass
 
 from xaicore.core.units import number
 
-_SUMS: dict[type[ast.operator], Callable[[float, float], float]] = {
-    ast.Add: operator.add,
-    ast.Sub: operator.sub,
-    ast.Mult: operator.mul,
-    ast.Div: operator.truediv,
-}
 _COMPARISONS: dict[type[ast.cmpop], tuple[str, Callable[[float, float], bool]]] = {
     ast.Lt: ("<", operator.lt),
     ast.LtE: ("≤", operator.le),
@@ -28,6 +21,7 @@ _COMPARISONS: dict[type[ast.cmpop], tuple[str, Callable[[float, float], bool]]] 
     ast.GtE: ("≥", operator.ge),
     ast.Eq: ("=", operator.eq),
 }
+_PLAIN = (ast.BinOp, ast.UnaryOp, ast.Add, ast.Sub, ast.Mult, ast.Div, ast.UAdd, ast.USub, ast.Load)
 
 
 @dataclass(frozen=True)
@@ -60,15 +54,20 @@ def parse(expression: str, names: frozenset[str]) -> ast.expr:
         body = ast.parse(expression, mode="eval").body
     except (SyntaxError, ValueError, RecursionError) as error:
         raise ValueError(f"expression {expression!r} is not valid arithmetic") from error
+    sums = [body]
     if is_comparison(body):
-        for link in _links(body):
-            for side in (link.left, *link.comparators):
-                _refuse(side, names, expression)
-            for sign in link.ops:
-                if type(sign) not in _COMPARISONS:
-                    raise ValueError(f"expression {expression!r}: {type(sign).__name__} is not allowed")
-    else:
-        _refuse(body, names, expression)
+        links = _links(body)
+        sums = [side for link in links for side in (link.left, *link.comparators)]
+        for sign in (sign for link in links for sign in link.ops if type(sign) not in _COMPARISONS):
+            raise ValueError(f"expression {expression!r}: {type(sign).__name__} is not allowed")
+    for node in (node for one in sums for node in ast.walk(one)):
+        if isinstance(node, ast.Name):
+            if node.id not in names:
+                raise ValueError(f"expression {expression!r}: the name {node.id!r} is not among its numbers")
+        elif not (
+            isinstance(node, _PLAIN) or (isinstance(node, ast.Constant) and type(node.value) in (int, float))
+        ):
+            raise ValueError(f"expression {expression!r}: {type(node).__name__} is not allowed")
     return body
 
 
@@ -78,22 +77,13 @@ def is_comparison(body: ast.expr) -> bool:
 
 
 def value(body: ast.expr, numbers: Mapping[str, float]) -> float:
-    """The number a parsed expression stands for.
+    """The number that an expression stands for which :func:`parse` has let pass.
 
     Raises:
         ZeroDivisionError: a division by zero.
     """
-    match body:
-        case ast.Constant(value=constant):
-            return float(constant)  # type: ignore[arg-type]
-        case ast.Name(id=name):
-            return float(numbers[name])
-        case ast.UnaryOp(op=sign, operand=operand):
-            inner = value(operand, numbers)
-            return -inner if isinstance(sign, ast.USub) else inner
-        case ast.BinOp(left=left, op=sum_, right=right):
-            return _SUMS[type(sum_)](value(left, numbers), value(right, numbers))
-    raise ValueError(f"not plain arithmetic: {ast.dump(body)}")
+    code = compile(ast.Expression(body), "<expression>", "eval")
+    return float(eval(code, {"__builtins__": {}}, dict(numbers)))
 
 
 def comparisons(body: ast.expr, numbers: Mapping[str, float]) -> list[Comparison]:
@@ -113,20 +103,3 @@ def _links(body: ast.expr) -> list[ast.Compare]:
     if isinstance(body, ast.Compare):
         return [body]
     raise ValueError("only comparisons joined by 'and' are allowed")
-
-
-def _refuse(node: ast.expr, names: frozenset[str], expression: str) -> None:
-    match node:
-        case ast.Constant(value=int() | float() as constant) if not isinstance(constant, bool):
-            return
-        case ast.Name(id=name):
-            if name in names:
-                return
-            raise ValueError(f"expression {expression!r}: the name {name!r} is not among its numbers")
-        case ast.UnaryOp(op=ast.USub() | ast.UAdd(), operand=operand):
-            _refuse(operand, names, expression)
-        case ast.BinOp(left=left, op=sum_, right=right) if type(sum_) in _SUMS:
-            _refuse(left, names, expression)
-            _refuse(right, names, expression)
-        case _:
-            raise ValueError(f"expression {expression!r}: {type(node).__name__} is not allowed")

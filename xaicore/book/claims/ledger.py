@@ -3,7 +3,7 @@
 Each claim is judged in every edition that has a record of its notebook. The headline verdict comes from the
 first of *paper*, *reference*, *embedded* that can test the claim and recorded what its rule needs; the
 *quick* edition exists for the tests and never makes a headline. The pages made of the judgements are in
-:mod:`xaicore.book.pages`.
+:mod:`xaicore.book.pages.ledgers`.
 """
 
 from __future__ import annotations
@@ -15,21 +15,25 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from xaicore.book.claims import EDITIONS, Claim, Judgement, Paper
-from xaicore.book.evidence import Evidence, Measured, Outcome, Verdict
-from xaicore.book.rules import evaluate
+from xaicore.book.claims.evidence import Evidence, Measured, Outcome, Verdict
+from xaicore.book.claims.rules import evaluate
+from xaicore.book.claims.schema import EDITIONS, Claim, Judgement, Paper
 from xaicore.core.errors import UserError
 from xaicore.core.files import write_atomically
-
-__all__ = [
-    "claims_table",
-    "compare_verdicts",
-    "judge",
-    "read_verdicts",
-    "write_verdicts",
-]
+from xaicore.run.records import FILE, load_record
 
 Records = Mapping[str, Mapping[str, Mapping[str, Any]]]
+
+
+def committed_records(root: Path, edition: str) -> dict[str, dict[str, Any]]:
+    """Return notebook → committed record of an edition.
+
+    Args:
+        root: the project's folder.
+        edition: the edition's name.
+    """
+    paths = sorted((root / "results" / edition).glob(f"*/{FILE}"))
+    return {path.parent.name: load_record(path) for path in paths}
 
 
 def judge(papers: Sequence[Paper], records: Records) -> list[Judgement]:

@@ -11,6 +11,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from xaicore.core.errors import UserError
+from xaicore.data import SETS
 from xaicore.run.engine import cores
 from xaicore.run.params import SCHEMAS
 
@@ -24,7 +25,6 @@ class Needs(BaseModel):
 
     network: bool = Field(default=False, description="downloads weights or data")
     gpu: bool = Field(default=False, description="does not end in useful time without a GPU")
-    data: list[str] = Field(default_factory=list, description="image sets read from a folder")
 
 
 class NotebookRun(BaseModel):
@@ -55,6 +55,16 @@ class Edition(BaseModel):
         86_400, ge=1, le=31_536_000, description="a cell that takes longer is taken for endless and ended"
     )
     notebooks: dict[str, NotebookRun] = Field(..., min_length=1)
+
+    @property
+    def data(self) -> list[str]:
+        """Names of the image sets that its notebooks read from a folder."""
+        read = (
+            reading.dataset
+            for name, run in self.notebooks.items()
+            for reading in SCHEMAS[name].of_record(run.parameters).readings
+        )
+        return sorted({name for name in read if SETS[name].read_root is not None})
 
     def expected_seconds(self, cores: int = 1) -> float:
         """Return how long all notebooks take on so many cores, as ``xaibook run`` starts them: the longest first, each

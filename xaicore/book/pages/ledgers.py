@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from xaicore.book.claims import EDITIONS, Judgement, Paper, Reported
-from xaicore.book.evidence import Measured, Verdict
-from xaicore.book.replicates import Elsewhere
+from xaicore.book.claims.evidence import Measured, Verdict
+from xaicore.book.claims.replicates import OtherVerdicts
+from xaicore.book.claims.schema import EDITIONS, Judgement, Paper, Reported
 from xaicore.core.units import quantity
 
 _KINDS = {
@@ -29,14 +29,14 @@ def badge(verdict: Verdict) -> str:
 
 
 def scoreboard(
-    papers: Sequence[Paper], judgements: Sequence[Judgement], moved: Elsewhere | None = None
+    papers: Sequence[Paper], judgements: Sequence[Judgement], replicated: OtherVerdicts | None = None
 ) -> str:
     """The front page's overview: how many claims of each paper have which verdict.
 
     Args:
         papers: the papers.
         judgements: one per claim.
-        moved: claims that another processor judged too, and where its verdicts differ; None: not known.
+        replicated: claims that another processor judged too, and where its verdicts differ; None: not known.
 
     Returns:
         MyST Markdown without headings; its links are relative to ``book/index``.
@@ -52,12 +52,12 @@ def scoreboard(
     pending = sum(judgement.pending for judgement in judgements)
     if pending:
         lines += ["", f"Of the claims not testable here, {pending} wait for their chapter to be run."]
-    if moved is not None:
-        count = sum(bool(others) for others in moved.values())
+    if replicated is not None:
+        count = sum(bool(others) for others in replicated.values())
         lines += [
             "",
-            f"Of the {len(moved)} verdicts that a run of the embedded edition on another kind of processor reached, too, "
-            f"{count or 'none'} came out otherwise ({{ref}}`why <committed-run>`); the ledgers mark them.",
+            f"Of the {len(replicated)} verdicts that a run of the embedded edition on another kind of processor reached, "
+            f"too, {count or 'none'} came out otherwise ({{ref}}`why <committed-run>`); the ledgers mark them.",
         ]
     return "\n".join(lines) + "\n"
 
@@ -83,16 +83,18 @@ def claim_list(papers: Sequence[Paper], judgements: Sequence[Judgement]) -> str:
     return "\n".join(lines[1:]) + "\n"
 
 
-def ledger_page(paper: Paper, judgements: Sequence[Judgement], moved: Elsewhere | None = None) -> str:
+def ledger_page(
+    paper: Paper, judgements: Sequence[Judgement], replicated: OtherVerdicts | None = None
+) -> str:
     """One paper's ledger: every claim with its rule and verdict, then every reported number beside ours.
 
     Args:
         paper: the paper.
         judgements: one per claim; those of other papers are ignored.
-        moved: claims that another processor judged too, and where its verdicts differ.
+        replicated: claims that another processor judged too, and where its verdicts differ.
 
     Returns:
-        A MyST page whose labels are :attr:`xaicore.book.claims.Claim.anchor`.
+        A MyST page whose labels are :attr:`xaicore.book.claims.schema.Claim.anchor`.
     """
     mine = [judgement for judgement in judgements if judgement.claim.paper == paper.id]
     lines = [f"# {paper.id.upper()}: ledger", "", f"*{paper.title}*.", _source(paper), ""]
@@ -100,7 +102,7 @@ def ledger_page(paper: Paper, judgements: Sequence[Judgement], moved: Elsewhere 
     lines += ["## Claims", ""]
     for judgement in mine:
         lines += [*_block(judgement), ""]
-        there = (moved or {}).get(judgement.claim.id, [])
+        there = (replicated or {}).get(judgement.claim.id, [])
         if there:
             shown = "; ".join(f"{badge(verdict)} ({processor})" for processor, verdict in there)
             lines += ["Embedded edition on another processor", f": {shown}, see {{ref}}`committed-run`", ""]

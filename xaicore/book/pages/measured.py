@@ -12,38 +12,40 @@ from typing import Any
 
 import numpy as np
 
-from xaicore.book.markdown import table
+from xaicore.book.pages.markdown import table
 from xaicore.core.units import number
 
 FOLDER = Path("results", "benchmarks")
 MARK = "<!-- measured: {} -->"
 
 Report = Mapping[str, Any]
+Series = np.ndarray[Any, Any]
 
 
-def scaling_table(report: Report) -> list[str]:
-    """Return how time and memory of each chapter grow with the number of images, see :mod:`benchmarks.scaling`."""
+def scaling_cases(report: Report) -> dict[tuple[str, str, int, int, str], Series]:
+    """Return chapter, data, pixels, channels and device → number of images, seconds and MiB of each run."""
     cases: dict[tuple[str, str, int, int, str], list[Mapping[str, Any]]] = {}
     for row in report["rows"]:
         case = (row["chapter"], row["data"], row["pixels"], row["channels"], row["device"])
         cases.setdefault(case, []).append(row)
+    names = ("images", "seconds", "peak_mebibytes")
+    return {case: np.array([[row[name] for row in rows] for name in names]) for case, rows in cases.items()}
+
+
+def scaling_table(report: Report) -> list[str]:
+    """Return how time and memory of each chapter grow with the number of images, see :mod:`benchmarks.scaling`."""
     lines = []
-    for (chapter, data, pixels, channels, device), rows in cases.items():
-        images, seconds, memory = (
-            np.array([row[name] for row in rows], dtype=float)
-            for name in ("images", "seconds", "peak_mebibytes")
-        )
-        one = channels * pixels**2 * 4 / 2**20
-        more = _slope(images, memory)
+    for (chapter, data, pixels, channels, device), (images, seconds, memory) in scaling_cases(report).items():
+        more = slope(images, memory)
         lines.append(
             (
                 f"{{doc}}`{chapter.split('_')[0]} </notebooks/{chapter}>`",
                 f"{data}, {pixels} px",
                 _listed(images, 0),
                 _listed(seconds, 0),
-                number(_slope(images, seconds), 2),
+                number(slope(images, seconds), 2),
                 _listed(memory, 0),
-                f"{number(more, 2)} ({more / one:.0f} ×)",
+                f"{number(more, 2)} ({more / (channels * pixels**2 * 4 / 2**20):.0f} ×)",
                 device,
             )
         )
@@ -130,10 +132,10 @@ def place_measured(root: Path, text: str) -> str:
     return text
 
 
-def _slope(x: np.ndarray[Any, Any], y: np.ndarray[Any, Any]) -> float:
+def slope(x: Series, y: Series) -> float:
     """The slope of the least-squares line; NaN from one point."""
     return float(np.polyfit(x, y, 1)[0]) if len(x) > 1 else float("nan")
 
 
-def _listed(values: np.ndarray[Any, Any], digits: int) -> str:
+def _listed(values: Series, digits: int) -> str:
     return " · ".join(f"{value:,.{digits}f}" for value in values)

@@ -13,25 +13,22 @@ from typing import Any
 import nbformat
 import yaml
 
-from xaicore.book.beside import load_run, other_runs, show_editions
-from xaicore.book.claims import Judgement, Paper
-from xaicore.book.findings import place_figures
-from xaicore.book.ledger import read_verdicts
-from xaicore.book.measured import place_measured
-from xaicore.book.pages import claim_list, ledger_page, scoreboard
-from xaicore.book.replicates import (
-    REPLICATES,
-    Elsewhere,
-    committed_records,
-    differences,
-    read_replicates,
-)
-from xaicore.book.statistics import statistics_page
+from xaicore.book.claims.ledger import committed_records, read_verdicts
+from xaicore.book.claims.replicates import REPLICATES, OtherVerdicts, differences, read_replicates
+from xaicore.book.claims.schema import Judgement, Paper
+from xaicore.book.pages.costs import costs_table
+from xaicore.book.pages.findings import place_figures
+from xaicore.book.pages.ledgers import claim_list, ledger_page, scoreboard
+from xaicore.book.pages.measured import place_measured
+from xaicore.book.pages.statistics import statistics_page
+from xaicore.book.pages.tabs import load_run, other_runs, show_editions
+from xaicore.book.running.editions import load_edition
 from xaicore.run.records import ASSETS
 
 SCOREBOARD_MARK = "<!-- scoreboard -->"
 CLAIMS_MARK = "<!-- claims -->"
 LAUNCH_MARK = "<!-- launch -->"
+COSTS_MARK = "<!-- costs: paper -->"
 REPLICATES_MARK = "<!-- replicates -->"
 
 EXTRA = Path("book", "_extra")
@@ -61,7 +58,7 @@ def stage(
     papers: list[Paper],
     judgements: list[Judgement],
     records: Mapping[str, Mapping[str, Any]],
-    moved: Elsewhere | None = None,
+    replicated: OtherVerdicts | None = None,
     address: str | None,
 ) -> None:
     """Write the tree that Sphinx builds to ``target`` (replaced as a whole).
@@ -74,7 +71,7 @@ def stage(
         papers: claims and reported numbers of every paper.
         judgements: one per claim.
         records: edition → notebook → record.
-        moved: claims with another verdict where another processor trained the networks; None: not known.
+        replicated: claims with another verdict where another processor trained the networks; None: not known.
         address: public address of the repository, None where it has none.
     """
     shutil.rmtree(target, ignore_errors=True)
@@ -103,12 +100,12 @@ def stage(
     ledgers = target / "book" / "claims"
     ledgers.mkdir(exist_ok=True)
     for paper in papers:
-        (ledgers / f"{paper.id}.md").write_text(ledger_page(paper, judgements, moved), encoding="utf-8")
-    (target / "book" / "statistics.md").write_text(
-        place_measured(root, statistics_page(records)), encoding="utf-8"
-    )
+        (ledgers / f"{paper.id}.md").write_text(ledger_page(paper, judgements, replicated), encoding="utf-8")
+    statistics = target / "book" / "statistics.md"
+    text = statistics_page(statistics.read_text(encoding="utf-8"), records)
+    statistics.write_text(place_measured(root, text), encoding="utf-8")
     front = target / "book" / "index.md"
-    _replace(front, SCOREBOARD_MARK, scoreboard(papers, judgements, moved))
+    _replace(front, SCOREBOARD_MARK, scoreboard(papers, judgements, replicated))
     _replace(front, CLAIMS_MARK, claim_list(papers, judgements))
     place_figures(front, runs)
     _replace(
@@ -120,6 +117,7 @@ def stage(
             committed_records(root, "embedded"),
         ),
     )
+    _replace(target / "book" / "paper_edition.md", COSTS_MARK, costs_table(root, load_edition(root, "paper")))
     running = target / "book" / "running.md"
     _replace(running, LAUNCH_MARK, LAUNCH_ON.format(address=address) if address else LAUNCH_OFF)
     running.write_text(place_measured(root, running.read_text(encoding="utf-8")), encoding="utf-8")
@@ -127,12 +125,9 @@ def stage(
 
 
 def page_notebook(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
-    """Return the executed notebook as the page shows it: set-up cells folded away, papermill's traces removed."""
+    """Return the executed notebook as the page shows it: set-up cells folded away."""
     notebook = nbformat.from_dict(json.loads(json.dumps(notebook)))
-    notebook.metadata.pop("papermill", None)
     for cell in notebook.cells:
-        cell.metadata.pop("papermill", None)
-        cell.metadata.pop("execution", None)
         tags = cell.metadata.setdefault("tags", [])
         long = cell.cell_type == "code" and len(cell.source.splitlines()) > LONG_CELL
         if long or {"parameters", "injected-parameters"} & set(tags):

@@ -3,10 +3,8 @@
 import json
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import xaicore.data
 import xaicore.models
@@ -14,30 +12,10 @@ from xaicore.core.errors import UnreadableFiles, UserError
 from xaicore.core.files import write_atomically
 from xaicore.core.fingerprint import digest
 from xaicore.data import SETS, ImageSet
-from xaicore.run.params import NotebookParameters, P1Parameters
+from xaicore.run.params import NotebookParameters
 from xaicore.run.params.readings import Reading
 
 ROOM_BYTES = 200 * 2**20
-
-
-@dataclass(frozen=True)
-class Other:
-    """Names of the parameters for images beside the first set, and for the network that classifies them."""
-
-    dataset: str
-    model: str
-    weights: str
-    size: str
-
-    def set_of(self, parameters: NotebookParameters) -> str | None:
-        """Return the name of the set, None where a notebook has none."""
-        return getattr(parameters, self.dataset, None)
-
-
-OTHERS = (
-    Other("photographs", "photograph_model", "photograph_weights", "photograph_size"),
-    Other("second_dataset", "second_model", "second_weights", "second_size"),
-)
 
 
 def check_room(folder: Path) -> None:
@@ -84,23 +62,16 @@ def check_model(parameters: NotebookParameters) -> None:
 
     Published weights, which may have to be downloaded, are left to the notebook.
     """
-    if parameters.weights != "imagenet":
-        options: dict[str, Any] = {"classes": len(_classes(parameters)), "weights": parameters.weights}
-        for name, argument in (("width", "width"), ("size", "input_size")):
-            if hasattr(parameters, name):
-                options[argument] = getattr(parameters, name)
-        channels = getattr(parameters, "channels", None) or SETS[parameters.dataset].channels
-        xaicore.models.load(parameters.model, channels=channels, **options)
-    for other in OTHERS:
-        weights = getattr(parameters, other.weights, "imagenet")
-        if other.set_of(parameters) is not None and weights != "imagenet":
-            images = xaicore.data.load(other.set_of(parameters) or "", root=parameters.other_root)
-            xaicore.models.load(
-                getattr(parameters, other.model),
-                classes=images.classes,
-                weights=weights,
-                input_size=getattr(parameters, other.size),
+    for subject in parameters.subjects:
+        if subject.model is None or subject.weights == "imagenet":
+            continue
+        images = xaicore.data.load(subject.dataset, subject.root, classes=subject.classes)
+        if len(images.classes) < 2:
+            raise UserError(
+                f"{images.name} has a single class, {images.classes[0]!r}, but a network needs at least two: add a folder"
             )
+        options = {"channels": SETS[subject.dataset].channels, "input_size": subject.size, **subject.options}
+        xaicore.models.load(subject.model, len(images.classes), subject.weights, **options)
 
 
 def check_data(parameters: NotebookParameters, memory: Path) -> str:
@@ -120,9 +91,9 @@ def check_data(parameters: NotebookParameters, memory: Path) -> str:
         for reading in parameters.readings
         for position, images in enumerate(reading.load())
     ]
-    if isinstance(parameters, P1Parameters):
-        test = parts[-1][1]
-        parameters.check_test_images(test.name, len(test))
+    for reading, images, _ in parts:
+        if reading.split == "test":
+            parameters.check_test_images(images.name, len(images))
     fingerprints: list[str] = []
     reasons: dict[str, str] = {}
     for reading, images, position in parts:
@@ -158,17 +129,6 @@ def _checked(reading: Reading, images: ImageSet, position: int, memory: Path) ->
 def _of_package(name: str) -> str:
     """Return the fingerprint of a set that comes inside a package, and so never changes."""
     return xaicore.data.load(name, split="all").fingerprint
-
-
-def _classes(parameters: NotebookParameters) -> tuple[str, ...]:
-    images = xaicore.data.load(
-        parameters.dataset, parameters.data_root, classes=getattr(parameters, "classes", None)
-    )
-    if len(images.classes) < 2:
-        raise UserError(
-            f"{images.name} has a single class, {images.classes[0]!r}, but a network needs at least two: add a folder"
-        )
-    return images.classes
 
 
 def _states(files: Sequence[Path]) -> list[tuple[str, int, int]]:

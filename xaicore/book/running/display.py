@@ -3,12 +3,11 @@
 import json
 import sys
 import time
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
-from typing import Protocol, Self
+from typing import Self
 
-from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
@@ -56,51 +55,50 @@ class Row:
         whole = content[: content.rfind(b"\n") + 1]
         self._place += len(whole)
         for line in whole.splitlines():
-            try:
+            with suppress(ValueError):
                 event = json.loads(line)
-            except ValueError:
-                continue
-            if "warning" in event:
-                self.warnings.append(str(event["warning"]))
-            else:
-                self.step, self.done, self.total = str(event["step"]), int(event["done"]), int(event["total"])
+                if "warning" in event:
+                    self.warnings.append(str(event["warning"]))
+                else:
+                    self.step, self.done, self.total = event["step"], event["done"], event["total"]
 
 
-class Display(Protocol):
-    """Shows rows; used as a context manager."""
+class PlainLines(AbstractContextManager["PlainLines"]):
+    """A line whenever a step changes, and every quarter of a minute."""
 
-    def __enter__(self) -> Self: ...
+    def __init__(self) -> None:
+        self._said: dict[str, tuple[str, float]] = {}
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None: ...
+    def __exit__(self, *error: object) -> None:
+        """There is nothing to clear away."""
 
     def update(self, rows: list[Row]) -> None:
         """Show how far things are."""
+        now = time.monotonic()
+        for row in rows:
+            step, when = self._said.get(row.notebook, ("", row.begin))
+            if row.state != "running" or (row.step == step and now - when < LINE_EVERY_SECONDS):
+                continue
+            self._said[row.notebook] = (row.step, now)
+            part = f"{row.step} {row.done}/{row.total}" if row.total else row.step or "starting"
+            self.say(f"{row.notebook}: {part}, {clock(row.elapsed)} of about {clock(row.expected_seconds)}")
 
     def say(self, line: str) -> None:
         """Show a line that stays."""
+        print(line, flush=True)
 
 
-def display() -> Display:
-    """Return a live table where the output is a terminal, else plain lines."""
-    return LiveTable() if sys.stdout.isatty() else PlainLines()
-
-
-class LiveTable:
-    """A table that is drawn anew as things go on."""
+class LiveTable(PlainLines):
+    """A table that is drawn anew as things go on; used as a context manager."""
 
     def __init__(self) -> None:
-        self._console = Console()
-        self._live = Live(console=self._console, refresh_per_second=4, transient=True)
+        self._live = Live(refresh_per_second=4, transient=True)
 
     def __enter__(self) -> Self:
         self._live.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._live.stop()
 
     def update(self, rows: list[Row]) -> None:
@@ -114,39 +112,12 @@ class LiveTable:
 
     def say(self, line: str) -> None:
         """Print a line above the table."""
-        self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+        self._live.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
-class PlainLines:
-    """A line whenever a step changes, and every quarter of a minute."""
-
-    def __init__(self) -> None:
-        self._said: dict[str, tuple[str, float]] = {}
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        return None
-
-    def update(self, rows: list[Row]) -> None:
-        """Print what has changed."""
-        for row in rows:
-            if row.state != "running":
-                continue
-            step, when = self._said.get(row.notebook, ("", row.begin))
-            now = time.monotonic()
-            if row.step == step and now - when < LINE_EVERY_SECONDS:
-                continue
-            self._said[row.notebook] = (row.step, now)
-            part = f"{row.step} {row.done}/{row.total}" if row.total else row.step or "starting"
-            self.say(f"{row.notebook}: {part}, {clock(row.elapsed)} of about {clock(row.expected_seconds)}")
-
-    def say(self, line: str) -> None:
-        """Print a line."""
-        print(line, flush=True)
+def display() -> PlainLines:
+    """Return a live table where the output is a terminal, else plain lines."""
+    return LiveTable() if sys.stdout.isatty() else PlainLines()
 
 
 def clock(seconds: float) -> str:

@@ -17,7 +17,7 @@ from typing import Any
 import nbformat
 
 from xaicore.core.errors import UserError
-from xaicore.core.files import write_atomically
+from xaicore.core.files import replace_folder, restore_folder, write_atomically
 from xaicore.run.records import FILE, load_record
 
 NOTEBOOK = "notebook.ipynb"
@@ -38,12 +38,10 @@ class RunFolder:
         self.partial = runs / f".{notebook}.partial"
         self.failed = runs / f".{notebook}.failed"
         self.log = runs / f"{notebook}.log"
-        self._old = runs / f".{notebook}.old"
 
     def status(self) -> dict[str, Any] | None:
         """Return the status of the complete run, None where there is none."""
-        if not self.final.exists() and self._old.exists():
-            self._old.rename(self.final)  # the runner was killed between its two renames
+        restore_folder(self.final)
         try:
             status = json.loads((self.final / STATUS).read_text(encoding="utf-8"))
         except (OSError, ValueError):
@@ -67,7 +65,7 @@ class RunFolder:
         self.log.unlink(missing_ok=True)
 
     def complete(self, address: str, seconds: float) -> None:
-        """Check what the run left, clean the notebook, and give the folder its name.
+        """Check what the run left, free the notebook of papermill's traces, and give the folder its name.
 
         Args:
             address: digest of everything the run depends on.
@@ -78,22 +76,23 @@ class RunFolder:
         """
         load_record(self.partial / FILE)
         path = self.partial / NOTEBOOK
-        cells = nbformat.read(path, as_version=4).cells
-        for position, cell in enumerate(cells, start=1):
+        notebook = nbformat.read(path, as_version=4)
+        notebook.metadata.pop("papermill", None)
+        for position, cell in enumerate(notebook.cells, start=1):
+            for trace in ("papermill", "execution"):
+                cell.metadata.pop(trace, None)
+            if "injected-parameters" in cell.metadata.get("tags", []):
+                cell.id = "injected-parameters"
             if cell.cell_type != "code" or not cell.source.strip():
                 continue
             if cell.execution_count is None or any(output.output_type == "error" for output in cell.outputs):
                 raise UserError(f"cell {position} was not executed or shows an error")
-        write_atomically(path, _clean(path), what="the executed notebook")
+        write_atomically(path, nbformat.writes(notebook), what="the executed notebook")
         (self.partial / "progress.jsonl").unlink(missing_ok=True)
         self._write_status(
             self.partial, {"state": "completed", "address": address, "seconds": round(seconds, 3)}
         )
-        shutil.rmtree(self._old, ignore_errors=True)
-        if self.final.exists():
-            self.final.rename(self._old)
-        self.partial.rename(self.final)
-        shutil.rmtree(self._old, ignore_errors=True)
+        replace_folder(self.partial, self.final)
         shutil.rmtree(self.failed, ignore_errors=True)
 
     def fail(self, error: str) -> None:
@@ -143,15 +142,3 @@ def alone(runs: Path, notebooks: Sequence[str]) -> Iterator[None]:
                     f"the folder of the runs gives no locks ({error.strerror}); mount it with them, or take another disk"
                 ) from None
         yield
-
-
-def _clean(path: Path) -> str:
-    """Return the executed notebook without papermill's paths, times and random identifiers."""
-    notebook = nbformat.read(path, as_version=4)
-    notebook.metadata.pop("papermill", None)
-    for cell in notebook.cells:
-        cell.metadata.pop("papermill", None)
-        cell.metadata.pop("execution", None)
-        if "injected-parameters" in cell.metadata.get("tags", []):
-            cell.id = "injected-parameters"
-    return nbformat.writes(notebook)

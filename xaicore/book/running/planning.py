@@ -12,9 +12,9 @@ from typing import Any
 
 import nbformat
 
-from xaicore.book.editions import Edition, choose
-from xaicore.book.preflight import check_data, check_folders, check_model
-from xaicore.book.run_folder import RunFolder
+from xaicore.book.running.editions import Edition, choose
+from xaicore.book.running.preflight import check_data, check_folders, check_model
+from xaicore.book.running.run_folder import RunFolder
 from xaicore.core.errors import UnreadableFiles, UserError
 from xaicore.core.fingerprint import digest, source_digest
 from xaicore.run.params import SCHEMAS, NotebookParameters
@@ -145,10 +145,10 @@ def _address(
     code = "\n".join(cell.source for cell in cells if cell.cell_type == "code")
     plain = "\n".join(line for line in code.splitlines() if not line.lstrip().startswith(("%", "!")))
     resolved = parameters.model_dump(mode="json", exclude={"output_dir", "data_root"})
-    weights = parameters.weights
-    file = Path(weights) if weights and weights != "imagenet" else None
+    weights = [subject.weights for subject in parameters.subjects]
+    files = [Path(file) for file in weights if file not in (None, "imagenet")]
     machine = {**environment(parameters.torch_device.type), "threads": threads}
-    return digest(shown, given, source_digest(plain), resolved, file, data, machine)
+    return digest(shown, given, source_digest(plain), resolved, files, data, machine)
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 """What the five papers claim and report: the schema of ``claims/pN.yml`` and its loader.
 
 A file holds one paper: its bibliographic head, every number it reports (``reported``), and its claims, each
-with the rule that judges it (:mod:`xaicore.book.rules`) and the ids of the recorded numbers (``results``)
+with the rule that judges it (:mod:`xaicore.book.claims.rules`) and the ids of the recorded numbers (``results``)
 that rule reads. A claim of kind *internal-consistency* is judged from the paper's own reported numbers and
 reads no result.
 """
@@ -17,8 +17,8 @@ from typing import Annotated, Literal
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from xaicore.book.evidence import Evidence, Measured, Outcome, Verdict
-from xaicore.book.rules import Check, evaluate
+from xaicore.book.claims.evidence import Evidence, Measured, Outcome, Verdict
+from xaicore.book.claims.rules import Check, evaluate
 from xaicore.core.errors import UserError
 from xaicore.core.units import check_range, known_unit, number, quantity
 

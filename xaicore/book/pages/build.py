@@ -14,18 +14,25 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from xaicore.book.claims import load_claims
-from xaicore.book.editions import load_edition
+from xaicore.book.claims.ledger import (
+    committed_records,
+    compare_verdicts,
+    judge,
+    read_verdicts,
+    write_verdicts,
+)
+from xaicore.book.claims.replicates import keep_replicate, other_verdicts
+from xaicore.book.claims.schema import load_claims
 from xaicore.book.gate import html_findings, notebook_findings
-from xaicore.book.keeping import KEPT, keep
-from xaicore.book.ledger import compare_verdicts, judge, read_verdicts, write_verdicts
+from xaicore.book.keeping import KEPT, commit_runs, keep
+from xaicore.book.pages.staging import EXTRA, stage
 from xaicore.book.project import repository_address
-from xaicore.book.replicates import keep_replicate, moved_verdicts
-from xaicore.book.runner import completed_runs
-from xaicore.book.staging import EXTRA, stage
+from xaicore.book.running.editions import load_edition
+from xaicore.book.running.run_folder import NOTEBOOK
+from xaicore.book.running.runner import completed_runs
 from xaicore.core.errors import UserError
-from xaicore.core.files import disk_full, one_line
-from xaicore.run.records import load_record
+from xaicore.core.files import disk_full, one_line, replace_folder
+from xaicore.run.records import FILE, load_record
 
 JUPYTER_BOOK = """
 import gc, os
@@ -43,11 +50,10 @@ the end; looking for garbage among them again and again is a sixth of its time."
 
 def gather_records(root: Path, edition: str) -> dict[str, dict[str, Any]]:
     """Return edition → notebook → record: the committed ones, and in their place the fresh runs of this edition."""
-    records: dict[str, dict[str, Any]] = {}
-    for path in sorted((root / "results").glob("*/*/record.json")):
-        records.setdefault(path.parent.parent.name, {})[path.parent.name] = load_record(path)
+    editions = sorted(path.name for path in (root / "results").glob("*/"))
+    records = {name: found for name in editions if (found := committed_records(root, name))}
     for notebook, folder in completed_runs(root, edition).items():
-        records.setdefault(edition, {})[notebook] = load_record(folder / "record.json")
+        records.setdefault(edition, {})[notebook] = load_record(folder / FILE)
     return records
 
 
@@ -62,7 +68,7 @@ def build(
         edition: which edition's runs the chapters show.
         verdicts: what to do when a verdict differs from the committed one: ``fail``, ``report`` it and go on,
             ``accept`` it as the new committed verdict, together with the record behind it, ``replicate``: keep
-            this machine's verdicts beside the committed ones (:mod:`xaicore.book.replicates`), or ``auto``:
+            this machine's verdicts beside the committed ones (:mod:`xaicore.book.claims.replicates`), or ``auto``:
             fail, unless the networks that this machine trained are not the committed ones.
         target: folder of the built HTML, replaced as a whole; None: ``_build/html``. Sphinx works beside it.
 
@@ -75,7 +81,7 @@ def build(
     missing = [name for name in wanted if name not in done]
     if missing:
         raise UserError(f"no completed run of {', '.join(missing)}; run: xaibook run --edition {edition}")
-    runs = {name: done[name] / "notebook.ipynb" for name in wanted}
+    runs = {name: done[name] / NOTEBOOK for name in wanted}
     findings = [
         finding
         for name, path in runs.items()
@@ -98,7 +104,7 @@ def build(
     if verdicts == "accept" and edition in KEPT:
         keep(root, edition)
     elif verdicts == "accept":
-        _commit_records(root, edition, done)
+        commit_runs(root, edition, done)
 
     work = target.with_name("stage")
     stage(
@@ -109,7 +115,7 @@ def build(
         papers=papers,
         judgements=judgements,
         records=_shown(records, edition),
-        moved=moved_verdicts(root, edition, judgements, records, same=same),
+        replicated=other_verdicts(root, edition, judgements, records, same=same),
         address=repository_address(root),
     )
     _sphinx(work)
@@ -119,7 +125,8 @@ def build(
     findings = html_findings(built, forbidden=forbidden)
     if findings:
         raise UserError(_report("the built pages did not pass", findings))
-    return _publish(built, target)
+    replace_folder(built, target)
+    return target / "book" / "index.html"
 
 
 def _shown(records: Mapping[str, Mapping[str, Any]], edition: str) -> Mapping[str, Mapping[str, Any]]:
@@ -144,9 +151,10 @@ def _check_verdicts(folder: Path, edition: str, judgements: list[Any], mode: str
 
 def _same_weights(root: Path, edition: str, records: Mapping[str, Mapping[str, Any]]) -> bool:
     """Whether this run's networks are the committed ones; on another kind of processor training takes another path."""
+    committed = committed_records(root, edition)
     for notebook, record in records.get(edition, {}).items():
-        path = root / "results" / edition / notebook / "record.json"
-        if not path.is_file() or load_record(path)["provenance"]["models"] == record["provenance"]["models"]:
+        before = committed.get(notebook, record)
+        if before["provenance"]["models"] == record["provenance"]["models"]:
             continue
         print(
             f"{notebook}: this machine trained other weights than the committed run, as another kind of processor "
@@ -156,24 +164,8 @@ def _same_weights(root: Path, edition: str, records: Mapping[str, Mapping[str, A
     return True
 
 
-def _commit_records(root: Path, edition: str, done: Mapping[str, Path]) -> None:
-    for notebook, folder in done.items():
-        target = root / "results" / edition / notebook
-        partial = root / "results" / f".{notebook}.partial"
-        shutil.rmtree(partial, ignore_errors=True)
-        try:
-            shutil.copytree(folder / "tables", partial / "tables")
-            shutil.copy(folder / "record.json", partial / "record.json")
-        except OSError:
-            shutil.rmtree(partial, ignore_errors=True)
-            raise
-        shutil.rmtree(target, ignore_errors=True)
-        target.parent.mkdir(exist_ok=True)
-        partial.rename(target)
-
-
 def _sphinx(work: Path) -> None:
-    # Not the script of that name: this very interpreter, wherever the environment was moved to.
+    # Not the script of that name: this very interpreter, wherever the environment was replicated to.
     start = [sys.executable, "-c", JUPYTER_BOOK]
     options = ["--all", "-W", "-n", "--keep-going", "-q"]
     answer = subprocess.run(
@@ -203,16 +195,6 @@ def offer_downloads(work: Path, built: Path) -> None:
     Sphinx writes its sources after the extra files, so these are laid over them once more.
     """
     shutil.copytree(work / EXTRA / "_sources", built / "_sources", dirs_exist_ok=True)
-
-
-def _publish(built: Path, target: Path) -> Path:
-    old = target.with_name(f"{target.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    if target.exists():
-        target.rename(old)
-    built.rename(target)
-    shutil.rmtree(old, ignore_errors=True)
-    return target / "book" / "index.html"
 
 
 def _report(head: str, findings: list[str], most: int = 12) -> str:

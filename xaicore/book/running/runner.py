@@ -1,9 +1,9 @@
 """``xaibook run``: executes the notebooks of an edition, side by side where the machine allows it.
 
-Everything that can be known to be wrong is said before the first notebook starts (:mod:`xaicore.book.planning`). A
-notebook has a kernel of its own (:mod:`xaicore.book.kernel`) and runs into a temporary folder, which gets its name when
-it is complete (:mod:`xaicore.book.run_folder`). A notebook whose complete run has the address it would have now is not
-executed again; one that was killed starts over, but takes its finished batches from the store.
+Everything that can be known to be wrong is said before the first notebook starts (``planning``). A notebook has a kernel
+of its own (``kernel``) and runs into a temporary folder, which gets its name when it is complete (``run_folder``). A
+notebook whose complete run has the address it would have now is not executed again; one that was killed starts over, but
+takes its finished batches from the store.
 """
 
 import os
@@ -13,13 +13,12 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from xaicore.book.display import Display, Row, clock, display
-from xaicore.book.editions import CUSTOM, choose, load_edition
-from xaicore.book.kernel import Execution
-from xaicore.book.planning import Task, plan
-from xaicore.book.preflight import check_room
-from xaicore.book.run_folder import NOTEBOOK, RunFolder, alone
-from xaicore.book.warm import warm_kernels
+from xaicore.book.running.display import PlainLines, Row, clock, display
+from xaicore.book.running.editions import CUSTOM, choose, load_edition
+from xaicore.book.running.kernel import Execution
+from xaicore.book.running.planning import Task, plan
+from xaicore.book.running.preflight import check_room
+from xaicore.book.running.run_folder import NOTEBOOK, RunFolder, alone
 from xaicore.core.errors import UserError
 from xaicore.core.files import one_line
 from xaicore.run import engine as engines
@@ -41,7 +40,7 @@ def run(
     overrides: Mapping[str, Any] | None = None,
     fresh: bool = False,
     engine: str = "local",
-    show: Display | None = None,
+    show: PlainLines | None = None,
 ) -> int:
     """Execute the notebooks of an edition.
 
@@ -76,29 +75,12 @@ def run(
         waiting = [task for task in tasks if fresh or not task.up_to_date]
         if waiting:
             variables |= stack.enter_context(engines.for_notebooks(engine))
-        if len(waiting) > 1:
-            shared = _environment(root, variables, chosen.threads)
-            stack.enter_context(warm_kernels(shared, [task.source for task in waiting]))
         screen = stack.enter_context(show or display())
         return _Runner(root, tasks, waiting, variables, screen).work()
 
 
-def _environment(root: Path, variables: Mapping[str, str], threads: int) -> dict[str, str]:
-    """Return the variables that all notebooks with so many threads have in common."""
-    return {
-        **os.environ,
-        "XAICORE_STORE": os.environ.get("XAICORE_STORE") or str(root / "runs" / "store"),
-        **variables,
-        "OMP_NUM_THREADS": str(threads),
-        "OPENBLAS_NUM_THREADS": str(threads),
-        "MKL_NUM_THREADS": str(threads),
-        "MPLBACKEND": "agg",
-        "PYTHONHASHSEED": "0",
-    }
-
-
 def completed_runs(root: Path, edition: str) -> dict[str, Path]:
-    """Return notebook → folder of an edition's complete runs; see :mod:`xaicore.book.run_folder`."""
+    """Return notebook → folder of an edition's complete runs; see :mod:`xaicore.book.running.run_folder`."""
     runs = root / "runs" / edition
     if not runs.is_dir():
         return {}
@@ -115,7 +97,7 @@ class _Runner:
         tasks: Sequence[Task],
         waiting: Sequence[Task],
         variables: Mapping[str, str],
-        screen: Display,
+        screen: PlainLines,
     ) -> None:
         self.root = root
         self.variables = variables
@@ -161,7 +143,14 @@ class _Runner:
     def _launch(self, task: Task) -> None:
         folder = task.folder
         folder.begin()
-        own = {
+        threads = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+        environment = {
+            **os.environ,
+            "XAICORE_STORE": os.environ.get("XAICORE_STORE") or str(self.root / "runs" / "store"),
+            **self.variables,
+            **dict.fromkeys(threads, str(task.threads)),
+            "MPLBACKEND": "agg",
+            "PYTHONHASHSEED": "0",
             "XAICORE_WORKERS": str(max(1, engines.cores() // (self.workers * task.threads))),
             "XAICORE_NOTEBOOKS": str(self.workers),
             "XAICORE_OUTPUT_DIR": str(folder.partial),
@@ -172,7 +161,7 @@ class _Runner:
             folder.partial / NOTEBOOK,
             task.given,
             folder=self.root,
-            environment={**_environment(self.root, self.variables, task.threads), **own},
+            environment=environment,
             log=folder.log,
             cell_seconds=task.cell_seconds,
         )

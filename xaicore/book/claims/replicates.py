@@ -14,13 +14,12 @@ from typing import Any
 
 import yaml
 
-from xaicore.book.claims import Judgement
-from xaicore.book.evidence import Verdict
-from xaicore.book.ledger import Records, read_verdicts
+from xaicore.book.claims.evidence import Verdict
+from xaicore.book.claims.ledger import Records, committed_records, read_verdicts
+from xaicore.book.claims.schema import Judgement
 from xaicore.core.errors import UserError
 from xaicore.core.files import write_atomically
 from xaicore.core.machine import machine_name
-from xaicore.run.records import load_record
 
 REPLICATES = Path("claims", "replicates")
 """Where a project keeps them, one file an edition."""
@@ -132,16 +131,16 @@ def keep_replicate(
     return paths[-1]
 
 
-Elsewhere = dict[str, list[tuple[str, Verdict]]]
-"""Claim that another processor judged too → processor and verdict of each run elsewhere that came to another verdict."""
+OtherVerdicts = dict[str, list[tuple[str, Verdict]]]
+"""Claim that another processor judged too → processor and verdict of each of its runs that came to another verdict."""
 
 
-def elsewhere(
+def differing(
     judgements: Sequence[Judgement],
     edition: str,
     replicates: Sequence[Replicate],
     records: Mapping[str, Any],
-) -> Elsewhere:
+) -> OtherVerdicts:
     """Return the claims that were judged on another processor, with the verdicts that came out otherwise there.
 
     Args:
@@ -150,7 +149,7 @@ def elsewhere(
         replicates: runs of the same edition on other machines.
         records: notebook → record that the judgements rest on; each claim's own says which processor is another.
     """
-    found: Elsewhere = {}
+    found: OtherVerdicts = {}
     for judgement in judgements:
         claim, here = judgement.claim.id, judgement.verdict_in(edition)
         for replicate in replicates:
@@ -161,9 +160,9 @@ def elsewhere(
     return found
 
 
-def moved_verdicts(
+def other_verdicts(
     root: Path, edition: str, judgements: Sequence[Judgement], records: Records, *, same: bool
-) -> Elsewhere | None:
+) -> OtherVerdicts | None:
     """Return the verdicts that other processors came to otherwise; None where none has run this edition.
 
     Args:
@@ -178,13 +177,7 @@ def moved_verdicts(
     committed = read_verdicts(root / "claims" / "verdicts", edition)
     if committed and not same:
         runs = [*_by_machine(committed_records(root, edition), committed), *runs]
-    return elsewhere(judgements, edition, runs, mine) if runs else None
-
-
-def committed_records(root: Path, edition: str) -> dict[str, Mapping[str, Any]]:
-    """Return notebook → committed record of an edition."""
-    paths = sorted((root / "results" / edition).glob("*/record.json"))
-    return {path.parent.name: load_record(path) for path in paths}
+    return differing(judgements, edition, runs, mine) if runs else None
 
 
 def _chapter(name: str) -> str:
@@ -228,13 +221,15 @@ def differences(
             for name, verdict in committed.items()
             if name in replicate.verdicts and _processor_of(name, records) != replicate.processor
         }
-        moved = {name: verdict for name, verdict in tried.items() if replicate.verdicts[name] is not verdict}
+        changed = {
+            name: verdict for name, verdict in tried.items() if replicate.verdicts[name] is not verdict
+        }
         chapters = ", ".join(dict.fromkeys(_chapter(name).upper() for name in tried))
-        head = f"On {replicate.processor} ({chapters or 'no chapter'}), {len(moved) or 'none'} of {len(tried)} verdicts"
-        lines += [f"{head} came out otherwise" + (":" if moved else "."), ""]
+        head = f"On {replicate.processor} ({chapters or 'no chapter'}), {len(changed) or 'none'} of {len(tried)} verdicts"
+        lines += [f"{head} came out otherwise" + (":" if changed else "."), ""]
         lines += [
             f"- {{ref}}`{name} <claim-{name.replace('.', '-')}>`: {replicate.verdicts[name]} instead of {here}"
-            for name, here in moved.items()
+            for name, here in changed.items()
         ]
         lines += [""]
     return "\n".join(lines) or "No such run is kept yet.\n"
