@@ -2,6 +2,8 @@
 
 import math
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from xaicore.metrics.checks import batch, booleans, same_shape
@@ -69,3 +71,16 @@ def mask_iou(a: Tensor, b: Tensor) -> Tensor:
     first, second = booleans(a, "a"), booleans(b, "b")
     same_shape(first, second)
     return (first & second).sum((1, 2)).double() / (first | second).sum((1, 2))  # 0 / 0 is NaN
+
+
+def mean_iou_with_others(masks: Tensor) -> NDArray[np.float64]:
+    """Return the mean overlap of each mask with those of all other images, what chance gives.
+
+    Args:
+        masks: (N, H, W) booleans.
+
+    Returns:
+        (N,) in [0, 1]; NaN for a single mask, and where an overlap of :func:`mask_iou` is undefined.
+    """
+    overlaps = [mask_iou(masks, masks.roll(shift, 0)).numpy() for shift in range(1, len(masks))]
+    return np.mean(overlaps, 0) if overlaps else np.full(len(masks), np.nan)
