@@ -38,7 +38,9 @@ def _cells(path: Path) -> list[ast.Module]:
     return [ast.parse(cell.source) for cell in cells if cell.cell_type == "code"]
 
 
-@pytest.mark.parametrize(("unit", "factor"), [("%", 100), ("points", 100), ("‱", 10_000), ("share", 1), (None, 1)])
+@pytest.mark.parametrize(
+    ("unit", "factor"), [("%", 100), ("points", 100), ("‱", 10_000), ("share", 1), (None, 1)]
+)
 def test_an_estimate_is_scaled_by_its_unit_once(run: Run, unit: str | None, factor: int) -> None:
     found = run.estimate("a.b", Estimate(0.25, 0.125, 0.5, 7), unit)
     assert found == (0.25 * factor, 0.125 * factor, 0.5 * factor, 7)
@@ -67,20 +69,26 @@ def test_share_is_wilsons(run: Run) -> None:
     z, p, n = norm.ppf(0.975), 0.25, 20
     middle, half = p + z**2 / (2 * n), z * (p * (1 - p) / n + z**2 / (4 * n**2)) ** 0.5
     found = run.share("share", outcomes)
-    assert found == pytest.approx((25, *(100 * (middle + side * half) / (1 + z**2 / n) for side in (-1, 1)), 20))
+    assert found == pytest.approx(
+        (25, *(100 * (middle + side * half) / (1 + z**2 / n) for side in (-1, 1)), 20)
+    )
     assert run.values["share"]["unit"] == "%"
 
 
 def test_mean_leaves_undefined_values_out_and_draws_images(run: Run) -> None:
     values = np.random.default_rng(0).normal(size=30)
-    known = bootstrap((values,), np.mean, n_resamples=2000, method="percentile", rng=np.random.default_rng(SEED))
+    known = bootstrap(
+        (values,), np.mean, n_resamples=2000, method="percentile", rng=np.random.default_rng(SEED)
+    )
     found = run.mean("plain", np.append(values, np.nan))
     assert found.n == 30
     assert found[:3] == pytest.approx((values.mean(), *known.confidence_interval), abs=1e-12)
     several = np.array([[1.0, np.nan], [3.0, 5.0], [np.nan, np.nan]])
     assert run.mean("several", several)[::3] == (3, 3)
     assert run.mean("one", [2.0], least=1) == (2, 2, 2, 1)
-    assert run.mean("all", torch.ones(9).bool(), "%").low == pytest.approx(100 * metrics.proportion_ci(9, 9).low)
+    assert run.mean("all", torch.ones(9).bool(), "%").low == pytest.approx(
+        100 * metrics.proportion_ci(9, 9).low
+    )
 
 
 def test_the_seed_of_intervals_may_differ_from_the_notebooks(tmp_path: Path) -> None:
@@ -146,7 +154,12 @@ def test_estimates_in_tables_and_lines() -> None:
 
 def test_parts_of_ids() -> None:
     assert slug("EXPLAINER, IG + σ") == "explainer__ig"
-    assert [eps_level(eps) for eps in (0.0, 0.01, 2 / 255, 0.1)] == ["eps_000", "eps_010", "eps_008", "eps_100"]
+    assert [eps_level(eps) for eps in (0.0, 0.01, 2 / 255, 0.1)] == [
+        "eps_000",
+        "eps_010",
+        "eps_008",
+        "eps_100",
+    ]
 
 
 def test_a_number_of_a_paper_is_read_from_its_claims(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -172,8 +185,12 @@ def test_benchmarks_are_read_where_there_are_any(tmp_path: Path, monkeypatch: py
 
 @pytest.mark.parametrize("path", NOTEBOOKS[-5:], ids=lambda path: path.stem)
 def test_no_cell_repeats_a_number_of_its_paper(path: Path) -> None:
-    reported = yaml.safe_load((ROOT / "claims" / f"{path.stem[:2]}.yml").read_text(encoding="utf-8"))["reported"]
-    telling = {entry["number"] for entry in reported if len(f"{entry['number']:g}".strip("0").replace(".", "")) > 2}
+    reported = yaml.safe_load((ROOT / "claims" / f"{path.stem[:2]}.yml").read_text(encoding="utf-8"))[
+        "reported"
+    ]
+    telling = {
+        entry["number"] for entry in reported if len(f"{entry['number']:g}".strip("0").replace(".", "")) > 2
+    }
     cells = [node for cell in _cells(path) for node in ast.walk(cell) if isinstance(node, ast.Constant)]
     numbers = [node.value for node in cells if type(node.value) in (int, float)]
     assert not telling & set(numbers)

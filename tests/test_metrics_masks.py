@@ -13,7 +13,14 @@ from torch import Tensor, nn
 
 from xaicore import models
 from xaicore.attacks.neurons import PREDICTIONS, activations, covered
-from xaicore.metrics import NeuronCoverage, mask_fraction, mask_iou, mean_iou_with_others, placed, relevance_mask
+from xaicore.metrics import (
+    NeuronCoverage,
+    mask_fraction,
+    mask_iou,
+    mean_iou_with_others,
+    placed,
+    relevance_mask,
+)
 
 few = settings(max_examples=50, deadline=None)
 booleans = arrays(np.bool_, (3, 4, 5)).map(torch.from_numpy)
