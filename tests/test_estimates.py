@@ -1,6 +1,7 @@
 """What notebooks record with an interval, and what they read: each scaled once, each written once."""
 
 import ast
+import shutil
 from collections import defaultdict
 from pathlib import Path
 from types import ModuleType
@@ -15,6 +16,7 @@ from scipy.stats import bootstrap, norm
 from sklearn.metrics import roc_auc_score
 
 from xaicore import figures, metrics
+from xaicore.book import planning
 from xaicore.core.errors import UserError
 from xaicore.core.units import UNITS
 from xaicore.figures import display
@@ -170,6 +172,19 @@ def test_a_number_of_a_paper_is_read_from_its_claims(tmp_path: Path, monkeypatch
         paper("p1.nothing")
     monkeypatch.chdir(tmp_path)
     assert np.isnan(paper("p4.adaptive.success"))
+
+
+def test_a_changed_number_of_a_paper_runs_its_notebook_anew(tmp_path: Path) -> None:
+    source, addresses = ROOT / "notebooks" / "p4_heat_and_blur.ipynb", []
+    for name, changed in (("as it is", "number: 1,"), ("again", "number: 1,"), ("changed", "number: 2,")):
+        for folder in ("notebooks", "claims"):
+            (tmp_path / name / folder).mkdir(parents=True)
+        shutil.copy(source, tmp_path / name / "notebooks")
+        text = (ROOT / "claims" / "p4.yml").read_text(encoding="utf-8").replace("number: 1,", changed)
+        (tmp_path / name / "claims" / "p4.yml").write_text(text, encoding="utf-8")
+        copied = tmp_path / name / "notebooks" / source.name
+        addresses.append(planning._address(copied, {}, params.P4Parameters.check({}), "", 1))
+    assert addresses[0] == addresses[1] != addresses[2]
 
 
 def test_benchmarks_are_read_where_there_are_any(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
