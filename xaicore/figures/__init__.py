@@ -9,6 +9,7 @@ from xaicore.figures.arena import arena_table, cluster_panels
 from xaicore.figures.charts import (
     curves,
     distributions,
+    estimated,
     heat_table,
     scatter_groups,
     scatter_panels,
@@ -43,6 +44,7 @@ __all__ = [
     "distributions",
     "entropy_planes",
     "estimate_rows",
+    "estimated",
     "explanation_grid",
     "group_boxes",
     "heat_table",

@@ -1,6 +1,6 @@
 """Figures of numbers."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import matplotlib as mpl
@@ -11,6 +11,7 @@ from matplotlib.legend import Legend
 from numpy.typing import NDArray
 
 from xaicore.figures.style import MARKERS, PALETTE, STYLE, BookFigure, new_figure
+from xaicore.metrics import Estimate
 
 
 def training_curves(histories: Mapping[str, Sequence[Mapping[str, float]]]) -> BookFigure:
@@ -153,6 +154,23 @@ def distributions(
         axes.set_yticks([-position for position in range(len(labels))], labels)
         axes.set_xlabel(xlabel)
         return figure
+
+
+def estimated(
+    x: Iterable[float], estimates: Iterable[Estimate | None]
+) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+    """Return estimates as a line of :func:`curves`: x (m,), values (m,), intervals (m, 2).
+
+    Args:
+        x: a place for each estimate.
+        estimates: those that are None are left out.
+    """
+    known = [(place, each) for place, each in zip(x, estimates, strict=True) if each is not None]
+    return (
+        np.array([place for place, _ in known], dtype=np.float64),
+        np.array([each.value for _, each in known]),
+        np.array([(each.low, each.high) for _, each in known]),
+    )
 
 
 def curves(

@@ -54,3 +54,25 @@ def undefined_count(values: ArrayLike | Tensor) -> int:
 def as_array(values: ArrayLike | Tensor) -> NDArray[Any]:
     """Return values or a tensor on any device as an array."""
     return values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
+
+
+def placed(values: ArrayLike | Tensor, among: ArrayLike | Tensor, n: int) -> NDArray[np.float64]:
+    """Return values of some of ``n`` images at the places of these images, NaN elsewhere.
+
+    Args:
+        values: (K, ...), one entry an image.
+        among: (M,) booleans, K of them true, M at most ``n``: which of the first M images have a value.
+        n: number of all images.
+
+    Returns:
+        (n, ...).
+
+    Raises:
+        ValueError: not as many values as images that have one.
+    """
+    given, where = np.asarray(values, dtype=np.float64), np.flatnonzero(np.asarray(among, dtype=bool))
+    if len(given) != len(where):
+        raise ValueError(f"values must be as many as among has images, {len(where)}, not {len(given)}")
+    whole = np.full((n, *given.shape[1:]), np.nan)
+    whole[where] = given
+    return whole

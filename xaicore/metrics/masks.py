@@ -1,5 +1,7 @@
 """Where a heatmap is strong: its binary mask, how much of the image that covers, and how far two masks agree."""
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from xaicore.core import checks
@@ -66,3 +68,16 @@ def mask_iou(a: Tensor, b: Tensor) -> Tensor:
     first, second = checks.booleans("a", a), checks.booleans("b", b)
     checks.same_shape("a and b", first, second)
     return (first & second).sum((1, 2)).double() / (first | second).sum((1, 2))  # 0 / 0 is NaN
+
+
+def mean_iou_with_others(masks: Tensor) -> NDArray[np.float64]:
+    """Return the mean overlap of each mask with those of all other images, what chance gives.
+
+    Args:
+        masks: (N, H, W) booleans.
+
+    Returns:
+        (N,) in [0, 1]; NaN for a single mask, and where an overlap of :func:`mask_iou` is undefined.
+    """
+    overlaps = [mask_iou(masks, masks.roll(shift, 0)).numpy() for shift in range(1, len(masks))]
+    return np.mean(overlaps, 0) if overlaps else np.full(len(masks), np.nan)

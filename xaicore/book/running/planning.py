@@ -17,6 +17,7 @@ from xaicore.book.running.preflight import check_data, check_folders, check_mode
 from xaicore.book.running.run_folder import RunFolder
 from xaicore.core.errors import UnreadableFiles, UserError
 from xaicore.core.fingerprint import digest, source_digest
+from xaicore.run.committed import reported
 from xaicore.run.params import SCHEMAS, NotebookParameters
 from xaicore.run.params.base import unknown_parameter
 from xaicore.run.store import environment
@@ -139,7 +140,9 @@ def _task(
 def _address(
     source: Path, given: Mapping[str, Any], parameters: NotebookParameters, data: str, threads: int
 ) -> str:
-    """Return the digest of a notebook's cells and code, its parameters, weights, data, and what the machine adds."""
+    """Return the digest of a notebook's cells and code, its parameters, weights, data, the paper's numbers, and what the
+    machine adds.
+    """
     cells = nbformat.read(source, as_version=4).cells
     shown = [[cell.cell_type, cell.source, dict(cell.metadata)] for cell in cells]
     code = "\n".join(cell.source for cell in cells if cell.cell_type == "code")
@@ -148,7 +151,8 @@ def _address(
     weights = [subject.weights for subject in parameters.subjects]
     files = [Path(file) for file in weights if file not in (None, "imagenet")]
     machine = {**environment(parameters.torch_device.type), "threads": threads}
-    return digest(shown, given, source_digest(plain), resolved, files, data, machine)
+    numbers = reported(source.parent.parent, source.stem.split("_")[0])
+    return digest(shown, given, source_digest(plain), resolved, files, data, machine, numbers)
 
 
 @contextmanager

@@ -108,10 +108,13 @@ class NotebookParameters(BaseModel):
             for name, value in namespace.items()
             if not name.startswith("_") and name not in NOT_PARAMETERS and isinstance(value, PLAIN)
         }
-        if namespace.get(RESOLVED):
-            given = {name: value for name, value in given.items() if name in cls.model_fields}
+        if RESOLVED in namespace:  # a parameter whose name now is a module's keeps its value
+            earlier = {
+                n: v for n, v in namespace[RESOLVED].items() if not isinstance(namespace.get(n), PLAIN)
+            }
+            given = earlier | {name: value for name, value in given.items() if name in cls.model_fields}
         parameters = cls.check(given)
-        namespace[RESOLVED] = True
+        namespace[RESOLVED] = given
         if parameters.threads is not None:
             use_threads(parameters.threads)
         return parameters
@@ -192,6 +195,10 @@ class NotebookParameters(BaseModel):
     def _digits(self, n_train: int | None) -> list[Reading]:
         """Of a set whose network is trained here: ``n_train`` images for training, all for validation and test."""
         return [self._reading("train", n_train), self._reading("validation"), self._reading("test")]
+
+    def scaled(self, steps: int) -> int:
+        """Return the steps of an attack times the parameter ``effort`` where there is one, at least one."""
+        return max(1, round(steps * getattr(self, "effort", 1.0)))
 
     def recorded(self) -> dict[str, Any]:
         """Return what a record keeps: JSON values, no ``output_dir``, folders by their last name."""
