@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from xaicore.core.errors import UserError
 from xaicore.data.folders import Collection, given_folder
-from xaicore.data.sources import ArraySource
+from xaicore.data.sources import MemorySource
 
 FILES = {
     "train": ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
@@ -64,11 +64,11 @@ def read_mnist_files(folder: Path, split: str) -> Collection:
     parts = {"test": ["test"], "all": ["train", "test"]}.get(split, ["train"])
     images, labels = zip(*(_part(folder, part) for part in parts), strict=True)
     everything = Collection(
-        ArraySource(np.concatenate(images) if len(images) > 1 else images[0], "digit {}".format),
+        MemorySource(np.concatenate(images) if len(images) > 1 else images[0]),
         torch.from_numpy(np.concatenate(labels).astype(np.int64)),
         tuple(map(str, range(10))),
     )
-    return everything.cut(split, (0.9, 0.1)) if split in ("train", "validation") else everything
+    return everything.cut(split, (0.9, 0.1), folder.name) if split in ("train", "validation") else everything
 
 
 def _part(folder: Path, part: str) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
