@@ -88,8 +88,9 @@ def layer_similarity(
         )
     if not versions:
         raise ValueError("versions must hold at least one")
-    _known("measures", measures, MEASURES)
-    _known("heads", heads, HEADS)
+    for name, given, known in (("measures", measures, MEASURES), ("heads", heads, HEADS)):
+        if not given or isinstance(given, str) or set(given) - set(known):
+            raise UserError(f"{name} must be among {', '.join(known)}, not {given!r}")
     parts = []
     for start in range(0, len(clean), batch_size):
         part = slice(start, start + batch_size)
@@ -115,29 +116,22 @@ def _one_batch(
     references = [
         logits if head == "logits" else as_published.softmax_grad_cam(model, clean, layers) for head in heads
     ]
-    canvas = as_published.Canvas(clean)
-    valid = []
+    shown, valid = [clean], []
 
     def maps() -> Iterator[GradCams]:
         for version in versions:
-            canvas.show(version.image(*batch))
-            found = grad_cam(model, canvas.image, logits.targets if hold_class else None, layers)
+            shown[0] = version.image(*batch)
+            found = grad_cam(model, shown[0], logits.targets if hold_class else None, layers)
             valid.append(torch.stack(list(found.valid.values()), 1).cpu())
             yield found
 
     chosen = {
         "maps": Measure(lambda heat: heat, cosine_similarity),
-        "pictures": as_published.coloured(canvas, overlay=False),
-        "overlays": as_published.coloured(canvas, overlay=True),
+        "pictures": as_published.coloured(lambda: shown[0], overlay=False),
+        "overlays": as_published.coloured(lambda: shown[0], overlay=True),
     }
     values, targets = compare_maps(references, maps(), [chosen[name] for name in measures])
     clean_valid = torch.stack([torch.stack(list(each.valid.values()), 1).cpu() for each in references], 2)
     return LayerSimilarity(
         tuple(logits), values, torch.stack(valid, 1), clean_valid, logits.targets.cpu(), targets
     )
-
-
-def _known(name: str, given: Sequence[str], known: Sequence[str]) -> None:
-    unknown = [entry for entry in given if entry not in known]
-    if unknown or not given or isinstance(given, str):
-        raise UserError(f"{name} must be among {', '.join(known)}, not {given!r}")

@@ -105,7 +105,7 @@ KINDS: dict[str, Callable[[], nn.Module]] = {
 
 
 def _attacked(model: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
-    """Return adversarial images of an attack by gradients and of one by answers."""
+    """Return adversarial images of an attack by gradients and of one by outputs alone."""
     images = images.float()
     results = [
         pgd(model, images, targets, eps=8 / 255, steps=2),
