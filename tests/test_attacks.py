@@ -1,4 +1,4 @@
-"""The base of all attacks: the door, success, untouched images, no influence of the batch, no trace left."""
+"""The base of all attacks: checks, success, untouched images, no influence of the batch, no trace left."""
 
 import warnings
 
@@ -204,14 +204,14 @@ def test_same_seed_same_result(name: str) -> None:
         ({"model": net().double()}, "model must have float32"),
         ({"model": nn.Flatten(0)}, "model must return logits"),
         ({"images": draw(4).numpy()}, "images must be a torch.Tensor"),
-        ({"images": draw(4)[0]}, "images must have shape"),
-        ({"images": draw(4)[:0]}, "images must have shape"),
+        ({"images": draw(4)[0]}, "images must have the shape"),
+        ({"images": draw(4)[:0]}, "images must have the shape"),
         ({"images": draw(4).double()}, "images must be float32"),
         ({"images": draw(4) * 2}, "images must lie in"),
         ({"images": draw(4) - 0.5}, "images must lie in"),
-        ({"images": torch.full((4, 1, 8, 8), torch.nan)}, "images must not contain NaN"),
+        ({"images": torch.full((4, 1, 8, 8), torch.nan)}, "images must be finite"),
         ({"labels": [0, 1, 0, 1]}, "labels must be a torch.Tensor"),
-        ({"labels": torch.zeros(3, dtype=torch.int64)}, "labels must have shape"),
+        ({"labels": torch.zeros(3, dtype=torch.int64)}, "labels must have the shape"),
         ({"labels": torch.zeros(4, dtype=torch.int32)}, "labels must be int64"),
         ({"labels": torch.tensor([0, 0, 0, 3])}, "labels must lie in"),
         ({"labels": torch.tensor([0, 0, 0, -1])}, "labels must lie in"),
@@ -222,7 +222,7 @@ def test_same_seed_same_result(name: str) -> None:
         ),
         ({"target": 3}, "target must lie in"),
         ({"target": "cat"}, "target must be"),
-        ({"index": torch.arange(3)}, "index must have shape"),
+        ({"index": torch.arange(3)}, "index must have the shape"),
         ({"index": torch.arange(4) - 1}, "index must not be negative"),
         ({"seed": -1}, "seed must be an integer"),
         ({"seed": 1.5}, "seed must be an integer"),

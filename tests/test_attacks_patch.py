@@ -134,7 +134,7 @@ def test_gradient_is_that_of_finite_differences() -> None:
     placement = placements.draw(0, torch.arange(4), torch.zeros(4, dtype=torch.int64), 1, purpose=0)
     mask = placements.footprint(placement).mask
     patches = torch.rand(4, 3, 5, 5, generator=torch.Generator().manual_seed(3))
-    victim = attacks.base.open_victim(model, images, None)
+    victim = attacks.victim.Victim(model, 32)
     with torch.no_grad():
         ours, _ = Training(placements, 1, 0.1, 1, 1, 0).ascent(
             victim, images, attacks.goal.Goal(labels, None), patches, placement
@@ -352,7 +352,7 @@ def test_saturated_model_is_attacked_all_the_same() -> None:
         ({"location": 0.5}, "location must be"),
         ({"seed": -1}, "seed must be"),
         ({"target": 3}, "target must lie in"),
-        ({"labels": torch.zeros(3, dtype=torch.int64)}, "labels must have shape"),
+        ({"labels": torch.zeros(3, dtype=torch.int64)}, "labels must have the shape"),
         ({"images": draw(4) * 2}, "images must lie in"),
         ({"model": "net"}, "model must be"),
     ],

@@ -15,6 +15,7 @@ from xaicore import metrics
 from xaicore.core.errors import UserError
 from xaicore.core.fingerprint import digest
 from xaicore.detectors import (
+    DETECTORS,
     Detector,
     Explainer,
     FeatureSqueezing,
@@ -57,6 +58,10 @@ MAKE: dict[str, Callable[[nn.Module], Detector]] = {
     "dropout": lambda _: MCDropout(network(dropout=True), n_samples=4),
 }
 every = pytest.mark.parametrize("name", MAKE)
+
+
+def test_every_registered_detector_is_tested_here() -> None:
+    assert {type(make(MODEL)) for make in MAKE.values()} == set(DETECTORS.values())
 
 
 def fitted(name: str, model: nn.Module = MODEL) -> Detector:

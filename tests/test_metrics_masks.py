@@ -77,7 +77,7 @@ def test_iou_is_scikit_learns(a: Tensor, b: Tensor) -> None:
         (lambda x: mask_iou(x > 0, x[:1] > 0), ValueError, "same shape"),
         (lambda x: mask_iou(x[0] > 0, x > 0), ValueError, "a must have the shape"),
         (lambda x: mask_fraction(x), TypeError, "masks must be a boolean"),
-        (lambda x: relevance_mask(x, k_std=float("nan")), ValueError, "k_std must be finite"),
+        (lambda x: relevance_mask(x, k_std=float("nan")), ValueError, "k_std must be a finite number"),
         (lambda x: relevance_mask(x / 0), ValueError, "maps must be finite"),
         (lambda x: relevance_mask(x[0]), ValueError, "maps must have the shape"),
     ],

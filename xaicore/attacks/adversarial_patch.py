@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from xaicore.attacks.base import Attempt, open_victim, run
+from xaicore.attacks.base import Attempt, run
 from xaicore.attacks.goal import Goal
 from xaicore.attacks.lanes import in_lanes
 from xaicore.attacks.patch_placement import Placements, Shape, known_shape, side_of
@@ -28,7 +28,6 @@ from xaicore.attacks.result import AttackResult
 from xaicore.attacks.victim import Victim
 from xaicore.core import checks
 from xaicore.core.errors import UserError
-from xaicore.core.undisturbed import evaluation_mode, exact_arithmetic
 
 
 def patch(
@@ -281,15 +280,10 @@ def _together(
     batch_size: int | None,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Return the patch, and for all N images the ``queries`` and ``zero_gradient`` of its training."""
-    goal = Goal(checks.integers("labels", labels, len(images)).to(images.device), None)
-    goal = Goal(goal.labels, checks.target(target, goal.labels))
-    images = images.detach()
-    victim = open_victim(checks.model(model), images, batch_size)
-    with exact_arithmetic(victim.device), evaluation_mode(model):
+    goal, images = Goal.of(labels, target, images), images.detach()
+    with Victim.of(checks.model(model), images, batch_size) as victim:
         clean = victim.logits(images).to(images.device)
-        checks.classes_in_range("labels", goal.labels, clean.shape[1])
-        if goal.target is not None:
-            checks.classes_in_range("target", goal.target, clean.shape[1])
+        goal.check_classes(clean.shape[1])
         right = (clean.argmax(dim=1) == goal.labels) & clean.isfinite().all(dim=1)
         if not right.any():
             raise UserError("images must hold at least one that the model gets right, to train a patch on")

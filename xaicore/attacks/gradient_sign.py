@@ -12,12 +12,11 @@ its gradient is taken through the log-odds, which have the same sign and do not 
 import torch
 from torch import Tensor, nn
 
-from xaicore.attacks.base import Attempt, open_victim, run
+from xaicore.attacks.base import Attempt, run
 from xaicore.attacks.goal import Goal
 from xaicore.attacks.result import AttackResult
 from xaicore.attacks.victim import Victim
 from xaicore.core import checks
-from xaicore.core.undisturbed import evaluation_mode, exact_arithmetic
 
 
 def fgsm(
@@ -163,8 +162,7 @@ def fgsm_direction(
     checks.model(model)
     images = checks.images(images).detach()
     labels = checks.integers("labels", labels, len(images))
-    victim = open_victim(model, images, batch_size)
-    with exact_arithmetic(victim.device), evaluation_mode(model):
+    with Victim.of(model, images, batch_size) as victim:
         classes = victim.logits(images[:1]).shape[1]
         checks.classes_in_range("labels", labels, classes)
         direction = _direction(victim, images.to(victim.device), Goal(labels.to(victim.device), None))

@@ -12,13 +12,14 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from xaicore.attacks.base import open_victim, success_after_uint8
+from xaicore.attacks.base import success_after_uint8
 from xaicore.attacks.result import AttackResult
 from xaicore.attacks.traits import TRAITS, Traits
 from xaicore.core import checks
+from xaicore.core.batched_model import BatchedModel
+from xaicore.core.devices import device_of
 from xaicore.core.errors import UserError
 from xaicore.core.outputs import look_like_probabilities
-from xaicore.core.undisturbed import evaluation_mode, exact_arithmetic
 
 Kind = Literal[
     "zero-gradient",
@@ -216,10 +217,10 @@ def _clean_accuracy(results: Mapping[str, AttackResult], accuracy: float) -> Ite
 
 
 def _model_itself(model: nn.Module, images: Tensor) -> Iterator[Suspicion]:
-    victim = open_victim(model, images, None)
-    cuda = [victim.device] if victim.device.type == "cuda" else []
-    with torch.random.fork_rng(cuda), exact_arithmetic(victim.device), evaluation_mode(model):
-        first, second = (victim.logits(images).nan_to_num(0, 0, 0) for _ in range(2))
+    device = device_of(model)
+    cuda = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(cuda), BatchedModel.of(model, images) as batched:
+        first, second = (batched.logits(images).nan_to_num(0, 0, 0) for _ in range(2))
     if look_like_probabilities(first):
         text = "the model seems to return probabilities, where attacks by gradients or scores are weaker"
         yield Suspicion("probabilities", None, len(images), len(images), text)

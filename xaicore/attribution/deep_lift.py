@@ -16,9 +16,10 @@ from torch import Tensor, nn
 from xaicore.attribution.baselines import check_baselines, check_one_or_each
 from xaicore.attribution.batches import batches, logits_at, logits_of, target_logits
 from xaicore.attribution.calls import check_visible
-from xaicore.attribution.inputs import check_call, network_input, network_of, undisturbed
+from xaicore.attribution.inputs import check_call, network_input, network_of
 from xaicore.attribution.rescale import Recording, Rescaling
 from xaicore.core.errors import UserError
+from xaicore.core.undisturbed import undisturbed
 
 
 def deep_lift(

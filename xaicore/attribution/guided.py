@@ -21,8 +21,9 @@ from xaicore.attribution.batches import batches
 from xaicore.attribution.calls import argument, check_visible, name_of
 from xaicore.attribution.grad_cam import grad_cam
 from xaicore.attribution.gradients import slopes
-from xaicore.attribution.inputs import check_call, network_of, undisturbed
+from xaicore.attribution.inputs import check_call, network_of
 from xaicore.core.errors import UserError
+from xaicore.core.undisturbed import undisturbed
 
 DISGUISES = frozenset({"clamp", "clamp_min", "clip", "maximum", "threshold", "where", "heaviside"})
 """Functions that may be a ReLU in disguise."""

@@ -19,13 +19,12 @@ from xaicore.attribution.batches import batches, logits_at, logits_of, resolved_
 from xaicore.attribution.gradients import slopes
 from xaicore.attribution.inputs import (
     check_call,
-    check_count,
-    check_draws,
     network_input,
     network_of,
-    undisturbed,
 )
+from xaicore.core import checks
 from xaicore.core.randomness import normal, stream, uniform
+from xaicore.core.undisturbed import undisturbed
 
 NOISE, PLACE, ORDER = range(3)
 """Purposes of random draws."""
@@ -64,7 +63,7 @@ def integrated_gradients(
         TypeError: ``images``, ``targets`` or ``baselines`` is of a wrong kind.
     """
     indices = check_call(model, images, targets, batch_size)
-    check_count(n_steps, "n_steps")
+    checks.integer("n_steps", n_steps, least=1)
     starts = check_baselines(baselines, images)
     check_one_or_each(starts, len(images))
     network = network_of(model)
@@ -130,8 +129,9 @@ def gradient_shap(
         TypeError: ``images``, ``targets`` or ``baselines`` is of a wrong kind.
     """
     indices = check_call(model, images, targets, batch_size)
-    check_count(n_samples, "n_samples")
-    check_draws(seed, std)
+    checks.integer("n_samples", n_samples, least=1)
+    checks.integer("seed", seed, least=0)
+    checks.not_negative("std", std)
     starts = check_baselines(baselines, images)
     network = network_of(model)
     with undisturbed(model) as device:

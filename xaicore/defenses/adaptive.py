@@ -17,11 +17,12 @@ from torch import Tensor, nn
 
 from xaicore.attacks import AttackResult, pgd
 from xaicore.attacks.balls import bound
-from xaicore.attacks.base import open_victim
 from xaicore.attacks.goal import Goal
 from xaicore.attacks.result import perturbation_norms
 from xaicore.core import checks
-from xaicore.core.undisturbed import evaluation_mode, exact_arithmetic
+from xaicore.core.batched_model import BatchedModel
+from xaicore.core.errors import UserError
+from xaicore.core.undisturbed import exact_arithmetic
 from xaicore.defenses.heat_and_blur import HeatAndBlur
 
 
@@ -55,16 +56,14 @@ def shown_to(
     checks.model(model)
     images = checks.images(images).detach()
     if result.adversarial.shape != images.shape:
-        raise ValueError(
+        raise UserError(
             f"result must be an attack on these images: it holds {tuple(result.adversarial.shape)}, "
             f"images {tuple(images.shape)}"
         )
-    goal = Goal(checks.integers("labels", labels, len(images)).to(images.device), None)
-    goal = Goal(goal.labels, checks.target(target, goal.labels))
-    victim = open_victim(model, images, batch_size)
-    with exact_arithmetic(victim.device), evaluation_mode(model):
-        clean, final = (victim.logits(each).to(images.device) for each in (images, result.adversarial))
-    checks.classes_in_range("labels", goal.labels, clean.shape[1])
+    goal = Goal.of(labels, target, images)
+    with BatchedModel.of(model, images, batch_size) as batched:
+        clean, final = (batched.logits(each).to(images.device) for each in (images, result.adversarial))
+    goal.check_classes(clean.shape[1])
     info = {
         "initially_wrong": clean.argmax(1) != goal.labels,
         "nonfinite": ~(clean.isfinite().all(1) & final.isfinite().all(1)),
@@ -73,7 +72,7 @@ def shown_to(
     return dataclasses.replace(result, success=goal.reached(final), info=info)
 
 
-def adaptive_attack(
+def masked_attack(
     defended: HeatAndBlur,
     images: Tensor,
     labels: Tensor,
@@ -155,6 +154,5 @@ def adaptive_attack(
 
 def _right(model: nn.Module, images: Tensor, labels: Tensor, batch_size: int | None) -> Tensor:
     """Return where ``model`` gives the label, (n,) bool."""
-    victim = open_victim(model, images, batch_size)
-    with exact_arithmetic(victim.device), evaluation_mode(model):
-        return victim.logits(images).argmax(1).to(images.device) == labels
+    with BatchedModel.of(model, images, batch_size) as batched:
+        return batched.logits(images).argmax(1).to(images.device) == labels

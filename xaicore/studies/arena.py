@@ -138,7 +138,6 @@ def attacked(
     labels: Tensor,
     *,
     step: str | None = None,
-    workers: int | None = None,
     **changes: Any,
 ) -> AttackResult:
     """Attack images by an attack of :data:`TITLES`, batch by batch, each kept in the store.
@@ -151,7 +150,6 @@ def attacked(
         images: (N, C, H, W) in [0, 1].
         labels: (N,) int64.
         step: what the progress line says; None: the attack's name.
-        workers: 1 for a model that explains its own prediction.
         changes: parameters of the attack that differ from :func:`options`.
     """
     given = {**options(params, name), **changes}
@@ -164,7 +162,6 @@ def attacked(
         batch_size=ROWS,
         rows=ROWS,
         step=step or TITLES[name],
-        workers=workers,
         **given,
     )
 

@@ -112,7 +112,6 @@ def attacked(
     step: str | None = None,
     per_image: Mapping[str, Tensor] | None = None,
     rows: int | None = None,
-    workers: int | None = None,
     **parameters: Any,
 ) -> AttackResult:
     """Attack images batch by batch.
@@ -127,8 +126,6 @@ def attacked(
         step: what the progress line says; None: the attack's name.
         per_image: parameters of the attack with a row for each image, such as ``starts`` or ``like``.
         rows: images in one pass of the model, the attack's own ``batch_size``; None: its default.
-        workers: 1 for a model that explains its own prediction, such as :class:`~xaicore.defenses.HeatAndBlur`, as
-            explaining changes something global while it runs; None: as many as the engine has.
         parameters: passed to the attack.
     """
     arrays = {"images": images, "labels": labels, "index": torch.arange(len(images)), **(per_image or {})}
@@ -141,7 +138,6 @@ def attacked(
         constants={"attack": name, "model": model, "parameters": parameters},
         batch_size=batch_size,
         code=ATTACKS[name],
-        workers=workers,
     )
     return AttackResult.from_arrays(result, seconds=result.seconds)
 
@@ -204,7 +200,6 @@ def explained(
         constants={"method": method, "model": model, "options": options},
         batch_size=batch_size,
         code=METHODS[method],
-        workers=1,  # relevance traces the network with torch.fx, which patches modules for the whole process
     )
     return maps["relevance"]
 
