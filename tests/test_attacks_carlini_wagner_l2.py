@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from subjects import digits, photographs
 from torch import Tensor, nn
-
-from xaicore import attacks
 from xaicore.attacks.adam import adam
 from xaicore.attacks.box_space import SPACES
+
+from xaicore import attacks
 from xaicore.attacks.goal import Goal
 
 

@@ -7,11 +7,11 @@ import torch
 from subjects import digits, photographs
 from torch import Tensor, nn
 from torch.nn import functional
+from xaicore.attacks.patch_training import Training
 
 from xaicore import attacks
 from xaicore.attacks import AttackResult
 from xaicore.attacks.patch_placement import Placements, place
-from xaicore.attacks.patch_training import Training
 
 
 def net(channels: int = 1, classes: int = 3, gain: float = 1.0) -> nn.Sequential:

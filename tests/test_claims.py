@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from xaicore.book.claims import Claim, Paper, load_claims
-from xaicore.book.evidence import Evidence
-from xaicore.book.rules import RULES, Rule, evaluate
+from xaicore.book.claims.evidence import Evidence
+from xaicore.book.claims.rules import RULES, Rule, evaluate
+from xaicore.book.claims.schema import Claim, Paper, load_claims
 from xaicore.core.errors import UserError
 
 FOLDER = Path(__file__).parents[1] / "claims"

@@ -25,8 +25,9 @@ from PIL import Image
 
 from tests import toy
 from xaicore import data, models
-from xaicore.book import cli, preflight
-from xaicore.book.runner import completed_runs, run
+from xaicore.book import cli
+from xaicore.book.running import preflight
+from xaicore.book.running.runner import completed_runs, run
 from xaicore.core.errors import UserError
 from xaicore.core.files import is_disk_full, one_line
 from xaicore.models.weights import check_cached
@@ -374,7 +375,9 @@ def test_a_gzip_file_that_would_fill_the_memory_is_not_unpacked(tmp_path: Path) 
 
 
 @pytest.mark.parametrize(
-    ("end", "notebooks"), [("never", ("toy",)), ("stubborn", ("toy", "other"))], ids=["cold", "warm"]
+    ("end", "notebooks"),
+    [("never", ("toy",)), ("stubborn", ("toy", "other"))],
+    ids=["alone", "beside another"],
 )
 def test_a_cell_that_never_ends_is_ended(project: Path, end: str, notebooks: tuple[str, ...]) -> None:
     limit = 20  # long enough for the imports of the cell before, also beside other work

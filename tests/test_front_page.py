@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from xaicore import figures
-from xaicore.book.findings import MARK, place_figures, wanted
+from xaicore.book.pages.findings import MARK, place_figures, wanted
 from xaicore.figures.style import MARKERS, PALETTE
 from xaicore.run.explorer_page import slugs
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from xaicore.book.claims import load_claims
+from xaicore.book.claims.schema import load_claims
 from xaicore.book.project import find_root, repository_address
 from xaicore.core.errors import UserError
 

@@ -54,8 +54,8 @@ def run(
     labels: Tensor,
     *,
     target: int | Tensor | None,
-    index: Tensor | None,
     batch_size: int | None,
+    index: Tensor | None = None,
     extras: Mapping[str, Tensor] | None = None,
 ) -> AttackResult:
     """Run ``step`` on the correctly classified ``images`` and measure what comes out.
@@ -66,8 +66,8 @@ def run(
         images: (N, C, H, W) float32 in [0, 1], on any device.
         labels: (N,) int64, the true classes.
         target: class that each image shall get, or (N,) int64; None for an untargeted attack.
-        index: (N,) int64, the number of each image in its set, for its own random stream; None counts from 0.
         batch_size: images in one pass of the model; None: what suits their size and the device.
+        index: (N,) int64, the number of each image in its set, for its own random stream; None counts from 0.
         extras: checked tensors (N, ...), one row for each image, that the step needs besides.
 
     Returns:

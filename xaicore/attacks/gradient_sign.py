@@ -26,8 +26,6 @@ def fgsm(
     *,
     eps: float = 8 / 255,
     target: int | Tensor | None = None,
-    seed: int = 0,
-    index: Tensor | None = None,
     batch_size: int | None = None,
 ) -> AttackResult:
     """Take one step of size ``eps`` along the sign of the gradient.
@@ -42,8 +40,6 @@ def fgsm(
         labels: (N,) int64, the true classes.
         eps: largest change of a value, in (0, 1].
         target: class to reach, or (N,) int64 of them; None to leave the true class.
-        seed: accepted so that all attacks can be called alike; nothing here is random.
-        index: accepted so that all attacks can be called alike.
         batch_size: images in one pass of the model; None: what suits their size and the device.
 
     Returns:
@@ -58,7 +54,6 @@ def fgsm(
         Goodfellow, Shlens & Szegedy (2015), Explaining and harnessing adversarial examples, Sec. 4.
     """
     eps = checks.positive("eps", eps, most=1)
-    checks.integer("seed", seed, least=0)
 
     def step(victim: Victim, images: Tensor, goal: Goal, index: Tensor) -> Attempt:
         direction = _direction(victim, images, goal)
@@ -66,7 +61,7 @@ def fgsm(
             images + eps * direction, torch.ones_like(goal.labels), {"zero_gradient": _none(direction)}
         )
 
-    return run(step, model, images, labels, target=target, index=index, batch_size=batch_size)
+    return run(step, model, images, labels, target=target, batch_size=batch_size)
 
 
 def fgsm_search(
@@ -77,8 +72,6 @@ def fgsm_search(
     eps_max: float = 0.5,
     steps: int = 200,
     target: int | Tensor | None = None,
-    seed: int = 0,
-    index: Tensor | None = None,
     batch_size: int | None = None,
 ) -> AttackResult:
     """Find the smallest step along the sign of the gradient that reaches the goal.
@@ -94,8 +87,6 @@ def fgsm_search(
         eps_max: largest step, in (0, 1].
         steps: number of grid values.
         target: class to reach, or (N,) int64 of them; None to leave the true class.
-        seed: accepted so that all attacks can be called alike; nothing here is random.
-        index: accepted so that all attacks can be called alike.
         batch_size: images in one pass of the model; None: what suits their size and the device.
 
     Returns:
@@ -113,7 +104,6 @@ def fgsm_search(
     """
     eps_max = checks.positive("eps_max", eps_max, most=1)
     steps = checks.integer("steps", steps, least=1)
-    checks.integer("seed", seed, least=0)
     grid = torch.arange(1, steps + 1, dtype=torch.float64).mul(eps_max).div(steps).float()
 
     def step(victim: Victim, images: Tensor, goal: Goal, index: Tensor) -> Attempt:
@@ -129,7 +119,7 @@ def fgsm_search(
         info = {"eps": eps.where(works, torch.inf), "zero_gradient": nothing}
         return Attempt(adversarial, 1 + tried, info)
 
-    return run(step, model, images, labels, target=target, index=index, batch_size=batch_size)
+    return run(step, model, images, labels, target=target, batch_size=batch_size)
 
 
 def fgsm_direction(

@@ -14,15 +14,15 @@ follows the authors' of DLFuzz).
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Literal, get_args
+from dataclasses import dataclass, field, replace
+from typing import Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor, nn
 
 from xaicore.attacks.base import Attempt, run
 from xaicore.attacks.goal import Goal
-from xaicore.attacks.lanes import State, goal, in_lanes, rows
+from xaicore.attacks.iteration import Batch, Iteration, rows, rows_of, rowwise
 from xaicore.attacks.neurons import Coverage, Watch, watching
 from xaicore.attacks.result import AttackResult
 from xaicore.attacks.victim import Victim
@@ -31,9 +31,6 @@ from xaicore.core.errors import UserError
 from xaicore.core.randomness import uniform
 
 Strategy = Literal["rarely", "often", "uncovered"]
-
-COUNTERS = ("taken", "iterations", "seeds", "kept", "queries")
-"""Of an image: steps from the current seed, all steps, seeds begun, points kept as seeds, passes."""
 
 
 def dlfuzz(
@@ -128,58 +125,39 @@ def dlfuzz(
         Sec. 3; Renkhoff, Tan et al. (2022), Eq. 8.
     """
     checks.model(model)
-    iterations = checks.integer("iterations", iterations, least=1)
-    step_size = checks.positive("step_size", step_size, most=1)
-    neurons = checks.integer("neurons", neurons, least=1)
-    neuron_weight = checks.not_negative("neuron_weight", neuron_weight)
-    class_weight = checks.not_negative("class_weight", class_weight)
-    top_classes = checks.integer("top_classes", top_classes, least=2)
-    checks.one_of("strategy", strategy, get_args(Strategy))
-    threshold = checks.not_negative("threshold", threshold, most=1)
-    coverage_gain = checks.not_negative("coverage_gain", coverage_gain)
-    l2_limit = checks.not_negative("l2_limit", l2_limit)
-    origin = _colour(l2_origin, images)
     if coverage is not None and not isinstance(coverage, Coverage):
         raise TypeError(f"coverage must be a Coverage or None, not {type(coverage).__name__}")
-    seed = checks.integer("seed", seed, least=0)
+    settings = Settings(
+        iterations=checks.integer("iterations", iterations, least=1),
+        step_size=checks.positive("step_size", step_size, most=1),
+        neurons=checks.integer("neurons", neurons, least=1),
+        neuron_weight=checks.not_negative("neuron_weight", neuron_weight),
+        class_weight=checks.not_negative("class_weight", class_weight),
+        top_classes=checks.integer("top_classes", top_classes, least=2),
+        strategy=checks.one_of("strategy", strategy, get_args(Strategy)),
+        threshold=checks.not_negative("threshold", threshold, most=1),
+        coverage_gain=checks.not_negative("coverage_gain", coverage_gain),
+        l2_limit=checks.not_negative("l2_limit", l2_limit),
+        l2_origin=_colour(l2_origin, images),
+        seed=checks.integer("seed", seed, least=0),
+    )
 
     def fuzz(victim: Victim, images: Tensor, goal: Goal, index: Tensor) -> Attempt:
         sizes = watch.layers()
         if coverage is not None and list(coverage.layers.items()) != list(sizes.items()):
             raise UserError("coverage must be of the same layers, in the same order, as the attack's")
         before = coverage.counts if coverage is not None else torch.zeros(sum(sizes.values())).long()
-        fuzzer = Fuzzer(
-            watch=watch,
-            before=before.to(victim.device),
-            iterations=iterations,
-            step_size=step_size,
-            neurons=neurons,
-            neuron_weight=neuron_weight,
-            class_weight=class_weight,
-            top_classes=top_classes,
-            strategy=strategy,
-            threshold=threshold,
-            coverage_gain=coverage_gain,
-            l2_limit=l2_limit,
-            origin=origin.to(victim.device),
-            seed=seed,
-        )
-        return in_lanes(fuzzer, victim, images, goal, index)
+        here = replace(settings, l2_origin=settings.l2_origin.to(victim.device))
+        return Fuzzer(here, watch, before.to(victim.device))(victim, images, goal, index)
 
     with watching(model, layers) as watch:
         return run(fuzz, model, images, labels, target=target, index=index, batch_size=batch_size)
 
 
-@dataclass
-class Fuzzer:
-    """One seed after the other for each image, as an :class:`~xaicore.attacks.lanes.Iteration`.
+@dataclass(frozen=True)
+class Settings:
+    """The checked parameters of :func:`dlfuzz`; ``l2_origin`` (1 or C, 1, 1)."""
 
-    The pass that gives the gradient at an image also gives its logits and neurons. So a step first judges the
-    image that the step before led to; a pass without gradient is needed only after the last step of a seed.
-    """
-
-    watch: Watch
-    before: Tensor
     iterations: int
     step_size: float
     neurons: int
@@ -190,113 +168,160 @@ class Fuzzer:
     threshold: float
     coverage_gain: float
     l2_limit: float
-    origin: Tensor
+    l2_origin: Tensor
     seed: int
+
+
+class State(NamedTuple):
+    """What is known of n images; a step changes it in place.
+
+    Attributes:
+        current: (n, C, H, W), the last image made.
+        times: (n, neurons) int64, how often the image's own points covered each.
+        chosen: (n, neurons) bool, the neurons to raise from this seed.
+        weights: (n, K), those of the classes.
+        taken: (n,) int64, steps from this seed.
+        iterations: (n,) int64, all steps.
+        seeds: (n,) int64, seeds begun.
+        kept: (n,) int64, points kept as seeds.
+        queries: (n,) int64.
+        zero_gradient: (n,) bool.
+        done: (n,) bool.
+    """
+
+    current: Tensor
+    times: Tensor
+    chosen: Tensor
+    weights: Tensor
+    taken: Tensor
+    iterations: Tensor
+    seeds: Tensor
+    kept: Tensor
+    queries: Tensor
+    zero_gradient: Tensor
+    done: Tensor
+
+
+@dataclass(frozen=True)
+class Fuzzer(Iteration[State]):
+    """One seed after the other for each image.
+
+    The pass that gives the gradient at an image also gives its logits and neurons. So a step first judges the
+    image that the step before led to; a pass without gradient is needed only after the last step of a seed.
+
+    Attributes:
+        settings: the parameters.
+        watch: the neurons of the last pass.
+        before: (neurons,) int64, how often each was covered before the call.
+        queues: the seeds that wait, by the image's place.
+    """
+
+    settings: Settings
+    watch: Watch
+    before: Tensor
     queues: dict[int, deque[Tensor]] = field(default_factory=dict)
 
-    def start(self, victim: Victim, state: State) -> State:
+    def start(self, victim: Victim, batch: Batch) -> State:
         """Begin with each image as its own first seed."""
-        count, device = len(state["images"]), state["images"].device
-        self.queues |= {place: deque() for place in state["place"].tolist()}
-        return {
-            "current": state["images"].clone(),
-            "times": torch.zeros((count, len(self.before)), dtype=torch.int64, device=device),
-            "chosen": torch.zeros((count, len(self.before)), dtype=torch.bool, device=device),
-            "weights": torch.zeros((count, victim.classes), device=device),
-            **{name: torch.zeros(count, dtype=torch.int64, device=device) for name in COUNTERS},
-            "zero_gradient": torch.zeros(count, dtype=torch.bool, device=device),
-        }
+        self.queues.update({place: deque() for place in batch.place.tolist()})
+        none = torch.zeros_like(batch.index)
+        times = none[:, None].repeat(1, len(self.before))
+        weights = torch.zeros((len(none), victim.classes), device=victim.device)
+        never = none.bool()
+        return State(batch.images, times, times.bool(), weights, none, none, none, none, none, never, never)
 
-    def advance(self, victim: Victim, state: State) -> State:
+    def advance(self, victim: Victim, batch: Batch, state: State) -> State:
         """Take one step from each current image, and go on to the next seed where that was the last."""
-        state = {name: tensor.clone() for name, tensor in state.items()}
-        count = len(state["done"])
-        fresh = state["taken"] == 0
+        state = rowwise(torch.clone, state)
+        given, count = self.settings, len(batch.place)
+        fresh = state.taken == 0
         unopened = [fresh.nonzero().squeeze(1)]
 
         def objective(logits: Tensor, part: slice) -> Tensor:
             while unopened:
-                self._open(state, unopened.pop(), logits.detach())
-            classes = (state["weights"] * logits.softmax(dim=1)).sum(dim=1)
-            return classes + self.neuron_weight * (state["chosen"] * self.watch.means(count)).sum(dim=1)
+                self._open(batch, state, unopened.pop(), logits.detach())
+            classes = (state.weights * logits.softmax(dim=1)).sum(dim=1)
+            return classes + given.neuron_weight * (state.chosen * self.watch.means(count)).sum(dim=1)
 
-        logits, gradient = victim.differentiate(state["current"], objective)
-        self._judge(state, (~fresh).nonzero().squeeze(1), logits[~fresh], self._covered(count)[~fresh])
+        logits, gradient = victim.differentiate(state.current, objective)
+        self._judge(batch, state, (~fresh).nonzero().squeeze(1), logits[~fresh], self._covered(count)[~fresh])
         direction = unit_rms(gradient)
         nowhere = (direction == 0).flatten(1).all(dim=1)
-        moving = ~state["done"] & ~nowhere
-        stepped = (state["current"] + self.step_size * direction).clamp(0, 1)
-        state["current"] = torch.where(rows(moving, stepped), stepped, state["current"])
-        state["taken"] += 1
-        state["iterations"] += moving
-        state["queries"] += 1
-        state["zero_gradient"] |= nowhere & ~state["done"]
+        moving = ~state.done & ~nowhere
+        stepped = (state.current + given.step_size * direction).clamp(0, 1)
+        state.current.copy_(torch.where(rows(moving, stepped), stepped, state.current))
+        state.taken.add_(1)
+        state.iterations.add_(moving)
+        state.queries.add_(1)
+        state.zero_gradient.logical_or_(nowhere & ~state.done)
 
-        last = (moving & (state["taken"] == self.iterations)).nonzero().squeeze(1)
+        last = (moving & (state.taken == given.iterations)).nonzero().squeeze(1)
         if len(last):
-            logits = victim.logits(state["current"][last])
-            self._judge(state, last, logits, self._covered(len(last)))
-            state["queries"][last] += 1
-        self._next_seed(state, ~state["done"] & (nowhere | (state["taken"] == self.iterations)))
+            logits = victim.logits(state.current[last])
+            self._judge(batch, state, last, logits, self._covered(len(last)))
+            state.queries[last] += 1
+        self._next_seed(batch, state, ~state.done & (nowhere | (state.taken == given.iterations)))
         return state
 
-    def finish(self, victim: Victim, state: State) -> Attempt:
+    def finish(self, victim: Victim, batch: Batch, state: State) -> Attempt:
         """Hand back the image that reached the goal, or the last one made."""
-        for place in state["place"].tolist():
+        for place in batch.place.tolist():
             del self.queues[place]
-        new = (state["times"] > 0) & (self.before == 0)
+        new = (state.times > 0) & (self.before == 0)
         info = {
-            "iterations": state["iterations"],
-            "kept": state["kept"],
-            "covered": state["times"],
+            "iterations": state.iterations,
+            "kept": state.kept,
+            "covered": state.times,
             "coverage_gain": new.sum(dim=1) / len(self.before),
-            "zero_gradient": state["zero_gradient"],
+            "zero_gradient": state.zero_gradient,
         }
-        return Attempt(state["current"], state["queries"], info)
+        return Attempt(state.current, state.queries, info)
 
     def _covered(self, count: int) -> Tensor:
-        return self.watch.scaled(count) > self.threshold
+        return self.watch.scaled(count) > self.settings.threshold
 
-    def _open(self, state: State, which: Tensor, logits: Tensor) -> None:
+    def _open(self, batch: Batch, state: State, which: Tensor, logits: Tensor) -> None:
         """Count the neurons of new seeds, draw those to raise and weigh the classes by the seeds' order.
 
         The classes' weights are those of the objective plus 1 for every class: the same function up to a
         constant, as the probabilities sum to 1, but without the rounding of 1 - p_1, so that its gradient
         is exact also where p_1 is 1 in float32.
         """
-        state["times"][which] += self._covered(len(logits))[which]
-        order = logits[which].topk(min(self.top_classes, logits.shape[1]), dim=1).indices
+        given = self.settings
+        state.times[which] += self._covered(len(logits))[which]
+        order = logits[which].topk(min(given.top_classes, logits.shape[1]), dim=1).indices
         weights = torch.ones_like(logits[which]).scatter(1, order[:, :1], 0)
-        if "target" in state:
-            weights.scatter_(1, state["target"][which, None], 2)
+        if batch.target is not None:
+            weights.scatter_(1, batch.target[which, None], 2)
         else:
-            weights.scatter_(1, order[:, 1:], 1 + self.class_weight)
-        state["weights"][which] = weights
-        draws = uniform(self.seed, state["index"][which], state["seeds"][which], self.before.shape)
-        times = self.before + state["times"][which]
-        state["chosen"][which] = choose(times, draws, self.neurons, self.strategy)
-        state["seeds"][which] += 1
+            weights.scatter_(1, order[:, 1:], 1 + given.class_weight)
+        state.weights[which] = weights
+        draws = uniform(given.seed, batch.index[which], state.seeds[which], self.before.shape)
+        times = self.before + state.times[which]
+        state.chosen[which] = choose(times, draws, given.neurons, given.strategy)
+        state.seeds[which] += 1
 
-    def _judge(self, state: State, which: Tensor, logits: Tensor, covered: Tensor) -> None:
+    def _judge(self, batch: Batch, state: State, which: Tensor, logits: Tensor, covered: Tensor) -> None:
         """Count the neurons of perturbed images, keep those worth being a seed, end those that do it."""
-        times, images, current = (state[name][which] for name in ("times", "images", "current"))
-        gained = (covered & (times + self.before == 0)).sum(dim=1)
-        state["times"][which] += covered
-        enough = gained * (state["index"][which] + 1) > self.coverage_gain * len(self.before)
-        near = norms(current - images) < self.l2_limit * norms(images - self.origin)
-        for row in which[enough & near].tolist():
-            self.queues[int(state["place"][row])].append(state["current"][row].clone())
-        state["kept"][which] += enough & near
-        state["done"][which] = goal(state)[which].attained(logits)
+        given, (images, _, _, index, places) = self.settings, rows_of(batch, which)
+        gained = (covered & (state.times[which] + self.before == 0)).sum(dim=1)
+        state.times[which] += covered
+        enough = gained * (index + 1) > given.coverage_gain * len(self.before)
+        near = norms(state.current[which] - images) < given.l2_limit * norms(images - given.l2_origin)
+        worth = enough & near
+        for place, row in zip(places[worth].tolist(), which[worth].tolist(), strict=True):
+            self.queues[place].append(state.current[row].clone())
+        state.kept[which] += worth
+        state.done[which] = batch.goal[which].attained(logits)
 
-    def _next_seed(self, state: State, over: Tensor) -> None:
+    def _next_seed(self, batch: Batch, state: State, over: Tensor) -> None:
         for row in over.nonzero().squeeze(1).tolist():
-            queue = self.queues[int(state["place"][row])]
+            queue = self.queues[int(batch.place[row])]
             if queue:
-                state["current"][row] = queue.popleft()
-                state["taken"][row] = 0
+                state.current[row] = queue.popleft()
+                state.taken[row] = 0
             else:
-                state["done"][row] = True
+                state.done[row] = True
 
 
 def choose(times: Tensor, draws: Tensor, count: int, strategy: Strategy) -> Tensor:

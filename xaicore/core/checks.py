@@ -7,12 +7,14 @@ another kind, such as an array for a tensor, ``TypeError``.
 import math
 from collections.abc import Iterable, Sequence
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from xaicore.core.errors import UserError
+
+Choice = TypeVar("Choice", bound=str)
 
 PARALLEL = (nn.DataParallel, nn.parallel.DistributedDataParallel)
 IMAGES = ("(N, C, H, W)",)
@@ -246,9 +248,9 @@ def flag(name: str, value: Any) -> bool:
     return value
 
 
-def one_of(name: str, value: Any, choices: Iterable[str]) -> str:
+def one_of(name: str, value: Any, choices: Iterable[Choice]) -> Choice:
     """Return ``value`` if it is one of ``choices``; raise UserError if not."""
     known = list(choices)
     if value not in known:
         raise UserError(f"{name} must be one of {', '.join(known)}, not {value!r}")
-    return str(value)
+    return known[known.index(value)]

@@ -15,10 +15,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from xaicore.attacks import AttackResult, pgd
 from xaicore.attacks.balls import bound
 from xaicore.attacks.goal import Goal
-from xaicore.attacks.result import perturbation_norms
+from xaicore.attacks.iterated_sign import pgd
+from xaicore.attacks.result import AttackResult, perturbation_norms
 from xaicore.core import checks
 from xaicore.core.batched_model import BatchedModel
 from xaicore.core.errors import UserError
@@ -95,7 +95,7 @@ def masked_attack(
         defended: the defended classifier; its heatmap is used, its network attacked.
         images: (N, C, H, W) float32 in [0, 1].
         labels: (N,) int64, the true classes.
-        attack: the Att(·) of the paper, an untargeted attack of :data:`xaicore.attacks.ATTACKS` on the whole image.
+        attack: the Att(·) of the paper, a function of :mod:`xaicore.attacks`, untargeted, on the whole image.
         eps: largest change of a value over all rounds, in (0, 1]; that of the attack in each round, where it takes one.
         iterations: most rounds.
         index: (N,) int64, number of each image in its set; None counts from 0.
@@ -123,7 +123,8 @@ def masked_attack(
     labels = checks.integers("labels", labels, len(images)).to(images.device)
     eps, iterations = checks.positive("eps", eps, most=1), checks.integer("iterations", iterations, least=1)
     index = torch.arange(len(images)) if index is None else checks.integers("index", index, len(images))
-    if "eps" in inspect.signature(attack).parameters:
+    accepted = inspect.signature(attack).parameters
+    if "eps" in accepted:
         parameters["eps"] = eps
     low, high = bound(images, -eps), bound(images, eps)
     current, network = images.clone(), defended.model
@@ -133,7 +134,9 @@ def masked_attack(
         if not len(active):
             break
         now, own = current[active], labels[active]
-        found = attack(network, now, own, index=index[active.cpu()], batch_size=batch_size, **parameters)
+        if "index" in accepted:
+            parameters["index"] = index[active.cpu()]
+        found = attack(network, now, own, batch_size=batch_size, **parameters)
         with exact_arithmetic(defended.device):
             masks = defended.masks(now.to(defended.device)).to(images.device)
         moved = torch.where(masks[:, None], found.adversarial, now)

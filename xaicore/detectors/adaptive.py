@@ -13,11 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from xaicore.attacks import AttackResult
 from xaicore.attacks.balls import bound
 from xaicore.attacks.base import Attempt, run
 from xaicore.attacks.goal import Goal
 from xaicore.attacks.iterated_sign import Ascent
+from xaicore.attacks.result import AttackResult
 from xaicore.attacks.victim import Victim
 from xaicore.core import checks, randomness
 from xaicore.detectors.base import Detector

@@ -12,8 +12,7 @@ import torch
 from torch import Tensor
 
 from xaicore import data, models
-from xaicore.attacks import AttackResult
-from xaicore.attacks.titles import TITLES as ATTACK_TITLES
+from xaicore.attacks import ATTACKS, AttackResult
 from xaicore.core.errors import UserError
 from xaicore.studies import steps
 
@@ -27,7 +26,7 @@ ROWS = 10
 """Images in a batch and in a pass: the first batches are the same however many images there are."""
 
 TITLES = {
-    name: ATTACK_TITLES[name]
+    name: ATTACKS[name].title
     for name in ("fgsm", "bim", "pgd", "mim", "cw_l2", "cw_linf", "cw_l0", "boundary")
 }
 """The attacks that the pages share, in their order."""

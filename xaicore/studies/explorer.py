@@ -7,7 +7,6 @@ that changes only with the former has changed because the question did.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Sequence
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -109,13 +108,13 @@ def explore(
     of_smallest = {"steps": cw_steps, "search_steps": cw_searches}
     versions: list[Version] = []
     for name in attacks:
-        accepted = inspect.signature(ATTACKS[name]).parameters
+        attack = ATTACKS[name]
         iterated = {"steps": iterations, "early_stop": False}
-        of_size = {key: value for key, value in iterated.items() if key in accepted}
+        of_size = {key: value for key, value in iterated.items() if attack.accepts(key)}
         sizes: list[tuple[str, dict[str, Any]]] = [
             (size_text(value), {"eps": value} | of_size) for value in eps
         ]
-        for size, parameters in sizes if "eps" in accepted else [(SMALLEST, of_smallest)]:
+        for size, parameters in sizes if attack.accepts("eps") else [(SMALLEST, of_smallest)]:
             hit = steps.attacked(engine, name, model, clean, labels, **parameters, **common).adversarial
             like, step = {"like": hit - clean}, f"noise like {name}"
             noise = steps.attacked(

@@ -137,14 +137,13 @@ def attacked(
         arrays,
         constants={"attack": name, "model": model, "parameters": parameters},
         batch_size=batch_size,
-        code=ATTACKS[name],
+        code=ATTACKS[name].function,
     )
     return AttackResult.from_arrays(result, seconds=result.seconds)
 
 
 def _attack_batch(*, attack: str, parameters: dict[str, Any], **given: Any) -> dict[str, Tensor]:
-    function: Callable[..., AttackResult] = ATTACKS[attack]
-    return function(**given, **parameters).arrays()
+    return ATTACKS[attack](**{**given, **parameters}).arrays()
 
 
 def gradient_signs(

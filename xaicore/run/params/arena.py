@@ -7,7 +7,7 @@ from pydantic import Field, field_validator
 from xaicore.run.params.base import DatasetName, Fraction, NetworkName, NotebookParameters
 from xaicore.run.params.chapter5 import EXPLANATIONS
 from xaicore.run.params.checks import each_once, even, one_or_three
-from xaicore.run.params.readings import Reading
+from xaicore.run.params.readings import Reading, Subject
 
 SHIFTED_EXPLANATIONS = (
     "gradient",
@@ -46,6 +46,11 @@ class SharedParameters(NotebookParameters):
     def readings(self) -> list[Reading]:
         """The images that the notebook reads: of the digits."""
         return self._digits(self.n_train)
+
+    @property
+    def subjects(self) -> list[Subject]:
+        """What the notebook attacks or explains."""
+        return [self._subject(self.size, width=self.width, channels=self.channels)]
 
     _channels = field_validator("channels")(one_or_three)
 
@@ -124,3 +129,9 @@ class AtlasParameters(SharedParameters):
         n = 10 * self.n_photographs if self.n_photographs else None
         photographs = Reading(self.photographs, self.other_root, "test", n, at_most=True, seed=self.seed)
         return [*self._digits(self.n_train), photographs]
+
+    @property
+    def subjects(self) -> list[Subject]:
+        """What the notebook attacks or explains: digits and photographs."""
+        photographs = Subject(self.photographs, self.other_root, self.n_photographs, self.photograph_size)
+        return [*super().subjects, photographs]

@@ -36,7 +36,7 @@ from xaicore.core.errors import UserError
 from xaicore.data import SETS
 from xaicore.models import REGISTRY
 from xaicore.run.params.checks import among, choices
-from xaicore.run.params.readings import Reading
+from xaicore.run.params.readings import Reading, Subject
 
 NOT_PARAMETERS = {"In", "Out", "exit", "quit", "get_ipython", "open"}
 RESOLVED = "_xaicore_parameters_resolved"
@@ -131,6 +131,11 @@ class NotebookParameters(BaseModel):
         except ValidationError as error:
             raise UserError(_line(error)) from None
 
+    @classmethod
+    def of_record(cls, parameters: Mapping[str, Any]) -> Self:
+        """Return the parameters of a record or an edition as they are, also those that this machine could not run."""
+        return cls.model_construct(**{k: v for k, v in parameters.items() if k in cls.model_fields})
+
     @property
     def torch_device(self) -> torch.device:
         """The device that ``device`` stands for on this machine."""
@@ -152,6 +157,27 @@ class NotebookParameters(BaseModel):
     def readings(self) -> list[Reading]:
         """The images that the notebook reads."""
         return [self._reading("test", self.n_images)]
+
+    @property
+    def subjects(self) -> list[Subject]:
+        """What the notebook attacks or explains: the first image set with its network, then others."""
+        return [self._subject()]
+
+    def check_test_images(self, name: str, count: int) -> None:
+        """Refuse a number of test images that will not do; a chapter that needs more than one says how many.
+
+        Args:
+            name: of the image set, for the message.
+            count: its test images.
+        """
+
+    def _subject(self, size: int | None = None, classes: list[str] | None = None, **options: Any) -> Subject:
+        """Return the first image set with its network, built with the options that are given."""
+        chosen = None if classes is None else tuple(classes)
+        given = {name: value for name, value in options.items() if value is not None}
+        return Subject(
+            self.dataset, self.data_root, self.n_images, size, self.model, self.weights, given, chosen
+        )
 
     def _reading(self, split: str, n: int | None = None, **more: Any) -> Reading:
         return Reading(self.dataset, self.data_root, split, n, seed=self.seed, **more)

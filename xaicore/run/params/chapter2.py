@@ -8,7 +8,7 @@ from xaicore.models import REGISTRY
 from xaicore.models.augmentation import AUGMENTATIONS
 from xaicore.run.params.base import DatasetName, Fraction, NetworkName, NotebookParameters
 from xaicore.run.params.checks import among, each_once, three_shares
-from xaicore.run.params.readings import Reading
+from xaicore.run.params.readings import Reading, Subject
 
 NETWORKS = ["vgg16", "resnet50", "resnet101", "inception_v3", "xception"]
 
@@ -64,6 +64,11 @@ class P2Parameters(NotebookParameters):
     def readings(self) -> list[Reading]:
         """The images that the notebook reads."""
         return self._faces(self.shares)
+
+    @property
+    def subjects(self) -> list[Subject]:
+        """What the notebook attacks or explains."""
+        return [self._subject(self.size)]
 
     @field_validator("eps")
     @classmethod

@@ -7,7 +7,7 @@ from pydantic import Field, field_validator
 from xaicore.attribution import PRESETS
 from xaicore.run.params.base import DatasetName, Fraction, NetworkName, NotebookParameters
 from xaicore.run.params.checks import among
-from xaicore.run.params.readings import Reading
+from xaicore.run.params.readings import Reading, Subject
 
 
 class P4Parameters(NotebookParameters):
@@ -47,6 +47,11 @@ class P4Parameters(NotebookParameters):
     def readings(self) -> list[Reading]:
         """The images that the notebook reads: of all there are."""
         return [self._reading("all", self.n_images)]
+
+    @property
+    def subjects(self) -> list[Subject]:
+        """What the notebook attacks or explains."""
+        return [self._subject(self.size)]
 
     @field_validator("sigmas")
     @classmethod

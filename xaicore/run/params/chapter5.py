@@ -7,7 +7,7 @@ from pydantic import Field, field_validator, model_validator
 
 from xaicore.run.params.base import DatasetName, Fraction, NetworkName, NotebookParameters
 from xaicore.run.params.checks import among, each_once, even, one_or_three
-from xaicore.run.params.readings import Reading
+from xaicore.run.params.readings import Reading, Subject
 
 EXPLANATIONS = (
     "smooth_ig",
@@ -74,6 +74,13 @@ class P5Parameters(NotebookParameters):
         """The images that the notebook reads: of the digits and, of all there are, of the photographs."""
         photographs = Reading(self.photographs, self.other_root, "all", self.n_photographs, seed=self.seed)
         return [*self._digits(self.n_train), photographs]
+
+    @property
+    def subjects(self) -> list[Subject]:
+        """What the notebook attacks or explains: digits, and the photographs with the patch."""
+        name, root, n = self.photographs, self.other_root, self.n_photographs
+        patched = Subject(name, root, n, self.photograph_size, self.photograph_model, self.photograph_weights)
+        return [self._subject(self.size, width=self.width, channels=self.channels), patched]
 
     def recorded(self) -> dict[str, Any]:
         """Return what a record keeps, as in other chapters: a file of weights by its last name."""
