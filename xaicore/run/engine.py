@@ -3,7 +3,7 @@
 ``map`` cuts arrays into batches along their first dimension, runs a function on each and joins the results.
 Every finished batch is in the store at once, so a process that is killed loses only the batch under way, and
 every result is addressed by the content of its own batch, wherever that is computed. :class:`LocalEngine` works in
-this process; engines elsewhere are named by the scheme of their address, such as ``ray://``.
+this process; engines on other machines are named by the scheme of their address, such as ``ray://``.
 """
 
 import copy
@@ -95,7 +95,7 @@ class Engine(ABC):
             ValueError: no arrays, no rows, unequal first dimensions, a name in both ``arrays`` and
                 ``constants``, a batch size below 1, or a result that does not fit.
             TypeError: an array or a result is not a tensor, or a constant has no digest.
-            UserError: the store cannot be written to; of an engine elsewhere, what its module says.
+            UserError: the store cannot be written to; of an engine with an address, what its module says.
         """
         constants = dict(constants or {})
         rows = _rows(arrays, constants, batch_size)
@@ -191,14 +191,14 @@ def get(spec: str | None = None, store: Store | None = None) -> Engine:
     spec = spec or os.environ.get("XAICORE_ENGINE") or "local"
     check(spec)
     store = store if store is not None else Store()
-    found: Engine = LocalEngine(store) if spec == "local" else _elsewhere(spec).get(spec, store)
+    found: Engine = LocalEngine(store) if spec == "local" else _module_of(spec).get(spec, store)
     return found
 
 
 def check(spec: str) -> None:
     """Raise a :class:`~xaicore.core.errors.UserError` unless :func:`get` can give the engine ``spec``."""
     if spec != "local":
-        _elsewhere(spec).check(spec)
+        _module_of(spec).check(spec)
 
 
 def for_notebooks(spec: str) -> AbstractContextManager[dict[str, str]]:
@@ -209,11 +209,11 @@ def for_notebooks(spec: str) -> AbstractContextManager[dict[str, str]]:
     """
     if spec == "local":
         return nullcontext({"XAICORE_ENGINE": spec})
-    found: AbstractContextManager[dict[str, str]] = _elsewhere(spec).for_notebooks(spec)
+    found: AbstractContextManager[dict[str, str]] = _module_of(spec).for_notebooks(spec)
     return found
 
 
-def _elsewhere(spec: str) -> ModuleType:
+def _module_of(spec: str) -> ModuleType:
     scheme, separator, _ = spec.partition("://")
     if not separator or scheme not in SCHEMES:
         raise UserError(f"unknown engine {spec!r}; use --engine local or --engine ray://HOST:PORT")
