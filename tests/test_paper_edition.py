@@ -305,12 +305,16 @@ def test_other_weights_of_the_second_network_make_its_notebook_run_again(
     monkeypatch.chdir(folders)
     given = {"second_dataset": "imagenet", "second_model": "resnet18", "second_weights": "w.pth"}
     edition = load_edition(ROOT, "quick")
-    addresses = []
-    for seed in (0, 0, 1):
-        models.save(models.load("resnet18", classes=1000, seed=seed), "w.pth")
+
+    def address() -> str:
         (task,) = plan(ROOT, edition, folders / "runs", only="p3", overrides=given)
-        addresses.append(task.address)
-    assert addresses[0] == addresses[1] != addresses[2]
+        return task.address
+
+    models.save(models.load("resnet18", classes=1000, seed=0), "w.pth")
+    before = address()
+    assert address() == before
+    models.save(models.load("resnet18", classes=1000, seed=1), "w.pth")
+    assert address() != before
 
 
 @pytest.mark.parametrize(("there", "kind"), [(True, "cuda"), (False, "cpu")])

@@ -4,6 +4,7 @@ An edition is a YAML file in ``editions/``. The same notebooks run in every edit
 """
 
 import math
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import Any
 
@@ -163,10 +164,8 @@ def _check(edition: Edition, path: Path) -> None:
                 raise UserError(
                     f"editions/{path.name}: {name} comes after {other!r}, which is not in the edition"
                 )
-    waiting = dict(edition.notebooks)
-    while waiting:
-        free = [name for name, run in waiting.items() if not set(run.after) & set(waiting)]
-        if not free:
-            raise UserError(f"editions/{path.name}: {', '.join(waiting)} wait for each other in a circle")
-        for name in free:
-            del waiting[name]
+    try:
+        list(TopologicalSorter({name: run.after for name, run in edition.notebooks.items()}).static_order())
+    except CycleError as error:
+        circle = ", ".join(dict.fromkeys(error.args[1]))
+        raise UserError(f"editions/{path.name}: {circle} wait for each other in a circle") from None

@@ -5,6 +5,7 @@ several notebooks run side by side and none takes the runner down with it. What 
 papermill's exception nor the notebook's metadata tells a dead kernel from success.
 """
 
+import logging
 import os
 import signal
 import sys
@@ -23,6 +24,9 @@ from papermill.execute import execute_notebook, remove_error_markers
 
 from xaicore.core.files import disk_full, is_disk_full
 
+logging.getLogger("papermill").addHandler(
+    logging.NullHandler()
+)  # what came of a notebook is told by the runner
 START_TIMEOUT_SECONDS = 120
 STARTS = 2
 ENDLESS = (
