@@ -328,14 +328,14 @@ class Training(Measurement, Iteration[State]):
 
     def start(self, victim: Victim, batch: Batch) -> State:
         """Return grey patches and what Adam remembers."""
-        none = torch.zeros_like(batch.index)
+        none = torch.zeros_like(batch.number)
         patch = batch.images.new_full((*batch.images.shape[:2], *[self.placements.side] * 2), START)
         return State(patch, Adam.zero(patch), none, none, none.bool(), none.bool())
 
     def advance(self, victim: Victim, batch: Batch, state: State) -> State:
         """Move each patch by one step, unless it works already."""
-        drawn = self.placements.draw(self.seed, batch.index, state.step, self.samples, purpose=_TRAINING)
-        owner = torch.arange(len(batch.index), device=batch.index.device).repeat_interleave(self.samples)
+        drawn = self.placements.draw(self.seed, batch.number, state.step, self.samples, purpose=_TRAINING)
+        owner = torch.arange(len(batch.number), device=batch.number.device).repeat_interleave(self.samples)
         gradients, reached = self.ascent(
             victim, batch.images[owner], batch.goal[owner], state.patch[owner], drawn
         )
@@ -359,7 +359,7 @@ class Training(Measurement, Iteration[State]):
     def finish(self, victim: Victim, batch: Batch, state: State) -> Attempt:
         """Return the images with their patches, measured at new placements."""
         info = {"zero_gradient": state.zero_gradient}
-        return self.measured(victim, batch.images, batch.goal, batch.index, state.patch, state.queries, info)
+        return self.measured(victim, batch.images, batch.goal, batch.number, state.patch, state.queries, info)
 
     def together(
         self,
@@ -379,8 +379,8 @@ class Training(Measurement, Iteration[State]):
         goal = Goal(goal.labels, checks.target(target, goal.labels))
         images = images.detach()
         victim = open_victim(checks.model(model), images, batch_size)
-        queries, zero = torch.zeros_like(goal.labels), torch.zeros_like(goal.labels, dtype=torch.bool)
         with exact_arithmetic(victim.device), evaluation_mode(model):
+            queries, zero = torch.zeros_like(goal.labels), torch.zeros_like(goal.labels, dtype=torch.bool)
             clean = victim.logits(images).to(images.device)
             checks.classes_in_range("labels", goal.labels, clean.shape[1])
             if goal.target is not None:
@@ -432,7 +432,7 @@ class Training(Measurement, Iteration[State]):
 
     def _works(self, victim: Victim, batch: Batch, state: State) -> Tensor:
         """Return which patches reach the goal at all of their trials, drawn anew, (n,) bool."""
-        drawn = self.placements.draw(self.seed, batch.index, state.step, self.trials, purpose=_CHECK)
+        drawn = self.placements.draw(self.seed, batch.number, state.step, self.trials, purpose=_CHECK)
         return self.reached(victim, batch.images, batch.goal, state.patch, drawn).all(dim=1)
 
     def _moved(self, patch: Tensor, adam: Adam, gradient: Tensor, step: Tensor) -> tuple[Tensor, Adam]:
@@ -456,8 +456,8 @@ def _training(
 ) -> Training:
     """Return the training if all parameters are right."""
     height, width = checks.images(images).shape[2:]
-    share = checks.positive("size", size, most=1)
-    side = side_of(share, checks.one_of("shape", shape, get_args(Shape)), height, width)
+    checks.one_of("shape", shape, get_args(Shape))
+    side = side_of(checks.positive("size", size, most=1), shape, height, width)
     return Training(
         Placements.checked(shape, side, images.shape, scale, rotation, location),
         checks.integer("trials", trials, least=1),

@@ -127,6 +127,7 @@ def dlfuzz(
     checks.model(model)
     if coverage is not None and not isinstance(coverage, Coverage):
         raise TypeError(f"coverage must be a Coverage or None, not {type(coverage).__name__}")
+    checks.one_of("strategy", strategy, get_args(Strategy))
     settings = Settings(
         iterations=checks.integer("iterations", iterations, least=1),
         step_size=checks.positive("step_size", step_size, most=1),
@@ -134,7 +135,7 @@ def dlfuzz(
         neuron_weight=checks.not_negative("neuron_weight", neuron_weight),
         class_weight=checks.not_negative("class_weight", class_weight),
         top_classes=checks.integer("top_classes", top_classes, least=2),
-        strategy=checks.one_of("strategy", strategy, get_args(Strategy)),
+        strategy=strategy,
         threshold=checks.not_negative("threshold", threshold, most=1),
         coverage_gain=checks.not_negative("coverage_gain", coverage_gain),
         l2_limit=checks.not_negative("l2_limit", l2_limit),
@@ -224,7 +225,7 @@ class Fuzzer(Iteration[State]):
     def start(self, victim: Victim, batch: Batch) -> State:
         """Begin with each image as its own first seed."""
         self.queues.update({place: deque() for place in batch.place.tolist()})
-        none = torch.zeros_like(batch.index)
+        none = torch.zeros_like(batch.number)
         times = none[:, None].repeat(1, len(self.before))
         weights = torch.zeros((len(none), victim.classes), device=victim.device)
         never = none.bool()
@@ -296,17 +297,17 @@ class Fuzzer(Iteration[State]):
         else:
             weights.scatter_(1, order[:, 1:], 1 + given.class_weight)
         state.weights[which] = weights
-        draws = uniform(given.seed, batch.index[which], state.seeds[which], self.before.shape)
+        draws = uniform(given.seed, batch.number[which], state.seeds[which], self.before.shape)
         times = self.before + state.times[which]
         state.chosen[which] = choose(times, draws, given.neurons, given.strategy)
         state.seeds[which] += 1
 
     def _judge(self, batch: Batch, state: State, which: Tensor, logits: Tensor, covered: Tensor) -> None:
         """Count the neurons of perturbed images, keep those worth being a seed, end those that do it."""
-        given, (images, _, _, index, places) = self.settings, rows_of(batch, which)
+        given, (images, _, _, number, places) = self.settings, rows_of(batch, which)
         gained = (covered & (state.times[which] + self.before == 0)).sum(dim=1)
         state.times[which] += covered
-        enough = gained * (index + 1) > given.coverage_gain * len(self.before)
+        enough = gained * (number + 1) > given.coverage_gain * len(self.before)
         near = norms(state.current[which] - images) < given.l2_limit * norms(images - given.l2_origin)
         worth = enough & near
         for place, row in zip(places[worth].tolist(), which[worth].tolist(), strict=True):

@@ -180,7 +180,8 @@ def _attack_batch(
     parameters: dict[str, Any],
     **per_image: Tensor,
 ) -> dict[str, Tensor]:
-    return ATTACKS[attack](model, images, labels, index=index, **per_image, **parameters).arrays()
+    given: dict[str, Any] = {**per_image, **parameters}
+    return ATTACKS[attack](model, images, labels, index=index, **given).arrays()
 
 
 def explained(
