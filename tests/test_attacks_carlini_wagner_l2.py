@@ -9,11 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from subjects import digits, photographs
 from torch import Tensor, nn
-from xaicore.attacks.adam import adam
-from xaicore.attacks.box_space import SPACES
 
 from xaicore import attacks
+from xaicore.attacks.carlini_wagner_l2 import SPACES
 from xaicore.attacks.goal import Goal
+from xaicore.attacks.optimization import Adam
 
 
 def linear(weight: Tensor, bias: Tensor) -> nn.Sequential:
@@ -225,12 +225,12 @@ def test_unreachable_goal_hands_back_the_best_attempt() -> None:
 def test_adam_is_torchs() -> None:
     generator = torch.Generator().manual_seed(0)
     place = nn.Parameter(torch.randn(3, 5, generator=generator))
-    ours, m, v = place.detach().clone(), torch.zeros(3, 5), torch.zeros(3, 5)
+    ours, adam = place.detach().clone(), Adam.zero(place.detach())
     optimiser = torch.optim.Adam([place], lr=0.03)
     for step in range(1, 30):
         place.grad = torch.randn(3, 5, generator=generator)
         optimiser.step()
-        update, m, v = adam(m, v, place.grad, torch.full((3,), step), 0.03)
+        update, adam = adam.update(place.grad, torch.full((3,), step), 0.03)
         ours = ours - update
         torch.testing.assert_close(ours, place.detach(), atol=2e-6, rtol=1e-5)
 

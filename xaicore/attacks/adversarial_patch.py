@@ -25,7 +25,7 @@ from typing import Any, NamedTuple, get_args
 import torch
 from torch import Tensor, nn
 
-from xaicore.attacks.base import Attempt, run
+from xaicore.attacks.base import Attempt, Step, run
 from xaicore.attacks.goal import Goal
 from xaicore.attacks.iteration import Batch, Iteration, rows, rows_of, select
 from xaicore.attacks.optimization import Adam
@@ -114,10 +114,11 @@ def patch(
     training = _training(
         images, size, shape, scale, rotation, location, steps, learning_rate, samples, trials, seed
     )
+    given: dict[str, Any] = {"target": target, "index": index, "batch_size": batch_size}
     if not checks.flag("universal", universal):
-        return run(training, model, images, labels, target=target, index=index, batch_size=batch_size)
+        return run(training, model, images, labels, **given)
     trained, extras = training.together(model, images, labels, target, batch_size)
-    result = training.applied(trained, model, images, labels, target, index, batch_size, extras)
+    result = run(training.of(trained), model, images, labels, **given, extras=extras)
     return dataclasses.replace(result, seconds=time.perf_counter() - started)
 
 
@@ -144,18 +145,10 @@ def train_patch(
         model: (N, C, H, W) images in [0, 1] to (N, K) logits, K of at least 2.
         images: (N, C, H, W) float32 in [0, 1], on any device.
         labels: (N,) int64, the true classes.
-        size: as in :func:`patch`, like all parameters that are not explained here.
-        shape: "circle" or "square".
-        steps: steps taken.
-        learning_rate: of Adam.
+        size, shape, learning_rate, scale, rotation, location, target, seed, batch_size: as in :func:`patch`.
+        steps: steps taken, at least 1.
         samples: images per step, each at a placement of its own; drawn without repetition unless there are
             fewer images.
-        scale: smallest and largest scale.
-        rotation: largest angle in degrees.
-        location: None for a random place, or shares of the free rows and columns.
-        target: class to reach, or (N,) int64 of them; None to leave the true class.
-        seed: source of all randomness.
-        batch_size: images in one pass of the model; None: what suits their size and the device.
 
     Returns:
         The patch (C, s, s) float32 in [0, 1] on the device of ``images``.
@@ -200,14 +193,8 @@ def apply_patch(
         labels: (N,) int64, the true classes.
         patch: (C, s, s) float32 in [0, 1].
         shape: the part of ``patch`` that shows: the "circle" in it, or the whole "square".
-        scale: as in :func:`patch`, like all further parameters.
-        rotation: largest angle in degrees.
-        location: None for a random place, or shares of the free rows and columns.
-        trials: placements per image.
-        target: class to reach, or (N,) int64 of them; None to leave the true class.
-        seed: with ``index``, the source of all randomness.
-        index: (N,) int64, number of each image in its set; None counts from 0.
-        batch_size: images in one pass of the model; None: what suits their size and the device.
+        scale, rotation, location, target, seed, index, batch_size: as in :func:`patch`.
+        trials: placements per image, at least 1.
 
     Returns:
         The result, with the ``info`` of :func:`patch` but ``zero_gradient``; ``queries`` are 0.
@@ -224,10 +211,9 @@ def apply_patch(
     if patch.dtype != torch.float32 or not ((patch >= 0) & (patch <= 1)).all():
         raise UserError("patch must be float32 in [0, 1] without NaN")
     placements = Placements.checked(shape, patch.shape[-1], images.shape, scale, rotation, location)
-    measurement = Measurement(
-        placements, checks.integer("trials", trials, least=1), checks.integer("seed", seed, least=0)
-    )
-    return measurement.applied(patch.detach(), model, images, labels, target, index, batch_size)
+    trials, seed = checks.integer("trials", trials, least=1), checks.integer("seed", seed, least=0)
+    step = Measurement(placements, trials, seed).of(patch.detach())
+    return run(step, model, images, labels, target=target, index=index, batch_size=batch_size, extras={})
 
 
 @dataclass(frozen=True)
@@ -244,18 +230,11 @@ class Measurement:
     trials: int
     seed: int
 
-    def applied(
-        self,
-        patch: Tensor,
-        model: nn.Module,
-        images: Tensor,
-        labels: Tensor,
-        target: int | Tensor | None,
-        index: Tensor | None,
-        batch_size: int | None,
-        extras: Mapping[str, Tensor] | None = None,
-    ) -> AttackResult:
-        """Measure one ``patch`` on all images; ``extras`` are queries and zero_gradient of its training."""
+    def of(self, patch: Tensor) -> Step:
+        """Return the step of the base that puts one ``patch`` (C, s, s) on all images.
+
+        Its extras, if the patch was trained on these images, are the training's ``queries`` and ``zero_gradient``.
+        """
 
         def step(
             victim: Victim, images: Tensor, goal: Goal, index: Tensor, extras: dict[str, Tensor]
@@ -264,10 +243,7 @@ class Measurement:
             queries = extras.pop("queries", torch.zeros_like(goal.labels))
             return self.measured(victim, images, goal, index, patches, queries, extras)
 
-        given = {} if extras is None else extras
-        return run(
-            step, model, images, labels, target=target, index=index, batch_size=batch_size, extras=given
-        )
+        return step
 
     def measured(
         self,
@@ -327,14 +303,14 @@ class Training(Measurement, Iteration[State]):
 
     def start(self, victim: Victim, batch: Batch) -> State:
         """Return grey patches and what Adam remembers."""
-        none = torch.zeros_like(batch.index)
+        none = torch.zeros_like(batch.number)
         patch = batch.images.new_full((*batch.images.shape[:2], *[self.placements.side] * 2), START)
         return State(patch, Adam.zero(patch), none, none, none.bool(), none.bool())
 
     def advance(self, victim: Victim, batch: Batch, state: State) -> State:
         """Move each patch by one step, unless it works already."""
-        drawn = self.placements.draw(self.seed, batch.index, state.step, self.samples, purpose=_TRAINING)
-        owner = torch.arange(len(batch.index), device=batch.index.device).repeat_interleave(self.samples)
+        drawn = self.placements.draw(self.seed, batch.number, state.step, self.samples, purpose=_TRAINING)
+        owner = torch.arange(len(batch.number), device=batch.number.device).repeat_interleave(self.samples)
         gradients, reached = self.ascent(
             victim, batch.images[owner], batch.goal[owner], state.patch[owner], drawn
         )
@@ -358,7 +334,7 @@ class Training(Measurement, Iteration[State]):
     def finish(self, victim: Victim, batch: Batch, state: State) -> Attempt:
         """Return the images with their patches, measured at new placements."""
         info = {"zero_gradient": state.zero_gradient}
-        return self.measured(victim, batch.images, batch.goal, batch.index, state.patch, state.queries, info)
+        return self.measured(victim, batch.images, batch.goal, batch.number, state.patch, state.queries, info)
 
     def together(
         self,
@@ -426,7 +402,7 @@ class Training(Measurement, Iteration[State]):
 
     def _works(self, victim: Victim, batch: Batch, state: State) -> Tensor:
         """Return which patches reach the goal at all of their trials, drawn anew, (n,) bool."""
-        drawn = self.placements.draw(self.seed, batch.index, state.step, self.trials, purpose=_CHECK)
+        drawn = self.placements.draw(self.seed, batch.number, state.step, self.trials, purpose=_CHECK)
         return self.reached(victim, batch.images, batch.goal, state.patch, drawn).all(dim=1)
 
     def _moved(self, patch: Tensor, adam: Adam, gradient: Tensor, step: Tensor) -> tuple[Tensor, Adam]:
@@ -450,8 +426,8 @@ def _training(
 ) -> Training:
     """Return the training if all parameters are right."""
     height, width = checks.images(images).shape[2:]
-    share = checks.positive("size", size, most=1)
-    side = side_of(share, checks.one_of("shape", shape, get_args(Shape)), height, width)
+    checks.one_of("shape", shape, get_args(Shape))
+    side = side_of(checks.positive("size", size, most=1), shape, height, width)
     return Training(
         Placements.checked(shape, side, images.shape, scale, rotation, location),
         checks.integer("trials", trials, least=1),

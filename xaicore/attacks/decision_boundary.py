@@ -313,7 +313,7 @@ class Walk(Iteration[State]):
     def _drawn(self, batch: Batch, state: State) -> Tensor:
         images, own = batch.images, state.stage.tries - int(self.starts is not None)
         height, width = images.shape[2:]
-        drawn = randomness.uniform(self.seed, batch.index, own.clamp(min=0), images.shape[1:], purpose=START)
+        drawn = randomness.uniform(self.seed, batch.number, own.clamp(min=0), images.shape[1:], purpose=START)
         for row, number in enumerate(own.tolist()):
             cells = GRIDS[number % len(GRIDS)]
             if number < 0:
@@ -332,7 +332,7 @@ class Walk(Iteration[State]):
     def _walked(self, batch: Batch, state: State) -> Tensor:
         images, radius, stage = batch.images, state.distance, state.stage
         gap = state.best - images
-        noise = randomness.normal(self.seed, batch.index, stage.steps, images.shape[1:])
+        noise = randomness.normal(self.seed, batch.number, stage.steps, images.shape[1:])
         along = (noise * gap).flatten(1).sum(dim=1, dtype=torch.float64) / radius.square()
         noise -= factor(along, images) * gap
         smallest = torch.finfo(torch.float32).tiny

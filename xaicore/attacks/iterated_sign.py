@@ -242,7 +242,7 @@ class Ascent(Iteration[State]):
 
     def start(self, victim: Victim, batch: Batch) -> State:
         """Return the first point of each image, its bounds and its counters."""
-        images, none = batch.images, torch.zeros_like(batch.index)
+        images, none = batch.images, torch.zeros_like(batch.number)
         low, high = (bound(images, sign * self.eps) if self.norm == "linf" else None for sign in (-1, 1))
         total = None if self.decay is None else torch.zeros_like(images)
         state = State(images, low, high, total, none, none, none, none.bool(), none.bool())
@@ -307,7 +307,7 @@ class Ascent(Iteration[State]):
 
     def _first(self, batch: Batch, state: State) -> Tensor:
         """Return the point of each image to start at."""
-        images, index, restart = batch.images, batch.index, state.restart
+        images, index, restart = batch.images, batch.number, state.restart
         if not self.random_start:
             return images
         if self.norm == "linf":

@@ -25,14 +25,14 @@ class Batch(NamedTuple):
         images: (n, C, H, W) on the victim's device.
         labels: (n,) int64.
         target: (n,) int64; None if the attack is untargeted.
-        index: (n,) int64, for each image's own random stream.
+        number: (n,) int64, the image's own in its set, for its random stream.
         place: (n,) int64, where the image stands among all of the call.
     """
 
     images: Tensor
     labels: Tensor
     target: Tensor | None
-    index: Tensor  # type: ignore[assignment]  # tuples have a method of that name
+    number: Tensor
     place: Tensor
 
     @property

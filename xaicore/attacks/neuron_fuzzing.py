@@ -14,7 +14,7 @@ follows the authors' of DLFuzz).
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, get_args
 
 import torch
@@ -32,6 +32,9 @@ from xaicore.core.randomness import uniform
 
 Strategy = Literal["rarely", "often", "uncovered"]
 
+TOP_CLASSES = 5
+"""Classes in the objective, the first included; all of them where there are fewer."""
+
 
 def dlfuzz(
     model: nn.Module,
@@ -43,12 +46,10 @@ def dlfuzz(
     neurons: int = 10,
     neuron_weight: float = 0.5,
     class_weight: float = 0.5,
-    top_classes: int = 5,
     strategy: Strategy = "rarely",
     threshold: float = 0.25,
     coverage_gain: float = 0.01,
     l2_limit: float = 0.02,
-    l2_origin: float | Sequence[float] = 0.0,
     coverage: Coverage | None = None,
     layers: Sequence[str] | None = None,
     target: int | Tensor | None = None,
@@ -87,16 +88,14 @@ def dlfuzz(
             probabilities are at most 1: the neurons easily outweigh the classes, above all with a target,
             whose probability hardly has a slope at first. 0 leaves a plain gradient attack.
         class_weight: w, the weight of classes 2 to 5, at least 0. Eq. 8 has 1, the code 0.5.
-        top_classes: how many classes the class part has, its first included; K if the model has fewer.
         strategy: ``"rarely"`` draws neurons with probability in proportion to (times of the most often covered
             neuron - own times), strategy 1 of the code; ``"often"`` to the times, strategy 0; ``"uncovered"``
             evenly among neurons never covered. Evenly among all where that leaves none.
         threshold: a neuron is covered above it, in [0, 1].
         coverage_gain: share of neurons, at least 0.
-        l2_limit: largest ||x' - x|| / ||x - origin|| of a new seed, at least 0; it does not bind the result.
-        l2_origin: the colour that counts as zero in ||x - origin||, one number or one for each channel. The
-            published code works on images less their ImageNet mean, (123.68, 116.779, 103.939) / 255,
-            whose norm is about half that of the image: its limit is about twice as strict.
+        l2_limit: largest ||x' - x|| / ||x|| of a new seed, at least 0; it does not bind the result. The published
+            code works on images less their ImageNet mean, whose norm is about half that of the image: its limit
+            is about twice as strict.
         coverage: what is covered before the call; not changed. None: nothing.
         layers: names of the modules whose channels are neurons; None: activations, max-pools and softmax, as
             in :mod:`xaicore.attacks.neurons`.
@@ -127,18 +126,17 @@ def dlfuzz(
     checks.model(model)
     if coverage is not None and not isinstance(coverage, Coverage):
         raise TypeError(f"coverage must be a Coverage or None, not {type(coverage).__name__}")
+    checks.one_of("strategy", strategy, get_args(Strategy))
     settings = Settings(
         iterations=checks.integer("iterations", iterations, least=1),
         step_size=checks.positive("step_size", step_size, most=1),
         neurons=checks.integer("neurons", neurons, least=1),
         neuron_weight=checks.not_negative("neuron_weight", neuron_weight),
         class_weight=checks.not_negative("class_weight", class_weight),
-        top_classes=checks.integer("top_classes", top_classes, least=2),
-        strategy=checks.one_of("strategy", strategy, get_args(Strategy)),
+        strategy=strategy,
         threshold=checks.not_negative("threshold", threshold, most=1),
         coverage_gain=checks.not_negative("coverage_gain", coverage_gain),
         l2_limit=checks.not_negative("l2_limit", l2_limit),
-        l2_origin=_colour(l2_origin, images),
         seed=checks.integer("seed", seed, least=0),
     )
 
@@ -147,8 +145,7 @@ def dlfuzz(
         if coverage is not None and list(coverage.layers.items()) != list(sizes.items()):
             raise UserError("coverage must be of the same layers, in the same order, as the attack's")
         before = coverage.counts if coverage is not None else torch.zeros(sum(sizes.values())).long()
-        here = replace(settings, l2_origin=settings.l2_origin.to(victim.device))
-        return Fuzzer(here, watch, before.to(victim.device))(victim, images, goal, index)
+        return Fuzzer(settings, watch, before.to(victim.device))(victim, images, goal, index)
 
     with watching(model, layers) as watch:
         return run(fuzz, model, images, labels, target=target, index=index, batch_size=batch_size)
@@ -156,19 +153,17 @@ def dlfuzz(
 
 @dataclass(frozen=True)
 class Settings:
-    """The checked parameters of :func:`dlfuzz`; ``l2_origin`` (1 or C, 1, 1)."""
+    """The checked parameters of :func:`dlfuzz`."""
 
     iterations: int
     step_size: float
     neurons: int
     neuron_weight: float
     class_weight: float
-    top_classes: int
     strategy: Strategy
     threshold: float
     coverage_gain: float
     l2_limit: float
-    l2_origin: Tensor
     seed: int
 
 
@@ -224,7 +219,7 @@ class Fuzzer(Iteration[State]):
     def start(self, victim: Victim, batch: Batch) -> State:
         """Begin with each image as its own first seed."""
         self.queues.update({place: deque() for place in batch.place.tolist()})
-        none = torch.zeros_like(batch.index)
+        none = torch.zeros_like(batch.number)
         times = none[:, None].repeat(1, len(self.before))
         weights = torch.zeros((len(none), victim.classes), device=victim.device)
         never = none.bool()
@@ -289,25 +284,25 @@ class Fuzzer(Iteration[State]):
         """
         given = self.settings
         state.times[which] += self._covered(len(logits))[which]
-        order = logits[which].topk(min(given.top_classes, logits.shape[1]), dim=1).indices
+        order = logits[which].topk(min(TOP_CLASSES, logits.shape[1]), dim=1).indices
         weights = torch.ones_like(logits[which]).scatter(1, order[:, :1], 0)
         if batch.target is not None:
             weights.scatter_(1, batch.target[which, None], 2)
         else:
             weights.scatter_(1, order[:, 1:], 1 + given.class_weight)
         state.weights[which] = weights
-        draws = uniform(given.seed, batch.index[which], state.seeds[which], self.before.shape)
+        draws = uniform(given.seed, batch.number[which], state.seeds[which], self.before.shape)
         times = self.before + state.times[which]
         state.chosen[which] = choose(times, draws, given.neurons, given.strategy)
         state.seeds[which] += 1
 
     def _judge(self, batch: Batch, state: State, which: Tensor, logits: Tensor, covered: Tensor) -> None:
         """Count the neurons of perturbed images, keep those worth being a seed, end those that do it."""
-        given, (images, _, _, index, places) = self.settings, rows_of(batch, which)
+        given, (images, _, _, number, places) = self.settings, rows_of(batch, which)
         gained = (covered & (state.times[which] + self.before == 0)).sum(dim=1)
         state.times[which] += covered
-        enough = gained * (index + 1) > given.coverage_gain * len(self.before)
-        near = norms(state.current[which] - images) < given.l2_limit * norms(images - given.l2_origin)
+        enough = gained * (number + 1) > given.coverage_gain * len(self.before)
+        near = norms(state.current[which] - images) < given.l2_limit * norms(images)
         worth = enough & near
         for place, row in zip(places[worth].tolist(), which[worth].tolist(), strict=True):
             self.queues[place].append(state.current[row].clone())
@@ -365,10 +360,3 @@ def unit_rms(gradient: Tensor) -> Tensor:
 def norms(images: Tensor) -> Tensor:
     """Return the Euclidean norm of each row (n, C, H, W), summed in an order that does not depend on n."""
     return images.square().sum(dim=3).flatten(1).sum(dim=1).sqrt()
-
-
-def _colour(value: float | Sequence[float], images: Tensor) -> Tensor:
-    values = list(value) if isinstance(value, Sequence) and not isinstance(value, str) else [value]
-    if len(values) not in (1, checks.images(images).shape[1]):
-        raise UserError(f"l2_origin must be one number or one for each channel, not {value!r}")
-    return torch.tensor([checks.not_negative("l2_origin", one, most=1) for one in values]).view(-1, 1, 1)
