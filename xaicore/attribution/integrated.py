@@ -43,11 +43,7 @@ def integrated_gradients(
     """Return the integrated gradients of the chosen logit on the straight way from a baseline.
 
     Args:
-        model: a :class:`~xaicore.models.Classifier`, whose network is explained on its normalised input,
-            or a module that takes ``images`` as they are. It is run in eval mode and left as it was.
-        images: (N, C, H, W), finite, of the floating type of the model; in [0, 1] for a classifier.
-        targets: the neurons to explain: one index for all, (N,) indices, or None for the arg max of the
-            logits.
+        model, images, targets: as for :func:`~xaicore.attribution.gradient`.
         baselines: where the way starts, in the units of ``images``: a number, or a tensor broadcastable to
             (C, H, W) or to the images; None for black, 0.
         n_steps: points of the quadrature.
@@ -106,11 +102,7 @@ def gradient_shap(
     taken as often as another where ``n_samples`` is a multiple of their number.
 
     Args:
-        model: a :class:`~xaicore.models.Classifier`, whose network is explained on its normalised input,
-            or a module that takes ``images`` as they are. It is run in eval mode and left as it was.
-        images: (N, C, H, W), finite, of the floating type of the model; in [0, 1] for a classifier.
-        targets: the neurons to explain: one index for all, (N,) indices, or None for the arg max of the
-            logits.
+        model, images, targets: as for :func:`~xaicore.attribution.gradient`.
         baselines: the baselines of all images, in their units: (M, C, H, W), a tensor broadcastable to
             (C, H, W), or a number; None for black, 0.
         n_samples: samples of each image.
