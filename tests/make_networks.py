@@ -78,7 +78,8 @@ def _right(name: str, model: nn.Module) -> Tensor:
 
 
 def make(folder: Path, seed: int, noise: float) -> None:
-    """Write all networks into an existing folder."""
+    """Write all networks into a folder."""
+    folder.mkdir(parents=True, exist_ok=True)
     generator = torch.Generator().manual_seed(seed)
     for name, build in subjects.ARCHITECTURES.items():
         model = TRAIN[name]()(build(seed), seed).eval()

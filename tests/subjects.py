@@ -5,6 +5,7 @@ otherwise on each kind of processor, and with it every number that an attack rea
 classify correctly, with room. ``XAICORE_TEST_NETWORKS`` names a folder with others, to see which tests depend on them.
 """
 
+import math
 import os
 from collections.abc import Callable
 from functools import cache
@@ -152,6 +153,21 @@ def net(channels: int = 1, classes: int = 3, seed: int = 0, gain: float = 1.0) -
         model[-1].weight.mul_(gain)
         model[-1].bias.mul_(gain)
     return model.eval()
+
+
+def convolutional(model: nn.Sequential) -> nn.Sequential:
+    """Return a network that ends in ``Flatten, Linear`` with a convolution over its whole maps in their place.
+
+    The weights stay. A convolution treats each image of a batch alike on every processor, a linear layer does not (see
+    :mod:`xaicore.attacks.victim`): only such a network shows to the last bit that an attack keeps its images apart.
+    """
+    *layers, flatten, linear = model
+    channels = [layer for layer in layers if isinstance(layer, nn.Conv2d)][-1].out_channels
+    side = math.isqrt(linear.in_features // channels)
+    whole = nn.utils.skip_init(nn.Conv2d, channels, linear.out_features, side)
+    whole.weight = nn.Parameter(linear.weight.detach().view_as(whole.weight))
+    whole.bias = linear.bias
+    return nn.Sequential(*layers, whole, flatten).eval()
 
 
 def draw(count: int, channels: int = 1, side: int = 8, seed: int = 1) -> Tensor:

@@ -8,6 +8,7 @@ import warnings
 import pytest
 import torch
 import zoo
+from subjects import convolutional, net
 from test_attacks import SMALL, same
 from torch import Tensor, nn
 from torch.func import functional_call
@@ -136,7 +137,8 @@ def test_a_faster_layout_stays_where_it_is_borne_and_the_bits_with_it() -> None:
 
 
 def test_an_image_does_not_depend_on_its_batch_mates_in_contiguous_memory() -> None:
-    model = zoo.NETWORKS["view"]()
+    *layers, last, flatten = convolutional(net())
+    model = nn.Sequential(*layers, zoo.Rows(), nn.Unflatten(1, (8, 2, 2)), last, flatten).eval()
     images, labels = labelled(model, 7)
     whole = attacks.pgd(model, images, labels, eps=0.05, steps=4)
     parts = [

@@ -45,7 +45,7 @@ class Mean(nn.Module):
 def small(seed: int = 0, channels: int = 1) -> nn.Module:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        return nn.Sequential(nn.Conv2d(channels, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 16, 3)).eval()
+        return nn.Sequential(nn.Conv2d(channels, 4, 3), nn.ReLU(), nn.Conv2d(4, 3, 4), nn.Flatten()).eval()
 
 
 def draw(count: int, channels: int = 1, side: int = 6, seed: int = 1) -> Tensor:

@@ -19,8 +19,8 @@ def net(channels: int = 1, classes: int = 3, seed: int = 0) -> nn.Sequential:
             nn.MaxPool2d(2),
             nn.Conv2d(8, 8, 3),
             nn.Tanh(),
+            nn.Conv2d(8, classes, 4),
             nn.Flatten(),
-            nn.Linear(8 * 16, classes),
         ).eval()
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.optimize import minimize
-from subjects import digits, photographs, trained, two_convolutions
+from subjects import convolutional, digits, photographs, trained, two_convolutions
 from torch import Tensor, nn
 
 from xaicore import attacks
@@ -209,7 +209,7 @@ def plain(
 @pytest.mark.parametrize("targeted", [False, True])
 def test_equals_a_plain_loop_over_images(targeted: bool) -> None:
     model, images, labels = small()
-    images, labels = images[:12], labels[:12]
+    model, images, labels = convolutional(model), images[:12], labels[:12]
     target = others(labels, 10) if targeted else None
     result = attacks.lbfgs(model, images, labels, target=target, batch_size=4)
     victim = Victim(model, 8)
@@ -513,7 +513,7 @@ def test_pixels_at_the_bounds_can_move_inwards_only() -> None:
 
 @pytest.mark.parametrize("classes", [10, 1000])
 def test_many_classes_do_not_depend_on_the_batch_either(classes: int) -> None:
-    model, images = net(3, classes), draw(13, 3)
+    model, images = convolutional(net(3, classes)), draw(13, 3)
     labels = logits(model, images).argmax(1)
     whole = attacks.lbfgs(model, images, labels, search_steps=5, batch_size=8)
     for i in (0, 12):

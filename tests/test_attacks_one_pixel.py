@@ -17,7 +17,7 @@ def net(channels: int = 1, classes: int = 2, seed: int = 0, side: int = 8) -> nn
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         return nn.Sequential(
-            nn.Conv2d(channels, 6, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(6 * side**2, classes)
+            nn.Conv2d(channels, 6, 3, padding=1), nn.ReLU(), nn.Conv2d(6, classes, side), nn.Flatten()
         ).eval()
 
 

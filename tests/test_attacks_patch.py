@@ -23,12 +23,12 @@ def net(channels: int = 1, classes: int = 3, gain: float = 1.0) -> nn.Sequential
             nn.AvgPool2d(2),
             nn.Conv2d(8, 8, 3),
             nn.Tanh(),
+            nn.Conv2d(8, classes, 4),
             nn.Flatten(),
-            nn.Linear(8 * 16, classes),
         )
     with torch.no_grad():
-        model[-1].weight.mul_(gain)
-        model[-1].bias.mul_(gain)
+        model[5].weight.mul_(gain)
+        model[5].bias.mul_(gain)
     return model.eval()
 
 

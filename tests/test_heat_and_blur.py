@@ -11,7 +11,7 @@ import torch
 import torchvision.transforms.functional
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from subjects import two_convolutions
+from subjects import convolutional, two_convolutions
 from torch import Tensor, nn
 
 from xaicore import attacks, attribution, models
@@ -248,7 +248,7 @@ def test_every_attack_takes_it_as_a_classifier(name: str) -> None:
 
 def test_an_image_does_not_depend_on_its_batch_mates() -> None:
     images = draw(9)
-    defended = HeatAndBlur(net())
+    defended = HeatAndBlur(convolutional(net()))
     labels = answers(defended, images)
     whole = attacks.pgd(defended, images, labels, steps=4, batch_size=4)
     alone = attacks.pgd(defended, images[5:6], labels[5:6], steps=4, batch_size=4, index=torch.tensor([5]))

@@ -3,11 +3,21 @@
 Convolution and matrix libraries choose their algorithm by the shape of the batch, so the logits of an image
 change in the last bits with the number of images beside it; a sign step or a contest between two candidates
 can then end otherwise. Here every pass has exactly ``batch_size`` rows, a short batch is filled up, and an
-image's logits and gradients no longer depend on its batch mates nor on its place in the batch. (Two exceptions
-are known, both in the last bits. PyTorch computes the last values of a tensor whose size is no multiple of its
-vector length by scalar code, which rounds exponentials otherwise: in networks with SiLU, GELU or sigmoids inside,
-the last image of a batch can differ. And MKL multiplies a linear layer of at most 128 inputs and 2 or 3 outputs at
-exactly 4 or 8 rows in another order for half of the rows.)
+image's logits and gradients no longer depend on its batch mates nor on its place in the batch.
+
+Two exceptions are known, both in the last bits. PyTorch computes the last values of a tensor whose size is no multiple
+of its vector length by scalar code, which rounds exponentials otherwise: in networks with SiLU, GELU or sigmoids
+inside, the last image of a batch can differ. And MKL (2024.2, measured) sums the inputs of a linear layer in another
+order for some rows of a batch, by the kernels that it takes on a processor:
+
+- AVX-512: only in layers of 2 or 3 outputs and at most 288 inputs, at up to 15 rows;
+- AVX2: in layers of 2 or 3 outputs at up to 15 rows, and in all, forwards and backwards, at 7 rows and more that leave
+  1, 2 or 3 when divided by 6 (8 and 32, but not 4 or 16);
+- SSE4.2: in layers of 2 or 3 outputs, and in all at up to 7 rows or a number that is no multiple of 4.
+
+So a batch of 16 keeps layers of 4 outputs and more exact with all three. The environment variable
+``MKL_CBWR=AUTO,STRICT``, set before Python starts, makes all of them exact with AVX-512 and AVX2, at the cost of slower
+linear layers and other last bits. Convolutions show no such difference.
 """
 
 from collections.abc import Callable, Iterator
