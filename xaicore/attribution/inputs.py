@@ -1,7 +1,6 @@
 """What every attribution shares: the checks of a call, the logits it explains, the network in a classifier."""
 
 import re
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -10,7 +9,6 @@ from torch import Tensor, nn
 
 from xaicore.core import checks
 from xaicore.core.errors import UserError
-from xaicore.core.outputs import look_like_probabilities
 
 
 def check_call(
@@ -34,19 +32,11 @@ def check_call(
 def chosen_logits(logits: Tensor, targets: Tensor | None) -> tuple[Tensor, Tensor]:
     """Return the indices (N,) of the chosen neurons (None: the arg max) and their logits (N,).
 
-    Warns where the logits (N, K) seem to be probabilities.
-
     Raises:
         ValueError: the logits are not finite, or a target is not below K.
     """
     if not bool(torch.isfinite(logits).all()):
         raise UserError("model returns logits that are NaN or infinite")
-    if len(logits) and logits.shape[1] > 1 and look_like_probabilities(logits.detach()):
-        warnings.warn(
-            "the model seems to return probabilities; its softmax becomes part of what is explained, and "
-            "saturates: leave it out for an explanation of the logits",
-            stacklevel=2,
-        )
     chosen = logits.argmax(1) if targets is None else targets.to(logits.device).clone()
     checks.classes_in_range("targets", chosen, logits.shape[1])
     return chosen, logits.gather(1, chosen[:, None])[:, 0]

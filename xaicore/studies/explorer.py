@@ -35,7 +35,7 @@ SHIFTS = ("nissim", "cosine", "rank", "iou", "entropy")
 """What :func:`~xaicore.studies.map_shift.compare` measures."""
 
 
-class Version(NamedTuple):
+class Variant(NamedTuple):
     """One version of all images.
 
     Attributes:
@@ -61,7 +61,7 @@ class Explored(NamedTuple):
             ``versions[k - 1]``. A map of the true class is there where the prediction is another.
     """
 
-    versions: list[Version]
+    versions: list[Variant]
     probabilities: Tensor
     maps: dict[str, dict[tuple[int, int, str], Tensor]]
 
@@ -106,7 +106,7 @@ def explore(
     model, clean, labels = subject.model, subject.images, subject.labels
     common: dict[str, Any] = {"batch_size": batch_size, "rows": batch_size, "seed": seed}
     of_smallest = {"steps": cw_steps, "search_steps": cw_searches}
-    versions: list[Version] = []
+    versions: list[Variant] = []
     for name in attacks:
         attack = ATTACKS[name]
         iterated = {"steps": iterations, "early_stop": False}
@@ -120,7 +120,7 @@ def explore(
             noise = steps.attacked(
                 engine, "gaussian", model, clean, labels, per_image=like, step=step, **common
             )
-            versions += [Version(name, size, "attack", hit), Version(name, size, "noise", noise.adversarial)]
+            versions += [Variant(name, size, "attack", hit), Variant(name, size, "noise", noise.adversarial)]
     everything = torch.stack([clean, *(version.images for version in versions)])
     logits = models.predict(model, everything.flatten(0, 1), batch_size=batch_size)
     probabilities = logits.double().softmax(dim=1).unflatten(0, everything.shape[:2])
