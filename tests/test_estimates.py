@@ -16,7 +16,7 @@ from scipy.stats import bootstrap, norm
 from sklearn.metrics import roc_auc_score
 
 from xaicore import figures, metrics
-from xaicore.book import planning
+from xaicore.book.running import planning
 from xaicore.core.errors import UserError
 from xaicore.core.units import UNITS
 from xaicore.figures import display

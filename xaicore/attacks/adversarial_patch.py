@@ -351,8 +351,8 @@ class Training(Measurement, Iteration[State]):
             and ``zero_gradient``, where a step had no usable gradient although the goal was not reached.
         """
         goal, images = Goal.of(labels, target, images), images.detach()
-        queries, zero = torch.zeros_like(goal.labels), torch.zeros_like(goal.labels, dtype=torch.bool)
         with Victim.of(checks.model(model), images, batch_size) as victim:
+            queries, zero = torch.zeros_like(goal.labels), torch.zeros_like(goal.labels, dtype=torch.bool)
             clean = victim.logits(images).to(images.device)
             goal.check_classes(clean.shape[1])
             right = (clean.argmax(dim=1) == goal.labels) & clean.isfinite().all(dim=1)

@@ -26,6 +26,7 @@ def fgsm(
     *,
     eps: float = 8 / 255,
     target: int | Tensor | None = None,
+    seed: int = 0,
     batch_size: int | None = None,
 ) -> AttackResult:
     """Take one step of size ``eps`` along the sign of the gradient.
@@ -40,6 +41,7 @@ def fgsm(
         labels: (N,) int64, the true classes.
         eps: largest change of a value, in (0, 1].
         target: class to reach, or (N,) int64 of them; None to leave the true class.
+        seed: at least 0, as every attack's that draws at random; nothing is drawn here.
         batch_size: images in one pass of the model; None: what suits their size and the device.
 
     Returns:
@@ -54,6 +56,7 @@ def fgsm(
         Goodfellow, Shlens & Szegedy (2015), Explaining and harnessing adversarial examples, Sec. 4.
     """
     eps = checks.positive("eps", eps, most=1)
+    checks.integer("seed", seed, least=0)
 
     def step(victim: Victim, images: Tensor, goal: Goal, index: Tensor) -> Attempt:
         direction = _direction(victim, images, goal)

@@ -62,7 +62,7 @@ class Attack:
         **parameters: Any,
     ) -> AttackResult:
         """Call the function; ``seed`` and ``index`` reach it where it draws at random."""
-        drawing = {"seed": seed, "index": index} if self.accepts("seed") else {}
+        drawing = {"seed": seed, "index": index} if self.accepts("index") else {}
         return self.function(model, images, labels, **drawing, **parameters)
 
 
