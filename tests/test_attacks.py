@@ -261,7 +261,7 @@ def test_same_seed_same_result(name: str) -> None:
     ],
 )
 def test_bad_input_is_one_clear_error(name: str, change: dict[str, object], message: str) -> None:
-    if change.keys() & {"seed", "index"} and not ATTACKS[name].accepts("seed"):
+    if change.keys() & {"seed", "index"} and not ATTACKS[name].accepts("index"):
         return  # nothing there is random
     arguments = {"model": net(), "images": draw(4), "labels": torch.zeros(4, dtype=torch.int64)} | change
     with pytest.raises((ValueError, TypeError), match=message) as caught:

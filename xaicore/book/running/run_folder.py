@@ -62,7 +62,7 @@ class RunFolder:
         """Make an empty folder for a run; an older complete run stays where it is."""
         shutil.rmtree(self.partial, ignore_errors=True)
         self.partial.mkdir(parents=True)
-        self.log.write_bytes(b"")
+        self.log.write_text(f"{self.notebook}\n", encoding="utf-8")
 
     def complete(self, address: str, seconds: float) -> None:
         """Check what the run left, free the notebook of papermill's traces, and give the folder its name.
