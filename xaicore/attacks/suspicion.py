@@ -97,7 +97,7 @@ def suspicions(
         clean_accuracy: share of these N images that the model classifies correctly, as known from elsewhere.
         budgets: by name, the largest norm that an attack was allowed, its ``eps``.
         attacks: what each name in ``results`` stands for; with ``{**ATTACKS, "pgd_l2": replace(ATTACKS["pgd"],
-            norm="l2")}`` (:func:`dataclasses.replace`) the results may hold an entry "pgd_l2".
+            norm="l2")}`` (``dataclasses.replace``) the results may hold an entry "pgd_l2".
 
     Returns:
         The suspicions, in the order above; empty if there are none.

@@ -22,7 +22,7 @@ Tile = NDArray[np.uint8]
 
 
 def share_of_scale(heatmap: Images) -> NDArray[np.float64]:
-    """Return a map (C, H, W) or (H, W), channels summed, over :func:`~xaicore.figures.style.scale_of` it, in [-1, 1]."""
+    """Return a map (C, H, W) or (H, W), channels summed, divided by its ``scale_of``, in [-1, 1]."""
     values = relevance(heatmap).astype(np.float64)
     return np.clip(values / scale_of(values), -1, 1)
 

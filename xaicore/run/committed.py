@@ -1,6 +1,6 @@
 """What is committed beside the notebooks: the numbers of the papers, and our benchmarks.
 
-Both are read from the working copy that the notebook runs in (:func:`xaicore.run.repository.working_copy`). Outside one,
+Both are read from the working copy that the notebook runs in (``xaicore.run.repository.working_copy``). Outside one,
 as where only the package is installed, there are none, and tables show dashes.
 """
 
