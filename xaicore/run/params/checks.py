@@ -27,6 +27,9 @@ class OneOf:
     def __init__(self, names: Collection[str]) -> None:
         self.names = tuple(names)
 
+    def __repr__(self) -> str:
+        return f"OneOf({', '.join(self.names)})"
+
     def __call__(self, name: str | None) -> str | None:
         """Return the name; a ``ValueError`` says which there are."""
         if name is not None and name not in self.names:
@@ -45,6 +48,9 @@ class EachOnce:
 
     def __init__(self, names: Collection[str]) -> None:
         self.names = tuple(names)
+
+    def __repr__(self) -> str:
+        return f"EachOnce({', '.join(self.names)})"
 
     def __call__(self, given: list[str]) -> list[str]:
         """Return the list; a ``ValueError`` says what is wrong with it."""
