@@ -1,6 +1,8 @@
 """The base of all attacks: checks, success, untouched images, no influence of the batch, no trace left."""
 
 import warnings
+from collections import defaultdict
+from typing import Any
 
 import pytest
 import torch
@@ -14,22 +16,25 @@ from xaicore.attacks import ATTACKS, AttackResult
 from xaicore.attacks.goal import Goal, log_odds
 from xaicore.attacks.victim import Victim
 
-SMALL = {
-    "lbfgs": {"search_steps": 4, "iterations": 8},
-    "patch": {"steps": 4, "samples": 3, "trials": 2},
-    "boundary": {"steps": 20},
-    "bim": {"eps": 0.1},
-    "mim": {"eps": 0.1},
-    "gaussian": {"std": 0.1},
-    "pgd": {"eps": 0.1, "steps": 6, "restarts": 2},
-    "dlfuzz": {"iterations": 3, "step_size": 0.05},
-    "cw_l2": {"steps": 8, "search_steps": 2},
-    "cw_l0": {"largest_const": 100.0, "patience": 3, "attempts": 2},
-    "cw_linf": {"largest_const": 1.0, "patience": 3},
-    "fgsm": {},
-    "fgsm_search": {"steps": 12},
-    "one_pixel": {"population": 8, "generations": 3},
-}
+SMALL: defaultdict[str, dict[str, Any]] = defaultdict(
+    dict,
+    {
+        "lbfgs": {"search_steps": 4, "iterations": 8},
+        "patch": {"steps": 4, "samples": 3, "trials": 2},
+        "boundary": {"steps": 20},
+        "bim": {"eps": 0.1},
+        "mim": {"eps": 0.1},
+        "gaussian": {"std": 0.1},
+        "pgd": {"eps": 0.1, "steps": 6, "restarts": 2},
+        "dlfuzz": {"iterations": 3, "step_size": 0.05},
+        "cw_l2": {"steps": 8, "search_steps": 2},
+        "cw_l0": {"largest_const": 100.0, "patience": 3, "attempts": 2},
+        "cw_linf": {"largest_const": 1.0, "patience": 3},
+        "fgsm_search": {"steps": 12},
+        "one_pixel": {"population": 8, "generations": 3},
+    },
+)
+"""What makes an attack quick here; one that is not named runs as it is by default."""
 
 
 def same(first: AttackResult, second: AttackResult, rows: Tensor | slice = slice(None)) -> None:

@@ -1,6 +1,7 @@
 """What notebooks record with an interval, and what they read: each scaled once, each written once."""
 
 import ast
+import re
 import shutil
 from collections import defaultdict
 from pathlib import Path
@@ -198,7 +199,9 @@ def test_benchmarks_are_read_where_there_are_any(tmp_path: Path, monkeypatch: py
     assert "python -m benchmarks.attacks results/benchmarks/attacks.json" in missing("attacks")
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS[-5:], ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path", [path for path in NOTEBOOKS if re.match(r"p\d", path.stem)], ids=lambda path: path.stem
+)
 def test_no_cell_repeats_a_number_of_its_paper(path: Path) -> None:
     reported = yaml.safe_load((ROOT / "claims" / f"{path.stem[:2]}.yml").read_text(encoding="utf-8"))[
         "reported"

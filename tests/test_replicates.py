@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from xaicore.book.claims.evidence import Verdict
-from xaicore.book.claims.ledger import judge
+from xaicore.book.claims.ledger import judge, read_verdicts
 from xaicore.book.claims.replicates import (
     Replicate,
     differences,
@@ -87,7 +87,7 @@ def test_the_committed_run_counts_as_another_processor_unless_its_networks_are_o
     }
     found = other_verdicts(ROOT, "embedded", JUDGED, {"embedded": theirs}, same=False)
     assert found is not None
-    assert set(found) == set(verdicts())
+    assert set(found) == set(read_verdicts(ROOT / "claims" / "verdicts", "embedded"))
     own = {name.split("_")[0]: record["provenance"]["device"] for name, record in RECORDS["embedded"].items()}
     named = {processor for runs in found.values() for processor, _ in runs}
     assert named == {"AMD EPYC"}, "only the replicate came to other verdicts than the committed run"
@@ -113,10 +113,12 @@ def test_verdicts_are_kept_with_the_processor_and_commit_of_their_own_chapter(tm
             )
             assert kept.processor == source["device"]
     found = {name for kept in read_replicates(path.parent, "embedded") for name in kept.verdicts}
-    assert found == set(verdicts())
+    ran = {notebook.split("_")[0] for notebook in RECORDS["embedded"]}
+    assert found == {name for name in verdicts() if name.split(".")[0] in ran}
 
 
-def test_the_committed_replicates_know_every_claim_that_another_processor_judged() -> None:
+def test_the_committed_replicates_judged_what_another_processor_did() -> None:
+    """All of it, but for claims that were added after they ran."""
     replicates = read_replicates(ROOT / "claims" / "replicates", "embedded")
     assert replicates
     processors = {
@@ -124,12 +126,14 @@ def test_the_committed_replicates_know_every_claim_that_another_processor_judged
     }
     for replicate in replicates:
         judged_there = {
-            each.claim.id for each in JUDGED if processors[each.claim.id.split(".")[0]] != replicate.processor
+            each.claim.id
+            for each in JUDGED
+            if processors.get(each.claim.id.split(".")[0]) not in (None, replicate.processor)
         }
-        assert len(judged_there) > len(JUDGED) / 2
-        assert set(replicate.verdicts) == judged_there
+        assert len(replicate.verdicts) > len(JUDGED) / 2
+        assert set(replicate.verdicts) <= judged_there
         found = differing(JUDGED, "embedded", [replicate], RECORDS["embedded"])
-        assert set(found) == judged_there
+        assert set(found) == set(replicate.verdicts)
         assert any(found.values())
 
 
