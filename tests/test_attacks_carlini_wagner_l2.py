@@ -58,7 +58,7 @@ def test_confidence_is_reached_and_costs_distance() -> None:
 
 
 def naive(model: nn.Module, image: Tensor, label: int, steps: int, searches: int, space: str) -> Tensor:
-    """One image in float64, written from the description: no lanes, no masks, autograd through the map."""
+    """One image in float64, written from the description: no batch, no masks, autograd through the map."""
     model = linear(model[1].weight.detach().double(), model[1].bias.detach().double()).double()
     image, shrink = image.double(), 1 - 1e-6
     to, back = {"sine": (torch.asin, torch.sin), "tanh": (torch.atanh, torch.tanh)}[space]
