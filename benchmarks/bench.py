@@ -13,7 +13,7 @@ from benchmarks.comparisons import Comparison, Peer
 from benchmarks.peer_calls import LIBRARIES, SEPARATE, seed
 from benchmarks.subjects import SUBJECTS, Subject
 from xaicore.attacks import ATTACKS
-from xaicore.attacks.victim import default_batch_size
+from xaicore.core.batches import fixed_batch
 
 CPU = torch.device("cpu")
 WARM_UP = 2
@@ -60,7 +60,7 @@ class Bench:
         count = min(comparison.images, peer.images or comparison.images, self.images or comparison.images)
         images, labels = subject.images[:count], subject.labels[:count]
         # With fewer images than a pass of ours holds, the rest of it would be padding: the peers have none.
-        few = count < default_batch_size(images.shape[1:], CPU) and not comparison.fills
+        few = count < fixed_batch(images.shape, CPU) and not comparison.fills
         fitting: dict[str, Any] = {"batch_size": count} if few else {}
         if comparison.counts:
             fitting[comparison.counts] = count

@@ -28,7 +28,7 @@ from typing import Any
 import yaml
 
 from benchmarks.command import Report, made_here, parser, positive, print_now, produce, versions
-from xaicore.book.editions import load_edition
+from xaicore.book.running.editions import load_edition
 from xaicore.core.errors import UserError
 from xaicore.run.recorded import FILE, load_record
 from xaicore.run.repository import working_copy

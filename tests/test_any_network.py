@@ -61,7 +61,7 @@ def test_every_attack_on_every_network(name: str, kind: str) -> None:
     assert torch.equal(images, before)
     assert not result.info["initially_wrong"].any()
     assert torch.equal(result.success, predicted != labels)
-    assert ((result.queries > 0) == (attacks.TRAITS[name].access != "none")).all()
+    assert ((result.queries > 0) == (attacks.ATTACKS[name].access != "none")).all()
 
 
 @pytest.mark.parametrize("kind", zoo.NETWORKS)

@@ -79,8 +79,7 @@ def test_disjoint_maps_have_nothing_in_common_but_their_pictures_have():
     first, second = as_published.pictures(maps, images, overlay=False)
     assert cosine_similarity(maps[:1], maps[1:]).item() == 0
     assert 1 - cosine(first.flatten(), second.flatten()) == pytest.approx(138 / 200)  # 0.69
-    canvas = as_published.Canvas(images[:1])
-    measure = as_published.coloured(canvas, overlay=False)
+    measure = as_published.coloured(lambda: images[:1], overlay=False)
     assert measure.compare(measure.prepare(maps[:1]), measure.prepare(maps[1:])).item() == pytest.approx(0.69)
 
 

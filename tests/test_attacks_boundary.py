@@ -309,7 +309,7 @@ def test_in_range_reached_and_never_farther(
         ({"starts": draw(2) * 2}, "starts must lie in"),
         ({"starts": draw(2).double()}, "starts must be float32"),
         ({"starts": [0.5]}, "starts must be a torch.Tensor"),
-        ({"starts": torch.full((2, 1, 6, 6), math.nan)}, "starts must not contain NaN"),
+        ({"starts": torch.full((2, 1, 6, 6), math.nan)}, "starts must be finite"),
     ],
 )
 def test_bad_parameter_is_one_clear_error(parameter: dict[str, object], message: str) -> None:

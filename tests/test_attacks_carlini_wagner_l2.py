@@ -11,9 +11,9 @@ from subjects import digits, photographs
 from torch import Tensor, nn
 
 from xaicore import attacks
-from xaicore.attacks.adam import adam
-from xaicore.attacks.box_space import SPACES
+from xaicore.attacks.carlini_wagner_l2 import SPACES
 from xaicore.attacks.goal import Goal
+from xaicore.attacks.optimization import Adam
 
 
 def linear(weight: Tensor, bias: Tensor) -> nn.Sequential:
@@ -58,7 +58,7 @@ def test_confidence_is_reached_and_costs_distance() -> None:
 
 
 def naive(model: nn.Module, image: Tensor, label: int, steps: int, searches: int, space: str) -> Tensor:
-    """One image in float64, written from the description: no lanes, no masks, autograd through the map."""
+    """One image in float64, written from the description: no batch, no masks, autograd through the map."""
     model = linear(model[1].weight.detach().double(), model[1].bias.detach().double()).double()
     image, shrink = image.double(), 1 - 1e-6
     to, back = {"sine": (torch.asin, torch.sin), "tanh": (torch.atanh, torch.tanh)}[space]
@@ -225,12 +225,12 @@ def test_unreachable_goal_hands_back_the_best_attempt() -> None:
 def test_adam_is_torchs() -> None:
     generator = torch.Generator().manual_seed(0)
     place = nn.Parameter(torch.randn(3, 5, generator=generator))
-    ours, m, v = place.detach().clone(), torch.zeros(3, 5), torch.zeros(3, 5)
+    ours, adam = place.detach().clone(), Adam.zero(place.detach())
     optimiser = torch.optim.Adam([place], lr=0.03)
     for step in range(1, 30):
         place.grad = torch.randn(3, 5, generator=generator)
         optimiser.step()
-        update, m, v = adam(m, v, place.grad, torch.full((3,), step), 0.03)
+        update, adam = adam.update(place.grad, torch.full((3,), step), 0.03)
         ours = ours - update
         torch.testing.assert_close(ours, place.detach(), atol=2e-6, rtol=1e-5)
 

@@ -349,13 +349,12 @@ def test_step_and_queries() -> None:
     assert not result.success.any()
 
 
-def test_two_classes_and_more_classes_than_there_are() -> None:
+def test_fewer_classes_than_the_objective_has() -> None:
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 2)).eval()
     images = draw(5)
     labels = right(model, images)
-    first = dlfuzz(model, images, labels, top_classes=5, iterations=2)
-    second = dlfuzz(model, images, labels, top_classes=2, iterations=2)
-    assert torch.equal(first.adversarial, second.adversarial)
+    result = dlfuzz(model, images, labels, neuron_weight=0, iterations=2)
+    assert (result.info["margin"] > dlfuzz(model, images, labels, neuron_weight=0).info["margin"]).all()
 
 
 def test_every_choice_matters() -> None:
@@ -369,7 +368,6 @@ def test_every_choice_matters() -> None:
         {"neurons": 2},
         {"neuron_weight": 0.1},
         {"class_weight": 5.0},
-        {"top_classes": 3},
         {"strategy": "often"},
         {"strategy": "uncovered"},
         {"threshold": 0.6},
@@ -391,13 +389,6 @@ def test_every_choice_matters() -> None:
             **{"step_size": 0.01, "l2_limit": 1.0, "index": torch.full((6,), 1000)} | change,
         )
         assert changed.info["kept"].sum() == 0
-    near = {"step_size": 0.01, "coverage_gain": 0.0, "index": torch.full((6,), 1000)}
-    middle = images.mean().item()
-    wide, narrow = (
-        dlfuzz(model, images, labels, l2_limit=0.03, l2_origin=origin, **near).info["kept"].sum()
-        for origin in (0.0, [middle] * 3)
-    )
-    assert wide > narrow
 
 
 @pytest.mark.parametrize(
@@ -410,10 +401,8 @@ def test_every_choice_matters() -> None:
             ({name: -0.1}, ValueError)
             for name in ("neuron_weight", "class_weight", "coverage_gain", "l2_limit")
         ],
-        *[({"top_classes": bad}, ValueError) for bad in (1, "5")],
         ({"strategy": "best"}, ValueError),
         *[({"threshold": bad}, ValueError) for bad in (-0.1, 1.1)],
-        *[({"l2_origin": bad}, ValueError) for bad in ([0.5, 0.5], "grey", -1.0, 124)],
         ({"coverage": torch.zeros(27)}, TypeError),
         ({"coverage": Coverage({"1": 5})}, ValueError),
         ({"layers": ["nowhere"]}, ValueError),

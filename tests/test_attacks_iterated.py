@@ -393,9 +393,9 @@ def test_budget_and_range_hold_in_float32(
     images[1] = images[1] ** 20
     labels = predict(model, images)
     attack = attacks.pgd if name in ("linf", "l2") else getattr(attacks, name)
-    own = {"norm": name, "random_start": random_start} if attack is attacks.pgd else {}
+    own = {"norm": name, "random_start": random_start, "seed": seed} if attack is attacks.pgd else {}
     result = attack(
-        model, images, labels, eps=eps, steps=3, step_size=eps * step, early_stop=early_stop, seed=seed, **own
+        model, images, labels, eps=eps, steps=3, step_size=eps * step, early_stop=early_stop, **own
     )
     assert result.adversarial.min() >= 0
     assert result.adversarial.max() <= 1

@@ -295,7 +295,7 @@ def test_coverage_refuses_what_does_not_fit() -> None:
         coverage.update(torch.zeros(4, 5))
     with pytest.raises(ValueError, match="same layers"):
         coverage.merge(Coverage({"b": 3, "a": 2}))
-    with pytest.raises(ValueError, match="counts must have shape"):
+    with pytest.raises(ValueError, match="counts must have the shape"):
         Coverage({"a": 2}, torch.zeros(3, dtype=torch.int64))
     with pytest.raises(ValueError, match="threshold must be"):
         Coverage.of({"a": torch.zeros(1, 2)}, threshold=1.5)

@@ -10,8 +10,8 @@ from torch.nn import functional
 
 from xaicore import attacks
 from xaicore.attacks import AttackResult
-from xaicore.attacks.patch_placement import Placements, place
-from xaicore.attacks.patch_training import Training
+from xaicore.attacks.adversarial_patch import Training
+from xaicore.attacks.patch_placement import Placements
 
 
 def net(channels: int = 1, classes: int = 3, gain: float = 1.0) -> nn.Sequential:
@@ -72,7 +72,7 @@ def test_training_equals_a_plain_float64_loop(shape: str, targeted: bool, univer
     labels = predicted(model, images)
     target = (labels + 1) % 3 if targeted else None
     placements = Placements.checked(shape, 5, (12, 12), (0.7, 1.3), 40, None)
-    training = Training(placements, 6, 0.05, 5, 1, 7)
+    training = Training(placements, 1, 7, 6, 0.05, 5)
     if universal:
         ours = attacks.train_patch(
             model,
@@ -134,9 +134,9 @@ def test_gradient_is_that_of_finite_differences() -> None:
     placement = placements.draw(0, torch.arange(4), torch.zeros(4, dtype=torch.int64), 1, purpose=0)
     mask = placements.footprint(placement).mask
     patches = torch.rand(4, 3, 5, 5, generator=torch.Generator().manual_seed(3))
-    victim = attacks.base.open_victim(model, images, None)
+    victim = attacks.victim.Victim(model, 32)
     with torch.no_grad():
-        ours, _ = Training(placements, 1, 0.1, 1, 1, 0).ascent(
+        ours, _ = Training(placements, 1, 0, 1, 0.1, 1).ascent(
             victim, images, attacks.goal.Goal(labels, None), patches, placement
         )
     double = net(3).double()
@@ -177,9 +177,11 @@ def test_result_is_what_it_says(shape: str, universal: bool) -> None:
     assert not info["mask"][2].any()
     outside = ~info["mask"][:, None].expand_as(images)
     assert torch.equal(result.adversarial[outside], images[outside])
-    again, mask = place(images[attacked], info["patch"][attacked], info["placement"][attacked], shape)
+    placements = Placements.checked(shape, 5, (12, 12), (0.8, 1.2), 22.5, None)
+    footprint = placements.footprint(info["placement"][attacked])
+    again = footprint.paint(images[attacked], info["patch"][attacked])
     assert torch.equal(result.adversarial[attacked], again)
-    assert torch.equal(info["mask"][attacked], mask)
+    assert torch.equal(info["mask"][attacked], footprint.mask)
     assert (info["patch"][attacked] >= 0).all()
     assert (info["patch"][attacked] <= 1).all()
     assert (result.l0 <= info["mask"].sum((1, 2))).all()
@@ -199,7 +201,8 @@ def test_share_counts_new_placements(universal: bool) -> None:
     drawn = placements.draw(5, torch.arange(9), torch.zeros(9, dtype=torch.int64), 6, purpose=2).view(9, 6, 4)
     reached = torch.stack(
         [
-            predicted(model, place(images, result.info["patch"], drawn[:, trial], "circle")[0]) != labels
+            predicted(model, placements.footprint(drawn[:, trial]).paint(images, result.info["patch"]))
+            != labels
             for trial in range(6)
         ]
     )
@@ -352,7 +355,7 @@ def test_saturated_model_is_attacked_all_the_same() -> None:
         ({"location": 0.5}, "location must be"),
         ({"seed": -1}, "seed must be"),
         ({"target": 3}, "target must lie in"),
-        ({"labels": torch.zeros(3, dtype=torch.int64)}, "labels must have shape"),
+        ({"labels": torch.zeros(3, dtype=torch.int64)}, "labels must have the shape"),
         ({"images": draw(4) * 2}, "images must lie in"),
         ({"model": "net"}, "model must be"),
     ],

@@ -12,7 +12,7 @@ from skimage.transform import rotate
 from torch import Tensor
 from torch.nn import functional
 
-from xaicore.attacks.patch_placement import Footprint, Placements, Shape, place, side_of
+from xaicore.attacks.patch_placement import Footprint, Placements, Shape, side_of
 from xaicore.core.errors import UserError
 
 
@@ -35,6 +35,16 @@ def resampled(patch: Tensor, placement: Tensor, height: int, width: int) -> Tens
     )[None]
     grid = functional.affine_grid(theta, [1, len(patch), height, width], align_corners=False)
     return functional.grid_sample(patch[None], grid, padding_mode="border", align_corners=False)[0]
+
+
+def footprint(placement: Tensor, shape: Shape, side: int, height: int, width: int) -> Footprint:
+    return Placements(shape, side, height, width, (1, 1), 0, None).footprint(placement)
+
+
+def place(images: Tensor, patch: Tensor, placement: Tensor, shape: Shape) -> tuple[Tensor, Tensor]:
+    """The images with patches (n, C, s, s), or one (C, s, s), on them, and the mask."""
+    there = footprint(placement, shape, patch.shape[-1], *images.shape[2:])
+    return there.paint(images, patch.expand(len(images), *patch.shape[-3:])), there.mask
 
 
 def some_placements(count: int, shape: Shape = "square", side: int = 9) -> Tensor:
@@ -141,17 +151,17 @@ def test_gradient_is_the_adjoint_and_autograds(shape: Shape, channels: int) -> N
         some_placements(6, shape),
     )
     gradients = torch.randn(6, channels, 31, 26, generator=torch.Generator().manual_seed(2))
-    footprint = Footprint.of(placement, shape, 9, 31, 26)
-    pulled = footprint.pull_back(gradients)
+    there = footprint(placement, shape, 9, 31, 26)
+    pulled = there.pull_back(gradients)
     for row in range(6):
         exact = patches[row].double().requires_grad_()
-        painted = resampled(exact, placement[row], 31, 26)[:, footprint.mask[row]]
-        (wanted,) = torch.autograd.grad(painted, exact, gradients[row].double()[:, footprint.mask[row]])
+        painted = resampled(exact, placement[row], 31, 26)[:, there.mask[row]]
+        (wanted,) = torch.autograd.grad(painted, exact, gradients[row].double()[:, there.mask[row]])
         torch.testing.assert_close(pulled[row].double(), wanted, atol=1e-4, rtol=0)
-        alone = Footprint.of(placement[row : row + 1], shape, 9, 31, 26).pull_back(gradients[row : row + 1])
+        alone = footprint(placement[row : row + 1], shape, 9, 31, 26).pull_back(gradients[row : row + 1])
         assert torch.equal(alone[0], pulled[row])
     blank = torch.zeros_like(images)
-    forward = (footprint.paint(blank, patches).double() * gradients.double()).sum()
+    forward = (there.paint(blank, patches).double() * gradients.double()).sum()
     torch.testing.assert_close(forward, (patches.double() * pulled.double()).sum(), rtol=1e-5, atol=1e-5)
     leaf = patches.clone().requires_grad_()
     placed, _ = place(images, leaf, placement, shape)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from xaicore import attacks
-from xaicore.attacks import ATTACKS, TRAITS, AttackResult, AttackWarning, Traits, suspicions
+from xaicore.attacks import ATTACKS, AttackResult, AttackWarning, suspicions
 
 quiet = pytest.mark.filterwarnings("ignore::xaicore.attacks.AttackWarning")
 
@@ -62,19 +62,18 @@ def found(kind: str, *arguments: object, **options: object) -> list[attacks.Susp
     return [s for s in suspicions(*arguments, **options) if s.kind == kind]
 
 
-def test_every_attack_has_its_traits() -> None:
-    assert set(ATTACKS) <= set(TRAITS)
+def test_kinds_of_attacks() -> None:
     for name in ("fgsm", "cw_l2", "boundary", "one_pixel", "gaussian"):
-        assert TRAITS[name].access in ("gradients", "scores", "decisions", "none")
+        assert ATTACKS[name].access in ("gradients", "scores", "decisions", "none")
     with pytest.raises(dataclasses.FrozenInstanceError):
-        TRAITS["pgd"].norm = "l2"
+        ATTACKS["pgd"].norm = "l2"
 
 
 @quiet
 @pytest.mark.parametrize("name", ATTACKS)
 def test_access_none_asks_nothing(name: str) -> None:
     images, labels = grey(2)
-    if TRAITS[name].access == "none":
+    if ATTACKS[name].access == "none":
         assert (ATTACKS[name](Mean(), images, labels).queries == 0).all()
 
 
@@ -162,14 +161,14 @@ def test_budgets_of_the_black_box_check() -> None:
     assert (beaten.count, beaten.n) == (1, 2)
 
 
-def test_the_norm_of_an_l2_attack_is_given_by_its_traits() -> None:
+def test_the_norm_of_an_l2_attack_is_given_by_its_row() -> None:
     white = dataclasses.replace(result([False], [0.1]), l2=torch.tensor([1.0]))
     black = dataclasses.replace(result([True], [0.5]), l2=torch.tensor([0.9]))
     results = {"pgd_l2": white, "boundary": black}
-    traits = {**TRAITS, "pgd_l2": Traits("gradients", "l2")}
-    assert len(found("black-box-wins", results, traits=traits)) == 1
+    known = {**ATTACKS, "pgd_l2": dataclasses.replace(ATTACKS["pgd"], norm="l2")}
+    assert len(found("black-box-wins", results, attacks=known)) == 1
     assert not found("black-box-wins", {"pgd": white, "boundary": black})
-    with pytest.raises(ValueError, match="'pgd_l2' is not among traits"):
+    with pytest.raises(ValueError, match="'pgd_l2' is not among them"):
         suspicions(results)
 
 
@@ -233,7 +232,7 @@ def test_order_and_nothing_to_suspect() -> None:
     ("results", "options", "message"),
     [
         ({"pgd": 3}, {}, "results must hold AttackResults"),
-        ({"madry": result([True], [0.1])}, {}, "'madry' is not among traits"),
+        ({"madry": result([True], [0.1])}, {}, "'madry' is not among them"),
         ({"pgd": result([True], [0.1]), "bim": result([True] * 2, [0.1] * 2)}, {}, "for the same images"),
         ({"pgd": result([True], [0.1])}, {"budgets": {"bim": 0.1}}, "budgets must be for attacks in results"),
         ({"pgd": result([True], [0.1])}, {"budgets": {"pgd": 0}}, "the budget of pgd must be"),

@@ -325,14 +325,14 @@ def test_no_more_rows_at_once_than_the_batch_size(method: Any) -> None:
 @pytest.mark.parametrize(
     ("method", "arguments", "kind", "match"),
     [
-        (integrated_gradients, {"n_steps": 0}, ValueError, "n_steps must be a positive integer"),
+        (integrated_gradients, {"n_steps": 0}, ValueError, "n_steps must be an integer of at least 1"),
         (integrated_gradients, {"baselines": torch.zeros(2, 2, 8, 8)}, ValueError, "one for each of 3, not 2"),
         (integrated_gradients, {"baselines": torch.zeros(3, 8, 8)}, ValueError, r"\(3, 8, 8\) do not fit"),
         (deep_lift, {"baselines": float("nan")}, ValueError, "baselines must be finite"),
         (deep_lift, {"baselines": "black"}, TypeError, "baselines must be None, a number"),
         (deep_lift, {"baselines": True}, TypeError, "baselines must be None, a number"),
         (gradient_shap, {"baselines": torch.zeros(0, 2, 8, 8)}, ValueError, "at least one"),
-        (gradient_shap, {"n_samples": 2.5}, ValueError, "n_samples must be a positive integer"),
+        (gradient_shap, {"n_samples": 2.5}, ValueError, "n_samples must be an integer of at least 1"),
         (gradient_shap, {"std": -1.0}, ValueError, "std must be a finite number"),
         (gradient_shap, {"seed": -1}, ValueError, "seed must be an integer"),
         (smooth_grad, {"std": float("inf")}, ValueError, "std must be a finite number"),

@@ -215,7 +215,7 @@ def test_leaves_no_trace(name: str) -> None:
         ({"low": None}, "which are 0 and 1 where not given"),
         ({"low": 1.0, "high": 0.0}, "low must be below high"),
         ({"low": 0.5}, "images must lie between"),
-        ({"targets": CLASSES}, "targets must be below 4"),
+        ({"targets": CLASSES}, r"targets must lie in 0\.\.3"),
         ({"images": torch.full((1, 2, 4, 4), float("nan"))}, "images must be finite"),
         ({"batch_size": 0}, "batch_size must be"),
         ({"model": nn.Sequential(nn.Flatten(), nn.Linear(32, 1))}, "at least two classes"),

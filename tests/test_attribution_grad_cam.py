@@ -226,7 +226,7 @@ def compiled() -> nn.Module:
         (plain_net(), {"layers": ["0", "0"]}, "none twice"),
         (plain_net(), {"activations": "relu"}, "activations must be one of"),
         (plain_net(), {"batch_size": 0}, "batch_size"),
-        (plain_net(), {"targets": 4}, "targets must be below 4"),
+        (plain_net(), {"targets": 4}, r"targets must lie in 0\.\.3"),
         (nn.Sequential(nn.Flatten(), nn.Linear(128, 2)), {}, "has no Conv2d"),
         (compiled(), {"layers": ["0"]}, "'1' *, which is scripted or compiled"),
     ],

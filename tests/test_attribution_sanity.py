@@ -110,9 +110,9 @@ def test_marks_are_the_only_difference() -> None:
     [
         ({"side": 3}, "side must be even and at most 8"),
         ({"side": 10}, "side must be even and at most 8"),
-        ({"side": 0}, "side must be a positive integer"),
+        ({"side": 0}, "side must be an integer of at least 2"),
         ({"seed": -1}, "seed must be"),
-        ({"images": torch.zeros(8, 8)}, "images must be"),
+        ({"images": torch.zeros(8, 8)}, "images must have the shape"),
     ],
 )
 def test_wrong_arguments_name_themselves(arguments: dict[str, object], match: str) -> None:

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xaicore.core.batches import PIXELS, even_batch
+from xaicore.core.batches import PIXELS, even_batch, fixed_batch
 
 
 @pytest.mark.parametrize(
@@ -35,6 +35,15 @@ def test_batches_are_larger_off_the_processor(count, side, most, batch):
     images = torch.empty(count, 1, 1, 1).expand(count, 1, side, side)
     assert even_batch(images, most, "cuda:0") == even_batch(images, most, torch.device("cuda")) == batch
     assert even_batch(images, most, "cpu") == even_batch(images, most)
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "rows"),
+    [(28, 28, 32), (45, 45, 32), (48, 48, 16), (64, 64, 16), (112, 92, 4), (224, 224, 4), (299, 299, 4)],
+)
+def test_passes_of_a_fixed_shape_by_hand(height, width, rows):
+    assert fixed_batch((3, height, width)) == rows
+    assert fixed_batch((height, width), torch.device("cuda")) == 16 * rows
 
 
 @given(st.integers(1, 500), st.integers(1, 700), st.integers(1, 700), st.integers(1, 64))

@@ -176,7 +176,7 @@ def test_settings_are_those_of_the_attacks(comparison: Comparison) -> None:
         json.dumps([peer.parameters, comparison.ours])
     for settings in comparison.ours.values():
         for peer in comparison.peers:
-            inspect.signature(ATTACKS[comparison.attack]).bind(0, 0, 0, **{**settings, **peer.ours})
+            inspect.signature(ATTACKS[comparison.attack].function).bind(0, 0, 0, **{**settings, **peer.ours})
 
 
 def test_unknown_names_are_one_line_and_exit_2(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -16,9 +16,9 @@ import pytest
 from PIL import Image
 
 from tests.browser import Browser, address, chromium
-from xaicore.book import build as building
-from xaicore.book.claims import load_claims
-from xaicore.book.editions import load_edition
+from xaicore.book.claims.schema import load_claims
+from xaicore.book.pages import build as building
+from xaicore.book.running.editions import load_edition
 from xaicore.core.errors import UserError
 from xaicore.core.files import disk_full
 
@@ -122,7 +122,7 @@ def test_chapter_has_its_figures_tables_and_download(plain: Path) -> None:
     assert "clear+fgsm_test" in chapter
     assert re.search(r'href="[^"]*p1_inspecting_attacks\.ipynb"', chapter)
     download = (plain / "_sources" / "notebooks" / "p1_inspecting_attacks.ipynb").read_text(encoding="utf-8")
-    assert "other-edition" not in download
+    assert "tab-set" not in download
     assert "{.editions}" not in download
 
 

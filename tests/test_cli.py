@@ -86,7 +86,7 @@ def test_files_and_folders_are_meant_from_where_the_command_is_typed(command, pr
         given.update(options["overrides"], store=os.environ["XAICORE_STORE"], data=os.environ["XAICORE_DATA"])
         return 0
 
-    monkeypatch.setattr("xaicore.book.runner.run", run)
+    monkeypatch.setattr("xaicore.book.running.runner.run", run)
     monkeypatch.setenv("XAICORE_DATA", "../mine")
     monkeypatch.setenv("XAICORE_STORE", "/elsewhere")
     typed = {"data_root": "../mine", "weights": "imagenet", "second_weights": "w.pt", "model": "vgg16"}

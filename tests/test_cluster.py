@@ -28,7 +28,7 @@ if importlib.util.find_spec("ray") is None:
 import xaicore.run.cluster.engine as module
 from tests import toy
 from xaicore.attacks import one_pixel
-from xaicore.book.runner import completed_runs, run
+from xaicore.book.running.runner import completed_runs, run
 from xaicore.core.errors import UserError
 from xaicore.models import load
 from xaicore.run.cluster import RayEngine

@@ -53,7 +53,7 @@ def test_extended_set_refuses_what_does_not_belong_together() -> None:
     result = result_of(images, [True] * 4, [False] * 4)
     with pytest.raises(ValueError, match="result must be an attack on these images"):
         extended_set(images[:3], labels[:3], result)
-    with pytest.raises(ValueError, match="labels must be int64"):
+    with pytest.raises(ValueError, match=r"labels must have the shape \(4,\)"):
         extended_set(images, labels[:3], result)
 
 
@@ -78,7 +78,7 @@ def test_retraining_restores_the_accuracy() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"train_labels": torch.zeros(3, dtype=torch.int64)}, "train_labels must be"),
+        ({"train_labels": torch.zeros(3, dtype=torch.int64)}, r"train_labels must have the shape \(4,\)"),
         ({"adversarial_labels": torch.zeros(2)}, "adversarial_labels must be"),
         ({"adversarial_images": torch.rand(2, 1, 9, 9)}, "must be of the size"),
         (

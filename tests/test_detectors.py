@@ -15,10 +15,10 @@ from xaicore import metrics
 from xaicore.core.errors import UserError
 from xaicore.core.fingerprint import digest
 from xaicore.detectors import (
+    DETECTORS,
     Detector,
     Explainer,
     FeatureSqueezing,
-    LayerDeviation,
     MagNet,
     MCDropout,
     ShapSignature,
@@ -44,18 +44,17 @@ def network(dropout: bool = False) -> nn.Sequential:
 
 MODEL = network()
 MAKE: dict[str, Callable[[nn.Module], Detector]] = {
-    "smooth_ig": lambda model: Explainer(model, n_points=3),
+    **DETECTORS,
+    "explainer": lambda model: Explainer(model, n_points=3),
     "shap": lambda model: Explainer(model, "shap", n_points=3),
     "deep_lift": lambda model: Explainer(model, "deep_lift"),
     "guided_grad_cam": lambda model: Explainer(model, "guided_grad_cam"),
     "magnet": lambda model: MagNet(model, epochs=1, temperatures=(10,), fpr=0.1),
-    "squeezing": FeatureSqueezing,
-    "squeezing_nlm": lambda model: FeatureSqueezing(model, ("bit_depth_2", "non_local_means_5_3_20")),
+    "feature_squeezing_nlm": lambda model: FeatureSqueezing(model, ("bit_depth_2", "non_local_means_5_3_20")),
     "signature": lambda model: SignatureDetector(model, preset="epsilon"),
-    "shap_signature": ShapSignature,
-    "layers": LayerDeviation,
-    "dropout": lambda _: MCDropout(network(dropout=True), n_samples=4),
+    "mc_dropout": lambda _: MCDropout(network(dropout=True), n_samples=4),
 }
+"""Every registered detector as it is by default, or made smaller, and further variants."""
 every = pytest.mark.parametrize("name", MAKE)
 
 

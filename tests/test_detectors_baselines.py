@@ -110,7 +110,9 @@ def test_squeezing_by_hand() -> None:
 def test_divergence_is_scipys(seed: int, classes: int, sharp: float) -> None:
     draws = np.random.default_rng(seed)
     p, q = (torch.from_numpy(sharp * draws.standard_normal((3, classes))).softmax(1) for _ in range(2))
-    truth = [jensenshannon(a, b) ** 2 for a, b in zip(p.numpy(), q.numpy(), strict=True)]
+    # SciPy takes a root, which is NaN where rounding makes a divergence of nearly 0 a little less.
+    with np.errstate(invalid="ignore"):
+        truth = [np.nan_to_num(jensenshannon(a, b)) ** 2 for a, b in zip(p.numpy(), q.numpy(), strict=True)]
     np.testing.assert_allclose(jensen_shannon(p, q).numpy(), truth, atol=1e-9)
 
 

@@ -7,7 +7,7 @@ import nbformat
 import pytest
 import yaml
 
-from xaicore.book.editions import choose, edition_names, load_edition
+from xaicore.book.running.editions import choose, edition_names, load_edition
 from xaicore.core.errors import UserError
 from xaicore.run.params import SCHEMAS
 
@@ -63,8 +63,13 @@ def test_our_editions_are_right(name):
 
 def test_what_ships_in_packages_needs_nothing():
     for name in ("quick", "embedded"):
-        needs = load_edition(ROOT, name).needs
-        assert (needs.network, needs.gpu, needs.data) == (False, False, [])
+        edition = load_edition(ROOT, name)
+        assert (edition.needs.network, edition.needs.gpu, edition.data) == (False, False, [])
+
+
+def test_the_image_sets_of_an_edition_are_those_that_its_notebooks_read():
+    assert load_edition(ROOT, "reference").data == ["cats-vs-dogs", "faces", "imagenet"]
+    assert load_edition(ROOT, "paper").data == ["cats-vs-dogs", "faces", "imagenet", "mnist"]
 
 
 def test_names_and_defaults(write):

@@ -1,4 +1,4 @@
-"""Results of a committed edition on the chapters' pages: the second column, the block, and what is said of them."""
+"""Results of a committed edition on the chapters' pages: the tabs, and what is said of them."""
 
 import base64
 import copy
@@ -11,17 +11,18 @@ import nbformat
 import pandas as pd
 import pytest
 
-from tests.kept import P1, code, figure, project, run
-from xaicore.book.beside import ChapterRun, load_run, other_runs, show_editions
-from xaicore.book.build import gather_records, offer_downloads
-from xaicore.book.conditions import conditions, differences
+from tests import browser
+from tests.kept import P1, ROOT, code, figure, project, run
 from xaicore.book.gate import html_findings
 from xaicore.book.keeping import keep
-from xaicore.book.second_column import joined
-from xaicore.book.staging import EXTRA, page_notebook
-from xaicore.book.statistics import run_label, statistics_page
+from xaicore.book.pages.build import gather_records, offer_downloads
+from xaicore.book.pages.conditions import conditions
+from xaicore.book.pages.staging import EXTRA, page_notebook
+from xaicore.book.pages.statistics import run_label, statistics_page
+from xaicore.book.pages.tabs import ChapterRun, load_run, other_runs, show_editions
 from xaicore.figures import display
 
+STATISTICS = (ROOT / "book" / "statistics.md").read_text(encoding="utf-8")
 LARGER = {"n_images": 2000, "size": 112, "dataset": "cats-vs-dogs"}
 
 
@@ -29,88 +30,25 @@ def table(**columns: list) -> str:
     return str(display.table(pd.DataFrame(columns)).data)
 
 
-def pair(one: str, other: str) -> str | None:
-    return joined([("embedded", one), ("reference", other)])
-
-
 def cells(text: str) -> list[list[str]]:
     rows = re.findall(r"<tr>(.*?)</tr>", text, re.DOTALL)
     return [[re.sub("<.*?>", "", cell) for cell in re.findall(r"<t[hd].*?</t[hd]>", row)] for row in rows]
 
 
-def test_the_same_rows_get_a_second_column_of_numbers() -> None:
-    one = table(attack=["FGSM", "PGD"], eps=[0.1, 0.1], success=[50.0, 60.5])
-    other = table(attack=["FGSM", "PGD"], eps=[0.1, 0.1], success=[-40.0, 70.0])
-    text = pair(one, other)
-    assert text is not None
-    assert cells(text) == [
-        ["attack", "eps", "success"],
-        ["embedded", "reference"],
-        ["FGSM", "0.100", "50.00", "−40"],
-        ["PGD", "0.100", "60.50", "70"],
-    ]
-    assert text.count('colspan="2"') == 1
-    assert text.count('rowspan="2"') == 2
-
-
-@pytest.mark.parametrize(
-    ("one", "other", "why"),
-    [
-        ({"a": ["x", "y"], "n": [1, 2]}, {"a": ["x", "z"], "n": [3, 4]}, "other rows"),
-        ({"a": ["x", "y"], "n": [1, 2]}, {"a": ["y", "x"], "n": [3, 4]}, "another order"),
-        ({"a": ["x", "y"], "n": [1, 2]}, {"a": ["x"], "n": [3]}, "fewer rows"),
-        ({"a": ["x", "y"], "n": [1, 2]}, {"a": ["x", "y"], "m": [3, 4]}, "another column"),
-        ({"a": ["x", "x"], "n": [1, 2]}, {"a": ["x", "x"], "n": [3, 4]}, "rows that words do not tell apart"),
-        (
-            {"a": ["x", "x"], "eps": [1, 2], "n": [1, 2]},
-            {"a": ["x", "x"], "eps": [3, 4], "n": [5, 6]},
-            "other sizes",
-        ),
-        ({"n": [1, 2], "m": [1, 2]}, {"n": [3, 4], "m": [5, 6]}, "numbers alone"),
-        (
-            {"a": ["x", "y"], "n": [1, 2], "b": ["p", "q"]},
-            {"a": ["x", "y"], "n": [3, 4], "b": ["p", "r"]},
-            "words",
-        ),
-        ({"a": ["x"], "n": [1], "m": [2], "k": [3]}, {"a": ["x"], "n": [4], "m": [5], "k": [6]}, "too many"),
-        (
-            {"a": ["x"], "n": ["1 [0, 2]"], "m": ["1 [0, 2]"]},
-            {"a": ["x"], "n": ["3 [2, 4]"], "m": ["4 [3, 5]"]},
-            "wide",
-        ),
-        ({"a": ["x"], "n": [1]}, {"a": ["x"], "n": [1]}, "nothing differs"),
-    ],
-    ids=lambda value: value if isinstance(value, str) else "",
-)
-def test_what_could_be_mistaken_is_not_joined(one: dict, other: dict, why: str) -> None:
-    assert pair(table(**one), table(**other)) is None, why
-
-
-def test_sizes_that_are_the_same_tell_rows_apart() -> None:
-    one = table(attack=["FGSM", "FGSM"], eps=[0.1, 0.2], success=[50.0, 60.0])
-    other = table(attack=["FGSM", "FGSM"], eps=[0.1, 0.2], success=[51.0, 62.0])
-    text = pair(one, other)
-    assert text is not None
-    assert cells(text)[2:] == [["FGSM", "0.100", "50", "51"], ["FGSM", "0.200", "60", "62"]]
-    assert pair(one, "<p>no table</p>") is None
-
-
-def record(**parameters: object) -> dict:
+def record(notebook: str, **parameters: object) -> dict:
     data = [{"name": "faces", "split": "all", "n": n, "fingerprint": "f"} for n in (240, 40, 41)]
-    return {"parameters": parameters, "provenance": {"data": data}}
+    return {"notebook": notebook, "parameters": parameters, "provenance": {"data": data}}
 
 
 def test_what_a_run_looked_at_in_a_phrase() -> None:
-    small = record(dataset="mnist-5k", n_images=50, size=28, model="small_cnn", photographs="imagenet-20")
-    assert conditions(small) == "mnist-5k, 50 images, 28 px; imagenet-20"
-    assert conditions(record(dataset="faces", n_images=None, size=48)) == "faces, 41 images, 48 px"
-    assert conditions(record(dataset="imagenet", n_images=1, second_dataset=None)) == "imagenet, 1 image"
-    large = copy.deepcopy(small)
-    large["parameters"] |= {"n_images": 3000}
-    assert differences(large, small) == "mnist-5k, 3,000 images, 28 px"
-    large["parameters"] |= {"model": "vgg16"}
-    assert differences(large, small) == "mnist-5k, 3,000 images, 28 px; vgg16"
-    assert differences(small, small) == "the same images"
+    small = record("arena", dataset="mnist-5k", n_images=50, size=28, model="small_cnn")
+    assert conditions(small) == "mnist-5k, 50 images, 28 px, small_cnn"
+    small = record("atlas", n_images=3000, n_photographs=1)
+    assert conditions(small) == "mnist-5k, 3,000 images, 28 px, small_cnn; imagenet-20, 1 image, 128 px"
+    faces = record("p3_layer_by_layer", dataset="faces", n_images=None, model="vgg16", second_dataset=None)
+    assert conditions(faces) == "faces, 41 images, 48 px, vgg16"
+    gone = record("p2_gradcam_shift", dataset="faces", device="cuda:9", no_longer="there")
+    assert conditions(gone) == "faces, 40 images, 48 px, resnet50", "what this machine lacks is no matter"
 
 
 @pytest.fixture
@@ -119,10 +57,12 @@ def chapter(tmp_path: Path) -> Path:
     root = project(tmp_path)
 
     def shown(success: float, colour: str, changed: str, rows: list[str]) -> list[nbformat.NotebookNode]:
+        drawn = code("figure", "draw()", png=figure(colour))
+        drawn.metadata["mystnb"]["figure"] = {"name": "the-figure", "caption": "What is drawn."}
         panel = '<b>panel</b><script src="x.js"></script>'
         return [
             code("joined", "show(one)", html=table(attack=["FGSM", "PGD"], success=[success, 2 * success])),
-            code("figure", "draw()", png=figure(colour)),
+            drawn,
             code("block", "show(two)", html=table(layer=rows, depth=[success] * len(rows))),
             code("changed", changed, html=table(attack=["FGSM"], success=[success])),
             code("same", "show(three)", html=table(attack=["FGSM"], success=[7.25])),
@@ -158,45 +98,61 @@ def page_of(
     return page, root / pictures
 
 
-def block_after(page: nbformat.NotebookNode, id: str) -> str | None:
-    ids = [cell.id for cell in page.cells]
-    after = page.cells[ids.index(id) + 1 :][:1]
-    return after[0].source if after and after[0].id == f"{id}-reference" else None
+def tabs_of(page: nbformat.NotebookNode, id: str) -> dict[str, str]:
+    """The content of a cell's tabs by edition, in their order; empty where it has none."""
+    (cell,) = [cell for cell in page.cells if cell.id == id]
+    texts = [output.data["text/markdown"] for output in cell.outputs if "text/markdown" in output.data]
+    if not texts:
+        return {}
+    (text,) = texts
+    assert cell.metadata["mystnb"]["markdown_format"] == "myst"
+    assert text.startswith("::::::{tab-set}\n:sync-group: edition\n")
+    found = re.findall(r":::::\{tab-item\} (\w+) edition\n:sync: (\w+)\n(.*?)\n:::::\n", text, re.DOTALL)
+    assert all(title.lower() == edition for title, edition, _ in found)
+    return {edition: content for _, edition, content in found}
 
 
-def test_a_chapter_shows_the_other_edition_beside_its_own(chapter: Path) -> None:
+def test_what_differs_stands_in_tabs_the_evidence_in_front(chapter: Path) -> None:
     page, pictures = page_of(chapter)
-    by_id = {cell.id: cell for cell in page.cells}
-    text = by_id["joined"].outputs[0].data["text/html"]
-    assert cells(text)[2:] == [["FGSM", "12.50", "3.25"], ["PGD", "25.00", "6.50"]]
-    assert "reference: cats-vs-dogs, 2,000 images, 112 px</p>" in text
-    assert block_after(page, "joined") is None
+    tabs = tabs_of(page, "joined")
+    assert list(tabs) == ["reference", "embedded"]
+    assert cells(tabs["embedded"])[1:] == [["FGSM", "12.50"], ["PGD", "25.00"]]
+    assert cells(tabs["reference"])[1:] == [["FGSM", "3.25"], ["PGD", "6.50"]]
+    assert '<p class="edition-note">cats-vs-dogs, 2,000 images, 112 px, vgg16</p>' in tabs["reference"]
+    assert '<p class="edition-note">mnist-5k, 20 images, 32 px, vgg16</p>' in tabs["embedded"]
 
-    block = block_after(page, "figure")
-    assert block is not None
-    assert "<strong>Reference edition:</strong> cats-vs-dogs, 2,000 images, 112 px</summary>" in block
-    assert 'alt="What figure shows. (reference edition)" width="60" height="40"' in block
-    source = re.search(r'<img src="([^"]+)"', block)
-    assert source is not None
     kept = nbformat.read(chapter / "results" / "reference" / P1 / "notebook.ipynb", as_version=4)
-    (output,) = next(cell for cell in kept.cells if cell.id == "figure").outputs
-    assert (pictures / source[1]).read_bytes() == _bytes(output)
+    ours = load_run("embedded", chapter / "runs" / "embedded" / P1).notebook
+    tabs = tabs_of(page, "figure")
+    for edition, notebook in (("reference", kept), ("embedded", ours)):
+        assert f'alt="What figure shows. ({edition} edition)" width="60" height="40"' in tabs[edition]
+        assert 'loading="lazy"' in tabs[edition]
+        source = re.search(r'<img src="([^"]+)"', tabs[edition])
+        assert source is not None
+        (output,) = next(cell for cell in notebook.cells if cell.id == "figure").outputs
+        assert (pictures / source[1]).read_bytes() == base64.b64decode(output.data["image/png"])
 
-    block = block_after(page, "block")
-    assert block is not None
-    assert [row[0] for row in cells(block)] == ["layer", "a", "b", "c"]
-    assert "has changed" not in block
-    assert "\n\n" not in block, "an empty line would end it"
-    changed = block_after(page, "changed")
-    assert changed is not None
-    assert "The code of this cell has changed since that run." in changed
-    assert "3.25" in changed
-    for id in ("same", "panel", "silent", "new"):
-        assert block_after(page, id) is None, id
+    changed = tabs_of(page, "changed")
+    assert "The code of this cell has changed since that run." in changed["reference"]
+    assert "has changed" not in changed["embedded"]
+    assert "has changed" not in tabs["reference"]
+    by_id = {cell.id: cell for cell in page.cells}
+    for cell in ours.cells:
+        if cell.id in ("same", "panel", "silent", "new"):
+            assert by_id[cell.id].outputs == cell.get("outputs"), cell.id
 
 
-def _bytes(output: nbformat.NotebookNode) -> bytes:
-    return base64.b64decode(output.data["image/png"])
+def test_a_figure_that_one_edition_did_not_draw(chapter: Path) -> None:
+    path = chapter / "runs" / "embedded" / P1 / "notebook.ipynb"
+    notebook = nbformat.read(path, as_version=4)
+    (cell,) = [cell for cell in notebook.cells if cell.id == "figure"]
+    cell.outputs = [nbformat.v4.new_output("stream", text="nothing to draw")]
+    nbformat.write(notebook, path)
+    page, _ = page_of(chapter)
+    (cell,) = [cell for cell in page.cells if cell.id == "figure"]
+    said, tabs = cell.outputs
+    assert said.text == "nothing to draw"
+    assert "This edition shows nothing here." in tabs.data["text/markdown"].partition(":sync: embedded")[2]
 
 
 def test_the_head_of_a_chapter_says_which_editions_it_shows(chapter: Path) -> None:
@@ -207,9 +163,9 @@ def test_the_head_of_a_chapter_says_which_editions_it_shows(chapter: Path) -> No
     assert lines[3].startswith(
         "Editions on this page: **{ref}`embedded <run-embedded-p1-inspecting-attacks>`**"
     )
-    assert "(mnist-5k, 20 images, run on 2026-01-02) and **" in lines[3]
+    assert "(mnist-5k, 20 images, 32 px, vgg16, run on 2026-01-02) and **" in lines[3]
     assert (
-        "(cats-vs-dogs, 2,000 images, 112 px, run on 2026-01-02; the code of 2 cells has changed since)"
+        "(cats-vs-dogs, 2,000 images, 112 px, vgg16, run on 2026-01-02; the code of 2 cells has changed since)"
         in lines[3]
     )
     assert page.cells[0].source.endswith("\n\nIts first sentence.")
@@ -252,17 +208,17 @@ def test_time_and_memory_stand_against_the_images(chapter: Path) -> None:
     again = copy.deepcopy(records["reference"][P1])
     again["provenance"] |= {"store": {"computed": 3, "reused": 1}, "device": "NVIDIA H200", "seconds": 125.0}
     again["provenance"] |= {"peak_memory_bytes": 3 * 2**30, "threads": 4}
-    text = statistics_page({**records, "paper": {P1: again}})
+    text = statistics_page(STATISTICS, {**records, "paper": {P1: again}})
     rows = [
         line
         for line in text.splitlines()
         if line.startswith("| {doc}`p1 </notebooks/p1_inspecting_attacks>`")
     ]
     assert [re.findall(r"`(\w+) <run-", row) for row in rows] == [["embedded"], ["reference"], ["paper"]]
-    assert "| mnist-5k, 20 images |" in rows[0]
+    assert "| mnist-5k, 20 images, 32 px, vgg16 |" in rows[0]
     assert "at least" not in rows[0] + rows[1]
     assert rows[2].endswith(
-        "| cats-vs-dogs, 2,000 images, 112 px | at least 2 min 05 s | 3,072 | NVIDIA H200, 4 threads |"
+        "| cats-vs-dogs, 2,000 images, 112 px, vgg16 | at least 2 min 05 s | 3,072 | NVIDIA H200, 4 threads |"
     )
     for edition in ("embedded", "reference", "paper"):
         assert text.count(f"({run_label(edition, P1)})=\n") == 1
@@ -273,22 +229,24 @@ extensions = ["myst_nb", "sphinx_design"]
 myst_enable_extensions = ["attrs_inline", "attrs_block", "colon_fence", "deflist"]
 nb_execution_mode = "off"
 root_doc = "index"
+numfig = True
 html_theme = "basic"
 html_extra_path = ["pictures"]
 exclude_patterns = ["runs", "results", "claims", "editions", "pictures"]
 """
 
 
-def test_the_page_builds_and_its_blocks_hold_together(chapter: Path) -> None:
+def test_the_page_builds_with_numbered_figures_around_its_tabs(chapter: Path) -> None:
     page, _ = page_of(chapter, pictures="pictures/notebooks")
     page.metadata["language_info"] = {"name": "python", "pygments_lexer": "ipython3"}
     nbformat.write(page, chapter / "notebooks" / f"{P1}.ipynb")
     (chapter / "book").mkdir()
     (chapter / "book" / "reading.md").write_text("# Reading\n")
-    statistics = statistics_page(gather_records(chapter, "embedded"))
+    (chapter / "book" / "paper_edition.md").write_text("# Paper\n")
+    statistics = statistics_page(STATISTICS, gather_records(chapter, "embedded"))
     (chapter / "book" / "statistics.md").write_text(statistics)
     (chapter / "conf.py").write_text(CONF)
-    toctree = f"```{{toctree}}\nnotebooks/{P1}\nbook/reading\nbook/statistics\n```\n"
+    toctree = f"```{{toctree}}\nnotebooks/{P1}\nbook/reading\nbook/paper_edition\nbook/statistics\n```\n"
     (chapter / "index.md").write_text(f"# Front\n\n{toctree}")
     command = [sys.executable, "-m", "sphinx", "-W", "-n", "--keep-going", "-q", "-b", "html", "."]
     answer = subprocess.run([*command, "out"], cwd=chapter, capture_output=True, text=True, check=False)
@@ -297,14 +255,41 @@ def test_the_page_builds_and_its_blocks_hold_together(chapter: Path) -> None:
     assert re.search(
         r'<p class="editions">Editions on this page: <strong><a class="reference internal" href="', built
     )
-    blocks = re.findall(r'<details class="other-edition">.*?</details>', built, re.DOTALL)
-    assert [("<figure>" in block, "<table" in block) for block in blocks] == [
-        (True, False),
-        (False, True),
-        (False, True),
-    ]
+    assert built.count('data-sync-group="edition" data-sync-id="reference"') == 4
+    assert built.count('data-sync-group="edition" data-sync-id="embedded"') == 4
+    assert built.count('checked="checked"') == 4
+    figure = re.search(r'<figure[^>]* id="the-figure">(.*?)</figure>', built, re.DOTALL)
+    assert figure is not None
+    assert figure[1].count("<img ") == 2
+    assert figure[1].index("reference/figure.png") < figure[1].index("embedded/figure.png")
+    assert figure[1].count("<figcaption>") == 1
+    assert "Fig. 1 </span><span" in figure[1]
     assert "&lt;td" not in built
     assert not [finding for finding in html_findings(chapter / "out") if "edition" in finding]
+
+    _one_switch_turns_the_page(chapter / "out" / "notebooks" / f"{P1}.html")
+
+
+def _one_switch_turns_the_page(page: Path) -> None:
+    """Also from the keyboard, and the browser remembers it; pictures of a hidden tab are not loaded before."""
+    command = browser.chromium()
+    if command is None:
+        return
+    names = "[...document.querySelectorAll('.sd-tab-set > input:checked + label')].map(l => l.dataset.syncId)"
+    drawn = "[...document.querySelectorAll('.edition-figure img')].filter(i => i.naturalWidth)"
+    loaded = f"{drawn}.map(i => i.src.split('/').at(-2))"
+    with browser.Browser(command) as reader:
+        reader.visit(browser.address(page))
+        assert reader.run(names) == ["reference"] * 4
+        reader.run("document.querySelector('figure').scrollIntoView()")
+        assert reader.wait(f"{loaded}.length && {loaded}") == ["reference"]
+        reader.run("document.querySelector('.sd-tab-set > input').focus()")
+        reader.press("ArrowRight")
+        assert reader.run(names) == ["embedded"] * 4
+        assert set(reader.wait(f"{loaded}.length > 1 && {loaded}")) == {"reference", "embedded"}
+        reader.visit(browser.address(page))
+        assert reader.run(names) == ["embedded"] * 4
+        assert not [problem for problem in reader.problems if "edition" in problem]
 
 
 def test_a_damaged_status_is_no_kept_run(chapter: Path) -> None:

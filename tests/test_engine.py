@@ -94,8 +94,8 @@ def test_progress_is_told_a_line_a_batch(tmp_path, monkeypatch):
     report("nobody listens", 1, 2)
     monkeypatch.setenv("XAICORE_PROGRESS", str(tmp_path / "progress"))
     # One worker: several may finish in another order.
-    engine.get("local", Store(tmp_path)).map(
-        "double", double, ARRAYS, constants={"counter": Counter()}, batch_size=3, workers=1
+    engine.LocalEngine(Store(tmp_path), workers=1).map(
+        "double", double, ARRAYS, constants={"counter": Counter()}, batch_size=3
     )
     events = [json.loads(line) for line in (tmp_path / "progress").read_text().splitlines()]
     assert [(event["step"], event["done"], event["total"]) for event in events] == [
@@ -229,3 +229,27 @@ def test_workers_change_nothing_and_leave_the_model_alone(tmp_path):
 def test_the_number_of_workers_must_make_sense(tmp_path):
     with pytest.raises(ValueError, match="workers"):
         engine.LocalEngine(Store(tmp_path), workers=0)
+
+
+class Holder:
+    """Holds a model, as detectors do."""
+
+    fingerprint = "holder"
+
+    def __init__(self, model):
+        self.model = model
+
+
+def test_every_worker_has_its_own_copy_of_what_holds_a_model(tmp_path):
+    """Hooks of one thread on a model would see the batches of another."""
+    holder, seen = Holder(torch.nn.Linear(1, 1)), []
+
+    def note(images, index, *, holder):
+        seen.append(holder)
+        return {"index": index}
+
+    constants = {"holder": holder}
+    engine.LocalEngine(Store(tmp_path), workers=2).map(
+        "note", note, ARRAYS, constants=constants, batch_size=1, code=double
+    )
+    assert all(each is not holder and each.model is not holder.model for each in seen)

@@ -25,10 +25,11 @@ from PIL import Image
 
 from tests import toy
 from xaicore import data, models
-from xaicore.book import cli, preflight
-from xaicore.book.runner import completed_runs, run
+from xaicore.book import cli
+from xaicore.book.running import preflight
+from xaicore.book.running.runner import completed_runs, run
 from xaicore.core.errors import UserError
-from xaicore.core.files import is_disk_full, one_line
+from xaicore.core.files import is_disk_full, one_line, replace_folder, restore_folder
 from xaicore.models.weights import check_cached
 from xaicore.run.records import Run, load_record
 from xaicore.run.store import Store
@@ -204,6 +205,41 @@ def test_a_damaged_entry_costs_its_own_batch_only(project: Path) -> None:
     assert again["values"] == first["values"]
 
 
+def test_a_finished_folder_takes_the_place_of_another_or_that_one_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = tmp_path / "results" / "run"
+
+    def new(text: str) -> Path:
+        folder = tmp_path / "partial"
+        folder.mkdir()
+        (folder / "a").write_text(text)
+        return folder
+
+    for text in ("one", "two"):
+        replace_folder(new(text), target)
+        assert (target / "a").read_text() == text
+    assert {path.name for path in target.parent.iterdir()} == {"run"}
+    with pytest.raises(FileNotFoundError):
+        replace_folder(tmp_path / "no such folder", target)
+    assert (target / "a").read_text() == "two"
+
+    rename, killed = Path.rename, RuntimeError("the process ends between the two renames")
+
+    def once(self: Path, to: Path) -> Path:
+        if to == target:
+            raise killed
+        return rename(self, to)
+
+    monkeypatch.setattr(Path, "rename", once)
+    with pytest.raises(RuntimeError):
+        replace_folder(new("three"), target)
+    monkeypatch.undo()
+    assert not target.exists()
+    restore_folder(target)
+    assert (target / "a").read_text() == "two"
+
+
 def test_ctrl_c_is_one_line_and_the_next_run_continues(project: Path) -> None:
     toy.set_edition(project, {"toy": {"nap": 0.4}})
     process = subprocess.Popen(
@@ -374,7 +410,9 @@ def test_a_gzip_file_that_would_fill_the_memory_is_not_unpacked(tmp_path: Path) 
 
 
 @pytest.mark.parametrize(
-    ("end", "notebooks"), [("never", ("toy",)), ("stubborn", ("toy", "other"))], ids=["cold", "warm"]
+    ("end", "notebooks"),
+    [("never", ("toy",)), ("stubborn", ("toy", "other"))],
+    ids=["alone", "beside another"],
 )
 def test_a_cell_that_never_ends_is_ended(project: Path, end: str, notebooks: tuple[str, ...]) -> None:
     limit = 20  # long enough for the imports of the cell before, also beside other work

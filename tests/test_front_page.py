@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from xaicore import figures
-from xaicore.book.findings import MARK, place_figures, wanted
+from xaicore.book.pages.findings import MARK, place_figures, wanted
 from xaicore.figures.style import MARKERS, PALETTE
 from xaicore.run.explorer_page import slugs
 
@@ -94,7 +94,7 @@ def test_estimates_stand_at_their_numbers_with_their_intervals() -> None:
     assert axes.get_xlim()[0] < 0 < 10 < axes.get_xlim()[1]
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["here", "paper"]
     assert not figures.estimate_rows({"a": {"": {"value": 1, "ci": None}}}, xlabel="x").legends
-    with pytest.raises(ValueError, match="rows must have 1 to"):
+    with pytest.raises(ValueError, match="rows must have at least one"):
         figures.estimate_rows({}, xlabel="x")
 
 

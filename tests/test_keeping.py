@@ -12,9 +12,9 @@ from PIL import Image
 
 from tests.kept import P1, figure, project, run
 from xaicore.book import cli, keeping
+from xaicore.book.claims.ledger import read_verdicts
 from xaicore.book.compact import JPEG, PNG, SVG, WIDTH, compact_figure, compact_notebook, machine_paths
 from xaicore.book.keeping import keep, kept_runs
-from xaicore.book.ledger import read_verdicts
 from xaicore.core.errors import UserError
 
 
@@ -51,6 +51,19 @@ def test_a_kept_run_has_all_that_a_page_needs_and_nothing_more(tmp_path: Path) -
     assert not list(root.glob("_build/*"))
     verdicts = read_verdicts(root / "claims" / "verdicts", "reference")
     assert verdicts["p1.fgsm-drop"] == "reproduced"
+
+
+def test_of_the_embedded_edition_records_and_tables_are_committed(tmp_path: Path) -> None:
+    root = project(tmp_path)
+    folder = run(root, "embedded", {"p1.drop.fgsm": (30.0, 500, (28.0, 32.0))})
+    keeping.commit_runs(root, "embedded", {P1: folder})
+    run(root, "embedded", {"p1.drop.fgsm": (31.0, 500, (28.0, 32.0))})
+    size, _ = keeping.commit_runs(root, "embedded", {P1: folder})
+    files = _files(root / "results")
+    names = ("record.json", "tables/p1.counts.csv")
+    assert files == {f"embedded/{P1}/{name}": (folder / name).read_bytes() for name in names}
+    assert size == sum(map(len, files.values()))
+    assert kept_runs(root, "embedded") == {}
 
 
 def test_to_keep_twice_changes_nothing(tmp_path: Path) -> None:
@@ -179,14 +192,13 @@ def test_no_path_of_the_machine_is_left(tmp_path: Path, monkeypatch: pytest.Monk
     cell = nbformat.v4.new_code_cell('data_root = "/mnt/disk 1/photos"', execution_count=1)
     shown = f"<p>{tmp_path}/runs of {tmp_path}-old and {Path.home()}/x; /a{Path.home()}/y</p>"
     cell.outputs = [nbformat.v4.new_output("display_data", data={"text/html": shown, PNG: _b64(figure())})]
-    notebook = nbformat.v4.new_notebook(cells=[cell], metadata={"papermill": {"output_path": str(tmp_path)}})
+    notebook = nbformat.v4.new_notebook(cells=[cell])
     compact = compact_notebook(notebook, paths)
     assert compact.cells[0].source == 'data_root = "photos"'
     text = compact.cells[0].outputs[0].data["text/html"]
     assert text.startswith("<p>./runs of ")
     assert "~/x;" in text
     assert f"/a{Path.home()}/y" in text  # another path that only ends like it
-    assert "papermill" not in compact.metadata
     assert notebook.cells[0].outputs[0].data["text/html"] == shown, "the run itself is left as it is"
 
 

@@ -54,7 +54,7 @@ def test_equals_a_loop_of_captum_and_scipy(model, subject, hold):
     clean, attack, noise = subject
     modules = dict(model.network.named_modules())
     relus = [name for name, module in modules.items() if isinstance(module, torch.nn.ReLU)][:3]
-    found = layer_similarity(model, *subject, VERSIONS, layers=relus, batch_size=2, hold_class=hold)
+    found = layer_similarity(model, *subject, VERSIONS, layers=relus, hold_class=hold)
     assert found.layers == tuple(relus)
     assert found.similarity.shape == (5, 3, 3, 1, 1)
     after = [

@@ -8,16 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from xaicore.book.claims import Judgement, Paper, load_claims
-from xaicore.book.evidence import Verdict
-from xaicore.book.ledger import (
+from xaicore.book.claims.evidence import Verdict
+from xaicore.book.claims.ledger import (
     claims_table,
     compare_verdicts,
     judge,
     read_verdicts,
     write_verdicts,
 )
-from xaicore.book.pages import claim_list, ledger_page, scoreboard
+from xaicore.book.claims.schema import Judgement, Paper, load_claims
+from xaicore.book.pages.ledgers import claim_list, ledger_page, scoreboard
 from xaicore.core.errors import UserError
 
 PAPERS = load_claims(Path(__file__).parents[1] / "claims")
@@ -272,9 +272,9 @@ def test_the_pages_build_without_a_warning_and_their_links_resolve(tmp_path: Pat
 def test_every_code_span_in_the_ledgers_is_closed() -> None:
     from pathlib import Path
 
-    from xaicore.book.claims import load_claims
-    from xaicore.book.ledger import judge
-    from xaicore.book.pages import ledger_page
+    from xaicore.book.claims.ledger import judge
+    from xaicore.book.claims.schema import load_claims
+    from xaicore.book.pages.ledgers import ledger_page
 
     papers = load_claims(Path(__file__).resolve().parent.parent / "claims")
     judgements = judge(papers, {})

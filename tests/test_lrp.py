@@ -405,7 +405,7 @@ NAN = torch.full((1, 2, 8, 8), float("nan"))
         ({"images": torch.zeros(1, 3, 8, 8)}, r"images of shape \(1, 3, 8, 8\) do not fit"),
         ({"images": torch.zeros(1, 2, 12, 12)}, r"images of shape \(1, 2, 12, 12\) do not fit"),
         ({"images": torch.zeros(1, 2, 8, 8, dtype=torch.float64)}, "images must have the type"),
-        ({"targets": 4}, "targets must be below 4"),
+        ({"targets": 4}, r"targets must lie in 0\.\.3"),
         ({"targets": -1}, "targets must not be negative"),
         ({"targets": torch.tensor([0, 1])}, r"targets must have the shape \(3,\)"),
         ({"batch_size": 0}, "batch_size must be"),

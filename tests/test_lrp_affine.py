@@ -14,9 +14,9 @@ from torch.nn import functional
 from torchvision import transforms
 from torchvision.transforms import functional as images_as_functions
 from torchvision.transforms import v2
-from xaicore.errors import UserError
 
 from xaicore.attribution import PRESETS, clrp, input_times_gradient, lrp, sglrp
+from xaicore.core.errors import UserError
 from xaicore.models import Classifier
 
 MEAN, STD = [0.4, 0.55], [0.2, 0.25]

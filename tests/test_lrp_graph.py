@@ -1,6 +1,8 @@
 """Relevance through BatchNorm, sums and concatenations: against zennit, against chains, and conservation."""
 
 import copy
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -406,3 +408,36 @@ def test_zennits_composite_is_matched_by_the_benchmark() -> None:
     (row,) = attribution_lrp.rows(repeats=1, quick=True)
     assert row["max_relative_error"] < 1e-3
     assert row["ratio"] == pytest.approx(row["peer_ms"] / row["ours_ms"], rel=1e-3)
+
+
+def test_other_threads_compute_as_ever_while_a_network_is_traced():
+    network, images = with_statistics(models.load("resnet18", 3, input_size=32).network), photos(32)
+    with torch.no_grad():
+        expected, found = network(images), []
+
+    def compute() -> None:
+        with torch.no_grad():
+            found.append(network(images))
+
+    class Watched(nn.Sequential):
+        def forward(self, inputs: Tensor) -> Tensor:
+            thread = threading.Thread(target=compute)
+            thread.start()
+            thread.join()
+            return self[1](self[0](inputs))
+
+    watched = Watched(nn.Flatten(), nn.Linear(3 * 32 * 32, 2))
+    lrp(watched, images)
+    assert found
+    assert all(torch.equal(each, expected) for each in found)
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_threads_explain_side_by_side(shared):
+    network, images = with_statistics(models.load("resnet18", 3, input_size=32)), photos(32, n=6)
+    expected = [lrp(network, image[None]) for image in images]
+    nets = [network if shared else copy.deepcopy(network) for _ in images]
+    with ThreadPoolExecutor(len(images)) as pool:
+        found = list(pool.map(lambda net, image: lrp(net, image[None]), nets, images))
+    for each, heatmap in zip(expected, found, strict=True):
+        assert torch.equal(heatmap, each)

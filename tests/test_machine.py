@@ -12,13 +12,12 @@ from xaicore.run import store
 from xaicore.run.store import Store
 
 SCATTERED = """
-import os
 import torch
 from xaicore.core.machine import peak_memory_bytes, return_free_memory
 
 def resident():
-    with open("/proc/self/statm") as file:
-        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
+    with open("/proc/self/status") as file:
+        return next(int(line.split()[1]) / 2**10 for line in file if line.startswith("RssAnon"))
 
 before = resident()
 pairs = [(torch.ones(2**16), torch.ones(64)) for _ in range(400)]  # 100 MiB, small ones between

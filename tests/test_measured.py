@@ -7,8 +7,7 @@ from typing import Any
 import pytest
 
 from benchmarks import scaling
-from xaicore.book.measured import FOLDER, MARK, TABLES, measured, place_measured, scaling_table
-from xaicore.book.statistics import statistics_page
+from xaicore.book.pages.measured import FOLDER, MARK, TABLES, measured, place_measured, scaling_table
 
 ROOT = Path(__file__).parents[1]
 
@@ -66,12 +65,14 @@ def test_what_is_committed_makes_a_table(name: str) -> None:
 
 
 def test_every_benchmark_has_its_place_on_a_page() -> None:
-    pages = statistics_page({}) + (ROOT / "book" / "running.md").read_text(encoding="utf-8")
+    pages = "".join(
+        (ROOT / "book" / f"{n}.md").read_text(encoding="utf-8") for n in ("statistics", "running")
+    )
     assert [name for name in TABLES if pages.count(MARK.format(name)) != 1] == []
 
 
 def test_every_case_can_be_asked_of_its_chapter(monkeypatch: pytest.MonkeyPatch) -> None:
-    from xaicore.book.editions import load_edition
+    from xaicore.book.running.editions import load_edition
     from xaicore.run.params import SCHEMAS
 
     for folder in ("", "somewhere"):

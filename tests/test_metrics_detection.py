@@ -170,9 +170,9 @@ def test_bad_scores_are_named(function: Callable[..., Any]) -> None:
 @pytest.mark.parametrize(
     ("call", "match"),
     [
-        (lambda: tpr_at_fpr([1.0], [1.0], fpr=1.5), "fpr must lie"),
-        (lambda: tpr_at_fpr_ci([1.0], [1.0], fpr=-0.1), "fpr must lie"),
-        (lambda: auroc_ci([1.0], [1.0], level=1.0), "level must lie"),
+        (lambda: tpr_at_fpr([1.0], [1.0], fpr=1.5), "fpr must be"),
+        (lambda: tpr_at_fpr_ci([1.0], [1.0], fpr=-0.1), "fpr must be"),
+        (lambda: auroc_ci([1.0], [1.0], level=1.0), "level must be"),
         (lambda: tpr_at_fpr_ci([1.0], [1.0], n_resamples=0), "n_resamples must be"),
         (lambda: wilcoxon([1.0, 2.0], [1.0]), "same length"),
         (lambda: wilcoxon([], [1.0]), "a must be one-dimensional and not empty"),

@@ -123,7 +123,7 @@ def test_interval_lies_within_the_values(values: list[float]) -> None:
         (lambda: bootstrap_ci([[1.0]]), "values must be one-dimensional"),
         (lambda: bootstrap_ci([1.0, float("nan")]), "values must be finite"),
         (lambda: bootstrap_ci([1.0, float("inf")]), "values must be finite"),
-        (lambda: bootstrap_ci([1.0], level=1.0), "level must lie"),
+        (lambda: bootstrap_ci([1.0], level=1.0), "level must be"),
         (lambda: bootstrap_ci([1.0], n_resamples=0), "n_resamples must be"),
         (lambda: bootstrap_ci([1.0], statistic="mode"), "statistic must be one of mean, median"),
         (lambda: bootstrap_difference_ci([1.0], []), "b must be one-dimensional and not empty"),
@@ -133,7 +133,7 @@ def test_interval_lies_within_the_values(values: list[float]) -> None:
         (lambda: row_bootstrap(lambda a: float("nan"), np.zeros(3)), "undefined"),
         (lambda: row_bootstrap(np.mean, np.zeros(3), n_resamples=0), "n_resamples must be"),
         *((lambda s=s, n=n: proportion_ci(s, n), "successes must lie") for s, n in ((3, 2), (-1, 2), (0, 0))),
-        (lambda: proportion_ci(1, 2, level=0), "level must lie"),
+        (lambda: proportion_ci(1, 2, level=0), "level must be"),
     ],
 )
 def test_bad_arguments_are_named(call: Any, match: str) -> None:

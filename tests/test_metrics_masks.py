@@ -13,7 +13,14 @@ from torch import Tensor, nn
 
 from xaicore import models
 from xaicore.attacks.neurons import PREDICTIONS, activations, covered
-from xaicore.metrics import NeuronCoverage, mask_fraction, mask_iou, relevance_mask
+from xaicore.metrics import (
+    NeuronCoverage,
+    mask_fraction,
+    mask_iou,
+    mean_iou_with_others,
+    placed,
+    relevance_mask,
+)
 
 few = settings(max_examples=50, deadline=None)
 booleans = arrays(np.bool_, (3, 4, 5)).map(torch.from_numpy)
@@ -77,7 +84,7 @@ def test_iou_is_scikit_learns(a: Tensor, b: Tensor) -> None:
         (lambda x: mask_iou(x > 0, x[:1] > 0), ValueError, "same shape"),
         (lambda x: mask_iou(x[0] > 0, x > 0), ValueError, "a must have the shape"),
         (lambda x: mask_fraction(x), TypeError, "masks must be a boolean"),
-        (lambda x: relevance_mask(x, k_std=float("nan")), ValueError, "k_std must be finite"),
+        (lambda x: relevance_mask(x, k_std=float("nan")), ValueError, "k_std must be a finite number"),
         (lambda x: relevance_mask(x / 0), ValueError, "maps must be finite"),
         (lambda x: relevance_mask(x[0]), ValueError, "maps must have the shape"),
     ],
@@ -163,3 +170,19 @@ def test_neuron_coverage_of_no_image_and_bad_ones() -> None:
     only = NeuronCoverage(small(), layers=["1"])
     only.update(draw(1, 3, 12, 12))
     assert list(only.coverage.share_by_layer()) == ["1"]
+
+
+def test_overlap_with_the_masks_of_other_images() -> None:
+    masks = torch.rand(4, 5, 5, generator=torch.Generator().manual_seed(0)) > 0.5
+    pairs = torch.stack([mask_iou(masks, masks[[k] * 4]) for k in range(4)], 1)
+    expected = (pairs.sum(1) - 1) / 3
+    np.testing.assert_allclose(mean_iou_with_others(masks), expected, atol=1e-12)
+    assert np.isnan(mean_iou_with_others(masks[:1])).all()
+
+
+def test_values_at_the_places_of_their_images() -> None:
+    whole = placed([[1.0, 2.0], [3.0, 4.0]], torch.tensor([False, True, True]), 5)
+    assert np.isnan(whole[[0, 3, 4]]).all()
+    assert whole[1:3].tolist() == [[1, 2], [3, 4]]
+    with pytest.raises(ValueError, match="as many as among has images, 1, not 2"):
+        placed([1.0, 2.0], [True, False], 2)

@@ -108,7 +108,7 @@ def test_matching_takes_away_what_the_score_explains() -> None:
 
 def test_strata_without_both_kinds_are_left_out() -> None:
     assert np.isnan(matched_difference([1, 1], [0, 0.1], [0, 0], [5, 6], strata=2))
-    with pytest.raises(ValueError, match="strata must be at least 1"):
+    with pytest.raises(ValueError, match="strata must be an integer of at least 1"):
         matched_difference([1], [1], [1], [1], strata=0)
     with pytest.raises(ValueError, match="the same shape"):
         matched_difference([1, 2], [1], [1], [1])

@@ -130,9 +130,7 @@ def test_torchvision_weights_fit_by_name_and_shape(name: str) -> None:
         original = getattr(torchvision.models, name)(**options).state_dict()
         architecture = models.REGISTRY[name.removesuffix("_bn")]
         network = architecture.build(
-            models.registry.Shape(
-                1000, 3, architecture.input_size, 1.0, "vgg" not in name or "bn" in name, 0.5
-            )
+            models.shape.Shape(1000, 3, architecture.input_size, 1.0, "vgg" not in name or "bn" in name, 0.5)
         )
     ignored = architecture.ignored or "none"
     assert {k: v.shape for k, v in original.items() if not k.startswith(ignored)} == {
@@ -147,9 +145,7 @@ def test_vgg_layers_by_width_and_size() -> None:
     assert [m.out_features for m in model.network.classifier if isinstance(m, nn.Linear)] == [128, 2]
     assert model.network.classifier[0].in_features == 128
     with torch.device("meta"):
-        large = models.vgg.VGG(
-            "vgg19", classes=5, channels=3, input_size=112, width=1.0, batch_norm=False, dropout=0.5
-        )
+        large = models.vgg.VGG("vgg19", models.shape.Shape(5, 3, 112, 1.0, batch_norm=False, dropout=0.5))
     assert large.classifier[0].in_features == 512 * 9
     kinds = [type(m).__name__ for m in model.fold_batchnorm().network.features][:6]
     assert kinds == ["Conv2d", "ReLU", "Conv2d", "ReLU", "MaxPool2d", "Conv2d"]
@@ -197,6 +193,8 @@ def test_predict_restores_modes_and_ignores_the_batch_size() -> None:
     assert [module.training for module in model.modules()] == modes
     assert not logits.requires_grad
     assert torch.allclose(logits, models.predict(model, batch), atol=1e-5)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(models.predict(model, batch, batch_size=2), logits)
     labels = logits.argmax(1)
     assert models.accuracy(model, batch, labels) == 1.0
     with pytest.raises(ValueError, match="batch_size"):

@@ -6,14 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-import yaml
 from PIL import Image
 
 from xaicore import data, models
 from xaicore.book import cli
-from xaicore.book.editions import load_edition
-from xaicore.book.planning import plan
-from xaicore.book.preflight import check_data, check_model
+from xaicore.book.running.editions import load_edition
+from xaicore.book.running.planning import plan
+from xaicore.book.running.preflight import check_data, check_model
 from xaicore.core.errors import UserError
 from xaicore.data.embedded import imagenet_synsets
 from xaicore.run.params import SCHEMAS
@@ -225,18 +224,6 @@ def test_kaggles_flat_folder_is_told_how_it_should_look(tmp_path: Path) -> None:
         data.load("cats-vs-dogs", tmp_path, "train")
 
 
-def test_the_paper_edition_asks_for_what_its_notebooks_read() -> None:
-    edition = load_edition(ROOT, "paper")
-    read = set()
-    for run in edition.notebooks.values():
-        read |= {
-            run.parameters[name]
-            for name in ("dataset", "photographs", "second_dataset")
-            if name in run.parameters
-        }
-    assert set(edition.needs.data) == read
-
-
 @pytest.mark.parametrize("name", load_edition(ROOT, "paper").notebooks)
 def test_every_notebook_of_the_paper_edition_can_be_planned(folders: Path, tmp_path: Path, name: str) -> None:
     edition = load_edition(ROOT, "paper")
@@ -312,6 +299,24 @@ def test_weights_of_the_second_network_are_tried_beforehand(
         check_model(SCHEMAS[name].check(given))
 
 
+def test_other_weights_of_the_second_network_make_its_notebook_run_again(
+    folders: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folders)
+    given = {"second_dataset": "imagenet", "second_model": "resnet18", "second_weights": "w.pth"}
+    edition = load_edition(ROOT, "quick")
+
+    def address() -> str:
+        (task,) = plan(ROOT, edition, folders / "runs", only="p3", overrides=given)
+        return task.address
+
+    models.save(models.load("resnet18", classes=1000, seed=0), "w.pth")
+    before = address()
+    assert address() == before
+    models.save(models.load("resnet18", classes=1000, seed=1), "w.pth")
+    assert address() != before
+
+
 @pytest.mark.parametrize(("there", "kind"), [(True, "cuda"), (False, "cpu")])
 @pytest.mark.parametrize("name", SCHEMAS)
 def test_a_gpu_is_found_where_there_is_one(
@@ -323,7 +328,6 @@ def test_a_gpu_is_found_where_there_is_one(
 
 def test_every_set_that_is_read_from_a_folder_is_documented() -> None:
     page = (ROOT / "book" / "paper_edition.md").read_text(encoding="utf-8")
-    content = yaml.safe_load((ROOT / "editions" / "paper.yml").read_text(encoding="utf-8"))
-    for name in content["needs"]["data"]:
+    for name in load_edition(ROOT, "paper").data:
         assert f"`{name}`" in page
     assert "book/paper_edition" in (ROOT / "book" / "_toc.yml").read_text(encoding="utf-8")

@@ -235,6 +235,7 @@ def test_the_command_says_which_notebooks_are_not_as_their_schemas_and_writes_th
     path.write_text(
         path.read_text(encoding="utf-8").replace("n_images: int = 60", "n_images: int = 61"), "utf-8"
     )
+    assert notebooks.NOTEBOOKS == ROOT / "notebooks"
     monkeypatch.setattr(notebooks, "NOTEBOOKS", tmp_path)
     for arguments, status, said in (
         ([], 1, "not as their schemas: metrics\n"),

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from xaicore.book.editions import load_edition
-from xaicore.book.preflight import check_data, check_folders, check_model
-from xaicore.book.runner import plan
+from xaicore.book.running.editions import load_edition
+from xaicore.book.running.preflight import check_data, check_folders, check_model
+from xaicore.book.running.runner import plan
 from xaicore.core.errors import UnreadableFiles, UserError
 from xaicore.data import SETS
 from xaicore.run.params import SCHEMAS, NotebookParameters

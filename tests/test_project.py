@@ -1,12 +1,10 @@
-"""Where the project lies, what its address is, and that the chapter cites the paper's numbers as the claims have them."""
+"""Where the project lies and what its address is."""
 
-import json
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from xaicore.book.claims import load_claims
 from xaicore.book.project import find_root, repository_address
 from xaicore.core.errors import UserError
 
@@ -49,15 +47,3 @@ def test_otherwise_an_https_origin_on_a_code_host_counts(
 
 def test_no_address_at_all(tmp_path: Path) -> None:
     assert repository_address(project(tmp_path)) is None
-
-
-def test_the_chapter_cites_table_1_as_the_claims_have_it() -> None:
-    (paper,) = [paper for paper in load_claims(ROOT / "claims") if paper.id == "p1"]
-    cells = json.loads((ROOT / "notebooks" / "p1_inspecting_attacks.ipynb").read_text(encoding="utf-8"))[
-        "cells"
-    ]
-    code = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
-    table = [reported for reported in paper.reported if reported.id.startswith("p1.table1.")]
-    assert len(table) == 5
-    for reported in table:
-        assert f"{reported.number:.2f}" in code, reported.id

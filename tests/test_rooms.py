@@ -60,6 +60,21 @@ def test_rooms_import_what_lies_to_their_left() -> None:
     assert not wrong, wrong
 
 
+def test_defences_and_detectors_ask_attacks_for_attacks_only() -> None:
+    """Checks, randomness and batches are of ``core``; each of these modules makes an attack or takes one's result."""
+    found = {
+        name
+        for name in FILES
+        if name.count(".") == 2 and _room(name) in ("defenses", "detectors")
+        if any(other.startswith("xaicore.attacks") for other in _imports(name))
+    }
+    assert found == {
+        "xaicore.defenses.adaptive",
+        "xaicore.defenses.retraining",
+        "xaicore.detectors.adaptive",
+    }
+
+
 def test_no_module_is_part_of_a_circle() -> None:
     graph = {name: {other for other in _imports(name) if other != name} for name in FILES}
     for name in graph:  # a package gathers what lies in it

@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from xaicore.book import arithmetic
-from xaicore.book.evidence import Evidence, Measured, Verdict
-from xaicore.book.rules import RULES, evaluate, parse_check
+from xaicore.book.claims import arithmetic
+from xaicore.book.claims.evidence import Evidence, Measured, Verdict
+from xaicore.book.claims.rules import RULES, evaluate, parse_check
 from xaicore.core.units import number
 
 R, P, N = Verdict.REPRODUCED, Verdict.PARTLY, Verdict.NOT_REPRODUCED

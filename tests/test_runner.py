@@ -10,9 +10,9 @@ import pytest
 
 from tests import toy
 from tests.toy import BATCHES, Screen, Toy, batches, command, set_edition, wait
-from xaicore.book.display import PlainLines, Row
-from xaicore.book.preflight import check_data
-from xaicore.book.runner import completed_runs, run
+from xaicore.book.running.display import PlainLines, Row
+from xaicore.book.running.preflight import check_data
+from xaicore.book.running.runner import completed_runs, run
 from xaicore.core.errors import UserError
 from xaicore.run.records import compare_records, load_record
 

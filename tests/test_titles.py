@@ -5,16 +5,18 @@ from collections.abc import Mapping
 import pytest
 
 from xaicore.attacks import ATTACKS
-from xaicore.attacks.titles import TITLES as ATTACK_TITLES
 from xaicore.attribution import METHODS
 from xaicore.attribution.titles import TITLES as METHOD_TITLES
 from xaicore.detectors import EXPLANATIONS
 from xaicore.detectors.titles import TITLES as EXPLANATION_TITLES
 from xaicore.run import explorer_page
-from xaicore.run.params.arena import SHIFTED_EXPLANATIONS, SHIFTING_ATTACKS
+from xaicore.run.params.arena import SHIFTED_EXPLANATIONS
 from xaicore.run.params.chapter3 import OTHERS
-from xaicore.run.params.explorer import SHOWN_ATTACKS, SHOWN_EXPLANATIONS
+from xaicore.run.params.checks import SIZED_ATTACKS
+from xaicore.run.params.explorer import SHOWN_EXPLANATIONS
 from xaicore.studies import arena
+
+ATTACK_TITLES = {name: attack.title for name, attack in ATTACKS.items()}
 
 
 def test_every_method_and_every_explanation_of_the_detector_has_a_title() -> None:
@@ -23,11 +25,10 @@ def test_every_method_and_every_explanation_of_the_detector_has_a_title() -> Non
 
 
 def test_what_parameters_can_choose_has_a_title() -> None:
-    assert set(ATTACK_TITLES) <= set(ATTACKS)
-    assert {"dlfuzz", *OTHERS, *SHIFTING_ATTACKS, *SHOWN_ATTACKS} <= set(ATTACK_TITLES)
-    assert set(SHIFTING_ATTACKS) <= set(arena.TITLES)
+    assert {"dlfuzz", *OTHERS, *SIZED_ATTACKS} <= set(ATTACKS)
+    assert set(SIZED_ATTACKS) <= set(arena.TITLES)
     assert set(SHIFTED_EXPLANATIONS) <= set(METHOD_TITLES)
-    assert {*SHOWN_ATTACKS, *SHOWN_EXPLANATIONS} <= set(explorer_page.TITLES)
+    assert {*SIZED_ATTACKS, *SHOWN_EXPLANATIONS} <= set(explorer_page.TITLES)
 
 
 @pytest.mark.parametrize("titles", [ATTACK_TITLES, METHOD_TITLES, EXPLANATION_TITLES])

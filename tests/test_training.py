@@ -157,7 +157,10 @@ def test_labels_are_checked() -> None:
         ({"augment": "mixup"}, "augment must be one of"),
         ({"precision": "fp8"}, "precision must be one of"),
         ({"momentum": 0.9}, "momentum belongs to"),
-        ({"optimizer": "sgd", "momentum": 1.0}, "momentum must lie in"),
+        (
+            {"optimizer": "sgd", "momentum": 1.0},
+            "momentum must be a finite number, at least 0 and less than 1",
+        ),
         ({"decay": 1e-6}, "decay belongs to"),
     ],
 )

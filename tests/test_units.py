@@ -7,10 +7,10 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from xaicore.book.claims import load_claims
-from xaicore.book.evidence import Measured
-from xaicore.book.ledger import judge
-from xaicore.book.pages import ledger_page
+from xaicore.book.claims.evidence import Measured
+from xaicore.book.claims.ledger import judge
+from xaicore.book.claims.schema import load_claims
+from xaicore.book.pages.ledgers import ledger_page
 from xaicore.core.errors import UserError
 from xaicore.core.units import UNITS, check_range, number, quantity, table_number
 from xaicore.run.recorded import load_record

@@ -14,7 +14,7 @@ import nbformat
 import pytest
 from pydantic import Field
 
-from xaicore.book.display import PlainLines
+from xaicore.book.running.display import PlainLines
 from xaicore.run.params import SCHEMAS, NotebookParameters
 from xaicore.run.params.base import NetworkName
 
@@ -65,7 +65,7 @@ import sys
 sys.path.insert(0, {root!r})
 from pathlib import Path
 from tests import toy
-from xaicore.book.runner import run
+from xaicore.book.running.runner import run
 from xaicore.run.params import SCHEMAS
 SCHEMAS.clear()
 SCHEMAS["toy"] = SCHEMAS["other"] = toy.Toy

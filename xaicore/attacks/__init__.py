@@ -1,11 +1,8 @@
 """Attacks: ``attack(model, images, labels, *, …) -> AttackResult``, all in [0, 1] image space.
 
 An image's result depends on the model, the image, its label, the parameters, the seed and its index, and not
-on the other images of the call. ``ATTACKS`` is the one registry; a new attack is a file with its step and a
-line here.
+on the other images of the call. :data:`ATTACKS` holds them by name (:mod:`xaicore.attacks.registry`).
 """
-
-from collections.abc import Callable
 
 from xaicore.attacks.adversarial_patch import apply_patch, patch, train_patch
 from xaicore.attacks.base import AttackWarning, success_after_uint8
@@ -19,34 +16,16 @@ from xaicore.attacks.gradient_sign import fgsm, fgsm_direction, fgsm_search
 from xaicore.attacks.iterated_sign import bim, mim, pgd
 from xaicore.attacks.matched_noise import gaussian, noise_like
 from xaicore.attacks.neuron_fuzzing import dlfuzz
+from xaicore.attacks.registry import ATTACKS, Attack
 from xaicore.attacks.result import AttackResult
 from xaicore.attacks.suspicion import Suspicion, suspicions
-from xaicore.attacks.traits import TRAITS, Traits
-
-ATTACKS: dict[str, Callable[..., AttackResult]] = {
-    "fgsm": fgsm,
-    "fgsm_search": fgsm_search,
-    "bim": bim,
-    "mim": mim,
-    "pgd": pgd,
-    "cw_l2": cw_l2,
-    "cw_linf": cw_linf,
-    "cw_l0": cw_l0,
-    "lbfgs": lbfgs,
-    "boundary": boundary,
-    "one_pixel": one_pixel,
-    "dlfuzz": dlfuzz,
-    "patch": patch,
-    "gaussian": gaussian,
-}
 
 __all__ = [
     "ATTACKS",
-    "TRAITS",
+    "Attack",
     "AttackResult",
     "AttackWarning",
     "Suspicion",
-    "Traits",
     "apply_patch",
     "bim",
     "boundary",

@@ -7,7 +7,7 @@ the image, so that the perturbation as a reader measures it, ``adversarial - ima
 import torch
 from torch import Tensor
 
-from xaicore.attacks.lanes import rows
+from xaicore.attacks.iteration import rows
 
 
 def bound(images: Tensor, shift: float) -> Tensor:

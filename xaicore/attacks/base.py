@@ -1,4 +1,4 @@
-"""What all attacks share: the door, the clean pass, clipping, the success check, norms, queries and time.
+"""What all attacks share: checks, the clean pass, clipping, the success check, norms, queries and time.
 
 An attack is a step: given some correctly classified images and a goal, it returns an attempt. :func:`run`
 does the rest, so that no attack decides for itself what counts as success. Images that the model gets wrong
@@ -17,12 +17,10 @@ from torch import Tensor, nn
 
 from xaicore.attacks.goal import Goal
 from xaicore.attacks.result import AttackResult, perturbation_norms
-from xaicore.attacks.victim import Victim, default_batch_size
+from xaicore.attacks.victim import Victim
 from xaicore.core import checks
-from xaicore.core.devices import device_of
 from xaicore.core.errors import UserError
 from xaicore.core.outputs import look_like_probabilities
-from xaicore.core.undisturbed import evaluation_mode, exact_arithmetic
 
 GROUP = 2**26
 """Values of the images an attack holds on the model's device at a time, 256 MB: memory beyond input and output
@@ -56,8 +54,8 @@ def run(
     labels: Tensor,
     *,
     target: int | Tensor | None,
-    index: Tensor | None,
     batch_size: int | None,
+    index: Tensor | None = None,
     extras: Mapping[str, Tensor] | None = None,
 ) -> AttackResult:
     """Run ``step`` on the correctly classified ``images`` and measure what comes out.
@@ -68,8 +66,8 @@ def run(
         images: (N, C, H, W) float32 in [0, 1], on any device.
         labels: (N,) int64, the true classes.
         target: class that each image shall get, or (N,) int64; None for an untargeted attack.
-        index: (N,) int64, the number of each image in its set, for its own random stream; None counts from 0.
         batch_size: images in one pass of the model; None: what suits their size and the device.
+        index: (N,) int64, the number of each image in its set, for its own random stream; None counts from 0.
         extras: checked tensors (N, ...), one row for each image, that the step needs besides.
 
     Returns:
@@ -82,17 +80,13 @@ def run(
     started = time.perf_counter()
     checks.model(model)
     images = checks.images(images).detach()
-    goal = Goal(checks.integers("labels", labels, len(images)).to(images.device), None)
-    goal = Goal(goal.labels, checks.target(target, goal.labels))
+    goal = Goal.of(labels, target, images)
     index = torch.arange(len(images)) if index is None else checks.integers("index", index, len(images))
     if (index < 0).any():
         raise UserError("index must not be negative")
-    victim = open_victim(model, images, batch_size)
-    with exact_arithmetic(victim.device), evaluation_mode(model):
+    with Victim.of(model, images, batch_size) as victim:
         clean = victim.logits(images).to(images.device)
-        checks.classes_in_range("labels", goal.labels, clean.shape[1])
-        if goal.target is not None:
-            checks.classes_in_range("target", goal.target, clean.shape[1])
+        goal.check_classes(clean.shape[1])
         wrong = (clean.argmax(dim=1) != goal.labels) | ~clean.isfinite().all(dim=1)
         attempt = _in_groups(
             step, victim, images, goal, index.to(images.device), extras, (~wrong).nonzero().squeeze(1)
@@ -136,13 +130,6 @@ def _warn(zero_gradient: Tensor | None, nonfinite: Tensor, wrong: Tensor, clean:
         level, frame = level + 1, frame.f_back
     for text in texts:
         warnings.warn(text, AttackWarning, stacklevel=level)
-
-
-def open_victim(model: nn.Module, images: Tensor, batch_size: int | None) -> Victim:
-    """Return the view of ``model`` through passes of ``batch_size`` of these ``images`` (N, C, H, W)."""
-    if batch_size is None:
-        return Victim(model, default_batch_size(images.shape[1:], device_of(model)))
-    return Victim(model, checks.integer("batch_size", batch_size, least=1))
 
 
 def _in_groups(
@@ -200,10 +187,8 @@ def success_after_uint8(
         ValueError: shape, type, range, NaN, labels or target do not fit.
     """
     images = checks.images(adversarial).detach().mul(255).round().div(255)
-    goal = Goal(checks.integers("labels", labels, len(images)).to(images.device), None)
-    goal = Goal(goal.labels, checks.target(target, goal.labels))
-    victim = open_victim(checks.model(model), images, batch_size)
-    with exact_arithmetic(victim.device), evaluation_mode(model):
+    goal = Goal.of(labels, target, images)
+    with Victim.of(checks.model(model), images, batch_size) as victim:
         logits = victim.logits(images).to(images.device)
-    checks.classes_in_range("labels", goal.labels, logits.shape[1])
+    goal.check_classes(logits.shape[1])
     return goal.reached(logits)

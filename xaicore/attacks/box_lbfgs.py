@@ -11,16 +11,18 @@ not be. Both are softplus(-s), where s is the score of :class:`xaicore.attacks.g
 float64 from the logits, they keep their gradient however far the goal is. A confidence shifts them:
 softplus(confidence - s).
 
-The minimiser is scipy's L-BFGS-B, one for each image; :mod:`xaicore.attacks.lockstep` answers many of them with
-one pass of the model. It sees r in units of rho = (confidence - margin) / abs(gradient of s) at the image, the
-distance to the border if the logits were linear: the solution is then of length about 1, for digits and
-photographs alike, and one tolerance serves all.
+The minimiser is scipy's L-BFGS-B, one for each image, each in a thread of its own until it needs the model; when all
+of them wait, one pass of the model serves them together. It sees r in units of rho = (confidence - margin) /
+abs(gradient of s) at the image, the distance to the border if the logits were linear: the solution is then of length
+about 1, for digits and photographs alike, and one tolerance serves all.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from concurrent.futures import CancelledError, Future, InvalidStateError, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
+from queue import SimpleQueue
 
 import numpy as np
 import torch
@@ -30,7 +32,6 @@ from torch import Tensor, nn
 
 from xaicore.attacks.base import Attempt, run
 from xaicore.attacks.goal import Goal
-from xaicore.attacks.lockstep import in_lockstep
 from xaicore.attacks.result import AttackResult
 from xaicore.attacks.victim import Victim
 from xaicore.core import checks
@@ -65,8 +66,6 @@ def lbfgs(
     iterations: int = 100,
     confidence: float = 0.0,
     target: int | Tensor | None = None,
-    seed: int = 0,
-    index: Tensor | None = None,
     batch_size: int | None = None,
 ) -> AttackResult:
     """Minimise the squared L2 norm of the perturbation plus a searched constant times the cross-entropy.
@@ -91,8 +90,6 @@ def lbfgs(
         iterations: most iterations of L-BFGS-B for one constant.
         confidence: least margin, in logits, by which the goal must be reached; at least 0.
         target: class to reach, or (N,) int64 of them, as in the paper; None to leave the true class.
-        seed: accepted so that all attacks can be called alike; nothing here is random.
-        index: accepted so that all attacks can be called alike.
         batch_size: images in one pass of the model, and threads; None: what suits their size and the device.
 
     Returns:
@@ -116,25 +113,19 @@ def lbfgs(
         checks.integer("iterations", iterations, least=1),
         checks.not_negative("confidence", confidence),
     )
-    checks.integer("seed", seed, least=0)
 
     def step(victim: Victim, images: Tensor, goal: Goal, index: Tensor) -> Attempt:
-        flat = images.flatten(1).cpu().numpy()
-        found = in_lockstep(
-            [partial(_attack, row=row, image=image, plan=plan) for row, image in enumerate(flat)],
-            partial(_evaluate, victim, goal, images.shape[1:], plan.confidence),
-            width=victim.batch_size,
-        )
-        adversarial = np.stack([one.adversarial for one in found]) if found else flat
+        found = _together(victim, images, goal, plan)
+        adversarial = torch.stack([torch.from_numpy(one.adversarial) for one in found]) if found else images
         info = {
             "constant": torch.tensor([one.constant for one in found], dtype=torch.float32),
             "searches": torch.tensor([one.searches for one in found], dtype=torch.int64),
             "zero_gradient": torch.tensor([one.zero_gradient for one in found], dtype=torch.bool),
         }
         queries = torch.tensor([one.queries for one in found], dtype=torch.int64)
-        return Attempt(torch.from_numpy(adversarial).view(images.shape).to(images.device), queries, info)
+        return Attempt(adversarial.view(images.shape).to(images.device), queries, info)
 
-    return run(step, model, images, labels, target=target, index=index, batch_size=batch_size)
+    return run(step, model, images, labels, target=target, batch_size=batch_size)
 
 
 @dataclass(frozen=True)
@@ -148,14 +139,6 @@ class _Plan:
 
 
 @dataclass(frozen=True)
-class _Question:
-    """An image (C*H*W,) float32, and which of those under attack it belongs to."""
-
-    row: int
-    candidate: NDArray[np.float32]
-
-
-@dataclass(frozen=True)
 class _Point:
     """What the model says at a candidate. The gradient (C*H*W,) of the loss is 0 where it is not finite."""
 
@@ -165,12 +148,63 @@ class _Point:
     attained: bool
 
 
+_Question = tuple[int, NDArray[np.float32], "Future[_Point]"]
+"""The row of an image under attack, the candidate (C*H*W,), and where the answer goes."""
+
+
+def _together(victim: Victim, images: Tensor, goal: Goal, plan: _Plan) -> list["_Found"]:
+    """Attack each of ``images`` (n, C, H, W); only the caller's thread touches the model.
+
+    ``victim.batch_size`` searches run at a time, and the model answers when all of these wait. A message is a question
+    or, None, the end of a search.
+    """
+    messages: SimpleQueue[_Question | None] = SimpleQueue()
+    pool = ThreadPoolExecutor(victim.batch_size)
+    searches: list[Future[_Found]] = []
+    asked: list[_Question] = []
+
+    def search(row: int, image: NDArray[np.float32]) -> _Found:
+        def ask(candidate: NDArray[np.float32]) -> _Point:
+            answer: Future[_Point] = Future()
+            messages.put((row, candidate, answer))
+            return answer.result()
+
+        return _Search(ask, image).run(plan)
+
+    try:
+        for row, image in enumerate(images.flatten(1).cpu().numpy()):
+            searches.append(pool.submit(search, row, image))
+            searches[-1].add_done_callback(lambda _: messages.put(None))
+        unfinished = len(searches)
+        while unfinished:
+            while len(asked) < min(victim.batch_size, unfinished):
+                if (message := messages.get()) is None:
+                    unfinished -= 1
+                else:
+                    asked.append(message)
+            if asked:
+                asked.sort(key=lambda question: question[0])
+                points = _evaluate(victim, images.shape[1:], goal, plan.confidence, asked)
+                for (_, _, answer), point in zip(asked, points, strict=True):
+                    answer.set_result(point)
+                asked.clear()
+        return [each.result() for each in searches]
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+        while not all(each.done() for each in searches):
+            message = asked.pop() if asked else messages.get()
+            if message is not None:
+                with suppress(InvalidStateError):  # it was answered before the interrupt
+                    message[2].set_exception(CancelledError())
+        pool.shutdown()
+
+
 def _evaluate(
-    victim: Victim, goal: Goal, shape: torch.Size, confidence: float, questions: list[_Question]
-) -> Sequence[_Point]:
-    """Answer the questions of one round in one pass."""
-    wanted = goal[torch.tensor([question.row for question in questions], device=victim.device)]
-    batch = torch.from_numpy(np.stack([question.candidate for question in questions]))
+    victim: Victim, shape: torch.Size, goal: Goal, confidence: float, asked: list[_Question]
+) -> list[_Point]:
+    """Answer questions, one for each of some images (C, H, W), in one pass."""
+    wanted = goal[torch.tensor([row for row, _, _ in asked], device=victim.device)]
+    batch = torch.from_numpy(np.stack([candidate for _, candidate, _ in asked]))
 
     def loss(logits: Tensor, part: slice) -> Tensor:
         return torch.nn.functional.softplus(confidence - wanted[part].score(logits.double()))
@@ -209,12 +243,8 @@ class _End:
     point: _Point
 
 
-def _attack(ask: Callable[[_Question], _Point], row: int, image: NDArray[np.float32], plan: _Plan) -> _Found:
-    return _Search(ask, row, image).run(plan)
-
-
 class _Search:
-    """The attack on one image, in a thread of its own.
+    """The attack on one image.
 
     Attributes:
         image: (C*H*W,) float64.
@@ -223,7 +253,7 @@ class _Search:
         constant: the c that led to ``nearest``, NaN without any.
     """
 
-    def __init__(self, ask: Callable[[_Question], _Point], row: int, image: NDArray[np.float32]) -> None:
+    def __init__(self, ask: Callable[[NDArray[np.float32]], _Point], image: NDArray[np.float32]) -> None:
         self.image = image.astype(np.float64)
         self.nearest: NDArray[np.float32] | None = None
         self.distance = math.inf
@@ -232,7 +262,7 @@ class _Search:
         self.queries = self.searches = 0
         self.constant = math.nan
         self.zero_gradient = False
-        self._ask, self._row = ask, row
+        self._ask = ask
 
     def run(self, plan: _Plan) -> _Found:
         """Raise, lower and bisect the constant."""
@@ -301,7 +331,7 @@ class _Search:
         return lowest
 
     def _at(self, candidate: NDArray[np.float32]) -> _Point:
-        point = self._ask(_Question(self._row, candidate))
+        point = self._ask(candidate)
         self.queries += 1
         if point.attained:
             distance = float(np.linalg.norm(candidate - self.image))

@@ -12,15 +12,14 @@ a pixel outside A is the original bit for bit, and one that is black or white is
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from xaicore.attacks.adam import adam
 from xaicore.attacks.base import Attempt, run
-from xaicore.attacks.goal import Goal
-from xaicore.attacks.growing_constant import PROGRESS, schedule
-from xaicore.attacks.lanes import State, goal, in_lanes, rows
+from xaicore.attacks.iteration import Batch, Iteration, put, rows, rows_of, select
+from xaicore.attacks.optimization import Adam, Schedule, Trial
 from xaicore.attacks.result import AttackResult
 from xaicore.attacks.victim import Victim
 from xaicore.core import checks
@@ -44,8 +43,6 @@ def cw_l0(
     attempts: int = 5,
     patience: int = 10,
     target: int | Tensor | None = None,
-    seed: int = 0,
-    index: Tensor | None = None,
     batch_size: int | None = None,
 ) -> AttackResult:
     """Take pixels away as long as the goal can be reached with those that are left.
@@ -70,8 +67,6 @@ def cw_l0(
         attempts: single pixels tried in turn from one A before the search ends.
         patience: steps without a progress of 1 % after which c is raised.
         target: class to reach, or (N,) int64 of them; None to leave the true class.
-        seed: accepted so that all attacks can be called alike; nothing here is random.
-        index: accepted so that all attacks can be called alike.
         batch_size: images in one pass of the model; None: what suits their size and the device.
 
     Returns:
@@ -87,180 +82,180 @@ def cw_l0(
     References:
         Carlini & Wagner (2017), Towards evaluating the robustness of neural networks, Sec. VI-B.
     """
-    constant, largest, factor = schedule(initial_const, largest_const, const_factor)
     search = _Elimination(
+        schedule=Schedule.checked(initial_const, largest_const, const_factor, steps, patience),
         confidence=checks.not_negative("confidence", confidence),
-        steps=checks.integer("steps", steps, least=1),
         learning_rate=checks.positive("learning_rate", learning_rate),
-        constant=constant,
-        largest=largest,
-        factor=factor,
         share=checks.positive("share", share, most=1),
         attempts=checks.integer("attempts", attempts, least=1),
-        patience=checks.integer("patience", patience, least=1),
     )
-    checks.integer("seed", seed, least=0)
+    return run(search, model, images, labels, target=target, batch_size=batch_size)
 
-    def step(victim: Victim, images: Tensor, goal: Goal, index: Tensor) -> Attempt:
-        return in_lanes(search, victim, images, goal, index)
 
-    return run(step, model, images, labels, target=target, index=index, batch_size=batch_size)
+class _Pixels(NamedTuple):
+    """Which pixels of n images may change, and what is needed to go back.
+
+    Attributes:
+        x: (n, C, H, W), where the search is.
+        allowed: (n, H, W) bool, A.
+        base: (n, C, H, W), the image at the last success.
+        needed: (n, H, W) bool, the pixels it changes.
+        importance: (n, H, W), by which they are ranked; inf where not needed.
+        share: (n,), of them, that leaves at a time.
+        leave: (n,) int64, how many were taken away last.
+        spared: (n,) int64, how many, first in the ranking, have been tried alone, in vain.
+        done: (n,) bool, no pixel is left to try.
+    """
+
+    x: Tensor
+    allowed: Tensor
+    base: Tensor
+    needed: Tensor
+    importance: Tensor
+    share: Tensor
+    leave: Tensor
+    spared: Tensor
+    done: Tensor
+
+
+class _Fewest(NamedTuple):
+    """The iterate to hand back: of fewest pixels, then of least norm; before one attains the goal, of largest margin.
+
+    Attributes:
+        images: (n, C, H, W).
+        l0: (n,) int64, more than there are pixels until the goal is attained.
+        l2: (n,), inf until then.
+        constant: (n,), its c; inf until then.
+        margin: (n,), in logits.
+    """
+
+    images: Tensor
+    l0: Tensor
+    l2: Tensor
+    constant: Tensor
+    margin: Tensor
+
+
+class _State(NamedTuple):
+    """What is known of n images: besides what stands above, successes, gradients and their failure, each (n,)."""
+
+    pixels: _Pixels
+    adam: Adam
+    trial: Trial
+    best: _Fewest
+    successes: Tensor
+    queries: Tensor
+    zero_gradient: Tensor
+
+    @property
+    def done(self) -> Tensor:
+        """Where nothing is left to do, (n,) bool."""
+        return self.pixels.done
 
 
 @dataclass(frozen=True)
-class _Elimination:
-    """The attack as an iteration: one gradient per image and step.
+class _Elimination(Iteration[_State]):
+    """The attack as an iteration: one gradient per image and step."""
 
-    A is ``allowed`` (n, H, W). ``base``, ``needed`` (n, H, W) and ``importance`` (n, H, W; inf where not needed)
-    are the image, its changed pixels and their ranking at the last success, to which a failure goes back.
-    ``leave`` pixels were taken away last; the ``spared`` first in the ranking have been tried alone, in vain.
-    """
-
+    schedule: Schedule
     confidence: float
-    steps: int
     learning_rate: float
-    constant: float
-    largest: float
-    factor: float
     share: float
     attempts: int
-    patience: int
 
-    def start(self, victim: Victim, state: State) -> State:
+    def start(self, victim: Victim, batch: Batch) -> _State:
         """Begin at the clean image with every pixel allowed."""
-        images = state["images"]
-        pixels = torch.ones_like(images[:, 0], dtype=torch.bool)
-        nothing = torch.zeros_like(images)
-        zero = torch.zeros(len(images), device=images.device)
-        count = torch.zeros_like(state["labels"])
-        return {
-            "x": images,
-            "m": nothing,
-            "v": nothing,
-            "allowed": pixels,
-            "base": images,
-            "needed": pixels,
-            "importance": torch.zeros_like(images[:, 0]),
-            "share": zero + self.share,
-            "leave": count,
-            "spared": count,
-            "constant": zero + self.constant,
-            "lowest": zero + torch.inf,
-            "tried": count,
-            "stuck": count,
-            "best": images,
-            "best_l0": count + images.shape[2] * images.shape[3] + 1,
-            "best_l2": zero + torch.inf,
-            "best_margin": zero - torch.inf,
-            "worked": zero + torch.inf,
-            "removals": count - 1,
-            "queries": count,
-            "zero_gradient": torch.zeros_like(state["done"]),
-        }
+        images, none = batch.images, torch.zeros_like(batch.labels)
+        zero, never = torch.zeros_like(images[:, 0]), none.bool()
+        everywhere = torch.ones_like(zero, dtype=torch.bool)
+        share = torch.full_like(zero[:, 0, 0], self.share)
+        unbounded = torch.full_like(share, torch.inf)
+        pixels = images.shape[2] * images.shape[3]
+        return _State(
+            _Pixels(images, everywhere, images, everywhere, zero, share, none, none, never),
+            Adam.zero(images),
+            self.schedule.begin(batch.labels),
+            _Fewest(images, none + pixels + 1, unbounded, unbounded, -unbounded),
+            successes=none,
+            queries=none,
+            zero_gradient=never,
+        )
 
-    def advance(self, victim: Victim, state: State) -> State:
+    def advance(self, victim: Victim, batch: Batch, state: _State) -> _State:
         """Evaluate the iterate, keep it if it is the best so far, and step, raise c or take pixels away."""
-        images, x, constant, allowed = state["images"], state["x"], state["constant"], state["allowed"]
-        logits, gradient = victim.differentiate(x, lambda rows, part: -goal(state)[part].margin(rows))
+        images, x, allowed, best = batch.images, state.pixels.x, state.pixels.allowed[:, None], state.best
+        logits, gradient = victim.differentiate(x, lambda rows, part: -batch.goal[part].margin(rows))
         gradient = gradient.nan_to_num(0, 0, 0)
-        margin = goal(state).margin(logits).nan_to_num(-torch.inf, torch.inf, -torch.inf)
-        attained = goal(state).attained(logits, self.confidence)
+        margin = batch.goal.margin(logits).nan_to_num(-torch.inf, torch.inf, -torch.inf)
+        attained = batch.goal.attained(logits, self.confidence)
 
-        change = x - images
+        change, constant = x - images, state.trial.constant
         l0 = (change != 0).any(dim=1).flatten(1).sum(dim=1)
         squared = change.square().flatten(1).sum(dim=1)
         l2 = squared.sqrt()
-        never = state["best_l2"].isinf()
-        fewer = (l0 < state["best_l0"]) | ((l0 == state["best_l0"]) & (l2 < state["best_l2"]))
-        better = torch.where(attained, fewer, never & (margin > state["best_margin"]))
-        kept = attained & better
-        found = ~never | attained
+        never = best.l2.isinf()
+        fewer = (l0 < best.l0) | ((l0 == best.l0) & (l2 < best.l2))
+        better = torch.where(attained, fewer, never & (margin > best.margin))
+        there = _Fewest(x, l0, l2, constant, margin)
+        short = best._replace(images=x, margin=margin)
 
         loss = squared + constant * (self.confidence - margin).where(~attained, 0)
-        progress = loss < (1 - PROGRESS) * state["lowest"]
-        stuck = torch.where(progress, 0, state["stuck"] + 1)
-        tried = state["tried"] + 1
+        trial, stalled, failed = self.schedule.judge(state.trial, loss, attained)
         useless = (gradient == 0).flatten(1).all(dim=1) & ~attained
-        stalled = ~attained & ((stuck >= self.patience) | (tried >= self.steps))
-        failed = stalled & (constant * self.factor > self.largest)
-        ended = attained | stalled
+        slope = (rows(constant, x) * gradient + 2 * change).where(allowed, 0)
+        update, adam = state.adam.update(slope, state.trial.tried + 1, self.learning_rate)
 
-        slope = rows(constant, x) * gradient + 2 * change
-        slope = slope.where(allowed[:, None], 0)
-        update, m, v = adam(state["m"], state["v"], slope, tried, self.learning_rate)
-        moved = {
-            "x": (x - update).clamp(0, 1).where(allowed[:, None], images),
-            "allowed": allowed,
-            "done": ~found & (failed | (useless & (l0 == 0))),
-        }
+        found = ~never | attained
+        done = ~found & (failed | (useless & (l0 == 0)))
+        pixels = state.pixels._replace(x=(x - update).clamp(0, 1).where(allowed, images), done=done)
         judged = ((attained | failed) & found).nonzero().squeeze(1)
         if len(judged):
-            part = {name: tensor[judged] for name, tensor in state.items()}
-            taken = self._take_away(part, attained[judged], (gradient * change)[judged])
-            for name, tensor in taken.items():
-                moved[name] = moved.get(name, state[name]).clone()
-                moved[name][judged] = tensor
-        return {
-            **moved,
-            "m": m.where(rows(~ended, m), 0),
-            "v": v.where(rows(~ended, v), 0),
-            "constant": torch.where(stalled & ~failed, constant * self.factor, constant).where(
-                ~(attained | failed), self.constant
-            ),
-            "lowest": torch.where(ended, torch.inf, loss.where(progress, state["lowest"])),
-            "tried": tried.where(~ended, 0),
-            "stuck": stuck.where(~ended, 0),
-            "best": x.where(rows(better, x), state["best"]),
-            "best_l0": l0.where(kept, state["best_l0"]),
-            "best_l2": l2.where(kept, state["best_l2"]),
-            "best_margin": margin.where(better, state["best_margin"]),
-            "worked": constant.where(kept, state["worked"]),
-            "removals": state["removals"] + attained,
-            "queries": state["queries"] + 1,
-            "zero_gradient": state["zero_gradient"] | useless,
-        }
+            effect = (gradient * change)[judged]
+            part = rows_of(state.pixels, judged)
+            pixels = put(judged, self._take_away(images[judged], part, attained[judged], effect), pixels)
+        return _State(
+            pixels,
+            select(attained | stalled, Adam.zero(x), adam),
+            trial._replace(constant=trial.constant.where(~(attained | failed), self.schedule.first)),
+            select(better, select(attained, there, short), best),
+            state.successes + attained,
+            state.queries + 1,
+            state.zero_gradient | useless,
+        )
 
-    def finish(self, victim: Victim, state: State) -> Attempt:
+    def finish(self, victim: Victim, batch: Batch, state: _State) -> Attempt:
         """Return the candidate kept."""
         info = {
-            "constant": state["worked"],
-            "removals": state["removals"].clamp(min=0),
-            "zero_gradient": state["zero_gradient"],
+            "constant": state.best.constant,
+            "removals": (state.successes - 1).clamp(min=0),
+            "zero_gradient": state.zero_gradient,
         }
-        return Attempt(state["best"], state["queries"], info)
+        return Attempt(state.best.images, state.queries, info)
 
-    def _take_away(self, state: State, success: Tensor, effect: Tensor) -> State:
-        """Return the entries that change after a success or, where ``success`` (n,) is False, a failure of A.
+    def _take_away(self, images: Tensor, pixels: _Pixels, success: Tensor, effect: Tensor) -> _Pixels:
+        """Return what is allowed after a success or, where ``success`` (n,) is False, a failure of A.
 
         Args:
-            state: of the images concerned, one of them at least.
+            images: (n, C, H, W), of the images concerned, one of them at least.
+            pixels: of these images.
             success: (n,) bool.
-            effect: (n, C, H, W), gradient times change at ``state["x"]``.
+            effect: (n, C, H, W), gradient times change at ``pixels.x``.
         """
-        images, x = state["images"], state["x"]
-        size = (x - images).abs().amax(dim=1)
-        needed = torch.where(rows(success, size), state["allowed"] & (size > 0), state["needed"])
-        base = torch.where(rows(success, x), x, state["base"])
+        size = (pixels.x - images).abs().amax(dim=1)
+        needed = select(success, pixels.allowed & (size > 0), pixels.needed)
+        base = select(success, pixels.x, pixels.base)
         worth = effect.abs().sum(dim=1).where(size >= VISIBLE, -1).where(needed, torch.inf)
-        importance = torch.where(rows(success, worth), worth, state["importance"])
+        importance = select(success, worth, pixels.importance)
 
         left = needed.flatten(1).sum(dim=1)
-        single = state["leave"] == 1
-        share = torch.where(success | single, state["share"], state["leave"] / (2 * left))
+        single = pixels.leave == 1
+        share = torch.where(success | single, pixels.share, pixels.leave / (2 * left))
         invisible = (worth == -1).flatten(1).sum(dim=1).where(success, 0)
         leave = torch.maximum((share * left).long(), invisible).clamp(min=1).minimum((left - 1).clamp(min=1))
-        spared = torch.where(success, 0, state["spared"] + single)
+        spared = torch.where(success, 0, pixels.spared + single)
         rank = importance.flatten(1).argsort(dim=1, stable=True).argsort(dim=1)
         leaving = (rank >= spared[:, None]) & (rank < (spared + leave)[:, None])
         allowed = needed & ~leaving.view_as(needed)
-        return {
-            "x": base.where(allowed[:, None], images),
-            "allowed": allowed,
-            "base": base,
-            "needed": needed,
-            "importance": importance,
-            "share": share,
-            "leave": leave,
-            "spared": spared,
-            "done": (left <= 1) | (spared >= left.clamp(max=self.attempts)),
-        }
+        x = base.where(allowed[:, None], images)
+        done = (left <= 1) | (spared >= left.clamp(max=self.attempts))
+        return _Pixels(x, allowed, base, needed, importance, share, leave, spared, done)

@@ -10,16 +10,17 @@ own end, of a search and of the attack.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from xaicore.attacks.adam import adam
 from xaicore.attacks.base import Attempt, run
-from xaicore.attacks.box_space import SPACES, Space
 from xaicore.attacks.goal import Goal
-from xaicore.attacks.lanes import State, goal, in_lanes, rows
+from xaicore.attacks.iteration import Batch, Iteration, rows, select
+from xaicore.attacks.optimization import Adam, Best
 from xaicore.attacks.result import AttackResult
 from xaicore.attacks.victim import Victim
 from xaicore.core import checks
@@ -32,6 +33,49 @@ STRIDE = 1.0
 
 FACTOR = 10.0
 """By which c grows until the goal is reached, or shrinks until it is not (as in the published code)."""
+
+SHRINK = 1 - 1e-6
+"""Images are drawn towards mid-grey by this factor before the inverse of a change of variables: at the faces of the
+box it is flat. A value in [0, 1] moves by at most 5e-7."""
+
+
+@dataclass(frozen=True)
+class Space:
+    """A change of variables from unbounded w to (-1, 1), elementwise, so that an optimiser needs no clipping.
+
+    Carlini & Wagner (2017), Sec. V-B, write x = (tanh w + 1) / 2. A pixel at exactly 0 or 1 is then at infinity; even
+    drawn inwards by one in a million it sits where the map is flat and needs hundreds of Adam steps to move at
+    all: of MNIST digits, which are mostly 0 and 1, most pixels are frozen. x = (sin w + 1) / 2 keeps the box as
+    well and reaches its faces at finite w, with a slope that grows at once, so that ``sine`` is the default here and
+    ``tanh`` the paper's.
+
+    Attributes:
+        forward: w to (-1, 1).
+        inverse: (-1, 1) to w.
+        slope: derivative of ``forward`` at w.
+    """
+
+    forward: Callable[[Tensor], Tensor]
+    inverse: Callable[[Tensor], Tensor]
+    slope: Callable[[Tensor], Tensor]
+
+    def unbounded(self, images: Tensor) -> Tensor:
+        """Return w of ``images`` in [0, 1], any shape; ``bounded`` gives them back within 6e-7."""
+        return self.inverse((2 * images - 1) * SHRINK)
+
+    def bounded(self, w: Tensor) -> Tensor:
+        """Return the images in [0, 1] at ``w``, same shape."""
+        return (self.forward(w) + 1) / 2
+
+    def chain(self, gradient: Tensor, w: Tensor) -> Tensor:
+        """Return the gradient with respect to ``w`` of what has ``gradient`` with respect to the image."""
+        return gradient * self.slope(w) / 2
+
+
+SPACES = {
+    "sine": Space(torch.sin, torch.asin, torch.cos),
+    "tanh": Space(torch.tanh, torch.atanh, lambda w: 1 - torch.tanh(w).square()),
+}
 
 
 def cw_l2(
@@ -47,15 +91,13 @@ def cw_l2(
     abort_early: bool = True,
     space: str = "sine",
     target: int | Tensor | None = None,
-    seed: int = 0,
-    index: Tensor | None = None,
     batch_size: int | None = None,
 ) -> AttackResult:
     """Minimise the L2 norm of the perturbation and the shortfall of the margin, weighted by a searched constant.
 
     Every iterate that reaches the goal is a candidate, the one of smallest L2 is kept. Three things differ from
     the published code, each for a smaller distortion at fewer gradients: the change of variables
-    (:mod:`xaicore.attacks.box_space`); a learning rate that falls linearly to 0 within a search; and a first c and
+    (:class:`Space`); a learning rate that falls linearly to 0 within a search; and a first c and
     learning rate taken from the image. Were the model linear, with shortfall f at the clean image, the border would be
     d = f / abs(grad f) away and c = 2 f / abs(grad f)^2 would balance both terms there. Adam's first step moves n
     grey values by half the learning rate each, thus the image by sqrt(n)/2 times that: a rate of 0.01, usual for
@@ -76,8 +118,6 @@ def cw_l2(
         abort_early: whether a search ends when a tenth of its steps has lowered the loss by less than 0.01 %.
         space: ``"sine"``, or ``"tanh"`` as in the paper, which freezes pixels that are exactly 0 or 1.
         target: class to reach, or (N,) int64 of them; None to leave the true class.
-        seed: accepted so that all attacks can be called alike; nothing here is random.
-        index: accepted so that all attacks can be called alike.
         batch_size: images in one pass of the model; None: what suits their size and the device.
 
     Returns:
@@ -101,16 +141,59 @@ def cw_l2(
         abort_early=checks.flag("abort_early", abort_early),
         space=SPACES[checks.one_of("space", space, SPACES)],
     )
-    checks.integer("seed", seed, least=0)
+    return run(search, model, images, labels, target=target, batch_size=batch_size)
 
-    def step(victim: Victim, images: Tensor, goal: Goal, index: Tensor) -> Attempt:
-        return in_lanes(search, victim, images, goal, index)
 
-    return run(step, model, images, labels, target=target, index=index, batch_size=batch_size)
+class Search(NamedTuple):
+    """A search at one c.
+
+    Attributes:
+        w: (n, C, H, W), where it is.
+        adam: its optimiser.
+        at: (n,) int64, steps made.
+        lowest: (n,), the loss at the last look.
+        recent: (n,), the least loss since.
+        found: (n,) bool, the goal was reached since.
+    """
+
+    w: Tensor
+    adam: Adam
+    at: Tensor
+    lowest: Tensor
+    recent: Tensor
+    found: Tensor
+
+
+class State(NamedTuple):
+    """What is known of n images.
+
+    Attributes:
+        search: the one under way.
+        constant: (n,), its c.
+        rate: (n,), Adam's learning rate at its start.
+        low: (n,), largest c that failed; 0 before any did.
+        high: (n,), smallest c that worked; inf before any did.
+        searches: (n,) int64, searches ended.
+        best: what is handed back.
+        queries: (n,) int64.
+        zero_gradient: (n,) bool.
+        done: (n,) bool.
+    """
+
+    search: Search
+    constant: Tensor
+    rate: Tensor
+    low: Tensor
+    high: Tensor
+    searches: Tensor
+    best: Best
+    queries: Tensor
+    zero_gradient: Tensor
+    done: Tensor
 
 
 @dataclass(frozen=True)
-class ConstantSearch:
+class ConstantSearch(Iteration[State]):
     """The attack as an iteration: one gradient per image and step."""
 
     confidence: float
@@ -121,10 +204,10 @@ class ConstantSearch:
     abort_early: bool
     space: Space
 
-    def start(self, victim: Victim, state: State) -> State:
+    def start(self, victim: Victim, batch: Batch) -> State:
         """Look at the clean image: its gradient tells where to begin with c."""
-        images = state["images"]
-        shortfall, gradient, _, margin = self._shortfall(victim, images, goal(state))
+        images = batch.images
+        shortfall, gradient, _, margin = self._shortfall(victim, images, batch.goal)
         steepness = gradient.square().flatten(1).sum(dim=1)
         nothing = steepness == 0
         if self.constant is None:
@@ -136,80 +219,62 @@ class ConstantSearch:
             rate = (STRIDE * 2 * distance / images.shape[1:].numel() ** 0.5).clamp(1e-4, 0.1)
         else:
             rate = torch.full_like(shortfall, self.learning_rate)
-        count = torch.zeros_like(state["labels"])
-        return {
-            **self._first(images),
-            "constant": constant,
-            "rate": rate,
-            "low": torch.zeros_like(constant),
-            "high": torch.full_like(constant, torch.inf),
-            "search": count,
-            "best": images.clone(),
-            "best_l2": torch.full_like(constant, torch.inf),
-            "best_margin": margin.nan_to_num(-torch.inf),
-            "queries": torch.ones_like(count),
-            "zero_gradient": nothing,
-            "done": nothing,
-        }
+        unbounded = torch.full_like(constant, torch.inf)
+        return State(
+            search=self._first(images),
+            constant=constant,
+            rate=rate,
+            low=torch.zeros_like(constant),
+            high=unbounded,
+            searches=torch.zeros_like(batch.labels),
+            best=Best(images, unbounded, margin.nan_to_num(-torch.inf)),
+            queries=torch.ones_like(batch.labels),
+            zero_gradient=nothing,
+            done=nothing,
+        )
 
-    def advance(self, victim: Victim, state: State) -> State:
+    def advance(self, victim: Victim, batch: Batch, state: State) -> State:
         """Evaluate the iterate, keep it if it is the best so far, take a step; a search that ends sets c anew."""
-        images, constant, w = state["images"], state["constant"], state["w"]
-        candidate = self.space.bounded(w)
-        shortfall, gradient, reached, margin = self._shortfall(victim, candidate, goal(state))
-        change = candidate - images
+        search, constant = state.search, state.constant
+        candidate = self.space.bounded(search.w)
+        shortfall, gradient, reached, margin = self._shortfall(victim, candidate, batch.goal)
+        change = candidate - batch.images
         squared = change.square().flatten(1).sum(dim=1)
+        best, _ = state.best.updated(candidate, squared.sqrt(), margin, reached)
+        found = search.found | reached
 
-        l2 = squared.sqrt()
-        never = state["best_l2"].isinf()
-        closer = torch.where(reached, l2 < state["best_l2"], never & (margin > state["best_margin"]))
-        best = candidate.where(rows(closer, candidate), state["best"])
-        best_l2 = l2.where(reached & closer, state["best_l2"])
-        best_margin = margin.where(closer, state["best_margin"])
-        found = state["found"] | reached
-
-        at = state["at"] + 1
+        at = search.at + 1
         loss = squared + constant * shortfall
         look = at % max(1, math.ceil(self.steps / CHECKS)) == 0
-        recent = torch.minimum(state["recent"], loss)
-        stalled = look & (recent > 0.9999 * state["lowest"]) if self.abort_early else torch.zeros_like(look)
-        rate = state["rate"] * (1 - (at - 1) / self.steps)
-        slope = self.space.chain(2 * change + rows(constant, change) * gradient, w)
-        update, m, v = adam(state["m"], state["v"], slope, at, rate)
-        moved = {
-            "w": w - update,
-            "m": m,
-            "v": v,
-            "at": at,
-            "lowest": torch.minimum(state["lowest"], recent).where(look, state["lowest"]),
-            "recent": recent.where(~look, torch.inf),
-            "found": found & ~look,
-        }
-
+        recent = torch.minimum(search.recent, loss)
+        stalled = look & (recent > 0.9999 * search.lowest) if self.abort_early else torch.zeros_like(look)
+        rate = state.rate * (1 - (at - 1) / self.steps)
+        slope = self.space.chain(2 * change + rows(constant, change) * gradient, search.w)
+        update, adam = search.adam.update(slope, at, rate)
+        lowest = torch.minimum(search.lowest, recent).where(look, search.lowest)
         ended = stalled | (at >= self.steps)
-        low = torch.where(ended & ~found, torch.maximum(state["low"], constant), state["low"])
-        high = torch.where(ended & found, torch.minimum(state["high"], constant), state["high"])
-        search = state["search"] + ended
+        search = Search(search.w - update, adam, at, lowest, recent.where(~look, torch.inf), found & ~look)
         if ended.any():
-            fresh = self._first(images)
-            moved = {name: fresh[name].where(rows(ended, moved[name]), moved[name]) for name in fresh}
-        return {
-            **moved,
-            "constant": _next_constant(constant, low, high).where(ended, constant),
-            "low": low,
-            "high": high,
-            "search": search,
-            "best": best,
-            "best_l2": best_l2,
-            "best_margin": best_margin,
-            "queries": state["queries"] + 1,
-            "done": search >= self.searches,
-        }
+            search = select(ended, self._first(batch.images), search)
 
-    def finish(self, victim: Victim, state: State) -> Attempt:
+        low = torch.where(ended & ~found, torch.maximum(state.low, constant), state.low)
+        high = torch.where(ended & found, torch.minimum(state.high, constant), state.high)
+        searches = state.searches + ended
+        return state._replace(
+            search=search,
+            constant=_next_constant(constant, low, high).where(ended, constant),
+            low=low,
+            high=high,
+            searches=searches,
+            best=best,
+            queries=state.queries + 1,
+            done=searches >= self.searches,
+        )
+
+    def finish(self, victim: Victim, batch: Batch, state: State) -> Attempt:
         """Return the candidate kept."""
-        info = {"constant": state["high"], "zero_gradient": state["zero_gradient"]}
-        return Attempt(state["best"], state["queries"], info)
+        info = {"constant": state.high, "zero_gradient": state.zero_gradient}
+        return Attempt(state.best.images, state.queries, info)
 
     def _shortfall(self, victim: Victim, images: Tensor, goal: Goal) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Return max(confidence - margin, 0) (n,), its gradient, whether the goal is reached, and the margin."""
@@ -222,18 +287,13 @@ class ConstantSearch:
         shortfall = (self.confidence - margin).clamp(min=0).nan_to_num(0, 0, 0)
         return shortfall, gradient.nan_to_num(0, 0, 0), goal.attained(logits, self.confidence), margin
 
-    def _first(self, images: Tensor) -> State:
+    def _first(self, images: Tensor) -> Search:
         """Return what a search begins with."""
-        each = len(images)
-        return {
-            "w": self.space.unbounded(images),
-            "m": torch.zeros_like(images),
-            "v": torch.zeros_like(images),
-            "at": torch.zeros(each, dtype=torch.int64, device=images.device),
-            "lowest": torch.full((each,), torch.inf, device=images.device),
-            "recent": torch.full((each,), torch.inf, device=images.device),
-            "found": torch.zeros(each, dtype=torch.bool, device=images.device),
-        }
+        none = torch.zeros(len(images), dtype=torch.int64, device=images.device)
+        unbounded = torch.full((len(images),), torch.inf, device=images.device)
+        return Search(
+            self.space.unbounded(images), Adam.zero(images), none, unbounded, unbounded, none.bool()
+        )
 
 
 def _next_constant(constant: Tensor, low: Tensor, high: Tensor) -> Tensor:

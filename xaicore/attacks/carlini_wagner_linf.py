@@ -13,15 +13,15 @@ in the published code, makes values jump around tau and leaves them inside it.
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from xaicore.attacks.adam import BETA_2, EPSILON, adam
 from xaicore.attacks.base import Attempt, run
 from xaicore.attacks.goal import Goal
-from xaicore.attacks.growing_constant import PROGRESS, schedule
-from xaicore.attacks.lanes import State, goal, in_lanes, rows
+from xaicore.attacks.iteration import Batch, Iteration, rows, select
+from xaicore.attacks.optimization import BETA_2, EPSILON, Adam, Best, Schedule, Trial
 from xaicore.attacks.result import AttackResult
 from xaicore.attacks.victim import Victim
 from xaicore.core import checks
@@ -47,8 +47,6 @@ def cw_linf(
     decrease_factor: float = 0.9,
     patience: int = 10,
     target: int | Tensor | None = None,
-    seed: int = 0,
-    index: Tensor | None = None,
     batch_size: int | None = None,
 ) -> AttackResult:
     """Let the threshold tau fall as long as the goal can be reached within it.
@@ -76,8 +74,6 @@ def cw_linf(
         decrease_factor: tau becomes this share of the change found, in (0, 0.99].
         patience: steps without a progress of 1 % after which c is raised.
         target: class to reach, or (N,) int64 of them; None to leave the true class.
-        seed: accepted so that all attacks can be called alike; nothing here is random.
-        index: accepted so that all attacks can be called alike.
         batch_size: images in one pass of the model; None: what suits their size and the device.
 
     Returns:
@@ -94,140 +90,131 @@ def cw_linf(
         Carlini & Wagner (2017), Towards evaluating the robustness of neural networks, Sec. VI-C.
         Parikh & Boyd (2014), Proximal algorithms, Sec. 4.2.
     """
-    constant, largest, factor = schedule(initial_const, largest_const, const_factor)
     search = _FallingThreshold(
+        schedule=Schedule.checked(initial_const, largest_const, const_factor, steps, patience),
         confidence=checks.not_negative("confidence", confidence),
-        steps=checks.integer("steps", steps, least=1),
         learning_rate=checks.positive("learning_rate", learning_rate),
-        constant=constant,
-        largest=largest,
-        factor=factor,
         decrease=checks.positive("decrease_factor", decrease_factor, most=1 - FINEST),
-        patience=checks.integer("patience", patience, least=1),
     )
-    checks.integer("seed", seed, least=0)
+    return run(search, model, images, labels, target=target, batch_size=batch_size)
 
-    def step(victim: Victim, images: Tensor, goal: Goal, index: Tensor) -> Attempt:
-        return in_lanes(search, victim, images, goal, index)
 
-    return run(step, model, images, labels, target=target, index=index, batch_size=batch_size)
+class _State(NamedTuple):
+    """What is known of n images.
+
+    Attributes:
+        x: (n, C, H, W), where the search is.
+        adam: its optimiser.
+        at: (n,) int64, Adam steps since m and v were 0.
+        tau: (n,), the threshold.
+        fall: (n,), the share by which it falls next.
+        trial: what happens at this tau and c.
+        worked: (n,), the c at which the goal was last reached within tau; inf before.
+        best: what is handed back.
+        queries: (n,) int64.
+        zero_gradient: (n,) bool.
+        done: (n,) bool.
+    """
+
+    x: Tensor
+    adam: Adam
+    at: Tensor
+    tau: Tensor
+    fall: Tensor
+    trial: Trial
+    worked: Tensor
+    best: Best
+    queries: Tensor
+    zero_gradient: Tensor
+    done: Tensor
 
 
 @dataclass(frozen=True)
-class _FallingThreshold:
+class _FallingThreshold(Iteration[_State]):
     """The attack as an iteration: one gradient per image and step."""
 
+    schedule: Schedule
     confidence: float
-    steps: int
     learning_rate: float
-    constant: float
-    largest: float
-    factor: float
     decrease: float
-    patience: int
 
-    def start(self, victim: Victim, state: State) -> State:
+    def start(self, victim: Victim, batch: Batch) -> _State:
         """Look at the clean image: its gradient gives the first tau and the first candidate."""
-        images = state["images"]
-        gradient, margin, _ = self._look(victim, images, goal(state))
+        images = batch.images
+        gradient, margin, _ = self._look(victim, images, batch.goal)
         steepness = gradient.abs().flatten(1).sum(dim=1)
         nothing = steepness == 0
         tau = ((self.confidence - margin) / steepness).nan_to_num(1, 1, 1).clamp(SMALLEST_TAU, 1)
-        zero, none = torch.zeros_like(tau), torch.zeros_like(state["labels"])
-        return {
-            "x": (images - rows(tau, images) * gradient.sign()).clamp(0, 1),
-            "m": torch.zeros_like(images),
-            "v": torch.zeros_like(images),
-            "at": none,
-            "tau": tau,
-            "fall": zero + (1 - self.decrease),
-            "constant": zero + self.constant,
-            "worked": zero + torch.inf,
-            "lowest": zero + torch.inf,
-            "tried": none,
-            "stuck": none,
-            "best": images,
-            "best_linf": zero + torch.inf,
-            "best_margin": margin,
-            "queries": none + 1,
-            "zero_gradient": nothing,
-            "done": nothing,
-        }
+        none, unbounded = torch.zeros_like(batch.labels), torch.full_like(tau, torch.inf)
+        return _State(
+            x=(images - rows(tau, images) * gradient.sign()).clamp(0, 1),
+            adam=Adam.zero(images),
+            at=none,
+            tau=tau,
+            fall=torch.full_like(tau, 1 - self.decrease),
+            trial=self.schedule.begin(batch.labels),
+            worked=unbounded,
+            best=Best(images, unbounded, margin),
+            queries=none + 1,
+            zero_gradient=nothing,
+            done=nothing,
+        )
 
-    def advance(self, victim: Victim, state: State) -> State:
+    def advance(self, victim: Victim, batch: Batch, state: _State) -> _State:
         """Evaluate the iterate, keep it if it is the best so far, and step, or set tau or c anew."""
-        images, x, tau, constant = state["images"], state["x"], state["tau"], state["constant"]
-        gradient, margin, attained = self._look(victim, x, goal(state))
+        images, x, tau, constant = batch.images, state.x, state.tau, state.trial.constant
+        gradient, margin, attained = self._look(victim, x, batch.goal)
         change = (x - images).abs()
         linf = change.flatten(1).amax(dim=1)
         excess = (change - rows(tau, x)).clamp(min=0).flatten(1).sum(dim=1)
         loss = constant * (self.confidence - margin).where(~attained, 0) + excess
 
-        never = state["best_linf"].isinf()
-        better = torch.where(attained, linf < state["best_linf"], never & (margin > state["best_margin"]))
-        best = x.where(rows(better, x), state["best"])
-        best_linf = linf.where(attained & better, state["best_linf"])
-        found = ~best_linf.isinf()
-
+        best, better = state.best.updated(x, linf, margin, attained)
         within = attained & better & (linf <= tau + ROUNDING)
-        progress = loss < (1 - PROGRESS) * state["lowest"]
-        stuck = torch.where(progress, 0, state["stuck"] + 1)
-        tried = state["tried"] + 1
-        stalled = ~within & ((stuck >= self.patience) | (tried >= self.steps))
-        failed = stalled & (constant * self.factor > self.largest)
-        ended = within | stalled
+        worked = constant.where(within, state.worked)
+        trial, stalled, failed = self.schedule.judge(state.trial, loss, within)
+        again = worked.where(~worked.isinf(), self.schedule.first)
+        too_far = failed & best.found
+        fall = torch.where(too_far, state.fall / 2, state.fall)
+        lower = best.size * (1 - fall)
+        new_tau = torch.where(within | too_far, lower, torch.where(failed, 2 * tau, tau)).clamp(max=1)
 
-        at = state["at"] + 1
-        stepped, m, v = self._step(state, torch.where(rows(attained, x), 0, gradient), at)
-        fall = torch.where(failed & found, state["fall"] / 2, state["fall"])
-        worked = constant.where(within, state["worked"])
-        raised = torch.where(failed, worked.where(~worked.isinf(), self.constant), constant * self.factor)
-        lower = best_linf * (1 - fall)
-        new_tau = torch.where(within | (failed & found), lower, torch.where(failed, 2 * tau, tau)).clamp(
-            max=1
-        )
-        kept = x.where(rows(~(failed & found), x), best)
+        at = state.at + 1
+        stepped, adam = self._step(images, state, torch.where(rows(attained, x), 0, gradient), at)
+        kept = select(too_far, best.images, x)
         drawn = torch.minimum(torch.maximum(kept, images - rows(new_tau, x)), images + rows(new_tau, x))
-        fresh = rows(stalled, x)
-        return {
-            "x": drawn.clamp(0, 1).where(rows(attained | (failed & found), x), stepped),
-            "m": m.where(~fresh, 0),
-            "v": v.where(~fresh, 0),
-            "at": at.where(~stalled, 0),
-            "tau": new_tau,
-            "fall": fall,
-            "constant": raised.where(stalled, constant),
-            "worked": worked,
-            "lowest": torch.where(ended, torch.inf, loss.where(progress, state["lowest"])),
-            "tried": tried.where(~ended, 0),
-            "stuck": stuck.where(~ended, 0),
-            "best": best,
-            "best_linf": best_linf,
-            "best_margin": torch.where(better, margin, state["best_margin"]),
-            "queries": state["queries"] + 1,
-            "zero_gradient": state["zero_gradient"] | (~attained & (gradient == 0).flatten(1).all(dim=1)),
-            "done": failed & torch.where(found, state["fall"] <= FINEST, tau >= 1),
-        }
+        return _State(
+            x=select(attained | too_far, drawn.clamp(0, 1), stepped),
+            adam=select(stalled, Adam.zero(x), adam),
+            at=at.where(~stalled, 0),
+            tau=new_tau,
+            fall=fall,
+            trial=trial._replace(constant=torch.where(failed, again, trial.constant)),
+            worked=worked,
+            best=best,
+            queries=state.queries + 1,
+            zero_gradient=state.zero_gradient | (~attained & (gradient == 0).flatten(1).all(dim=1)),
+            done=failed & torch.where(best.found, state.fall <= FINEST, tau >= 1),
+        )
 
-    def finish(self, victim: Victim, state: State) -> Attempt:
+    def finish(self, victim: Victim, batch: Batch, state: _State) -> Attempt:
         """Return the candidate kept."""
-        info = {"constant": state["worked"], "zero_gradient": state["zero_gradient"]}
-        return Attempt(state["best"], state["queries"], info)
+        info = {"constant": state.worked, "zero_gradient": state.zero_gradient}
+        return Attempt(state.best.images, state.queries, info)
 
-    def _step(self, state: State, gradient: Tensor, at: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return x after an Adam step on the margin's term and the proximal map of the others; and m and v.
+    def _step(self, images: Tensor, state: _State, gradient: Tensor, at: Tensor) -> tuple[Tensor, Adam]:
+        """Return x after an Adam step on the margin's term and the proximal map of the others; and the optimiser.
 
         Adam divides by s_i, the root mean square of the gradient in value i, and is blind to the factor c; it is
         given the gradient without. A step at rate r is then one of length r / (c s_i) on the whole term, and by
         as much the proximal map brings a value outside tau back, at most to tau.
         """
-        images, tau = state["images"], rows(state["tau"], state["x"])
-        rate = self.learning_rate * state["tau"] * state["fall"] / (1 - self.decrease)
-        update, m, v = adam(state["m"], state["v"], gradient, at, rate)
-        steepness = (v / rows(1 - BETA_2**at, v)).sqrt() + EPSILON
-        back = rows(rate / state["constant"], v) / steepness
-        change = proximal(state["x"] - images - update, tau, back, images)
-        return (images + change).clamp(0, 1), m, v
+        rate = self.learning_rate * state.tau * state.fall / (1 - self.decrease)
+        update, adam = state.adam.update(gradient, at, rate)
+        steepness = (adam.v / rows(1 - BETA_2**at, update)).sqrt() + EPSILON
+        back = rows(rate / state.trial.constant, update) / steepness
+        change = proximal(state.x - images - update, rows(state.tau, update), back, images)
+        return (images + change).clamp(0, 1), adam
 
     def _look(self, victim: Victim, images: Tensor, goal: Goal) -> tuple[Tensor, Tensor, Tensor]:
         """Return the gradient of -margin (zero where not finite), the margin, and where the goal is attained."""

@@ -22,14 +22,15 @@ and sqrt(8 epsilon), so that it follows at once where epsilon has to shrink.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from xaicore.attacks.base import Attempt, run
 from xaicore.attacks.goal import Goal
-from xaicore.attacks.lanes import State, goal, in_lanes, rows
+from xaicore.attacks.iteration import Batch, Iteration, rows, rows_of, rowwise, select
 from xaicore.attacks.result import AttackResult
 from xaicore.attacks.victim import Victim
 from xaicore.core import checks, randomness
@@ -135,195 +136,211 @@ def boundary(
     convergence = checks.positive("source_step_convergence", source_step_convergence)
     seed = checks.integer("seed", seed, least=0)
 
+    walk = Walk(steps, start_tries, spherical_step, source_step, step_adaptation, convergence, seed)
+
     def step(
         victim: Victim, images: Tensor, goal: Goal, index: Tensor, given: Mapping[str, Tensor]
     ) -> Attempt:
-        walk = Walk(
-            given.get("starts"),
-            start_tries,
-            steps,
-            (spherical_step, source_step),
-            step_adaptation,
-            convergence,
-            seed,
-        )
-        return in_lanes(walk, victim, images, goal, index)
+        return replace(walk, starts=given.get("starts"))(victim, images, goal, index)
 
     extras = {} if starts is None else {"starts": starts.detach()}
     return run(step, model, images, labels, target=target, index=index, batch_size=batch_size, extras=extras)
 
 
+class Stage(NamedTuple):
+    """How far n images are, each (n,); what a failed trial changes.
+
+    Attributes:
+        phase: int64, seeking a start, pulling it towards the image, or walking.
+        given: bool, the start is the given one.
+        tries: int64, trials while seeking.
+        pulls: int64, trials while pulling.
+        steps: int64, trials while walking.
+        low: float64, share of the start's distance below which the goal is not reached.
+        spherical: float64, size of the orthogonal step.
+        source: float64, size of the step towards the image.
+        starting: float64, distance at which the walk began; NaN before.
+        done: bool.
+    """
+
+    phase: Tensor
+    given: Tensor
+    tries: Tensor
+    pulls: Tensor
+    steps: Tensor
+    low: Tensor
+    spherical: Tensor
+    source: Tensor
+    starting: Tensor
+    done: Tensor
+
+    @property
+    def only_spherical(self) -> Tensor:
+        """Where the next trial is an orthogonal step alone, (n,) bool."""
+        return (self.phase == WALKING) & (self.steps % SPHERICAL_EVERY == SPHERICAL_EVERY - 1)
+
+
+class State(NamedTuple):
+    """The closest image found (n, C, H, W), the clean one until a start is; its distance (n,) float64; the stage."""
+
+    best: Tensor
+    distance: Tensor
+    stage: Stage
+
+    @property
+    def done(self) -> Tensor:
+        """Where nothing is left to do, (n,) bool."""
+        return self.stage.done
+
+
 @dataclass(frozen=True)
-class Walk:
+class Walk(Iteration[State]):
     """The walk of many images; each is seeking a start, pulling it towards the image, or walking.
 
     A trial is one candidate and one query. What a failed trial does to an image is known before its outcome:
-    nothing but counters and step sizes change. So where a pass of the model has free places, the trials that
+    nothing but its stage changes. So where a pass of the model has free places, the trials that
     follow if all fail are made at once, and those behind the first success are forgotten.
     """
 
-    starts: Tensor | None
-    start_tries: int
     steps: int
-    first: tuple[float, float]
+    start_tries: int
+    spherical_step: float
+    source_step: float
     adaptation: float
     convergence: float
     seed: int
+    starts: Tensor | None = None
 
-    def start(self, victim: Victim, state: State) -> State:
-        """Return the state of images that seek a start; ``best`` is the clean image until one is found."""
-        labels = state["labels"]
-        none = torch.zeros_like(labels)
+    def start(self, victim: Victim, batch: Batch) -> State:
+        """Return the state of images that seek a start."""
+        none = torch.zeros_like(batch.labels)
         number = none.double()
-        return {
-            "best": state["images"],
-            "distance": number + torch.inf,
-            "phase": none + SEEKING,
-            "given": torch.full_like(state["done"], self.starts is not None),
-            "tries": none,
-            "pulls": none,
-            "steps": none,
-            "low": number,
-            "spherical": number + self.first[0],
-            "source": number + self.first[1],
-            "starting": number + torch.nan,
-        }
+        stage = Stage(
+            phase=none + SEEKING,
+            given=none.bool() | (self.starts is not None),
+            tries=none,
+            pulls=none,
+            steps=none,
+            low=number,
+            spherical=number + self.spherical_step,
+            source=number + self.source_step,
+            starting=number + torch.nan,
+            done=none.bool(),
+        )
+        return State(batch.images, number + torch.inf, stage)
 
-    def advance(self, victim: Victim, state: State) -> State:
+    def advance(self, victim: Victim, batch: Batch, state: State) -> State:
         """Make as many trials of each image as fit in a pass, up to its first success."""
-        count = len(state["done"])
-        chain, candidates, distances, eligible = [state], [], [], []
-        for _ in range(max(1, min(AHEAD, victim.batch_size // max(1, count)))):
-            last = chain[-1]
-            candidate, distance = self._candidate(last)
+        count = len(batch.place)
+        trials = max(1, min(AHEAD, victim.batch_size // max(1, count)))
+        chain, candidates, distances, eligible = [state.stage], [], [], []
+        for _ in range(trials):
+            candidate, distance = self._candidate(batch, state._replace(stage=chain[-1]))
             candidates.append(candidate)
             distances.append(distance)
-            eligible.append(self._only_spherical(last) | (distance < last["distance"]))
-            chain.append({**last, **self._after(last, torch.zeros_like(last["done"]))})
-        trials = len(candidates)
+            eligible.append(chain[-1].only_spherical | (distance < state.distance))
+            chain.append(self._after(chain[-1], state.distance, torch.zeros_like(state.done)))
         logits = victim.logits(torch.cat(candidates))
-        aim = goal(
-            {name: torch.cat([state[name]] * trials) for name in ("labels", "target") if name in state}
-        )
-        works = aim.attained(logits).view(trials, count) & torch.stack(eligible)
-        ends = works | torch.stack([link["done"] for link in chain[1:]])
+        attained = batch.goal[torch.arange(count, device=victim.device).repeat(trials)].attained(logits)
+        works = attained.view(trials, count) & torch.stack(eligible)
+        ends = works | torch.stack([stage.done for stage in chain[1:]])
         first = torch.where(ends.any(dim=0), ends.int().argmax(dim=0), trials - 1)
         success = works.gather(0, first[None])[0]
         at = torch.where(success, first, first + 1)
-        before = {
-            name: torch.stack([link[name] for link in chain]).gather(0, at[None])[0]
-            for name, tensor in state.items()
-            if tensor is not chain[1][name]
-        }
-        return self._moved({**state, **before}, success, at, candidates, distances)
-
-    def _moved(
-        self, state: State, success: Tensor, at: Tensor, candidates: list[Tensor], distances: list[Tensor]
-    ) -> State:
-        """Return the state after the trial ``at`` (n,) of the images in ``success`` (n,); the others stay."""
-        moves = success & ~self._only_spherical(state)
-        best = state["best"].clone()
-        distance = state["distance"].clone()
-        for trial, (candidate, length) in enumerate(zip(candidates, distances, strict=True)):
+        stage = rowwise(lambda *links: torch.stack(links).gather(0, at[None])[0], *chain)
+        best, distance = state.best.clone(), state.distance.clone()
+        moves = success & ~stage.only_spherical
+        for trial in range(trials):
             here = (moves & (at == trial)).nonzero().squeeze(1)
-            best[here] = candidate[here]
-            distance[here] = length[here]
-        state = {**state, "best": best, "distance": distance}
-        after = self._after(state, success)
-        return {**state, **{name: torch.where(success, new, state[name]) for name, new in after.items()}}
+            best[here] = candidates[trial][here]
+            distance[here] = distances[trial][here]
+        return State(best, distance, select(success, self._after(stage, distance, success), stage))
 
-    def finish(self, victim: Victim, state: State) -> Attempt:
+    def finish(self, victim: Victim, batch: Batch, state: State) -> Attempt:
         """Return the closest image found; the clean one where no start was found."""
-        found = state["phase"] != SEEKING
+        stage = state.stage
+        found = stage.phase != SEEKING
         info = {
             "failed_start": ~found,
-            "given_start": found & state["given"],
-            "starting_l2": state["starting"].float(),
-            "steps": state["steps"],
-            "converged": found & (state["source"] < self.convergence),
+            "given_start": found & stage.given,
+            "starting_l2": stage.starting.float(),
+            "steps": stage.steps,
+            "converged": found & (stage.source < self.convergence),
         }
-        return Attempt(state["best"], state["tries"] + state["pulls"] + state["steps"], info)
+        return Attempt(state.best, stage.tries + stage.pulls + stage.steps, info)
 
-    def _only_spherical(self, state: State) -> Tensor:
-        """Return where the next trial is an orthogonal step alone, (n,) bool."""
-        return (state["phase"] == WALKING) & (state["steps"] % SPHERICAL_EVERY == SPHERICAL_EVERY - 1)
-
-    def _after(self, state: State, success: Tensor) -> State:
-        """Return the entries that a trial with that outcome (n,) changes."""
-        seeking, pulling, walking = (state["phase"] == phase for phase in (SEEKING, PULLING, WALKING))
-        alone = self._only_spherical(state)
-        tries, pulls, steps = state["tries"] + seeking, state["pulls"] + pulling, state["steps"] + walking
-        middle = (1 + state["low"]) / 2
-        low = torch.where(pulling, torch.where(success, state["low"] / middle, middle), state["low"])
+    def _after(self, stage: Stage, distance: Tensor, success: Tensor) -> Stage:
+        """Return the stage after a trial with that outcome (n,), at a distance (n,) of the best image."""
+        seeking, pulling, walking = (stage.phase == phase for phase in (SEEKING, PULLING, WALKING))
+        alone = stage.only_spherical
+        tries, pulls, steps = stage.tries + seeking, stage.pulls + pulling, stage.steps + walking
+        middle = (1 + stage.low) / 2
+        low = torch.where(pulling, torch.where(success, stage.low / middle, middle), stage.low)
         pulled = pulling & ((1 - low < PULL_TOLERANCE) | (pulls >= PULLS))
-        source = (state["source"] * self._factor(success, SOURCE_RATE)).clamp(max=LARGEST)
-        source = torch.where(walking & ~alone, source, state["source"])
-        spherical = state["spherical"] * self._factor(success, SPHERICAL_RATE)
-        spherical = torch.where(alone, spherical, state["spherical"])
+        source = (stage.source * self._factor(success, SOURCE_RATE)).clamp(max=LARGEST)
+        source = torch.where(walking & ~alone, source, stage.source)
+        spherical = stage.spherical * self._factor(success, SPHERICAL_RATE)
+        spherical = torch.where(alone, spherical, stage.spherical)
         spherical = torch.maximum(spherical, (BAND[0] * source).sqrt())
         spherical = torch.minimum(spherical, (BAND[1] * source).sqrt()).clamp(max=LARGEST)
-        new = {
-            "phase": state["phase"] + (seeking & success) + pulled,
-            "given": state["given"] & ~(seeking & ~success),
-            "tries": tries,
-            "pulls": pulls,
-            "steps": steps,
-            "low": low,
-            "starting": torch.where(pulled, state["distance"], state["starting"]),
-            "spherical": spherical,
-            "source": source,
-        }
         lost = seeking & ~success & (tries >= self.start_tries + (self.starts is not None))
-        converged = source < self.convergence
-        new["done"] = lost | (walking & ((steps >= self.steps) | converged))
-        return new
+        return Stage(
+            phase=stage.phase + (seeking & success) + pulled,
+            given=stage.given & ~(seeking & ~success),
+            tries=tries,
+            pulls=pulls,
+            steps=steps,
+            low=low,
+            spherical=spherical,
+            source=source,
+            starting=torch.where(pulled, distance, stage.starting),
+            done=lost | (walking & ((steps >= self.steps) | (source < self.convergence))),
+        )
 
     def _factor(self, success: Tensor, rate: float) -> Tensor:
         up, down = self.adaptation ** (1 - rate), self.adaptation**-rate
         return torch.where(success, up, down).double()
 
-    def _candidate(self, state: State) -> tuple[Tensor, Tensor]:
+    def _candidate(self, batch: Batch, state: State) -> tuple[Tensor, Tensor]:
         """Return the next candidate of each image (n, C, H, W) and its distance to the image (n,) float64."""
-        candidate = torch.empty_like(state["images"])
+        candidate = torch.empty_like(batch.images)
         for phase, propose in ((SEEKING, self._drawn), (PULLING, self._pulled), (WALKING, self._walked)):
-            here = (state["phase"] == phase).nonzero().squeeze(1)
+            here = (state.stage.phase == phase).nonzero().squeeze(1)
             if len(here):
-                candidate[here] = propose({name: tensor[here] for name, tensor in state.items()})
-        return candidate, length(candidate - state["images"])
+                candidate[here] = propose(rows_of(batch, here), rows_of(state, here))
+        return candidate, length(candidate - batch.images)
 
-    def _drawn(self, state: State) -> Tensor:
-        images, own = state["images"], state["tries"] - int(self.starts is not None)
+    def _drawn(self, batch: Batch, state: State) -> Tensor:
+        images, own = batch.images, state.stage.tries - int(self.starts is not None)
         height, width = images.shape[2:]
-        drawn = randomness.uniform(
-            self.seed, state["index"], own.clamp(min=0), images.shape[1:], purpose=START
-        )
+        drawn = randomness.uniform(self.seed, batch.number, own.clamp(min=0), images.shape[1:], purpose=START)
         for row, number in enumerate(own.tolist()):
             cells = GRIDS[number % len(GRIDS)]
             if number < 0:
                 assert self.starts is not None
-                drawn[row] = self.starts[state["place"][row]]
+                drawn[row] = self.starts[batch.place[row]]
             elif cells:
                 down = torch.arange(height, device=images.device) * min(cells, height) // height
                 across = torch.arange(width, device=images.device) * min(cells, width) // width
                 drawn[row] = drawn[row][:, down][:, :, across]
         return drawn
 
-    def _pulled(self, state: State) -> Tensor:
-        images = state["images"]
-        share = factor((1 + state["low"]) / 2, images)
-        return (images + share * (state["best"] - images)).clamp(0, 1)
+    def _pulled(self, batch: Batch, state: State) -> Tensor:
+        share = factor((1 + state.stage.low) / 2, batch.images)
+        return (batch.images + share * (state.best - batch.images)).clamp(0, 1)
 
-    def _walked(self, state: State) -> Tensor:
-        images, radius, spherical = state["images"], state["distance"], state["spherical"]
-        gap = state["best"] - images
-        noise = randomness.normal(self.seed, state["index"], state["steps"], images.shape[1:])
+    def _walked(self, batch: Batch, state: State) -> Tensor:
+        images, radius, stage = batch.images, state.distance, state.stage
+        gap = state.best - images
+        noise = randomness.normal(self.seed, batch.number, stage.steps, images.shape[1:])
         along = (noise * gap).flatten(1).sum(dim=1, dtype=torch.float64) / radius.square()
         noise -= factor(along, images) * gap
-        noise *= factor(spherical * radius / length(noise).clamp(min=torch.finfo(torch.float32).tiny), images)
-        point = images + (gap + noise) / factor((1 + spherical.square()).sqrt(), images)
+        smallest = torch.finfo(torch.float32).tiny
+        noise *= factor(stage.spherical * radius / length(noise).clamp(min=smallest), images)
+        point = images + (gap + noise) / factor((1 + stage.spherical.square()).sqrt(), images)
         point = point.clamp_(0, 1)
         gap = images - point
-        wanted = torch.where(self._only_spherical(state), radius, (1 - state["source"]) * radius)
+        wanted = torch.where(stage.only_spherical, radius, (1 - stage.source) * radius)
         return (point + factor((1 - wanted / length(gap)).clamp(min=0), images) * gap).clamp(0, 1)
 
 

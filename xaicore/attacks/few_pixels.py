@@ -19,8 +19,9 @@ from xaicore.attacks.base import Attempt, run
 from xaicore.attacks.goal import Goal
 from xaicore.attacks.pixel_windows import PixelWindows
 from xaicore.attacks.result import AttackResult
-from xaicore.attacks.victim import Victim, wants_contiguous
+from xaicore.attacks.victim import Victim
 from xaicore.core import checks
+from xaicore.core.batched_model import wants_contiguous
 
 SCALE = 0.5
 """F of Su et al., Sec. III-C."""

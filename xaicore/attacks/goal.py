@@ -12,9 +12,12 @@ does nothing. The log-odds never saturate.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
+
+from xaicore.core import checks
 
 
 def log_odds(logits: Tensor, classes: Tensor) -> Tensor:
@@ -30,6 +33,28 @@ class Goal:
 
     labels: Tensor
     target: Tensor | None
+
+    @classmethod
+    def of(cls, labels: Any, target: Any, images: Tensor) -> "Goal":
+        """Return the goal of an attack on ``images`` (N, C, H, W), on their device.
+
+        Args:
+            labels: (N,) int64, the true classes.
+            target: the class that each image shall get, or (N,) int64; None for an untargeted attack.
+            images: the images.
+
+        Raises:
+            TypeError: an argument is of the wrong kind.
+            UserError: a shape or type does not fit, or a target is the label itself.
+        """
+        true = checks.integers("labels", labels, len(images)).to(images.device)
+        return cls(true, checks.target(target, true))
+
+    def check_classes(self, count: int) -> None:
+        """Raise UserError unless all labels and targets lie in 0..count-1."""
+        checks.classes_in_range("labels", self.labels, count)
+        if self.target is not None:
+            checks.classes_in_range("target", self.target, count)
 
     def __getitem__(self, which: slice | Tensor) -> "Goal":
         return Goal(self.labels[which], None if self.target is None else self.target[which])

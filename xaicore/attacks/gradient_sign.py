@@ -12,12 +12,11 @@ its gradient is taken through the log-odds, which have the same sign and do not 
 import torch
 from torch import Tensor, nn
 
-from xaicore.attacks.base import Attempt, open_victim, run
+from xaicore.attacks.base import Attempt, run
 from xaicore.attacks.goal import Goal
 from xaicore.attacks.result import AttackResult
 from xaicore.attacks.victim import Victim
 from xaicore.core import checks
-from xaicore.core.undisturbed import evaluation_mode, exact_arithmetic
 
 
 def fgsm(
@@ -28,7 +27,6 @@ def fgsm(
     eps: float = 8 / 255,
     target: int | Tensor | None = None,
     seed: int = 0,
-    index: Tensor | None = None,
     batch_size: int | None = None,
 ) -> AttackResult:
     """Take one step of size ``eps`` along the sign of the gradient.
@@ -43,8 +41,7 @@ def fgsm(
         labels: (N,) int64, the true classes.
         eps: largest change of a value, in (0, 1].
         target: class to reach, or (N,) int64 of them; None to leave the true class.
-        seed: accepted so that all attacks can be called alike; nothing here is random.
-        index: accepted so that all attacks can be called alike.
+        seed: at least 0, as every attack's that draws at random; nothing is drawn here.
         batch_size: images in one pass of the model; None: what suits their size and the device.
 
     Returns:
@@ -67,7 +64,7 @@ def fgsm(
             images + eps * direction, torch.ones_like(goal.labels), {"zero_gradient": _none(direction)}
         )
 
-    return run(step, model, images, labels, target=target, index=index, batch_size=batch_size)
+    return run(step, model, images, labels, target=target, batch_size=batch_size)
 
 
 def fgsm_search(
@@ -78,8 +75,6 @@ def fgsm_search(
     eps_max: float = 0.5,
     steps: int = 200,
     target: int | Tensor | None = None,
-    seed: int = 0,
-    index: Tensor | None = None,
     batch_size: int | None = None,
 ) -> AttackResult:
     """Find the smallest step along the sign of the gradient that reaches the goal.
@@ -95,8 +90,6 @@ def fgsm_search(
         eps_max: largest step, in (0, 1].
         steps: number of grid values.
         target: class to reach, or (N,) int64 of them; None to leave the true class.
-        seed: accepted so that all attacks can be called alike; nothing here is random.
-        index: accepted so that all attacks can be called alike.
         batch_size: images in one pass of the model; None: what suits their size and the device.
 
     Returns:
@@ -114,7 +107,6 @@ def fgsm_search(
     """
     eps_max = checks.positive("eps_max", eps_max, most=1)
     steps = checks.integer("steps", steps, least=1)
-    checks.integer("seed", seed, least=0)
     grid = torch.arange(1, steps + 1, dtype=torch.float64).mul(eps_max).div(steps).float()
 
     def step(victim: Victim, images: Tensor, goal: Goal, index: Tensor) -> Attempt:
@@ -130,7 +122,7 @@ def fgsm_search(
         info = {"eps": eps.where(works, torch.inf), "zero_gradient": nothing}
         return Attempt(adversarial, 1 + tried, info)
 
-    return run(step, model, images, labels, target=target, index=index, batch_size=batch_size)
+    return run(step, model, images, labels, target=target, batch_size=batch_size)
 
 
 def fgsm_direction(
@@ -163,8 +155,7 @@ def fgsm_direction(
     checks.model(model)
     images = checks.images(images).detach()
     labels = checks.integers("labels", labels, len(images))
-    victim = open_victim(model, images, batch_size)
-    with exact_arithmetic(victim.device), evaluation_mode(model):
+    with Victim.of(model, images, batch_size) as victim:
         classes = victim.logits(images[:1]).shape[1]
         checks.classes_in_range("labels", labels, classes)
         direction = _direction(victim, images.to(victim.device), Goal(labels.to(victim.device), None))

@@ -13,15 +13,14 @@ an image can stop there without a pass of its own.
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from xaicore.attacks.balls import bound, length, no_further, normalised
 from xaicore.attacks.base import Attempt, run
-from xaicore.attacks.goal import Goal
-from xaicore.attacks.lanes import State, in_lanes, rows
-from xaicore.attacks.lanes import goal as goal_of
+from xaicore.attacks.iteration import Batch, Iteration, put, rows, rows_of, select
 from xaicore.attacks.result import AttackResult
 from xaicore.attacks.victim import Victim
 from xaicore.core import checks, randomness
@@ -41,8 +40,6 @@ def bim(
     step_size: float | None = None,
     early_stop: bool = True,
     target: int | Tensor | None = None,
-    seed: int = 0,
-    index: Tensor | None = None,
     batch_size: int | None = None,
 ) -> AttackResult:
     """Take ``steps`` sign steps from the clean image, each clipped to the L-infinity ball and to [0, 1].
@@ -59,8 +56,6 @@ def bim(
             takes all steps and returns the last iterate, whether or not an earlier one reached the goal: for
             examples of high confidence.
         target: class to reach, or (N,) int64 of them; None to leave the true class.
-        seed: accepted so that all attacks can be called alike; nothing here is random.
-        index: accepted so that all attacks can be called alike.
         batch_size: images in one pass of the model; None: what suits their size and the device.
 
     Returns:
@@ -80,9 +75,8 @@ def bim(
         steps=checks.integer("steps", steps, least=1),
         step_size=2.5 * eps / steps if step_size is None else checks.positive("step_size", step_size),
         early_stop=checks.flag("early_stop", early_stop),
-        seed=checks.integer("seed", seed, least=0),
     )
-    return run(attack, model, images, labels, target=target, index=index, batch_size=batch_size)
+    return run(attack, model, images, labels, target=target, batch_size=batch_size)
 
 
 def mim(
@@ -96,8 +90,6 @@ def mim(
     decay: float = 1.0,
     early_stop: bool = True,
     target: int | Tensor | None = None,
-    seed: int = 0,
-    index: Tensor | None = None,
     batch_size: int | None = None,
 ) -> AttackResult:
     """Take ``steps`` sign steps along a running sum of gradients, each divided by its L1 norm.
@@ -112,8 +104,6 @@ def mim(
         decay: mu, the weight of the sum so far, at least 0; 0 gives the directions of :func:`bim`.
         early_stop: as in :func:`bim`.
         target: class to reach, or (N,) int64 of them; None to leave the true class.
-        seed: accepted so that all attacks can be called alike; nothing here is random.
-        index: accepted so that all attacks can be called alike.
         batch_size: images in one pass of the model; None: what suits their size and the device.
 
     Returns:
@@ -132,10 +122,9 @@ def mim(
         steps=checks.integer("steps", steps, least=1),
         step_size=eps / steps if step_size is None else checks.positive("step_size", step_size),
         early_stop=checks.flag("early_stop", early_stop),
-        seed=checks.integer("seed", seed, least=0),
         decay=checks.not_negative("decay", decay),
     )
-    return run(attack, model, images, labels, target=target, index=index, batch_size=batch_size)
+    return run(attack, model, images, labels, target=target, batch_size=batch_size)
 
 
 def pgd(
@@ -211,102 +200,121 @@ def pgd(
     return run(attack, model, images, labels, target=target, index=index, batch_size=batch_size)
 
 
+class State(NamedTuple):
+    """What is known of n images.
+
+    Attributes:
+        point: (n, C, H, W), where the ascent is.
+        low: (n, C, H, W), least value of a point in the L-infinity ball; None in an L2 ball.
+        high: (n, C, H, W), greatest value.
+        sum: (n, C, H, W), of the normalised gradients; None without ``decay``.
+        taken: (n,) int64, steps since the last start.
+        restart: (n,) int64, starts before that.
+        queries: (n,) int64.
+        zero_gradient: (n,) bool.
+        done: (n,) bool.
+    """
+
+    point: Tensor
+    low: Tensor | None
+    high: Tensor | None
+    sum: Tensor | None
+    taken: Tensor
+    restart: Tensor
+    queries: Tensor
+    zero_gradient: Tensor
+    done: Tensor
+
+
 @dataclass(frozen=True)
-class Ascent:
+class Ascent(Iteration[State]):
     """The family as one iteration; see :func:`bim`, :func:`mim` (``decay``) and :func:`pgd` for the fields."""
 
     eps: float
     steps: int
     step_size: float
     early_stop: bool
-    seed: int
+    seed: int = 0
     norm: str = "linf"
     decay: float | None = None
     random_start: bool = False
     restarts: int = 1
 
-    def __call__(self, victim: Victim, images: Tensor, goal: Goal, index: Tensor) -> Attempt:
-        """Run on images (n, C, H, W), as a step of the base."""
-        return in_lanes(self, victim, images, goal, index)
-
-    def start(self, victim: Victim, state: State) -> State:
+    def start(self, victim: Victim, batch: Batch) -> State:
         """Return the first point of each image, its bounds and its counters."""
-        images, zero = state["images"], torch.zeros_like(state["index"])
-        own = {
-            "taken": zero,
-            "restart": zero,
-            "queries": zero,
-            "zero_gradient": torch.zeros_like(state["done"]),
-        }
-        if self.norm == "linf":
-            own["low"], own["high"] = (bound(images, sign * self.eps) for sign in (-1, 1))
-        if self.decay is not None:
-            own["sum"] = torch.zeros_like(images)
-        own["point"] = self._first({**state, **own})
-        return own
+        images, none = batch.images, torch.zeros_like(batch.number)
+        low, high = (bound(images, sign * self.eps) if self.norm == "linf" else None for sign in (-1, 1))
+        total = None if self.decay is None else torch.zeros_like(images)
+        state = State(images, low, high, total, none, none, none, none.bool(), none.bool())
+        return state._replace(point=self._first(batch, state))
 
-    def advance(self, victim: Victim, state: State) -> State:
+    def advance(self, victim: Victim, batch: Batch, state: State) -> State:
         """Take one step, or stop where the point reaches the goal, cannot move, or was only to be checked."""
-        goal, point, taken, restart = goal_of(state), state["point"], state["taken"], state["restart"]
+        goal, point, restart = batch.goal, state.point, state.restart
         logits, gradient = victim.differentiate(point, lambda logits, part: goal[part].score(logits))
         reached = goal.attained(logits) & goal.reached(logits)
         gradient.nan_to_num_(0, 0, 0)
         zero = ~gradient.flatten(1).any(dim=1)
-        stuck = zero
-        new: State = {}
-        if self.decay is not None:
-            new["sum"] = normalised(gradient, order=1).add_(state["sum"], alpha=self.decay)
-            gradient = new["sum"].sign()
+        stuck, total = zero, state.sum
+        if total is not None and self.decay is not None:
+            total = normalised(gradient, order=1).add_(total, alpha=self.decay)
+            gradient = total.sign()
             stuck = ~gradient.flatten(1).any(dim=1)
-        moved = self._within(self._step(gradient).add_(point), state)
+        moved = self._within(self._step(gradient).add_(point), batch, state)
 
-        ends = (taken == self.steps) | (reached if self.early_stop else False)
+        ends = (state.taken == self.steps) | (reached if self.early_stop else False)
         stays = stuck | ends
         again = stays & ~reached & (restart + 1 < self.restarts)
-        taken = taken + ~stays
-        new["point"] = torch.where(rows(stays, point), point, moved)
-        new["taken"] = torch.where(again, 0, taken)
-        new["restart"] = restart + again
-        new["queries"] = state["queries"] + 1
-        new["zero_gradient"] = state["zero_gradient"] | (zero & ~ends)
+        taken = state.taken + ~stays
         last = restart + 1 == self.restarts
-        new["done"] = (stays & ~again) | (last & (taken == self.steps))
+        state = state._replace(
+            point=select(stays, point, moved),
+            sum=total,
+            taken=torch.where(again, 0, taken),
+            restart=restart + again,
+            queries=state.queries + 1,
+            zero_gradient=state.zero_gradient | (zero & ~ends),
+            done=(stays & ~again) | (last & (taken == self.steps)),
+        )
         if self.restarts > 1 and again.any():
-            new["point"][again] = self._first({name: tensor[again] for name, tensor in (state | new).items()})
-        return new
+            which = again.nonzero().squeeze(1)
+            first = self._first(rows_of(batch, which), rows_of(state, which))
+            state = state._replace(point=put(which, first, state.point))
+        return state
 
-    def finish(self, victim: Victim, state: State) -> Attempt:
+    def finish(self, victim: Victim, batch: Batch, state: State) -> Attempt:
         """Return the last points; in an L2 ball, moved towards the image by the rounding of their values."""
-        point = state["point"]
+        point = state.point
         if self.norm == "l2":
-            point = no_further(point, state["images"], self.eps)
-        info = {"steps": state["taken"], "zero_gradient": state["zero_gradient"]}
+            point = no_further(point, batch.images, self.eps)
+        info = {"steps": state.taken, "zero_gradient": state.zero_gradient}
         if self.random_start:
-            info["restart"] = state["restart"]
-        return Attempt(point, state["queries"], info)
+            info["restart"] = state.restart
+        return Attempt(point, state.queries, info)
 
     def _step(self, gradient: Tensor) -> Tensor:
         if self.norm == "linf":
             return gradient.sign_().mul_(self.step_size)
         return normalised(gradient, order=2).mul_(self.step_size)
 
-    def _within(self, point: Tensor, state: State) -> Tensor:
+    def _within(self, point: Tensor, batch: Batch, state: State) -> Tensor:
         """Return ``point`` projected in place on the ball and the box."""
         if self.norm == "linf":
-            return point.clamp_(state["low"], state["high"])
-        shift = point.sub_(state["images"])
+            return point.clamp_(state.low, state.high)
+        shift = point.sub_(batch.images)
         shrink = (self.eps / length(shift, 2)).clamp_(max=1)
-        return shift.mul_(rows(shrink, shift)).add_(state["images"]).clamp_(0, 1)
+        return shift.mul_(rows(shrink, shift)).add_(batch.images).clamp_(0, 1)
 
-    def _first(self, state: State) -> Tensor:
-        images, index, restart = state["images"], state["index"], state["restart"]
+    def _first(self, batch: Batch, state: State) -> Tensor:
+        """Return the point of each image to start at."""
+        images, index, restart = batch.images, batch.number, state.restart
         if not self.random_start:
             return images
         if self.norm == "linf":
             shift = randomness.uniform(self.seed, index, restart, images.shape[1:]).mul_(2).sub_(1)
-            return self._within(shift.mul_(self.eps).add_(images), state)
+            return self._within(shift.mul_(self.eps).add_(images), batch, state)
         # A normal vector has a uniform direction; a uniform number's D-th root is the radius in D dimensions.
         direction = normalised(randomness.normal(self.seed, index, restart, images.shape[1:]), order=2)
         radius = randomness.uniform(self.seed, index, restart, (1,), purpose=1)[:, 0]
         radius = radius.pow(1 / images.shape[1:].numel()).mul(self.eps)
-        return self._within(direction.mul_(rows(radius, images)).add_(images), state)
+        return self._within(direction.mul_(rows(radius, images)).add_(images), batch, state)

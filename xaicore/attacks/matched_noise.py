@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from xaicore.attacks.base import Attempt, run
 from xaicore.attacks.goal import Goal
-from xaicore.attacks.lanes import State, rows
+from xaicore.attacks.iteration import rows
 from xaicore.attacks.result import AttackResult
 from xaicore.attacks.victim import Victim
 from xaicore.core import checks, randomness
@@ -85,7 +85,7 @@ def gaussian(
         means = _numbers("mean", 0.0 if mean is None else mean, len(images), least=-math.inf)
         stds = _numbers("std", STD if std is None else std, len(images), least=0)
 
-    def step(victim: Victim, images: Tensor, goal: Goal, index: Tensor, extras: State) -> Attempt:
+    def step(victim: Victim, images: Tensor, goal: Goal, index: Tensor, extras: dict[str, Tensor]) -> Attempt:
         noise = _standard_draws(seed, index, images.shape[1:])
         noise.mul_(rows(scale * extras["std"], noise)).add_(rows(scale * extras["mean"], noise))
         adversarial = noise.add_(images).clamp_(0, 1)

@@ -15,14 +15,14 @@ follows the authors' of DLFuzz).
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from typing import Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor, nn
 
 from xaicore.attacks.base import Attempt, run
 from xaicore.attacks.goal import Goal
-from xaicore.attacks.lanes import State, goal, in_lanes, rows
+from xaicore.attacks.iteration import Batch, Iteration, rows, rows_of, rowwise
 from xaicore.attacks.neurons import Coverage, Watch, watching
 from xaicore.attacks.result import AttackResult
 from xaicore.attacks.victim import Victim
@@ -32,8 +32,8 @@ from xaicore.core.randomness import uniform
 
 Strategy = Literal["rarely", "often", "uncovered"]
 
-COUNTERS = ("taken", "iterations", "seeds", "kept", "queries")
-"""Of an image: steps from the current seed, all steps, seeds begun, points kept as seeds, passes."""
+TOP_CLASSES = 5
+"""Classes in the objective, the first included; all of them where there are fewer."""
 
 
 def dlfuzz(
@@ -46,12 +46,10 @@ def dlfuzz(
     neurons: int = 10,
     neuron_weight: float = 0.5,
     class_weight: float = 0.5,
-    top_classes: int = 5,
     strategy: Strategy = "rarely",
     threshold: float = 0.25,
     coverage_gain: float = 0.01,
     l2_limit: float = 0.02,
-    l2_origin: float | Sequence[float] = 0.0,
     coverage: Coverage | None = None,
     layers: Sequence[str] | None = None,
     target: int | Tensor | None = None,
@@ -90,16 +88,14 @@ def dlfuzz(
             probabilities are at most 1: the neurons easily outweigh the classes, above all with a target,
             whose probability hardly has a slope at first. 0 leaves a plain gradient attack.
         class_weight: w, the weight of classes 2 to 5, at least 0. Eq. 8 has 1, the code 0.5.
-        top_classes: how many classes the class part has, its first included; K if the model has fewer.
         strategy: ``"rarely"`` draws neurons with probability in proportion to (times of the most often covered
             neuron - own times), strategy 1 of the code; ``"often"`` to the times, strategy 0; ``"uncovered"``
             evenly among neurons never covered. Evenly among all where that leaves none.
         threshold: a neuron is covered above it, in [0, 1].
         coverage_gain: share of neurons, at least 0.
-        l2_limit: largest ||x' - x|| / ||x - origin|| of a new seed, at least 0; it does not bind the result.
-        l2_origin: the colour that counts as zero in ||x - origin||, one number or one for each channel. The
-            published code works on images less their ImageNet mean, (123.68, 116.779, 103.939) / 255,
-            whose norm is about half that of the image: its limit is about twice as strict.
+        l2_limit: largest ||x' - x|| / ||x|| of a new seed, at least 0; it does not bind the result. The published
+            code works on images less their ImageNet mean, whose norm is about half that of the image: its limit
+            is about twice as strict.
         coverage: what is covered before the call; not changed. None: nothing.
         layers: names of the modules whose channels are neurons; None: activations, max-pools and softmax, as
             in :mod:`xaicore.attacks.neurons`.
@@ -128,175 +124,199 @@ def dlfuzz(
         Sec. 3; Renkhoff, Tan et al. (2022), Eq. 8.
     """
     checks.model(model)
-    iterations = checks.integer("iterations", iterations, least=1)
-    step_size = checks.positive("step_size", step_size, most=1)
-    neurons = checks.integer("neurons", neurons, least=1)
-    neuron_weight = checks.not_negative("neuron_weight", neuron_weight)
-    class_weight = checks.not_negative("class_weight", class_weight)
-    top_classes = checks.integer("top_classes", top_classes, least=2)
-    checks.one_of("strategy", strategy, get_args(Strategy))
-    threshold = checks.not_negative("threshold", threshold, most=1)
-    coverage_gain = checks.not_negative("coverage_gain", coverage_gain)
-    l2_limit = checks.not_negative("l2_limit", l2_limit)
-    origin = _colour(l2_origin, images)
     if coverage is not None and not isinstance(coverage, Coverage):
         raise TypeError(f"coverage must be a Coverage or None, not {type(coverage).__name__}")
-    seed = checks.integer("seed", seed, least=0)
+    checks.one_of("strategy", strategy, get_args(Strategy))
+    settings = Settings(
+        iterations=checks.integer("iterations", iterations, least=1),
+        step_size=checks.positive("step_size", step_size, most=1),
+        neurons=checks.integer("neurons", neurons, least=1),
+        neuron_weight=checks.not_negative("neuron_weight", neuron_weight),
+        class_weight=checks.not_negative("class_weight", class_weight),
+        strategy=strategy,
+        threshold=checks.not_negative("threshold", threshold, most=1),
+        coverage_gain=checks.not_negative("coverage_gain", coverage_gain),
+        l2_limit=checks.not_negative("l2_limit", l2_limit),
+        seed=checks.integer("seed", seed, least=0),
+    )
 
     def fuzz(victim: Victim, images: Tensor, goal: Goal, index: Tensor) -> Attempt:
         sizes = watch.layers()
         if coverage is not None and list(coverage.layers.items()) != list(sizes.items()):
             raise UserError("coverage must be of the same layers, in the same order, as the attack's")
         before = coverage.counts if coverage is not None else torch.zeros(sum(sizes.values())).long()
-        fuzzer = Fuzzer(
-            watch=watch,
-            before=before.to(victim.device),
-            iterations=iterations,
-            step_size=step_size,
-            neurons=neurons,
-            neuron_weight=neuron_weight,
-            class_weight=class_weight,
-            top_classes=top_classes,
-            strategy=strategy,
-            threshold=threshold,
-            coverage_gain=coverage_gain,
-            l2_limit=l2_limit,
-            origin=origin.to(victim.device),
-            seed=seed,
-        )
-        return in_lanes(fuzzer, victim, images, goal, index)
+        return Fuzzer(settings, watch, before.to(victim.device))(victim, images, goal, index)
 
     with watching(model, layers) as watch:
         return run(fuzz, model, images, labels, target=target, index=index, batch_size=batch_size)
 
 
-@dataclass
-class Fuzzer:
-    """One seed after the other for each image, as an :class:`~xaicore.attacks.lanes.Iteration`.
+@dataclass(frozen=True)
+class Settings:
+    """The checked parameters of :func:`dlfuzz`."""
 
-    The pass that gives the gradient at an image also gives its logits and neurons. So a step first judges the
-    image that the step before led to; a pass without gradient is needed only after the last step of a seed.
-    """
-
-    watch: Watch
-    before: Tensor
     iterations: int
     step_size: float
     neurons: int
     neuron_weight: float
     class_weight: float
-    top_classes: int
     strategy: Strategy
     threshold: float
     coverage_gain: float
     l2_limit: float
-    origin: Tensor
     seed: int
+
+
+class State(NamedTuple):
+    """What is known of n images; a step changes it in place.
+
+    Attributes:
+        current: (n, C, H, W), the last image made.
+        times: (n, neurons) int64, how often the image's own points covered each.
+        chosen: (n, neurons) bool, the neurons to raise from this seed.
+        weights: (n, K), those of the classes.
+        taken: (n,) int64, steps from this seed.
+        iterations: (n,) int64, all steps.
+        seeds: (n,) int64, seeds begun.
+        kept: (n,) int64, points kept as seeds.
+        queries: (n,) int64.
+        zero_gradient: (n,) bool.
+        done: (n,) bool.
+    """
+
+    current: Tensor
+    times: Tensor
+    chosen: Tensor
+    weights: Tensor
+    taken: Tensor
+    iterations: Tensor
+    seeds: Tensor
+    kept: Tensor
+    queries: Tensor
+    zero_gradient: Tensor
+    done: Tensor
+
+
+@dataclass(frozen=True)
+class Fuzzer(Iteration[State]):
+    """One seed after the other for each image.
+
+    The pass that gives the gradient at an image also gives its logits and neurons. So a step first judges the
+    image that the step before led to; a pass without gradient is needed only after the last step of a seed.
+
+    Attributes:
+        settings: the parameters.
+        watch: the neurons of the last pass.
+        before: (neurons,) int64, how often each was covered before the call.
+        queues: the seeds that wait, by the image's place.
+    """
+
+    settings: Settings
+    watch: Watch
+    before: Tensor
     queues: dict[int, deque[Tensor]] = field(default_factory=dict)
 
-    def start(self, victim: Victim, state: State) -> State:
+    def start(self, victim: Victim, batch: Batch) -> State:
         """Begin with each image as its own first seed."""
-        count, device = len(state["images"]), state["images"].device
-        self.queues |= {place: deque() for place in state["place"].tolist()}
-        return {
-            "current": state["images"].clone(),
-            "times": torch.zeros((count, len(self.before)), dtype=torch.int64, device=device),
-            "chosen": torch.zeros((count, len(self.before)), dtype=torch.bool, device=device),
-            "weights": torch.zeros((count, victim.classes), device=device),
-            **{name: torch.zeros(count, dtype=torch.int64, device=device) for name in COUNTERS},
-            "zero_gradient": torch.zeros(count, dtype=torch.bool, device=device),
-        }
+        self.queues.update({place: deque() for place in batch.place.tolist()})
+        none = torch.zeros_like(batch.number)
+        times = none[:, None].repeat(1, len(self.before))
+        weights = torch.zeros((len(none), victim.classes), device=victim.device)
+        never = none.bool()
+        return State(batch.images, times, times.bool(), weights, none, none, none, none, none, never, never)
 
-    def advance(self, victim: Victim, state: State) -> State:
+    def advance(self, victim: Victim, batch: Batch, state: State) -> State:
         """Take one step from each current image, and go on to the next seed where that was the last."""
-        state = {name: tensor.clone() for name, tensor in state.items()}
-        count = len(state["done"])
-        fresh = state["taken"] == 0
+        state = rowwise(torch.clone, state)
+        given, count = self.settings, len(batch.place)
+        fresh = state.taken == 0
         unopened = [fresh.nonzero().squeeze(1)]
 
         def objective(logits: Tensor, part: slice) -> Tensor:
             while unopened:
-                self._open(state, unopened.pop(), logits.detach())
-            classes = (state["weights"] * logits.softmax(dim=1)).sum(dim=1)
-            return classes + self.neuron_weight * (state["chosen"] * self.watch.means(count)).sum(dim=1)
+                self._open(batch, state, unopened.pop(), logits.detach())
+            classes = (state.weights * logits.softmax(dim=1)).sum(dim=1)
+            return classes + given.neuron_weight * (state.chosen * self.watch.means(count)).sum(dim=1)
 
-        logits, gradient = victim.differentiate(state["current"], objective)
-        self._judge(state, (~fresh).nonzero().squeeze(1), logits[~fresh], self._covered(count)[~fresh])
+        logits, gradient = victim.differentiate(state.current, objective)
+        self._judge(batch, state, (~fresh).nonzero().squeeze(1), logits[~fresh], self._covered(count)[~fresh])
         direction = unit_rms(gradient)
         nowhere = (direction == 0).flatten(1).all(dim=1)
-        moving = ~state["done"] & ~nowhere
-        stepped = (state["current"] + self.step_size * direction).clamp(0, 1)
-        state["current"] = torch.where(rows(moving, stepped), stepped, state["current"])
-        state["taken"] += 1
-        state["iterations"] += moving
-        state["queries"] += 1
-        state["zero_gradient"] |= nowhere & ~state["done"]
+        moving = ~state.done & ~nowhere
+        stepped = (state.current + given.step_size * direction).clamp(0, 1)
+        state.current.copy_(torch.where(rows(moving, stepped), stepped, state.current))
+        state.taken.add_(1)
+        state.iterations.add_(moving)
+        state.queries.add_(1)
+        state.zero_gradient.logical_or_(nowhere & ~state.done)
 
-        last = (moving & (state["taken"] == self.iterations)).nonzero().squeeze(1)
+        last = (moving & (state.taken == given.iterations)).nonzero().squeeze(1)
         if len(last):
-            logits = victim.logits(state["current"][last])
-            self._judge(state, last, logits, self._covered(len(last)))
-            state["queries"][last] += 1
-        self._next_seed(state, ~state["done"] & (nowhere | (state["taken"] == self.iterations)))
+            logits = victim.logits(state.current[last])
+            self._judge(batch, state, last, logits, self._covered(len(last)))
+            state.queries[last] += 1
+        self._next_seed(batch, state, ~state.done & (nowhere | (state.taken == given.iterations)))
         return state
 
-    def finish(self, victim: Victim, state: State) -> Attempt:
+    def finish(self, victim: Victim, batch: Batch, state: State) -> Attempt:
         """Hand back the image that reached the goal, or the last one made."""
-        for place in state["place"].tolist():
+        for place in batch.place.tolist():
             del self.queues[place]
-        new = (state["times"] > 0) & (self.before == 0)
+        new = (state.times > 0) & (self.before == 0)
         info = {
-            "iterations": state["iterations"],
-            "kept": state["kept"],
-            "covered": state["times"],
+            "iterations": state.iterations,
+            "kept": state.kept,
+            "covered": state.times,
             "coverage_gain": new.sum(dim=1) / len(self.before),
-            "zero_gradient": state["zero_gradient"],
+            "zero_gradient": state.zero_gradient,
         }
-        return Attempt(state["current"], state["queries"], info)
+        return Attempt(state.current, state.queries, info)
 
     def _covered(self, count: int) -> Tensor:
-        return self.watch.scaled(count) > self.threshold
+        return self.watch.scaled(count) > self.settings.threshold
 
-    def _open(self, state: State, which: Tensor, logits: Tensor) -> None:
+    def _open(self, batch: Batch, state: State, which: Tensor, logits: Tensor) -> None:
         """Count the neurons of new seeds, draw those to raise and weigh the classes by the seeds' order.
 
         The classes' weights are those of the objective plus 1 for every class: the same function up to a
         constant, as the probabilities sum to 1, but without the rounding of 1 - p_1, so that its gradient
         is exact also where p_1 is 1 in float32.
         """
-        state["times"][which] += self._covered(len(logits))[which]
-        order = logits[which].topk(min(self.top_classes, logits.shape[1]), dim=1).indices
+        given = self.settings
+        state.times[which] += self._covered(len(logits))[which]
+        order = logits[which].topk(min(TOP_CLASSES, logits.shape[1]), dim=1).indices
         weights = torch.ones_like(logits[which]).scatter(1, order[:, :1], 0)
-        if "target" in state:
-            weights.scatter_(1, state["target"][which, None], 2)
+        if batch.target is not None:
+            weights.scatter_(1, batch.target[which, None], 2)
         else:
-            weights.scatter_(1, order[:, 1:], 1 + self.class_weight)
-        state["weights"][which] = weights
-        draws = uniform(self.seed, state["index"][which], state["seeds"][which], self.before.shape)
-        times = self.before + state["times"][which]
-        state["chosen"][which] = choose(times, draws, self.neurons, self.strategy)
-        state["seeds"][which] += 1
+            weights.scatter_(1, order[:, 1:], 1 + given.class_weight)
+        state.weights[which] = weights
+        draws = uniform(given.seed, batch.number[which], state.seeds[which], self.before.shape)
+        times = self.before + state.times[which]
+        state.chosen[which] = choose(times, draws, given.neurons, given.strategy)
+        state.seeds[which] += 1
 
-    def _judge(self, state: State, which: Tensor, logits: Tensor, covered: Tensor) -> None:
+    def _judge(self, batch: Batch, state: State, which: Tensor, logits: Tensor, covered: Tensor) -> None:
         """Count the neurons of perturbed images, keep those worth being a seed, end those that do it."""
-        times, images, current = (state[name][which] for name in ("times", "images", "current"))
-        gained = (covered & (times + self.before == 0)).sum(dim=1)
-        state["times"][which] += covered
-        enough = gained * (state["index"][which] + 1) > self.coverage_gain * len(self.before)
-        near = norms(current - images) < self.l2_limit * norms(images - self.origin)
-        for row in which[enough & near].tolist():
-            self.queues[int(state["place"][row])].append(state["current"][row].clone())
-        state["kept"][which] += enough & near
-        state["done"][which] = goal(state)[which].attained(logits)
+        given, (images, _, _, number, places) = self.settings, rows_of(batch, which)
+        gained = (covered & (state.times[which] + self.before == 0)).sum(dim=1)
+        state.times[which] += covered
+        enough = gained * (number + 1) > given.coverage_gain * len(self.before)
+        near = norms(state.current[which] - images) < given.l2_limit * norms(images)
+        worth = enough & near
+        for place, row in zip(places[worth].tolist(), which[worth].tolist(), strict=True):
+            self.queues[place].append(state.current[row].clone())
+        state.kept[which] += worth
+        state.done[which] = batch.goal[which].attained(logits)
 
-    def _next_seed(self, state: State, over: Tensor) -> None:
+    def _next_seed(self, batch: Batch, state: State, over: Tensor) -> None:
         for row in over.nonzero().squeeze(1).tolist():
-            queue = self.queues[int(state["place"][row])]
+            queue = self.queues[int(batch.place[row])]
             if queue:
-                state["current"][row] = queue.popleft()
-                state["taken"][row] = 0
+                state.current[row] = queue.popleft()
+                state.taken[row] = 0
             else:
-                state["done"][row] = True
+                state.done[row] = True
 
 
 def choose(times: Tensor, draws: Tensor, count: int, strategy: Strategy) -> Tensor:
@@ -340,10 +360,3 @@ def unit_rms(gradient: Tensor) -> Tensor:
 def norms(images: Tensor) -> Tensor:
     """Return the Euclidean norm of each row (n, C, H, W), summed in an order that does not depend on n."""
     return images.square().sum(dim=3).flatten(1).sum(dim=1).sqrt()
-
-
-def _colour(value: float | Sequence[float], images: Tensor) -> Tensor:
-    values = list(value) if isinstance(value, Sequence) and not isinstance(value, str) else [value]
-    if len(values) not in (1, checks.images(images).shape[1]):
-        raise UserError(f"l2_origin must be one number or one for each channel, not {value!r}")
-    return torch.tensor([checks.not_negative("l2_origin", one, most=1) for one in values]).view(-1, 1, 1)

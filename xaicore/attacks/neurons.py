@@ -19,10 +19,9 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from xaicore.attacks.base import open_victim
 from xaicore.core import checks
+from xaicore.core.batched_model import BatchedModel
 from xaicore.core.errors import UserError
-from xaicore.core.undisturbed import evaluation_mode, exact_arithmetic
 
 PREDICTIONS = "(predictions)"
 """The name of the softmax of the logits among the layers; no module can clash with it by accident."""
@@ -167,11 +166,10 @@ def activations(
     """
     checks.model(model)
     images = checks.images(images).detach()
-    victim = open_victim(model, images, batch_size)
-    with watching(model, layers) as watch, exact_arithmetic(victim.device), evaluation_mode(model):
+    with watching(model, layers) as watch, BatchedModel.of(model, images, batch_size) as batched:
         rows = []
-        for part in torch.split(images, victim.batch_size):
-            victim.logits(part)
+        for part in torch.split(images, batched.batch_size):
+            batched.logits(part)
             rows.append(watch.scaled(len(part)).to(images.device))
         sizes = watch.layers()
     return dict(zip(sizes, torch.cat(rows).split(list(sizes.values()), dim=1), strict=True))

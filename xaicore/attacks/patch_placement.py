@@ -17,7 +17,7 @@ computed; and the gradient of one patch does not depend on the others.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args
 
 import torch
 from torch import Tensor
@@ -69,33 +69,25 @@ class Placements:
 
     @classmethod
     def checked(
-        cls,
-        shape: Any,
-        side: int,
-        image: Sequence[int],
-        scale: Any,
-        rotation: Any,
-        location: Any,
+        cls, shape: Any, side: int, image: Sequence[int], scale: Any, rotation: Any, location: Any
     ) -> Self:
         """Return the placements if all arguments are right and the largest patch fits into ``image`` (…, H, W).
 
         Raises:
             UserError: a value is of the wrong kind or out of range, or the patch does not fit.
         """
-        height, width = image[-2:]
+        shape = checks.one_of("shape", shape, get_args(Shape))
         low, high = _pair("scale", scale)
         if not 0 < low <= high:
             raise UserError(f"scale must be (low, high) with 0 < low <= high, not {scale!r}")
         rotation = checks.not_negative("rotation", rotation, most=180)
-        if location is not None:
-            location = _pair("location", location)
-            if not all(0 <= share <= 1 for share in location):
-                raise UserError(
-                    f"location must be None or (row, column) as shares in [0, 1], not {location!r}"
-                )
-        made = cls(known_shape(shape), side, height, width, (low, high), rotation, location)
-        worst = 45.0 if rotation >= 45 else rotation
-        extent = 2 * made.half_extent(torch.tensor([high]).double(), torch.tensor([worst]).double()).item()
+        place = None if location is None else _pair("location", location)
+        if place is not None and not all(0 <= share <= 1 for share in place):
+            raise UserError(f"location must be None or (row, column) as shares in [0, 1], not {location!r}")
+        height, width = image[-2:]
+        made = cls(shape, side, height, width, (low, high), rotation, place)
+        worst = torch.tensor([min(rotation, 45.0)]).double()
+        extent = 2 * made.half_extent(torch.tensor([high]).double(), worst).item()
         if extent > min(height, width) + ROUNDING:
             raise UserError(
                 f"size must be smaller, or scale or rotation: the patch takes up to {extent:.1f} pixels of an "
@@ -104,8 +96,26 @@ class Placements:
         return made
 
     def footprint(self, placement: Tensor) -> "Footprint":
-        """Return where the patches at ``placement`` (m, 4) lie."""
-        return Footprint.of(placement, self.shape, self.side, self.height, self.width)
+        """Return where the patches at ``placement`` (m, 4), as :meth:`draw` gives them, lie."""
+        side, device = self.side, placement.device
+        row, column, scale, angle = (number.view(-1, 1, 1) for number in placement.unbind(1))
+        turn = angle.double().deg2rad()
+        cos, sin = turn.cos().float(), turn.sin().float()
+        y = torch.arange(self.height, device=device).view(1, -1, 1) + 0.5 - row
+        x = torch.arange(self.width, device=device).view(1, 1, -1) + 0.5 - column
+        u, v = (cos * x - sin * y) / scale, (sin * x + cos * y) / scale
+        if self.shape == "square":
+            mask = (u.abs() < side / 2) & (v.abs() < side / 2)
+        else:
+            mask = u * u + v * v < side * side / 4
+        which = mask.nonzero()[:, 0] * side * side
+        # Near the rim a pixel has no values of the patch on one side: there the rim's colour goes on.
+        v, u = ((number[mask] + (side - 1) / 2).clamp(0, side - 1) for number in (v, u))
+        upper, left = v.long(), u.long()
+        lower, beside = (upper + 1).clamp(max=side - 1), (left + 1).clamp(max=side - 1)
+        first, second = which + upper * side, which + lower * side
+        corners = (first + left, first + beside, second + left, second + beside)
+        return Footprint(mask, corners, v - upper, u - left, side)
 
     def half_extent(self, scale: Tensor, angle: Tensor) -> Tensor:
         """Return half the side of the upright box around the shape, in pixels, for float64 (m,) arguments."""
@@ -164,35 +174,6 @@ class Footprint:
     right: Tensor
     side: int
 
-    @classmethod
-    def of(cls, placement: Tensor, shape: Shape, side: int, height: int, width: int) -> Self:
-        """Return the footprint of patches of ``side`` at ``placement`` (m, 4), as :meth:`Placements.draw` gives."""
-        device = placement.device
-        row, column, scale, angle = (number.view(-1, 1, 1) for number in placement.unbind(1))
-        turn = angle.double().deg2rad()
-        cos, sin = turn.cos().float(), turn.sin().float()
-        y = torch.arange(height, device=device).view(1, -1, 1) + 0.5 - row
-        x = torch.arange(width, device=device).view(1, 1, -1) + 0.5 - column
-        u, v = (cos * x - sin * y) / scale, (sin * x + cos * y) / scale
-        if shape == "square":
-            mask = (u.abs() < side / 2) & (v.abs() < side / 2)
-        else:
-            mask = u * u + v * v < side * side / 4
-        which = mask.nonzero()[:, 0] * side * side
-        # Near the rim a pixel has no values of the patch on one side: there the rim's colour goes on.
-        v, u = ((number[mask] + (side - 1) / 2).clamp(0, side - 1) for number in (v, u))
-        upper, left = v.floor(), u.floor()
-        down, right = v - upper, u - left
-        upper, left = upper.long(), left.long()
-        lower, beside = (upper + 1).clamp(max=side - 1), (left + 1).clamp(max=side - 1)
-        corners = (
-            which + upper * side + left,
-            which + upper * side + beside,
-            which + lower * side + left,
-            which + lower * side + beside,
-        )
-        return cls(mask, corners, down, right, side)
-
     def paint(self, images: Tensor, patches: Tensor) -> Tensor:
         """Return ``images`` (m, C, H, W) with ``patches`` (m, C, side, side) on them.
 
@@ -218,50 +199,10 @@ class Footprint:
             return torch.autograd.grad(painted, patches, gradients)[0]
 
 
-def place(images: Tensor, patch: Tensor, placement: Tensor, shape: Shape) -> tuple[Tensor, Tensor]:
-    """Put patches on images.
-
-    Args:
-        images: (n, C, H, W) float32 in [0, 1].
-        patch: (n, C, s, s) float32 in [0, 1], or (C, s, s), the same for all.
-        placement: (n, 4) float32: row and column of the centre in pixels, scale, angle in degrees
-            counter-clockwise.
-        shape: "circle" (its diameter is s) or "square".
-
-    Returns:
-        The images (n, C, H, W), which differentiate in ``patch``, and the mask (n, H, W), true where the patch
-        covers the image; elsewhere the image is as it was, bit for bit.
-
-    References:
-        Brown et al. (2017), Adversarial patch, Sec. 2.
-    """
-    height, width = images.shape[2:]
-    footprint = Footprint.of(placement, known_shape(shape), patch.shape[-1], height, width)
-    patches = patch.expand(len(images), *patch.shape[-3:])
-    return footprint.paint(images, patches), footprint.mask
-
-
-def known_shape(value: Any) -> Shape:
-    """Return ``value`` if it is "circle" or "square".
-
-    Raises:
-        UserError: it is neither.
-    """
-    if value == "circle":
-        return "circle"
-    if value == "square":
-        return "square"
-    raise UserError(f'shape must be "circle" or "square", not {value!r}')
-
-
-def _number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-
-
 def _pair(name: str, value: Any) -> tuple[float, float]:
-    if not isinstance(value, (tuple, list)) or len(value) != 2 or not all(map(_number, value)):
-        raise UserError(f"{name} must be a pair of finite numbers, not {value!r}")
-    return float(value[0]), float(value[1])
+    if not isinstance(value, (tuple, list)) or len(value) != 2:
+        raise UserError(f"{name} must be a pair of numbers, not {value!r}")
+    return checks.not_negative(name, value[0]), checks.not_negative(name, value[1])
 
 
 def _picked(values: Tensor, which: Tensor) -> Tensor:

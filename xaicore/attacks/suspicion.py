@@ -12,13 +12,14 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from xaicore.attacks.base import open_victim, success_after_uint8
+from xaicore.attacks.base import success_after_uint8
+from xaicore.attacks.registry import ATTACKS, Attack
 from xaicore.attacks.result import AttackResult
-from xaicore.attacks.traits import TRAITS, Traits
 from xaicore.core import checks
+from xaicore.core.batched_model import BatchedModel
+from xaicore.core.devices import device_of
 from xaicore.core.errors import UserError
 from xaicore.core.outputs import look_like_probabilities
-from xaicore.core.undisturbed import evaluation_mode, exact_arithmetic
 
 Kind = Literal[
     "zero-gradient",
@@ -64,7 +65,7 @@ def suspicions(
     target: int | Tensor | None = None,
     clean_accuracy: float | None = None,
     budgets: Mapping[str, float] | None = None,
-    traits: Mapping[str, Traits] = TRAITS,
+    attacks: Mapping[str, Attack] = ATTACKS,
 ) -> list[Suspicion]:
     """Look for signs that the results of attacks on the same images do not mean what they seem to.
 
@@ -95,15 +96,15 @@ def suspicions(
         target: as in the attacks.
         clean_accuracy: share of these N images that the model classifies correctly, as known from elsewhere.
         budgets: by name, the largest norm that an attack was allowed, its ``eps``.
-        traits: what each name in ``results`` stands for; with ``{**TRAITS, "pgd_l2": Traits("gradients",
-            "l2")}`` the results may hold an entry "pgd_l2".
+        attacks: what each name in ``results`` stands for; with ``{**ATTACKS, "pgd_l2": replace(ATTACKS["pgd"],
+            norm="l2")}`` (``dataclasses.replace``) the results may hold an entry "pgd_l2".
 
     Returns:
         The suspicions, in the order above; empty if there are none.
 
     Raises:
         TypeError: an argument is of the wrong kind.
-        ValueError: a name is not in ``traits``, results are of different length, or an argument does not fit.
+        ValueError: a name is not in ``attacks``, results are of different length, or an argument does not fit.
 
     References:
         Athalye, Carlini & Wagner (2018), Obfuscated gradients give a false sense of security, Sec. 3.1; Croce
@@ -112,10 +113,10 @@ def suspicions(
     budgets = {
         name: checks.positive(f"the budget of {name}", value) for name, value in (budgets or {}).items()
     }
-    _check(results, traits, budgets, images)
+    _check(results, attacks, budgets, images)
     found = [
         *_bad_gradients(results),
-        *_black_box_wins(results, traits, budgets),
+        *_black_box_wins(results, attacks, budgets),
         *_clean_disagreements(results),
     ]
     if clean_accuracy is not None:
@@ -129,15 +130,15 @@ def suspicions(
 
 def _check(
     results: Mapping[str, AttackResult],
-    traits: Mapping[str, Traits],
+    attacks: Mapping[str, Attack],
     budgets: Mapping[str, float],
     images: Tensor | None,
 ) -> None:
     for name, result in results.items():
         if not isinstance(result, AttackResult):
             raise TypeError(f"results must hold AttackResults, not {type(result).__name__} for {name!r}")
-        if name not in traits:
-            raise UserError(f"results must go by names of attacks; {name!r} is not among traits")
+        if name not in attacks:
+            raise UserError(f"results must go by names of attacks; {name!r} is not among them")
     lengths = {name: len(result) for name, result in results.items()}
     if len(set(lengths.values())) > 1:
         raise UserError(f"results must be for the same images, but their numbers differ: {lengths}")
@@ -164,15 +165,15 @@ def _bad_gradients(results: Mapping[str, AttackResult]) -> Iterator[Suspicion]:
 
 
 def _black_box_wins(
-    results: Mapping[str, AttackResult], traits: Mapping[str, Traits], budgets: Mapping[str, float]
+    results: Mapping[str, AttackResult], attacks: Mapping[str, Attack], budgets: Mapping[str, float]
 ) -> Iterator[Suspicion]:
     for name, white in results.items():
-        norm = traits[name].norm
-        if traits[name].access != "gradients" or norm is None:
+        norm = attacks[name].norm
+        if attacks[name].access != "gradients" or norm is None:
             continue
-        limit = _beaten_by(white, norm, traits[name].minimal, budgets.get(name))
+        limit = _beaten_by(white, norm, attacks[name].minimal, budgets.get(name))
         for rival, black in results.items():
-            if traits[rival].access == "gradients":
+            if attacks[rival].access == "gradients":
                 continue
             both = _attacked(white) & _attacked(black)
             wins = both & black.success.cpu() & (getattr(black, norm).cpu().double() <= limit)
@@ -216,10 +217,10 @@ def _clean_accuracy(results: Mapping[str, AttackResult], accuracy: float) -> Ite
 
 
 def _model_itself(model: nn.Module, images: Tensor) -> Iterator[Suspicion]:
-    victim = open_victim(model, images, None)
-    cuda = [victim.device] if victim.device.type == "cuda" else []
-    with torch.random.fork_rng(cuda), exact_arithmetic(victim.device), evaluation_mode(model):
-        first, second = (victim.logits(images).nan_to_num(0, 0, 0) for _ in range(2))
+    device = device_of(model)
+    cuda = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(cuda), BatchedModel.of(model, images) as batched:
+        first, second = (batched.logits(images).nan_to_num(0, 0, 0) for _ in range(2))
     if look_like_probabilities(first):
         text = "the model seems to return probabilities, where attacks by gradients or scores are weaker"
         yield Suspicion("probabilities", None, len(images), len(images), text)

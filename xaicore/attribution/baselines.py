@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from xaicore.core.errors import UserError
+
 
 def check_baselines(baselines: float | Tensor | None, images: Tensor) -> Tensor:
     """Return ``baselines`` as (M, C, H, W) of the type and on the device of ``images``; None is black, 0.
@@ -18,20 +20,20 @@ def check_baselines(baselines: float | Tensor | None, images: Tensor) -> Tensor:
         raise TypeError("baselines must be None, a number or a floating-point tensor")
     tensor = torch.as_tensor(baselines).detach().to(images).clone()
     if not bool(torch.isfinite(tensor).all()):
-        raise ValueError("baselines must be finite: NaN or infinity found")
+        raise UserError("baselines must be finite: NaN or infinity found")
     count = len(tensor) if tensor.ndim == 4 else 1
     try:
         expanded = tensor.expand(count, *images.shape[1:])
     except RuntimeError as error:
-        raise ValueError(
+        raise UserError(
             f"baselines of shape {tuple(tensor.shape)} do not fit images of shape {tuple(images.shape)}"
         ) from error
     if not count:
-        raise ValueError("baselines must hold at least one image")
+        raise UserError("baselines must hold at least one image")
     return expanded
 
 
 def check_one_or_each(baselines: Tensor, n: int) -> None:
     """Raise ValueError unless there is one baseline (M, C, H, W) for all images or one for each of ``n``."""
     if len(baselines) not in (1, n):
-        raise ValueError(f"baselines must be one for all images or one for each of {n}, not {len(baselines)}")
+        raise UserError(f"baselines must be one for all images or one for each of {n}, not {len(baselines)}")

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from xaicore.attribution.inputs import chosen_logits, device_of, naming_images, network_input, network_of
+from xaicore.attribution.inputs import chosen_logits, naming_images, network_input, network_of
+from xaicore.core.devices import device_of
 from xaicore.core.outputs import checked_logits
 
 UNWATCHED = nullcontext()

@@ -16,9 +16,10 @@ from torch import Tensor, nn
 from xaicore.attribution.baselines import check_baselines, check_one_or_each
 from xaicore.attribution.batches import batches, logits_at, logits_of, target_logits
 from xaicore.attribution.calls import check_visible
-from xaicore.attribution.inputs import check_call, network_input, network_of, undisturbed
+from xaicore.attribution.inputs import check_call, network_input, network_of
 from xaicore.attribution.rescale import Recording, Rescaling
 from xaicore.core.errors import UserError
+from xaicore.core.undisturbed import undisturbed
 
 
 def deep_lift(
@@ -33,11 +34,7 @@ def deep_lift(
     """Return the DeepLIFT contributions (rescale rule) of every value of the network's input.
 
     Args:
-        model: a :class:`~xaicore.models.Classifier`, whose network is explained on its normalised input,
-            or a module that takes ``images`` as they are. It is run in eval mode and left as it was.
-        images: (N, C, H, W), finite, of the floating type of the model; in [0, 1] for a classifier.
-        targets: the neurons to explain: one index for all, (N,) indices, or None for the arg max of the
-            logits.
+        model, images, targets: as for :func:`~xaicore.attribution.gradient`.
         baselines: what the images are compared with, in their units: a number, or a tensor broadcastable to
             (C, H, W) or to the images; None for black, 0.
         return_convergence_delta: whether to return the completeness error too.

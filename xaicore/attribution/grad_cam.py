@@ -16,9 +16,10 @@ from torch.overrides import TorchFunctionMode
 
 from xaicore.attribution.batches import Batch, batches, target_logits
 from xaicore.attribution.calls import ELEMENTWISE, argument, changes_in_place, check_visible, name_of
-from xaicore.attribution.inputs import check_call, network_of, undisturbed
+from xaicore.attribution.inputs import check_call, network_of
 from xaicore.core.errors import UserError
 from xaicore.core.small_maps import products
+from xaicore.core.undisturbed import undisturbed
 
 ACTIVATIONS = ("post-relu", "pre-relu")
 

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from xaicore.attribution.batches import UNWATCHED, batches, target_logits
-from xaicore.attribution.inputs import check_call, network_of, undisturbed
+from xaicore.attribution.inputs import check_call, network_of
+from xaicore.core.undisturbed import undisturbed
 
 
 def gradient(

@@ -27,15 +27,16 @@ from xaicore.attribution.layers import (
     name_of,
     operation,
 )
-from xaicore.attribution.reweighting import with_batchnorm
+from xaicore.attribution.reweighting import reweighted
 from xaicore.core.errors import UserError
 from xaicore.core.outputs import checked_logits
+from xaicore.models.batchnorm import folded_weights
 
 FOLD_TOLERANCE = 1e-4
 """How far the graph's logits may be from the network's, relative to the largest of them."""
-_TRACING = threading.Lock()
 INPUT = -1
 """The source of a step that takes the network's input."""
+_TRACING = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -140,8 +141,9 @@ class Graph:
         layer = None if position == INPUT else self.steps[position]
         if layer is None or layer.kind not in WITH_WEIGHTS or _tensor_users(before) != [node]:
             return Step("affine", name_of(node), batchnorm(norm), (position,))
-        assert layer.module is not None
-        self.steps[position] = replace(layer, module=with_batchnorm(layer.module, norm))
+        assert isinstance(layer.module, (nn.Conv2d, nn.Linear))
+        folded = reweighted(layer.module, *folded_weights(layer.module, norm))
+        self.steps[position] = replace(layer, module=folded)
         return Step("identity", name_of(node), nn.Identity(), (position,))
 
     def _nodes_before_weights(self) -> set[fx.Node]:

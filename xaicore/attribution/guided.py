@@ -21,8 +21,9 @@ from xaicore.attribution.batches import batches
 from xaicore.attribution.calls import argument, check_visible, name_of
 from xaicore.attribution.grad_cam import grad_cam
 from xaicore.attribution.gradients import slopes
-from xaicore.attribution.inputs import check_call, network_of, undisturbed
+from xaicore.attribution.inputs import check_call, network_of
 from xaicore.core.errors import UserError
+from xaicore.core.undisturbed import undisturbed
 
 DISGUISES = frozenset({"clamp", "clamp_min", "clip", "maximum", "threshold", "where", "heaviside"})
 """Functions that may be a ReLU in disguise."""
@@ -70,10 +71,7 @@ def guided_grad_cam(
     """Return guided backpropagation times the Grad-CAM of a layer, enlarged bilinearly.
 
     Args:
-        model: as for :func:`guided_backprop`.
-        images: (N, C, H, W), finite, of the floating type of the model; in [0, 1] for a classifier.
-        targets: the neurons to explain: one index for all, (N,) indices, or None for the arg max of the
-            logits.
+        model, images, targets: as for :func:`~xaicore.attribution.gradient`.
         layer: name of the layer, as for :func:`~xaicore.attribution.grad_cam`; None for the last convolution
             to run (in Inception v3 that is one branch of several).
         batch_size: how many images are computed at once; memory grows with it and not with N.

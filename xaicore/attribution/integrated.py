@@ -19,13 +19,12 @@ from xaicore.attribution.batches import batches, logits_at, logits_of, resolved_
 from xaicore.attribution.gradients import slopes
 from xaicore.attribution.inputs import (
     check_call,
-    check_count,
-    check_draws,
     network_input,
     network_of,
-    undisturbed,
 )
+from xaicore.core import checks
 from xaicore.core.randomness import normal, stream, uniform
+from xaicore.core.undisturbed import undisturbed
 
 NOISE, PLACE, ORDER = range(3)
 """Purposes of random draws."""
@@ -44,11 +43,7 @@ def integrated_gradients(
     """Return the integrated gradients of the chosen logit on the straight way from a baseline.
 
     Args:
-        model: a :class:`~xaicore.models.Classifier`, whose network is explained on its normalised input,
-            or a module that takes ``images`` as they are. It is run in eval mode and left as it was.
-        images: (N, C, H, W), finite, of the floating type of the model; in [0, 1] for a classifier.
-        targets: the neurons to explain: one index for all, (N,) indices, or None for the arg max of the
-            logits.
+        model, images, targets: as for :func:`~xaicore.attribution.gradient`.
         baselines: where the way starts, in the units of ``images``: a number, or a tensor broadcastable to
             (C, H, W) or to the images; None for black, 0.
         n_steps: points of the quadrature.
@@ -64,7 +59,7 @@ def integrated_gradients(
         TypeError: ``images``, ``targets`` or ``baselines`` is of a wrong kind.
     """
     indices = check_call(model, images, targets, batch_size)
-    check_count(n_steps, "n_steps")
+    checks.integer("n_steps", n_steps, least=1)
     starts = check_baselines(baselines, images)
     check_one_or_each(starts, len(images))
     network = network_of(model)
@@ -107,11 +102,7 @@ def gradient_shap(
     taken as often as another where ``n_samples`` is a multiple of their number.
 
     Args:
-        model: a :class:`~xaicore.models.Classifier`, whose network is explained on its normalised input,
-            or a module that takes ``images`` as they are. It is run in eval mode and left as it was.
-        images: (N, C, H, W), finite, of the floating type of the model; in [0, 1] for a classifier.
-        targets: the neurons to explain: one index for all, (N,) indices, or None for the arg max of the
-            logits.
+        model, images, targets: as for :func:`~xaicore.attribution.gradient`.
         baselines: the baselines of all images, in their units: (M, C, H, W), a tensor broadcastable to
             (C, H, W), or a number; None for black, 0.
         n_samples: samples of each image.
@@ -130,8 +121,9 @@ def gradient_shap(
         TypeError: ``images``, ``targets`` or ``baselines`` is of a wrong kind.
     """
     indices = check_call(model, images, targets, batch_size)
-    check_count(n_samples, "n_samples")
-    check_draws(seed, std)
+    checks.integer("n_samples", n_samples, least=1)
+    checks.integer("seed", seed, least=0)
+    checks.not_negative("std", std)
     starts = check_baselines(baselines, images)
     network = network_of(model)
     with undisturbed(model) as device:

@@ -18,11 +18,12 @@ from xaicore.attribution.contrastive import clrp, sglrp
 from xaicore.attribution.deep_lift import deep_lift
 from xaicore.attribution.gradients import gradient, input_times_gradient
 from xaicore.attribution.guided import enlarged_grad_cam, guided_backprop, guided_grad_cam
-from xaicore.attribution.inputs import check_call, check_count, check_draws, undisturbed
+from xaicore.attribution.inputs import check_call
 from xaicore.attribution.integrated import gradient_shap, integrated_gradients
 from xaicore.attribution.relevance import lrp
-from xaicore.core.errors import UserError
+from xaicore.core import checks
 from xaicore.core.randomness import normal
+from xaicore.core.undisturbed import undisturbed
 
 
 def smooth_grad(
@@ -64,8 +65,9 @@ def smooth_grad(
         TypeError: ``images``, ``targets`` or ``method`` is of a wrong kind.
     """
     indices = check_call(model, images, targets, batch_size)
-    check_count(n_samples, "n_samples")
-    check_draws(seed, std)
+    checks.integer("n_samples", n_samples, least=1)
+    checks.integer("seed", seed, least=0)
+    checks.not_negative("std", std)
     explain = _explanation(method)
     with undisturbed(model):
         chosen = resolved_targets(model, images, indices, batch_size)
@@ -93,9 +95,7 @@ def smooth_grad(
 
 def _explanation(method: str | Callable[..., Tensor]) -> Callable[..., Tensor]:
     if isinstance(method, str):
-        if method not in METHODS:
-            raise UserError(f"method must be one of {', '.join(METHODS)}, not {method!r}")
-        return METHODS[method]
+        return METHODS[checks.one_of("method", method, METHODS)]
     if not callable(method):
         raise TypeError(f"method must be a name or a function, not {method!r}")
     return method

@@ -6,17 +6,17 @@ the chosen neuron, all other neurons get none. Bach et al., PLoS ONE 10(7), 2015
 iNNvestigate 2.1.2 (Alber et al., JMLR 20, 2019).
 """
 
-import math
 from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
 from xaicore.attribution.batches import batches
-from xaicore.attribution.inputs import check_call, chosen_logits, network_input, network_of, undisturbed
+from xaicore.attribution.inputs import check_call, chosen_logits, network_input, network_of
 from xaicore.attribution.presets import PRESETS
 from xaicore.attribution.propagation import Pass, Propagation
-from xaicore.core.errors import UserError
+from xaicore.core import checks
+from xaicore.core.undisturbed import undisturbed
 
 DEFAULT_EPSILON = 0.1
 
@@ -75,8 +75,7 @@ def lrp(
         pool), or from an output that no input has a share in: of alpha-beta where all products have one
         sign, of a sum or average pool where all values are 0.
     """
-    if preset not in PRESETS:
-        raise UserError(f"preset must be one of {', '.join(PRESETS)}, not {preset!r}")
+    checks.one_of("preset", preset, PRESETS)
     epsilon = _checked_epsilon(epsilon, preset)
 
     def explain(propagation: Propagation, forward: Pass, chosen: Tensor) -> Tensor:
@@ -124,9 +123,7 @@ def _checked_epsilon(epsilon: float | None, preset: str) -> float:
         return DEFAULT_EPSILON
     if not PRESETS[preset].uses("epsilon"):
         raise ValueError(f"epsilon does not belong to preset {preset!r}, which has no epsilon rule")
-    if not math.isfinite(epsilon) or epsilon < 0:
-        raise ValueError(f"epsilon must be a finite number of at least 0, not {epsilon}")
-    return float(epsilon)
+    return checks.not_negative("epsilon", epsilon)
 
 
 def _checked_bounds(

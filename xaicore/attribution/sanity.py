@@ -11,7 +11,9 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from xaicore.attribution.inputs import check_count, check_draws, network_of
+from xaicore.attribution.inputs import network_of
+from xaicore.core import checks
+from xaicore.core.errors import UserError
 from xaicore.core.randomness import stream
 
 
@@ -32,7 +34,7 @@ def randomised(model: nn.Module, *, cascading: bool = True, seed: int = 0) -> It
     Raises:
         ValueError: ``seed`` is negative.
     """
-    check_draws(seed, 0.0)
+    checks.integer("seed", seed, least=0)
     names = [
         name for name, module in network_of(model).named_modules() if list(module.parameters(recurse=False))
     ]
@@ -66,13 +68,12 @@ def planted_marks(images: Tensor, *, side: int = 6, seed: int = 0) -> tuple[Tens
     Raises:
         ValueError: an argument is out of range, or the mark does not fit into the images.
     """
-    check_count(side, "side")
-    check_draws(seed, 0.0)
-    if images.ndim != 4 or not images.is_floating_point():
-        raise ValueError("images must be a floating-point tensor (N, C, H, W)")
+    checks.integer("side", side, least=2)
+    checks.integer("seed", seed, least=0)
+    checks.floating("images", images)
     height, width = images.shape[2:]
     if side % 2 or side > min(height, width):
-        raise ValueError(f"side must be even and at most {min(height, width)}, not {side}")
+        raise UserError(f"side must be even and at most {min(height, width)}, not {side}")
     marked = images.detach().clone()
     labels = torch.zeros(len(images), dtype=torch.int64, device=images.device)
     masks = torch.zeros(len(images), height, width, dtype=torch.bool, device=images.device)

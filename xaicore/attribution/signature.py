@@ -11,6 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from xaicore.core import checks
+
 
 def signatures(relevance: Tensor) -> NDArray[np.float32]:
     """Return relevance maps (N, C, H, W) or (N, H, W) as unit vectors (N, H·W); a zero map stays zero.
@@ -18,10 +20,7 @@ def signatures(relevance: Tensor) -> NDArray[np.float32]:
     Raises:
         ValueError: another shape, or a value that is not finite.
     """
-    if relevance.ndim not in (3, 4):
-        raise ValueError(f"relevance must be (N, C, H, W) or (N, H, W), got {tuple(relevance.shape)}")
-    if not torch.isfinite(relevance).all():
-        raise ValueError("relevance must be finite")
+    relevance = checks.finite("relevance", relevance, checks.MAPS)
     maps = relevance.sum(dim=1) if relevance.ndim == 4 else relevance
     flat = maps.flatten(start_dim=1).double()
     lengths = flat.norm(dim=1, keepdim=True)

@@ -9,14 +9,15 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-from xaicore.book.display import clock
 from xaicore.book.project import find_root
+from xaicore.book.running.display import clock
 from xaicore.core.errors import UserError
 from xaicore.core.units import number
 
@@ -41,8 +42,17 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="xaibook", description="Run and build the book Attacks, Explained.")
     commands = parser.add_subparsers(required=True, metavar="command")
 
-    run = commands.add_parser("run", help="execute the notebooks of an edition")
-    run.add_argument("--edition", default="embedded", help="which edition (default: embedded)")
+    def add(
+        command: Callable[..., int], about: str, edition: str | None = None, which: str = "which edition"
+    ) -> Any:
+        """Add a command that is named as its function, and its option --edition where it has a default."""
+        added = commands.add_parser(command.__name__.lstrip("_"), help=about)
+        added.set_defaults(command=command)
+        if edition is not None:
+            added.add_argument("--edition", default=edition, help=f"{which} (default: {edition})")
+        return added
+
+    run = add(_run, "execute the notebooks of an edition", "embedded")
     run.add_argument("--only", metavar="p1,p3", help="only notebooks whose names begin so")
     run.add_argument(
         "--engine", default="local", metavar="local|ray://…", help="where batches run (default: local)"
@@ -63,11 +73,11 @@ def _parser() -> argparse.ArgumentParser:
     again.add_argument(
         "--fresh", action="store_true", help="execute everything anew and take nothing from the store"
     )
-    run.set_defaults(command=_run)
-
-    build = commands.add_parser("build", help="build the book from the executed notebooks and check it")
-    build.add_argument(
-        "--edition", default="embedded", help="whose runs the chapters show (default: embedded)"
+    build = add(
+        _build,
+        "build the book from the executed notebooks and check it",
+        "embedded",
+        "whose runs the chapters show",
     )
     build.add_argument(
         "--verdicts",
@@ -77,42 +87,27 @@ def _parser() -> argparse.ArgumentParser:
         "or keep it as what another processor came to "
         "(default: fail, unless this machine trained other weights than the committed run)",
     )
-    build.set_defaults(command=_build)
-
-    keep = commands.add_parser(
-        "keep", help="put the complete runs of a slow edition where they are committed"
+    add(_keep, "put the complete runs of a slow edition where they are committed", "reference")
+    add(_verify, "compare this machine's values with the committed ones", "embedded")
+    claims = add(
+        _claims,
+        "list every claim with the paper's number, ours and the verdict",
+        "embedded",
+        "whose fresh runs count",
     )
-    keep.add_argument("--edition", default="reference", help="which edition (default: reference)")
-    keep.set_defaults(command=_keep)
-
-    verify = commands.add_parser("verify", help="compare this machine's values with the committed ones")
-    verify.add_argument("--edition", default="embedded", help="which edition (default: embedded)")
-    verify.set_defaults(command=_verify)
-
-    claims = commands.add_parser(
-        "claims", help="list every claim with the paper's number, ours and the verdict"
-    )
-    claims.add_argument("--edition", default="embedded", help="whose fresh runs count (default: embedded)")
     claims.add_argument("--json", action="store_true", help="print JSON")
-    claims.set_defaults(command=_claims)
-
-    editions = commands.add_parser(
-        "editions", help="list what there is to run, what it needs, how long it takes"
-    )
+    editions = add(_editions, "list what there is to run, what it needs, how long it takes")
     editions.add_argument(
         "--costs",
         metavar="EDITION",
-        help="instead: operations, GPU hours, memory and disk of its notebooks, counted from their parameters",
+        help="instead: time and memory of its notebooks, extrapolated from what was measured with few images",
     )
-    editions.set_defaults(command=_editions)
-
-    doctor = commands.add_parser("doctor", help="say what this machine can run and what is missing")
-    doctor.set_defaults(command=_doctor)
+    add(_doctor, "say what this machine can run and what is missing")
     return parser
 
 
 def _run(root: Path, options: argparse.Namespace) -> int:
-    from xaicore.book.runner import run
+    from xaicore.book.running.runner import run
 
     overrides: dict[str, str] = {}
     for name, value in options.overrides:
@@ -146,7 +141,7 @@ def _absolute(place: str, root: Path) -> str:
 
 
 def _build(root: Path, options: argparse.Namespace) -> int:
-    from xaicore.book.build import build
+    from xaicore.book.pages.build import build
 
     page = build(root, options.edition, verdicts=options.verdicts)
     print(f"the book is built; open {page.relative_to(root)}")
@@ -184,10 +179,10 @@ def _verify(root: Path, options: argparse.Namespace) -> int:
 
 
 def _claims(root: Path, options: argparse.Namespace) -> int:
-    from xaicore.book.build import gather_records
-    from xaicore.book.claims import load_claims
-    from xaicore.book.editions import load_edition
-    from xaicore.book.ledger import claims_table, judge
+    from xaicore.book.claims.ledger import claims_table, judge
+    from xaicore.book.claims.schema import load_claims
+    from xaicore.book.pages.build import gather_records
+    from xaicore.book.running.editions import load_edition
 
     load_edition(root, options.edition)
     table = claims_table(judge(load_claims(root / "claims"), gather_records(root, options.edition)))
@@ -200,17 +195,18 @@ def _claims(root: Path, options: argparse.Namespace) -> int:
 
 
 def _editions(root: Path, options: argparse.Namespace) -> int:
-    from xaicore.book.editions import edition_names, load_edition, on_cores
+    from xaicore.book.running.editions import edition_names, load_edition, on_cores
     from xaicore.run.engine import cores
 
     if options.costs is not None:
-        from xaicore.book.costs import COLUMNS, cost_rows
+        from xaicore.book.pages.costs import COLUMNS, cost_note, cost_rows
 
-        _print_table(COLUMNS, list(cost_rows(load_edition(root, options.costs))))
+        _print_table(COLUMNS, list(cost_rows(root, load_edition(root, options.costs))))
+        print(cost_note(root))
         return 0
     rows, all_editions = [], [load_edition(root, name) for name in edition_names(root)]
     for edition in sorted(all_editions, key=lambda each: each.expected_seconds(cores())):
-        needs = [*(f"data: {name}" for name in edition.needs.data)]
+        needs = [*(f"data: {name}" for name in edition.data)]
         needs += ["a GPU"] if edition.needs.gpu else []
         needs += ["network"] if edition.needs.network else []
         rows.append(

@@ -30,17 +30,14 @@ def compact_notebook(notebook: nbformat.NotebookNode, paths: Mapping[str, str]) 
     """Return a copy of an executed notebook for the repository.
 
     Figures are re-encoded by :func:`compact_figure`. Outputs that need files beside the notebook (the explorer's panel)
-    and papermill's traces are left out.
+    are left out.
 
     Args:
         notebook: the executed notebook.
         paths: path of this machine → what to write instead, see :func:`machine_paths`.
     """
     compact = nbformat.from_dict(_without_paths(notebook, paths))
-    compact.metadata.pop("papermill", None)
     for cell in compact.cells:
-        cell.metadata.pop("papermill", None)
-        cell.metadata.pop("execution", None)
         if cell.cell_type == "code":
             cell.outputs = [output for output in cell.outputs if not _needs_files(output)]
             for output in cell.outputs:

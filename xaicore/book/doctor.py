@@ -3,14 +3,12 @@
 import importlib.metadata
 import os
 import platform
-import re
 import shutil
 import subprocess
 import sys
 import tomllib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -19,18 +17,19 @@ from packaging.utils import canonicalize_name
 
 import xaicore.data
 import xaicore.models
-from xaicore.book.editions import Edition, edition_names, load_edition, on_cores
+from xaicore.book.running.editions import Edition, edition_names, load_edition, on_cores
 from xaicore.core.errors import UserError
 from xaicore.data import SETS
 from xaicore.run.engine import cores
 from xaicore.run.store import default_root
 
 DISK_BYTES = 2 * 2**30
+FOLDER_SETS = [name for name, spec in SETS.items() if spec.read_root is not None and name != "folder"]
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 KERNEL_TEST = """
 import nbformat
 from nbclient import NotebookClient
-from xaicore.book.kernel import OwnKernel
+from xaicore.book.running.kernel import OwnKernel
 NotebookClient(nbformat.v4.new_notebook(), kernel_manager_class=OwnKernel, startup_timeout=60).execute()
 """
 
@@ -60,15 +59,16 @@ def examine(root: Path) -> tuple[list[Finding], bool]:
     Returns:
         What was found, and whether the embedded edition can run.
     """
+    folders = _folders()
     basics = [
         Finding("ok", f"Python {platform.python_version()}"),
         *_machine(root),
         *_packages(root),
         _kernel(),
+        *_embedded(),
     ]
-    embedded = list(_embedded())
-    findings = [*basics, *embedded, _data_root(), _browser()]
-    ready = not any(finding.mark == "missing" for finding in (*basics, *embedded))
+    findings = [*basics, _data_root(folders), _browser()]
+    ready = not any(finding.mark == "missing" for finding in basics)
     well = False
     for name in edition_names(root):
         try:
@@ -77,7 +77,7 @@ def examine(root: Path) -> tuple[list[Finding], bool]:
             findings.append(Finding("missing", str(error)))
             continue
         lacks = [] if ready else ["what is marked as missing above"]
-        lacks += _lacks(edition)
+        lacks += _lacks(edition, folders)
         if lacks:
             findings.append(Finding("note", f"edition {name} cannot run: it needs {'; '.join(lacks)}"))
         else:
@@ -89,17 +89,16 @@ def examine(root: Path) -> tuple[list[Finding], bool]:
 
 
 def _machine(root: Path) -> Iterator[Finding]:
-    if torch.cuda.is_available():
-        names = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+    names = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+    if names:
         yield Finding("ok", f"torch {torch.__version__} with GPU: {', '.join(names)}")
     else:
         yield Finding("note", f"torch {torch.__version__} without a GPU: everything runs on the CPU")
     memory = _memory_bytes()
     yield Finding("ok", f"{cores()} CPU cores" + (f", {memory / 2**30:.1f} GiB of memory" if memory else ""))
     free = shutil.disk_usage(root).free
-    enough = free >= DISK_BYTES
     text = f"{free / 2**30:.1f} GiB free on the disk"
-    yield Finding("ok" if enough else "missing", text if enough else f"{text}: 2 GiB are needed")
+    yield Finding("ok", text) if free >= DISK_BYTES else Finding("missing", f"{text}: 2 GiB are needed")
     store = default_root()
     nearest = next(place for place in (store, *store.parents) if place.exists())
     if not os.access(nearest, os.W_OK):
@@ -109,24 +108,29 @@ def _machine(root: Path) -> Iterator[Finding]:
 
 
 def _memory_bytes() -> int | None:
-    """Return the memory this process may use."""
+    """Return the memory this process may use, None where the system does not say."""
     try:
         total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (ValueError, OSError):
-        return None
-    try:
-        limit = Path("/sys/fs/cgroup/memory.max").read_text(encoding="utf-8").strip()
+        limit = Path("/sys/fs/cgroup/memory.max")
+        return min(total, int(limit.read_text(encoding="utf-8"))) if limit.is_file() else total
     except OSError:
+        return None
+    except ValueError:  # "max"
         return total
-    return min(total, int(limit)) if limit.isdigit() else total
 
 
 def _packages(root: Path) -> Iterator[Finding]:
     """Compare what is installed with what pyproject.toml asks for and constraints.txt names."""
     project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    wanted = [Requirement(text) for text in project["dependencies"]]
-    wanted += [Requirement(text) for text in project["optional-dependencies"]["book"]]
-    locked = _locked(root / "constraints.txt")
+    wanted = [
+        Requirement(each) for each in (*project["dependencies"], *project["optional-dependencies"]["book"])
+    ]
+    lock = root / "constraints.txt"
+    lines = lock.read_text(encoding="utf-8").splitlines() if lock.is_file() else []
+    locked = [Requirement(line) for line in (line.partition("#")[0].strip() for line in lines) if line]
+    locks = {
+        canonicalize_name(each.name): each for each in locked if each.marker is None or each.marker.evaluate()
+    }
     fine, other = 0, []
     for requirement in wanted:
         try:
@@ -141,10 +145,10 @@ def _packages(root: Path) -> Iterator[Finding]:
                 "missing", f"package {requirement.name} {version}: {requirement.specifier} is needed"
             )
             continue
-        lock = locked.get(canonicalize_name(requirement.name))
-        if lock and lock != version.split("+")[0]:
-            other.append(f"{requirement.name} {version} (not {lock})")
         fine += 1
+        named = locks.get(canonicalize_name(requirement.name), requirement).specifier
+        if not named.contains(version, prereleases=True):
+            other.append(f"{requirement.name} {version} (not {str(named).lstrip('=')})")
     yield Finding("ok", f"{fine} of {len(wanted)} packages installed as needed")
     if other:
         yield Finding(
@@ -152,20 +156,11 @@ def _packages(root: Path) -> Iterator[Finding]:
         )
 
 
-def _locked(path: Path) -> dict[str, str]:
-    if not path.is_file():
-        return {}
-    lines = (
-        re.match(r"([A-Za-z0-9_.-]+)==([^\s;+]+)", line)
-        for line in path.read_text(encoding="utf-8").splitlines()
-    )
-    return {canonicalize_name(match[1]): match[2] for match in lines if match}
-
-
 def _kernel() -> Finding:
-    command = [sys.executable, "-c", KERNEL_TEST]
     try:
-        answer = subprocess.run(command, capture_output=True, check=False, timeout=120)
+        answer = subprocess.run(
+            [sys.executable, "-c", KERNEL_TEST], capture_output=True, check=False, timeout=120
+        )
     except subprocess.TimeoutExpired:
         return Finding("missing", "a Jupyter kernel does not start within two minutes")
     if answer.returncode != 0:
@@ -175,61 +170,51 @@ def _kernel() -> Finding:
 
 def _embedded() -> Iterator[Finding]:
     """Open what ships inside Python packages."""
-    for name, spec in SETS.items():
-        if spec.read is not None:
-            yield _try(f"image set {name}: {spec.about}", partial(_first_image, name))
-    weights = "weights of EfficientNet-Lite0 for ImageNet"
-    if "efficientnet_lite0" in xaicore.models.REGISTRY:
-        yield _try(weights, lambda: xaicore.models.load("efficientnet_lite0", weights="imagenet"))
+    things: dict[str, Callable[[], object]] = {
+        f"image set {name}: {spec.about}": lambda name=name: xaicore.data.load(name, split="all")[0]  # type: ignore[misc]
+        for name, spec in SETS.items()
+        if spec.read is not None
+    }
+    things["weights of EfficientNet-Lite0 for ImageNet"] = lambda: xaicore.models.load(
+        "efficientnet_lite0", weights="imagenet"
+    )
+    for text, thing in things.items():
+        try:
+            thing()
+        except Exception as error:  # whatever is wrong with a package's files is to be reported, not raised
+            reason = next(iter(str(error).splitlines()), type(error).__name__)
+            yield Finding("missing", f"{text}: {reason}")
+        else:
+            yield Finding("ok", text)
 
 
-def _first_image(name: str) -> object:
-    return xaicore.data.load(name, split="all")[0]
+def _folders() -> dict[str, str | None]:
+    """Return name → what is wrong with its folders, for the image sets that are found; no file is opened."""
+    found: dict[str, str | None] = {}
+    for name in FOLDER_SETS:
+        try:
+            xaicore.data.find_root(name)
+        except UserError:
+            continue
+        try:
+            xaicore.data.load(name, split="test")
+            found[name] = None
+        except UserError as error:
+            found[name] = str(error)
+    return found
 
 
-def _try(text: str, action: Callable[[], object]) -> Finding:
-    try:
-        action()
-    except Exception as error:  # whatever is wrong with a package's files is to be reported, not raised
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
-        return Finding("missing", f"{text}: {reason}")
-    return Finding("ok", text)
-
-
-def _data_root() -> Finding:
-    given = os.environ.get("XAICORE_DATA")
-    if not given:
+def _data_root(folders: Mapping[str, str | None]) -> Finding:
+    if not os.environ.get("XAICORE_DATA"):
         return Finding(
             "note", "XAICORE_DATA is not set: no image sets in folders (only needed beyond embedded)"
         )
-    found = [name for name in _folder_sets() if _has(name)]
-    if not found:
-        return Finding("note", f"XAICORE_DATA holds none of {', '.join(_folder_sets())}")
-    wrong = [problem for name in found if (problem := _layout(name)) is not None]
+    if not folders:
+        return Finding("note", f"XAICORE_DATA holds none of {', '.join(FOLDER_SETS)}")
+    wrong = [problem for problem in folders.values() if problem is not None]
     if wrong:
         return Finding("missing", f"XAICORE_DATA: {'; '.join(wrong)}")
-    return Finding("ok", f"XAICORE_DATA holds {', '.join(found)}")
-
-
-def _folder_sets() -> list[str]:
-    return [name for name, spec in SETS.items() if spec.read_root is not None and name != "folder"]
-
-
-def _has(name: str) -> bool:
-    try:
-        xaicore.data.find_root(name)
-    except UserError:
-        return False
-    return True
-
-
-def _layout(name: str) -> str | None:
-    """Return what is wrong with the folders of a set that was found; no file is opened."""
-    try:
-        xaicore.data.load(name, split="test")
-    except UserError as error:
-        return str(error)
-    return None
+    return Finding("ok", f"XAICORE_DATA holds {', '.join(folders)}")
 
 
 def _browser() -> Finding:
@@ -239,8 +224,8 @@ def _browser() -> Finding:
     return Finding("ok", f"browser for screenshots: {Path(browser).name}")
 
 
-def _lacks(edition: Edition) -> list[str]:
-    lacks = [f"{name} in XAICORE_DATA" for name in edition.needs.data if not _has(name) or _layout(name)]
+def _lacks(edition: Edition, folders: Mapping[str, str | None]) -> list[str]:
+    lacks = [f"{name} in XAICORE_DATA" for name in edition.data if folders.get(name, "absent") is not None]
     if edition.needs.gpu and not torch.cuda.is_available():
         lacks.append("a GPU")
     memory = _memory_bytes()

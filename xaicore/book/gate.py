@@ -13,7 +13,7 @@ from urllib.parse import unquote, urlsplit
 
 import nbformat
 
-from xaicore.book.run_folder import NOTEBOOK
+from xaicore.book.running.run_folder import NOTEBOOK
 
 REMOTE = re.compile(r"^(?:https?:)?//", re.IGNORECASE)
 CSS_URL = re.compile(r"url\(\s*['\"]?([^'\")]+)|@import\s+['\"]([^'\"]+)")

@@ -1,6 +1,6 @@
 """``xaibook keep``: what is committed of a slow edition, so that everyone's book can show it without running it.
 
-``results/<edition>/<notebook>/`` has the form of a run's folder (see :mod:`xaicore.book.run_folder`): the record, the
+``results/<edition>/<notebook>/`` has the form of a run's folder (:mod:`xaicore.book.running.run_folder`): the record, the
 tables, the status with the date, and the executed notebook with smaller figures and without anything of the machine.
 What a page's own script loads (``assets``) stays out. All is made elsewhere and takes its place at the end.
 """
@@ -8,21 +8,28 @@ What a page's own script loads (``assets``) stays out. All is made elsewhere and
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import nbformat
 
-from xaicore.book.claims import EDITIONS, load_claims
+from xaicore.book.claims.ledger import (
+    committed_records,
+    compare_verdicts,
+    judge,
+    read_verdicts,
+    write_verdicts,
+)
+from xaicore.book.claims.schema import EDITIONS, load_claims
 from xaicore.book.compact import compact_notebook, machine_paths
-from xaicore.book.editions import load_edition
 from xaicore.book.gate import notebook_findings
-from xaicore.book.ledger import compare_verdicts, judge, read_verdicts, write_verdicts
-from xaicore.book.run_folder import NOTEBOOK, STATUS, RunFolder
-from xaicore.book.runner import completed_runs
+from xaicore.book.running.editions import load_edition
+from xaicore.book.running.run_folder import NOTEBOOK, STATUS, RunFolder
+from xaicore.book.running.runner import completed_runs
 from xaicore.core.errors import UserError
-from xaicore.core.files import write_atomically
+from xaicore.core.files import replace_folder, write_atomically
 from xaicore.run.params import SCHEMAS
 from xaicore.run.records import FILE, load_record
 
@@ -82,27 +89,7 @@ def keep(root: Path, edition: str, *, limit: int = LIMIT_BYTES) -> Kept:
         raise UserError(
             f"there is no complete run of the edition {edition}; run: xaibook run --edition {edition}"
         )
-    results, work = root / "results" / edition, root / "_build" / f"keep-{edition}"
-    shutil.rmtree(work, ignore_errors=True)
-    try:
-        for name, folder in done.items():
-            _copy_compact(folder, work / name, machine_paths(root))
-        stay = [path for path in results.glob("*/") if path.name not in done]
-        sizes = {path.name: _size(path) for path in [*stay, *work.glob("*/")]}
-        size = sum(sizes.values())
-        if size > limit:
-            largest = max(sizes, key=lambda name: sizes[name])
-            raise UserError(
-                f"the results of the edition {edition} take {_megabytes(size)}, more than the {_megabytes(limit)} that "
-                f"may be committed; {largest} takes most, {_megabytes(sizes[largest])}: have it show or record less"
-            )
-        noticed = [line for name in done for line in _other_images(results / name, work / name)]
-        for name in done:
-            shutil.rmtree(results / name, ignore_errors=True)
-            results.mkdir(parents=True, exist_ok=True)
-            (work / name).rename(results / name)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
+    size, noticed = commit_runs(root, edition, done, limit=limit)
     for name, folder in done.items():
         noticed += notebook_findings(folder / NOTEBOOK, wanted[name].optional_figures)
     return Kept(
@@ -114,11 +101,57 @@ def keep(root: Path, edition: str, *, limit: int = LIMIT_BYTES) -> Kept:
     )
 
 
-def _copy_compact(run: Path, target: Path, paths: dict[str, str]) -> None:
-    notebook = compact_notebook(nbformat.read(run / NOTEBOOK, as_version=4), paths)
-    write_atomically(target / NOTEBOOK, nbformat.writes(notebook) + "\n", what=f"the notebook {run.name}")
-    for name in (*load_record(run / FILE)["tables"].values(), FILE, STATUS):
-        write_atomically(target / name, (run / name).read_bytes(), what=f"the results of {run.name}")
+def commit_runs(
+    root: Path, edition: str, done: Mapping[str, Path], *, limit: int = LIMIT_BYTES
+) -> tuple[int, list[str]]:
+    """Put runs where those of an edition are committed: records and tables, of a slow one also status and notebook.
+
+    Args:
+        root: the project's folder.
+        edition: the edition's name.
+        done: notebook → folder of its complete run.
+        limit: the most bytes that the results of the edition may take.
+
+    Returns:
+        Bytes of all results of the edition, and which came from other images than those they replace.
+
+    Raises:
+        UserError: the results take too much, or cannot be written. The committed results are then as they were.
+    """
+    results, work = root / "results" / edition, root / "_build" / f"keep-{edition}"
+    shutil.rmtree(work, ignore_errors=True)
+    try:
+        for name, folder in done.items():
+            files = [
+                *load_record(folder / FILE)["tables"].values(),
+                FILE,
+                *([STATUS] if edition in KEPT else []),
+            ]
+            for file in files:
+                write_atomically(
+                    work / name / file, (folder / file).read_bytes(), what=f"the results of {name}"
+                )
+            if edition in KEPT:
+                notebook = compact_notebook(
+                    nbformat.read(folder / NOTEBOOK, as_version=4), machine_paths(root)
+                )
+                text = nbformat.writes(notebook) + "\n"
+                write_atomically(work / name / NOTEBOOK, text, what=f"the notebook {name}")
+        stay = [path for path in results.glob("*/") if path.name not in done]
+        sizes = {path.name: _size(path) for path in [*stay, *work.glob("*/")]}
+        size = sum(sizes.values())
+        if size > limit:
+            largest = max(sizes, key=lambda name: sizes[name])
+            raise UserError(
+                f"the results of the edition {edition} take {_megabytes(size)}, more than the {_megabytes(limit)} that "
+                f"may be committed; {largest} takes most, {_megabytes(sizes[largest])}: have it show or record less"
+            )
+        noticed = [line for name in done for line in _other_images(results / name, work / name)]
+        for name in done:
+            replace_folder(work / name, results / name)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    return size, noticed
 
 
 def _other_images(committed: Path, new: Path) -> list[str]:
@@ -144,8 +177,7 @@ def _images(record: dict[str, Any]) -> dict[tuple[str, str], tuple[int, str]]:
 
 
 def _write_verdicts(root: Path, edition: str) -> list[str]:
-    records = {path.parent.name: load_record(path) for path in (root / "results" / edition).glob(f"*/{FILE}")}
-    judgements = judge(load_claims(root / "claims"), {edition: records})
+    judgements = judge(load_claims(root / "claims"), {edition: committed_records(root, edition)})
     folder = root / "claims" / "verdicts"
     changes = compare_verdicts(read_verdicts(folder, edition), judgements, edition)
     write_verdicts(folder, edition, judgements)

@@ -12,7 +12,8 @@ from typing import Any
 
 import pandas as pd
 
-from xaicore.book.runner import completed_runs
+from xaicore.book.claims.ledger import committed_records
+from xaicore.book.running.runner import completed_runs
 from xaicore.core.errors import UserError
 from xaicore.run.records import load_record
 
@@ -34,9 +35,7 @@ def verify(root: Path, edition: str = "embedded") -> pd.DataFrame:
     Raises:
         UserError: there is nothing committed, or nothing was run.
     """
-    committed = {
-        path.parent.name: path for path in sorted((root / "results" / edition).glob("*/record.json"))
-    }
+    committed = committed_records(root, edition)
     if not committed:
         raise UserError(
             f"no results of the edition {edition} are committed, so there is nothing to compare with"
@@ -47,7 +46,7 @@ def verify(root: Path, edition: str = "embedded") -> pd.DataFrame:
         raise UserError(f"no complete run of {', '.join(committed)}; run: xaibook run --edition {edition}")
     rows = []
     for notebook in both:
-        rows += compare(notebook, load_record(committed[notebook]), load_record(runs[notebook]))
+        rows += compare(notebook, committed[notebook], load_record(runs[notebook]))
     return pd.DataFrame(rows, columns=["notebook", "id", "committed", "here", "tolerance", "outcome"])
 
 

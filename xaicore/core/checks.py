@@ -1,16 +1,31 @@
-"""The door of every attack: each argument is checked before any work starts, and the message names it."""
+"""The checks of arguments: each is checked before any work starts, and the message names it.
+
+A value that cannot be used raises :class:`~xaicore.core.errors.UserError`, which is a ``ValueError``; an argument of
+another kind, such as an array for a tensor, ``TypeError``.
+"""
 
 import math
-from collections.abc import Iterable
-from numbers import Integral
-from typing import Any
+from collections.abc import Iterable, Sequence
+from numbers import Integral, Real
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from xaicore.core.errors import UserError
 
+Choice = TypeVar("Choice", bound=str)
+
 PARALLEL = (nn.DataParallel, nn.parallel.DistributedDataParallel)
+IMAGES = ("(N, C, H, W)",)
+MAPS = ("(N, C, H, W)", "(N, H, W)")
+
+
+def module(name: str, value: Any) -> nn.Module:
+    """Return ``value`` if it is an ``nn.Module``; raise TypeError if not."""
+    if not isinstance(value, nn.Module):
+        raise TypeError(f"{name} must be a torch.nn.Module, not {type(value).__name__}")
+    return value
 
 
 def model(value: Any) -> nn.Module:
@@ -20,20 +35,26 @@ def model(value: Any) -> nn.Module:
         TypeError: it is not an ``nn.Module``.
         UserError: it computes in another precision, or it or a part of it is parallel, scripted or traced.
     """
-    if not isinstance(value, nn.Module):
-        raise TypeError(f"model must be a torch.nn.Module, not {type(value).__name__}")
-    for name, module in value.named_modules():
-        what, inside = ("model", "model") if module is value else (f"model.{name}", f"its part {name!r}")
-        if isinstance(module, PARALLEL):
+    whole = module("model", value)
+    for name, part in whole.named_modules():
+        what, inside = ("model", "model") if part is whole else (f"model.{name}", f"its part {name!r}")
+        if isinstance(part, PARALLEL):
             raise UserError(
-                f"{inside} must not be {type(module).__name__}: pass the network in it, {what}.module"
+                f"{inside} must not be {type(part).__name__}: pass the network in it, {what}.module"
             )
-        if isinstance(module, torch.jit.ScriptModule):
+        if isinstance(part, torch.jit.ScriptModule):
             raise UserError(
                 f"{inside} must not be scripted or traced: pass the module that torch.jit was given"
             )
-    if any(p.is_floating_point() and p.dtype != torch.float32 for p in value.parameters()):
+    if any(p.is_floating_point() and p.dtype != torch.float32 for p in whole.parameters()):
         raise UserError("model must have float32 parameters: attacks do not run in reduced precision")
+    return whole
+
+
+def tensor(name: str, value: Any) -> Tensor:
+    """Return ``value`` if it is a tensor; raise TypeError if not."""
+    if not isinstance(value, Tensor):
+        raise TypeError(f"{name} must be a torch.Tensor, not {type(value).__name__}")
     return value
 
 
@@ -44,21 +65,66 @@ def images(value: Any, name: str = "images") -> Tensor:
         TypeError: it is not a tensor.
         UserError: its shape, type or range is wrong.
     """
-    if not isinstance(value, Tensor):
-        raise TypeError(f"{name} must be a torch.Tensor, not {type(value).__name__}")
-    if value.ndim != 4 or value.numel() == 0:
+    given = tensor(name, value)
+    if given.ndim != 4 or given.numel() == 0:
         raise UserError(
-            f"{name} must have shape (N, C, H, W) with at least one image, not {tuple(value.shape)}"
+            f"{name} must have the shape (N, C, H, W) with at least one image, not {tuple(given.shape)}"
         )
-    if value.dtype != torch.float32:
-        raise UserError(f"{name} must be float32 in [0, 1], not {value.dtype}")
-    low, high = (bound.item() for bound in torch.aminmax(value.detach()))
-    if math.isnan(low) or math.isnan(high):
-        raise UserError(f"{name} must not contain NaN")
-    if low < 0 or high > 1:
-        raise UserError(
-            f"{name} must lie in [0, 1], not in [{low:g}, {high:g}]; normalisation belongs in the model"
-        )
+    if given.dtype != torch.float32:
+        raise UserError(f"{name} must be float32 in [0, 1], not {given.dtype}")
+    within(name, given, 1, hint="; normalisation belongs in the model")
+    return given
+
+
+def floating(name: str, value: Any, shapes: Sequence[str] = IMAGES) -> Tensor:
+    """Return a floating-point tensor of one of the shapes, such as (N, H, W), without its graph.
+
+    Raises:
+        TypeError: not a floating-point tensor.
+        UserError: another number of dimensions, or nothing in one other than the first.
+    """
+    if not isinstance(value, Tensor) or not value.is_floating_point():
+        raise TypeError(f"{name} must be a floating-point tensor {' or '.join(shapes)}")
+    if value.ndim not in [shape.count(",") + 1 for shape in shapes] or 0 in value.shape[1:]:
+        raise UserError(f"{name} must have the shape {' or '.join(shapes)}, not {tuple(value.shape)}")
+    return value.detach()
+
+
+def finite(name: str, value: Any, shapes: Sequence[str] = IMAGES) -> Tensor:
+    """Return what :func:`floating` does; raise UserError for NaN or infinite values too."""
+    given = floating(name, value, shapes)
+    _finite_extremes(name, given)
+    return given
+
+
+def within(name: str, value: Tensor, high: float, *, slack: float = 0.0, hint: str = "") -> None:
+    """Raise UserError, its message ending with ``hint``, unless all values lie in [0, high], give or take ``slack``."""
+    least, most = _finite_extremes(name, value)
+    if least < -slack or most > high + slack:
+        raise UserError(f"{name} must lie in [0, {high:g}], not between {least:g} and {most:g}{hint}")
+
+
+def _finite_extremes(name: str, value: Tensor) -> tuple[float, float]:
+    """Return the least and the greatest value, 0 and 0 of none; NaN or infinity, which would show there, is refused."""
+    extremes = torch.aminmax(value.detach()) if value.numel() else (torch.zeros(()), torch.zeros(()))
+    least, most = (extreme.item() for extreme in extremes)
+    if not (math.isfinite(least) and math.isfinite(most)):
+        raise UserError(f"{name} must be finite: NaN or infinity found")
+    return least, most
+
+
+def same_shape(names: str, a: Tensor, b: Tensor) -> None:
+    """Raise UserError unless ``a`` and ``b``, together called ``names``, have one shape."""
+    if a.shape != b.shape:
+        raise UserError(f"{names} must have the same shape, not {tuple(a.shape)} and {tuple(b.shape)}")
+
+
+def booleans(name: str, value: Any) -> Tensor:
+    """Return masks (N, H, W) as they are; raise TypeError unless they are booleans, UserError for another shape."""
+    if not isinstance(value, Tensor) or value.dtype != torch.bool:
+        raise TypeError(f"{name} must be a boolean tensor (N, H, W)")
+    if value.ndim != 3 or 0 in value.shape[1:]:
+        raise UserError(f"{name} must have the shape (N, H, W), not {tuple(value.shape)}")
     return value
 
 
@@ -69,13 +135,35 @@ def integers(name: str, value: Any, count: int) -> Tensor:
         TypeError: it is not a tensor.
         UserError: its shape or type is wrong.
     """
-    if not isinstance(value, Tensor):
-        raise TypeError(f"{name} must be a torch.Tensor, not {type(value).__name__}")
-    if value.dtype != torch.int64:
-        raise UserError(f"{name} must be int64, not {value.dtype}")
-    if value.shape != (count,):
-        raise UserError(f"{name} must have shape ({count},), one for each image, not {tuple(value.shape)}")
-    return value
+    given = tensor(name, value)
+    if given.dtype != torch.int64:
+        raise UserError(f"{name} must be int64, not {given.dtype}")
+    if given.shape != (count,):
+        raise UserError(
+            f"{name} must have the shape ({count},), one for each image, not {tuple(given.shape)}"
+        )
+    return given
+
+
+def targets(value: Any, count: int) -> Tensor | None:
+    """Return the neuron to explain of each image, (count,) int64, from one index, or a tensor (); None stays None.
+
+    Raises:
+        TypeError: it is neither an integer nor a tensor of integers.
+        UserError: its shape is wrong, or an index is negative.
+    """
+    if value is None:
+        return None
+    number = isinstance(value, Integral) and not isinstance(value, bool)
+    given = torch.tensor(int(value)) if number else value
+    if not isinstance(given, Tensor) or given.is_floating_point() or given.is_complex():
+        raise TypeError("targets must be None, an integer or an integer tensor (N,)")
+    if given.dtype == torch.bool:
+        raise TypeError("targets must be integers, not booleans")
+    chosen = integers("targets", (given.expand(count) if given.ndim == 0 else given).long(), count)
+    if count and int(chosen.min()) < 0:
+        raise UserError(f"targets must not be negative; found {int(chosen.min())}")
+    return chosen
 
 
 def target(value: Any, labels: Tensor) -> Tensor | None:
@@ -108,46 +196,44 @@ def classes_in_range(name: str, value: Tensor, count: int) -> None:
         raise UserError(f"{name} must lie in 0..{count - 1} for this model; found {int(value[outside][0])}")
 
 
-def positive(name: str, value: Any, most: float = math.inf) -> float:
-    """Return ``value`` as a float if it is a finite number in (0, most].
+def number(
+    name: str,
+    value: Any,
+    *,
+    above: float = -math.inf,
+    least: float = -math.inf,
+    below: float = math.inf,
+    most: float = math.inf,
+) -> float:
+    """Return ``value`` as a float if it is a finite number within the bounds.
 
     Raises:
         UserError: it is not.
     """
     if (
         isinstance(value, bool)
-        or not isinstance(value, (int, float))
+        or not isinstance(value, Real)
         or not math.isfinite(value)
-        or not 0 < value <= most
+        or not (above < float(value) < below and least <= float(value) <= most)
     ):
-        limit = f" and at most {most:g}" if math.isfinite(most) else ""
-        raise UserError(f"{name} must be a number greater than 0{limit}, not {value!r}")
+        words = {"greater than": above, "at least": least, "less than": below, "at most": most}
+        bounds = " and ".join(f"{word} {bound:g}" for word, bound in words.items() if math.isfinite(bound))
+        raise UserError(f"{name} must be a finite number{bounds and ', ' + bounds}, not {value!r}")
     return float(value)
+
+
+def positive(name: str, value: Any, most: float = math.inf) -> float:
+    """Return ``value`` as a float if it is a finite number in (0, most]; raise UserError if not."""
+    return number(name, value, above=0, most=most)
 
 
 def not_negative(name: str, value: Any, most: float = math.inf) -> float:
-    """Return ``value`` as a float if it is a finite number in [0, most].
-
-    Raises:
-        UserError: it is not.
-    """
-    if (
-        isinstance(value, bool)
-        or not isinstance(value, (int, float))
-        or not math.isfinite(value)
-        or not 0 <= value <= most
-    ):
-        limit = f" and at most {most:g}" if math.isfinite(most) else ""
-        raise UserError(f"{name} must be a number of at least 0{limit}, not {value!r}")
-    return float(value)
+    """Return ``value`` as a float if it is a finite number in [0, most]; raise UserError if not."""
+    return number(name, value, least=0, most=most)
 
 
 def integer(name: str, value: Any, least: int, most: int | None = None) -> int:
-    """Return ``value`` as an int if it is an integer in least..most.
-
-    Raises:
-        UserError: it is not.
-    """
+    """Return ``value`` as an int if it is an integer in least..most; raise UserError if not."""
     integral = isinstance(value, Integral) and not isinstance(value, bool)
     if not integral or value < least or (most is not None and value > most):
         limit = f" and at most {most}" if most is not None else ""
@@ -156,23 +242,15 @@ def integer(name: str, value: Any, least: int, most: int | None = None) -> int:
 
 
 def flag(name: str, value: Any) -> bool:
-    """Return ``value`` if it is True or False.
-
-    Raises:
-        UserError: it is not.
-    """
+    """Return ``value`` if it is True or False; raise UserError if not."""
     if not isinstance(value, bool):
         raise UserError(f"{name} must be True or False, not {value!r}")
     return value
 
 
-def one_of(name: str, value: Any, choices: Iterable[str]) -> str:
-    """Return ``value`` if it is one of ``choices``.
-
-    Raises:
-        UserError: it is not.
-    """
+def one_of(name: str, value: Any, choices: Iterable[Choice]) -> Choice:
+    """Return ``value`` if it is one of ``choices``; raise UserError if not."""
     known = list(choices)
     if value not in known:
         raise UserError(f"{name} must be one of {', '.join(known)}, not {value!r}")
-    return str(value)
+    return known[known.index(value)]

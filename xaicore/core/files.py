@@ -81,3 +81,34 @@ def write_atomically(path: Path, content: bytes | str, *, what: str) -> Path:
             f"{what} cannot be written to the folder {path.parent.name}: {error.strerror}"
         ) from error
     return path
+
+
+def replace_folder(new: Path, target: Path) -> None:
+    """Give a finished folder its final name; what had it stays there until then.
+
+    Args:
+        new: the finished folder, on the same disk.
+        target: its final name.
+    """
+    old = _displaced(target)
+    if target.exists():
+        shutil.rmtree(old, ignore_errors=True)
+        target.rename(old)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        new.rename(target)
+    except OSError:
+        restore_folder(target)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def restore_folder(target: Path) -> None:
+    """Put back what :func:`replace_folder` had moved away, where it was ended between its two renames."""
+    old = _displaced(target)
+    if old.exists() and not target.exists():
+        old.rename(target)
+
+
+def _displaced(target: Path) -> Path:
+    return target.with_name(f".{target.name}.old")

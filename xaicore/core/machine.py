@@ -25,6 +25,9 @@ ONEDNN = {
 """What a processor can do, as torch names it → the code that oneDNN chooses for it (its page on CPU dispatching), the
 newest first."""
 
+SIZES = ("VmHWM", "RssFile")
+"""What Linux calls the largest resident memory of a process, and its pages of files, in KiB."""
+
 
 def device_name(device: str) -> str:
     """Return the name of the processor or GPU that ``device`` (such as ``cpu``, ``cuda:0``) stands for."""
@@ -68,14 +71,19 @@ def machine_name(provenance: Mapping[str, Any]) -> str:
 def peak_memory_bytes() -> int:
     """Return the largest resident memory of this process so far, in bytes.
 
-    Linux says it of the program that runs now; ``getrusage``, asked elsewhere, may count the process that started this
-    one as well.
+    On Linux it is that of the program that runs now, without the unchanged pages of the libraries' files (about 300 MiB):
+    all processes share them and the system drops them where memory is short, so that they end no process. ``getrusage``,
+    asked elsewhere, counts them, and may count the process that started this one.
     """
     try:
-        for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
-    except OSError:
+        lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+        kibibytes = {
+            name: int(rest.split()[0])
+            for name, _, rest in (line.partition(":") for line in lines)
+            if name in SIZES
+        }
+        return (kibibytes["VmHWM"] - kibibytes["RssFile"]) * 1024
+    except (OSError, KeyError):
         pass
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024

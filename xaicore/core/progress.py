@@ -1,6 +1,6 @@
 """Progress of a run, as lines that another process can follow.
 
-The runner (:mod:`xaicore.book.runner`) names a file in ``$XAICORE_PROGRESS``; the process that works appends
+The runner (:mod:`xaicore.book.running.runner`) names a file in ``$XAICORE_PROGRESS``; the process that works appends
 one JSON object a line to it. Without that variable every function here does nothing, so a notebook's page
 stays free of it.
 """

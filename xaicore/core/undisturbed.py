@@ -6,6 +6,8 @@ from contextlib import ExitStack, contextmanager
 import torch
 from torch import nn
 
+from xaicore.core.devices import device_of
+
 
 @contextmanager
 def evaluation_mode(model: nn.Module) -> Iterator[None]:
@@ -35,3 +37,23 @@ def exact_arithmetic(device: torch.device) -> Iterator[None]:
             )
             stack.enter_context(flags)
         yield
+
+
+@contextmanager
+def undisturbed(model: nn.Module) -> Iterator[torch.device]:
+    """Put ``model`` in eval mode and full precision and freeze its weights within the block; yield its device.
+
+    The mode of every module, ``requires_grad`` of every parameter, autograd's mode and the precision
+    settings are what they were afterwards, also after an exception. Gradients are recorded within; a GPU computes in
+    float32 proper, not in TF32, and with deterministic convolutions.
+    """
+    learned = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    device = device_of(model)
+    with exact_arithmetic(device), torch.enable_grad(), evaluation_mode(model):
+        try:
+            for parameter in learned:
+                parameter.requires_grad_(False)
+            yield device
+        finally:
+            for parameter in learned:
+                parameter.requires_grad_(True)

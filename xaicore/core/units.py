@@ -18,22 +18,24 @@ class Unit:
         low: the least value.
         high: the greatest value.
         parts: how many of this unit make one of the unit ``shown``, in which pages give the value.
+        of_one: how many of this unit make one, the whole of which a share is a part: 100 for percentages.
     """
 
     shown: str = ""
     low: float = -math.inf
     high: float = math.inf
     parts: int = 1
+    of_one: int = 1
 
 
 UNITS: dict[str | None, Unit] = {
     None: Unit(),
     "share": Unit(low=0, high=1),
     "correlation": Unit(low=-1, high=1),
-    "%": Unit("%", 0, 100),
-    "relative %": Unit("%", 0),
-    "‱": Unit("%", 0, 10_000, parts=100),
-    "points": Unit("points", -100, 100),
+    "%": Unit("%", 0, 100, of_one=100),
+    "relative %": Unit("%", 0, of_one=100),
+    "‱": Unit("%", 0, 10_000, parts=100, of_one=10_000),
+    "points": Unit("points", -100, 100, of_one=100),
     "percentile": Unit("percentile", 0, 100),
     "images": Unit("images", 0),
     "classes": Unit("classes", 0),

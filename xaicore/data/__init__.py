@@ -1,6 +1,6 @@
 """Named image sets: images in [0, 1], integer labels, class names and a fingerprint.
 
-:func:`load` is the door. ``mnist-5k``, ``orl-faces`` and ``imagenet-20`` are read from installed PyPI
+:func:`load` gives each by its name. ``mnist-5k``, ``orl-faces`` and ``imagenet-20`` are read from installed PyPI
 packages and need no network; ``cats-vs-dogs``, ``faces``, ``imagenet``, ``mnist`` and ``folder`` are read from a
 folder of the reader's own.
 """

@@ -17,7 +17,7 @@ import torch
 
 from xaicore.core.errors import UserError
 from xaicore.data.folders import Collection, natural
-from xaicore.data.sources import ArraySource, FileSource
+from xaicore.data.sources import FileSource, MemorySource
 
 
 def package_data(package: str, path: str) -> Path:
@@ -63,9 +63,9 @@ def read_mnist(split: str) -> Collection:
     """Read ``mnist-5k``: 360 train, 40 validation and 100 test images of each digit; 28x28, grey."""
     pixels, digits = _mnist()
     labels = torch.from_numpy(digits.astype(np.int64))
-    source = ArraySource(pixels, "digit {}".format)
+    source = MemorySource(pixels)
     everything = Collection(source, labels, tuple(map(str, range(10))))
-    return everything.cut(split, (0.72, 0.08, 0.2))
+    return everything.cut(split, (0.72, 0.08, 0.2), "mnist-5k")
 
 
 def read_orl(split: str) -> Collection:
@@ -80,7 +80,7 @@ def read_orl(split: str) -> Collection:
     labels = torch.tensor([label for _, label in files])
     source = FileSource([file for file, _ in files], folder)
     everything = Collection(source, labels, tuple(person.name for person in people))
-    return everything.cut(split, (0.8, 0.1, 0.1))
+    return everything.cut(split, (0.8, 0.1, 0.1), "orl-faces")
 
 
 def read_imagenet_20(split: str) -> Collection:

@@ -10,12 +10,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
 from xaicore.core.errors import UserError
 from xaicore.data.imageset import ImageSet
+from xaicore.data.sources import tensor_of
 
 WORKING_SIDE = 96
 """Shorter side, in pixels, of the copy of an image in which faces are looked for."""
@@ -118,9 +118,7 @@ def _cut(image: Tensor, box: Box, size: int) -> Tensor:
     corner = (box.left + margin, box.top + margin)
     area = (*corner, corner[0] + box.side, corner[1] + box.side)
     result = Image.fromarray(padded).resize((size, size), Image.Resampling.BILINEAR, box=area)
-    values: NDArray[np.uint8] = np.array(result, dtype=np.uint8)
-    channels = values[None] if values.ndim == 2 else values.transpose(2, 0, 1)
-    return torch.from_numpy(np.ascontiguousarray(channels)).to(torch.float32).div_(255)
+    return tensor_of(result)
 
 
 def _picture(image: Tensor) -> Image.Image:

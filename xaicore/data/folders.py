@@ -44,11 +44,13 @@ class Collection:
     classes: tuple[str, ...]
     indices: Tensor | None = None
 
-    def cut(self, split: str, fractions: Sequence[float], seed: int = SPLIT_SEED) -> "Collection":
-        """Return a split of the collection, cut by (train, validation, test) fractions of each class."""
+    def cut(self, split: str, fractions: Sequence[float], name: str) -> "Collection":
+        """Return a split of the collection, called ``name``, by (train, validation, test) fractions of each class."""
         if split == "all":
             return self
-        train, validation, *rest = stratified(self.labels, fractions, seed)
+        train, validation, *rest = stratified(
+            self.labels, fractions, SPLIT_SEED, lambda k: f"class {self.classes[k]!r} of {name}"
+        )
         parts = {"train": train, "validation": validation, "train+validation": sorted(train + validation)}
         if rest:
             parts["test"] = rest[0]
@@ -144,30 +146,29 @@ def read_folder(root: Path, split: str, only: Wanted = None) -> Collection:
         UserError: the layout is wrong, a class has no image, or there is no such split.
     """
     folders = _split_folders(root)
+    parts: list[str] = []
+    fractions: tuple[float, ...] = ()
     if not folders:
-        classes = _class_names(root, root)
-        files = _scan(root, root, classes, _chosen(classes, only))
-        return _cut(_collection(files, root, classes), split, (0.8, 0.1, 0.1), root)
-    names = _class_names(next(iter(folders.values())), root)
-    chosen = _chosen(names, only)
-
-    def read(part: str) -> Collection:
+        fractions = (0.8, 0.1, 0.1)
+    elif split == "all":
+        parts = list(folders)
+    elif split == "test" or "validation" in folders:
+        parts = split.split("+")
+    else:
+        parts, fractions = ["train"], (0.9, 0.1)
+    for part in parts:
         if part not in folders:
             there = ", ".join(folder.name for folder in folders.values())
             raise UserError(
                 f"{root.name} has no folder for the {part} split, only {there}; expected {LAYOUT}"
             )
-        return _collection(_scan(folders[part], root, names, chosen), root, names)
-
-    if split == "test":
-        return read("test")
-    if split == "all":
-        return _join([read(part) for part in folders], root)
-    if "validation" not in folders:
-        return _cut(read("train"), split, (0.9, 0.1), root)
-    if split == "train+validation":
-        return _join([read("train"), read("validation")], root)
-    return read(split)
+    names = _class_names(next(iter(folders.values()), root), root)
+    chosen = _chosen(names, only)
+    places = [folders[part] for part in parts] or [root]
+    everything = _collection(
+        [file for place in places for file in _scan(place, root, names, chosen)], root, names
+    )
+    return everything.cut(split, fractions, root.name) if fractions else everything
 
 
 def read_imagenet(
@@ -198,7 +199,7 @@ def read_imagenet(
         raise UserError(
             f"{root.name} has no {split} split; expected {{train,val}}/<synset>/*.jpg or <synset>/*.jpg"
         )
-    collections = []
+    files: list[tuple[Path, int]] = []
     chosen = _chosen(classes, only)
     for folder in wanted:
         names = _class_names(folder, root)
@@ -208,9 +209,9 @@ def read_imagenet(
                 f"{unknown[0]} in {root.name} is no ImageNet synset; expected folders such as n01440764"
             )
         labels = [synsets[name] for name in names]
-        files = _scan(folder, root, names, {k for k, label in enumerate(labels) if label in chosen})
-        collections.append(_collection([(file, labels[k]) for file, k in files], root, classes))
-    return _join(collections, root)
+        found = _scan(folder, root, names, {k for k, label in enumerate(labels) if label in chosen})
+        files += [(file, labels[k]) for file, k in found]
+    return _collection(files, root, classes)
 
 
 def _split_folders(root: Path) -> dict[str, Path]:
@@ -223,20 +224,15 @@ def _split_folders(root: Path) -> dict[str, Path]:
     return found
 
 
-def _class_folders(folder: Path, root: Path) -> list[Path]:
-    entries = [
+def _class_names(folder: Path, root: Path) -> tuple[str, ...]:
+    folders = [
         entry
         for entry in folder.iterdir()
-        if not entry.name.startswith(".") and entry.name.lower() not in CLUTTER
+        if not entry.name.startswith(".") and entry.name.lower() not in CLUTTER and entry.is_dir()
     ]
-    folders = sorted((entry for entry in entries if entry.is_dir()), key=natural)
     if not folders:
         raise UserError(f"{_shown(folder, root)} has no class folders; expected {LAYOUT}")
-    return folders
-
-
-def _class_names(folder: Path, root: Path) -> tuple[str, ...]:
-    return tuple(entry.name for entry in _class_folders(folder, root))
+    return tuple(entry.name for entry in sorted(folders, key=natural))
 
 
 def _chosen(names: tuple[str, ...], only: Wanted) -> set[int]:
@@ -303,24 +299,3 @@ def _shown(path: Path, root: Path) -> str:
 def _collection(files: list[tuple[Path, int]], root: Path, classes: tuple[str, ...]) -> Collection:
     labels = torch.tensor([label for _, label in files], dtype=torch.int64)
     return Collection(FileSource([file for file, _ in files], root.parent), labels, classes)
-
-
-def _join(parts: list[Collection], root: Path) -> Collection:
-    if len(parts) == 1:
-        return parts[0]
-    paths = [path for part in parts if isinstance(part.source, FileSource) for path in part.source.paths]
-    return Collection(
-        FileSource(paths, root.parent), torch.cat([part.labels for part in parts]), parts[0].classes
-    )
-
-
-def _cut(everything: Collection, split: str, fractions: Sequence[float], root: Path) -> Collection:
-    try:
-        return everything.cut(split, fractions)
-    except ValueError as error:
-        message = re.sub(
-            r"class (\d+)",
-            lambda match: f"class {everything.classes[int(match[1])]!r} of {root.name}",
-            str(error),
-        )
-        raise UserError(f"{message}: add images or leave the class out") from None

@@ -8,7 +8,6 @@ the number of dimensions), the length of each dimension as a big-endian 32-bit n
 import gzip
 import os
 import zlib
-from functools import lru_cache
 from math import prod
 from pathlib import Path
 
@@ -18,7 +17,7 @@ from numpy.typing import NDArray
 
 from xaicore.core.errors import UserError
 from xaicore.data.folders import Collection, given_folder
-from xaicore.data.sources import ArraySource
+from xaicore.data.sources import MemorySource
 
 FILES = {
     "train": ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
@@ -64,11 +63,11 @@ def read_mnist_files(folder: Path, split: str) -> Collection:
     parts = {"test": ["test"], "all": ["train", "test"]}.get(split, ["train"])
     images, labels = zip(*(_part(folder, part) for part in parts), strict=True)
     everything = Collection(
-        ArraySource(np.concatenate(images) if len(images) > 1 else images[0], "digit {}".format),
+        MemorySource(np.concatenate(images)),
         torch.from_numpy(np.concatenate(labels).astype(np.int64)),
         tuple(map(str, range(10))),
     )
-    return everything.cut(split, (0.9, 0.1)) if split in ("train", "validation") else everything
+    return everything.cut(split, (0.9, 0.1), folder.name) if split in ("train", "validation") else everything
 
 
 def _part(folder: Path, part: str) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
@@ -78,10 +77,7 @@ def _part(folder: Path, part: str) -> tuple[NDArray[np.uint8], NDArray[np.uint8]
         if path is None:
             raise UserError(f"{folder.name} has no {name}; expected {LAYOUT}")
         paths.append(path)
-    images, labels = (
-        _read(path, dimensions, path.stat().st_mtime_ns)
-        for path, dimensions in zip(paths, (3, 1), strict=True)
-    )
+    images, labels = (_read(path, dimensions) for path, dimensions in zip(paths, (3, 1), strict=True))
     if len(images) != len(labels):
         raise UserError(
             f"{paths[0].name} has {len(images)} images and {paths[1].name} {len(labels)} labels; fetch both again"
@@ -95,9 +91,8 @@ def _file(folder: Path, name: str) -> Path | None:
     return next((path for path in (folder / name, folder / f"{name}.gz") if path.is_file()), None)
 
 
-@lru_cache(maxsize=4)
-def _read(path: Path, dimensions: int, modified: int) -> NDArray[np.uint8]:
-    """Return the values of an IDX file of unsigned bytes; ``modified`` tells a changed file from one read before."""
+def _read(path: Path, dimensions: int) -> NDArray[np.uint8]:
+    """Return the values of an IDX file of unsigned bytes."""
     try:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
             magic = file.read(4)
@@ -114,5 +109,4 @@ def _read(path: Path, dimensions: int, modified: int) -> NDArray[np.uint8]:
         ) from None
     if len(content) != size:
         raise UserError(f"{path.name} does not hold the {size} bytes that it announces; fetch it again")
-    values = np.frombuffer(content, dtype=np.uint8).reshape(lengths)
-    return values
+    return np.frombuffer(content, dtype=np.uint8).reshape(lengths)

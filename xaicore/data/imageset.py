@@ -12,8 +12,8 @@ from torch.utils.data import Dataset
 
 from xaicore.core.errors import UnreadableFiles, UserError
 from xaicore.core.fingerprint import digest
-from xaicore.data.sampling import pick, stratified
-from xaicore.data.sources import FileSource, Geometry, Source, TensorSource
+from xaicore.data.sampling import balanced_order, stratified
+from xaicore.data.sources import FileSource, Geometry, MemorySource, Source
 
 
 class ImageSet(Dataset[tuple[Tensor, int]]):
@@ -136,7 +136,7 @@ class ImageSet(Dataset[tuple[Tensor, int]]):
             raise UserError(
                 f"n must lie between 1 and {len(self)}, the images in {self.name} ({self.split}), got {n}"
             )
-        return self._take(pick(self.labels, n, seed))
+        return self._take(torch.tensor(balanced_order(self.labels, seed)[:n]))
 
     def partition(self, fractions: Sequence[float], seed: int = 0) -> tuple["ImageSet", ...]:
         """Cut the set into disjoint parts with the given fractions of every class, such as (0.8, 0.2).
@@ -145,19 +145,10 @@ class ImageSet(Dataset[tuple[Tensor, int]]):
             ValueError: the fractions do not fit.
             UserError: a class is too small to give an image to every part.
         """
-        parts = sum(fraction > 0 for fraction in fractions)
-        for name, count in zip(
-            self.classes, torch.bincount(self.labels, minlength=len(self.classes)), strict=True
-        ):
-            if 0 < count < parts:
-                raise UserError(
-                    f"class {name!r} of {self.name} has {count} images, but a split needs at least {parts}: "
-                    "add images or leave the class out"
-                )
-        return tuple(
-            self._take(torch.tensor(part, dtype=torch.int64))
-            for part in stratified(self.labels, fractions, seed)
+        parts = stratified(
+            self.labels, fractions, seed, lambda k: f"class {self.classes[k]!r} of {self.name}"
         )
+        return tuple(self._take(torch.tensor(part, dtype=torch.int64)) for part in parts)
 
     def select(self, classes: Iterable[str | int]) -> "ImageSet":
         """Keep the images of some classes and relabel them 0..k-1 in the given order.
@@ -231,7 +222,7 @@ def from_tensors(images: Tensor, labels: Tensor, classes: Sequence[str], name: s
     if int(labels.min()) < 0 or int(labels.max()) >= len(classes):
         raise ValueError(f"labels must lie between 0 and {len(classes) - 1}")
     held = images.detach().to("cpu", torch.float32, copy=True)
-    return ImageSet(TensorSource(held), labels.detach().to("cpu", torch.int64, copy=True), classes, name=name)
+    return ImageSet(MemorySource(held), labels.detach().to("cpu", torch.int64, copy=True), classes, name=name)
 
 
 def _each(function: Callable[[int], object], count: int) -> None:

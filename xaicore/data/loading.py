@@ -1,4 +1,4 @@
-"""The door to the image sets: names, splits, sizes and subsets."""
+"""Every image set by its name: splits, sizes and subsets."""
 
 import os
 from collections.abc import Callable, Sequence

@@ -6,10 +6,11 @@ of the balanced order are also the first n of every larger subset.
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-import torch
 from torch import Tensor
+
+from xaicore.core.errors import UserError
 
 
 def _rank(*key: object) -> bytes:
@@ -50,7 +51,9 @@ def balanced_order(labels: Tensor, seed: int) -> list[int]:
     return [position for _, _, position in sorted(rounds)]
 
 
-def stratified(labels: Tensor, fractions: Sequence[float], seed: int) -> list[list[int]]:
+def stratified(
+    labels: Tensor, fractions: Sequence[float], seed: int, called: Callable[[int], str] = "class {}".format
+) -> list[list[int]]:
     """Cut every class into disjoint parts of the given fractions.
 
     The parts of a class with m images have round(m·fraction) images; the first part takes what rounding
@@ -61,12 +64,14 @@ def stratified(labels: Tensor, fractions: Sequence[float], seed: int) -> list[li
         labels: (N,) integer labels.
         fractions: non-negative, with a sum of at most 1.
         seed: any integer.
+        called: what a message calls a class.
 
     Returns:
         One ascending list of positions per fraction.
 
     Raises:
-        ValueError: the fractions do not fit, or a class has too few images to give one to every part.
+        ValueError: the fractions do not fit.
+        UserError: a class has too few images to give one to every part.
     """
     if not fractions or min(fractions) < 0 or sum(fractions) > 1 + 1e-9:
         raise ValueError(f"fractions must be non-negative with a sum of at most 1, got {tuple(fractions)}")
@@ -80,18 +85,12 @@ def stratified(labels: Tensor, fractions: Sequence[float], seed: int) -> list[li
             counts[largest] -= excess
         if counts[largest] < 1:
             needed = sum(fraction > 0 for fraction in fractions)
-            raise ValueError(
-                f"class {label} has {len(positions)} images, but a split needs at least {needed}"
+            raise UserError(
+                f"{called(label)} has {len(positions)} images, but a split needs at least {needed}: "
+                "add images or leave the class out"
             )
         start = 0
         for part, count in zip(parts, counts, strict=True):
             part.extend(positions[start : start + count])
             start += count
     return [sorted(part) for part in parts]
-
-
-def pick(labels: Tensor, n: int, seed: int) -> Tensor:
-    """Return the positions of a class-balanced subset: the first ``n`` of :func:`balanced_order`."""
-    if not 1 <= n <= len(labels):
-        raise ValueError(f"n must lie between 1 and the {len(labels)} images there are, got {n}")
-    return torch.tensor(balanced_order(labels, seed)[:n])

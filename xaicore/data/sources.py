@@ -18,13 +18,12 @@ a file on disk would.
 """
 
 import hashlib
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from torch import Tensor
 
@@ -52,60 +51,26 @@ class Geometry:
 
     def apply(self, image: Image.Image) -> Tensor:
         """Return the image as float32 (C, H, W) in [0, 1]."""
-        mode = self._mode(image)
+        grey = self.channels == 1 if self.channels is not None else image.mode in ("1", "L", "LA")
         if image.has_transparency_data:
             white = Image.new("RGBA", image.size, "white")
             image = Image.alpha_composite(white, image.convert("RGBA"))
-        image = image.convert(mode)
+        image = image.convert("L" if grey else "RGB")
         if self.size is not None and (image.height, image.width) != self.size:
-            image = self._pad(image) if self.size == (self.pad_to, self.pad_to) else self._cover(image)
-        pixels = np.array(image, dtype=np.uint8)
-        pixels = pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
-        return torch.from_numpy(np.ascontiguousarray(pixels)).to(torch.float32).div_(255)
-
-    def _mode(self, image: Image.Image) -> str:
-        if self.channels is not None:
-            return "L" if self.channels == 1 else "RGB"
-        return "L" if image.mode in ("1", "L", "LA") else "RGB"
-
-    def _pad(self, image: Image.Image) -> Image.Image:
-        assert self.size is not None
-        height, width = self.size
-        canvas = Image.new(image.mode, (width, height))
-        canvas.paste(image, ((width - image.width) // 2, (height - image.height) // 2))
-        return canvas
-
-    def _cover(self, image: Image.Image) -> Image.Image:
-        assert self.size is not None
-        height, width = self.size
-        scale = max(height / image.height, width / image.width) / self.crop
-        box_height, box_width = height / scale, width / scale
-        left, top = (image.width - box_width) / 2, (image.height - box_height) / 2
-        box = (
-            max(left, 0.0),
-            max(top, 0.0),
-            min(left + box_width, image.width),
-            min(top + box_height, image.height),
-        )
-        return image.resize((width, height), Image.Resampling.BILINEAR, box=box)
+            height, width = self.size
+            if height == width == self.pad_to:
+                left, top = -((width - image.width) // 2), -((height - image.height) // 2)
+                image = image.crop((left, top, left + width, top + height))
+            else:
+                bleed = (1 - self.crop) / 2
+                image = ImageOps.fit(image, (width, height), Image.Resampling.BILINEAR, bleed)
+        return tensor_of(image)
 
 
-class Source(Protocol):
-    """Images by number."""
-
-    def __len__(self) -> int: ...
-
-    def tensor(self, index: int, geometry: Geometry) -> Tensor:
-        """Return image ``index`` as float32 (C, H, W) in [0, 1]."""
-        ...
-
-    def digest(self, index: int) -> str:
-        """Return the sha256 digest of the content of image ``index``."""
-        ...
-
-    def label(self, index: int) -> str:
-        """Return what an error message should call image ``index``."""
-        ...
+def tensor_of(image: Image.Image) -> Tensor:
+    """Return an 8-bit picture, grey or RGB, as float32 (C, H, W) in [0, 1]."""
+    pixels = np.atleast_3d(np.array(image, dtype=np.uint8)).transpose(2, 0, 1)
+    return torch.from_numpy(np.ascontiguousarray(pixels)).to(torch.float32).div_(255)
 
 
 class FileSource:
@@ -158,54 +123,35 @@ class FileSource:
             raise UnreadableFiles({self.label(index): problem}) from None
 
 
-class ArraySource:
-    """8-bit images in memory.
+class MemorySource:
+    """Images in memory.
 
     Args:
-        pixels: uint8, (N, H, W) or (N, H, W, 3).
-        label: what to call image ``index`` in an error message.
+        images: float32 (N, C, H, W) in [0, 1], given out exactly as they are; or uint8 (N, H, W) or (N, H, W, 3).
     """
 
-    def __init__(self, pixels: np.ndarray, label: Callable[[int], str] = "image {}".format) -> None:
-        self.pixels = pixels
-        self.label = label
-
-    def __len__(self) -> int:
-        return len(self.pixels)
-
-    def tensor(self, index: int, geometry: Geometry) -> Tensor:
-        """Return image ``index`` brought to ``geometry``."""
-        return geometry.apply(Image.fromarray(self.pixels[index]))
-
-    def digest(self, index: int) -> str:
-        """Return the sha256 of the pixels."""
-        return digest(self.pixels[index])
-
-
-class TensorSource:
-    """Float images in memory, given out exactly as they are.
-
-    Args:
-        images: float32 (N, C, H, W) in [0, 1].
-    """
-
-    def __init__(self, images: Tensor) -> None:
+    def __init__(self, images: Tensor | NDArray[np.uint8]) -> None:
         self.images = images
 
     def __len__(self) -> int:
         return len(self.images)
 
     def label(self, index: int) -> str:
-        """Return a name for messages."""
+        """Return what an error message should call image ``index``."""
         return f"image {index}"
 
     def tensor(self, index: int, geometry: Geometry) -> Tensor:
-        """Return image ``index``; the geometry is that of the tensor."""
-        return self.images[index]
+        """Return image ``index`` as float32 (C, H, W) in [0, 1], one of 8 bits brought to ``geometry``."""
+        image = self.images[index]
+        return image if isinstance(image, Tensor) else geometry.apply(Image.fromarray(image))
 
     def digest(self, index: int) -> str:
-        """Return the sha256 of the values."""
+        """Return the sha256 of the values of image ``index``."""
         return digest(self.images[index])
+
+
+Source = FileSource | MemorySource
+"""Images by number."""
 
 
 def _is_sixteen_bit_grey(file: Image.Image) -> bool:

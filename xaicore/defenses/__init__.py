@@ -1,6 +1,6 @@
 """Defences: what makes a model, or its input, harder to attack; and attacks that know of them."""
 
-from xaicore.defenses.adaptive import adaptive_attack, shown_to
+from xaicore.defenses.adaptive import masked_attack, shown_to
 from xaicore.defenses.blur import gaussian_blur
 from xaicore.defenses.denoising import Denoiser, trained_denoiser
 from xaicore.defenses.distillation import Distillation, distill, soft_labels
@@ -13,11 +13,11 @@ __all__ = [
     "Distillation",
     "HeatAndBlur",
     "Reformed",
-    "adaptive_attack",
     "adversarial_retraining",
     "distill",
     "extended_set",
     "gaussian_blur",
+    "masked_attack",
     "restore",
     "scattered",
     "shown_to",

@@ -15,13 +15,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from xaicore.attacks import AttackResult, pgd
 from xaicore.attacks.balls import bound
-from xaicore.attacks.base import open_victim
 from xaicore.attacks.goal import Goal
-from xaicore.attacks.result import perturbation_norms
+from xaicore.attacks.iterated_sign import pgd
+from xaicore.attacks.result import AttackResult, perturbation_norms
 from xaicore.core import checks
-from xaicore.core.undisturbed import evaluation_mode, exact_arithmetic
+from xaicore.core.batched_model import BatchedModel
+from xaicore.core.errors import UserError
+from xaicore.core.undisturbed import exact_arithmetic
 from xaicore.defenses.heat_and_blur import HeatAndBlur
 
 
@@ -55,16 +56,14 @@ def shown_to(
     checks.model(model)
     images = checks.images(images).detach()
     if result.adversarial.shape != images.shape:
-        raise ValueError(
+        raise UserError(
             f"result must be an attack on these images: it holds {tuple(result.adversarial.shape)}, "
             f"images {tuple(images.shape)}"
         )
-    goal = Goal(checks.integers("labels", labels, len(images)).to(images.device), None)
-    goal = Goal(goal.labels, checks.target(target, goal.labels))
-    victim = open_victim(model, images, batch_size)
-    with exact_arithmetic(victim.device), evaluation_mode(model):
-        clean, final = (victim.logits(each).to(images.device) for each in (images, result.adversarial))
-    checks.classes_in_range("labels", goal.labels, clean.shape[1])
+    goal = Goal.of(labels, target, images)
+    with BatchedModel.of(model, images, batch_size) as batched:
+        clean, final = (batched.logits(each).to(images.device) for each in (images, result.adversarial))
+    goal.check_classes(clean.shape[1])
     info = {
         "initially_wrong": clean.argmax(1) != goal.labels,
         "nonfinite": ~(clean.isfinite().all(1) & final.isfinite().all(1)),
@@ -73,7 +72,7 @@ def shown_to(
     return dataclasses.replace(result, success=goal.reached(final), info=info)
 
 
-def adaptive_attack(
+def masked_attack(
     defended: HeatAndBlur,
     images: Tensor,
     labels: Tensor,
@@ -96,7 +95,7 @@ def adaptive_attack(
         defended: the defended classifier; its heatmap is used, its network attacked.
         images: (N, C, H, W) float32 in [0, 1].
         labels: (N,) int64, the true classes.
-        attack: the Att(·) of the paper, an untargeted attack of :data:`xaicore.attacks.ATTACKS` on the whole image.
+        attack: the Att(·) of the paper, a function of :mod:`xaicore.attacks`, untargeted, on the whole image.
         eps: largest change of a value over all rounds, in (0, 1]; that of the attack in each round, where it takes one.
         iterations: most rounds.
         index: (N,) int64, number of each image in its set; None counts from 0.
@@ -124,7 +123,8 @@ def adaptive_attack(
     labels = checks.integers("labels", labels, len(images)).to(images.device)
     eps, iterations = checks.positive("eps", eps, most=1), checks.integer("iterations", iterations, least=1)
     index = torch.arange(len(images)) if index is None else checks.integers("index", index, len(images))
-    if "eps" in inspect.signature(attack).parameters:
+    accepted = inspect.signature(attack).parameters
+    if "eps" in accepted:
         parameters["eps"] = eps
     low, high = bound(images, -eps), bound(images, eps)
     current, network = images.clone(), defended.model
@@ -134,7 +134,9 @@ def adaptive_attack(
         if not len(active):
             break
         now, own = current[active], labels[active]
-        found = attack(network, now, own, index=index[active.cpu()], batch_size=batch_size, **parameters)
+        if "index" in accepted:
+            parameters["index"] = index[active.cpu()]
+        found = attack(network, now, own, batch_size=batch_size, **parameters)
         with exact_arithmetic(defended.device):
             masks = defended.masks(now.to(defended.device)).to(images.device)
         moved = torch.where(masks[:, None], found.adversarial, now)
@@ -155,6 +157,5 @@ def adaptive_attack(
 
 def _right(model: nn.Module, images: Tensor, labels: Tensor, batch_size: int | None) -> Tensor:
     """Return where ``model`` gives the label, (n,) bool."""
-    victim = open_victim(model, images, batch_size)
-    with exact_arithmetic(victim.device), evaluation_mode(model):
-        return victim.logits(images).argmax(1).to(images.device) == labels
+    with BatchedModel.of(model, images, batch_size) as batched:
+        return batched.logits(images).argmax(1).to(images.device) == labels

@@ -5,8 +5,10 @@ and the reconstruction of a noisy copy, by Adam. Weights start as Keras' do (Glo
 """
 
 import math
+from collections.abc import Callable
 from itertools import pairwise
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -77,28 +79,77 @@ def trained_autoencoder(
         seed: of weights, order and noise.
         device: where it computes.
     """
-    draws = stream(seed, int(bottleneck))
     network = Autoencoder(images.shape[1], bottleneck=bottleneck)
-    for layer in network.layers:
-        assert isinstance(layer, nn.Conv2d)
-        assert layer.bias is not None
-        spread = math.sqrt(6 / (9 * (layer.in_channels + layer.out_channels)))
-        start = draws.uniform(-spread, spread, tuple(layer.weight.shape))
-        layer.weight.data.copy_(torch.from_numpy(start))
-        layer.bias.data.zero_()
-    network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    optimizer = torch.optim.Adam(network.parameters(), lr=learning_rate, eps=1e-7)
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def loss(noisy: Tensor, clean: Tensor) -> Tensor:
+        activations = network.activations(noisy.contiguous(memory_format=torch.channels_last))
+        squares = sum(values.square().sum() for values in activations) / len(clean)
+        return nn.functional.mse_loss(activations[-1], clean) + ACTIVITY * squares
+
+    fit_denoising(
+        network,
+        loss,
+        images,
+        images,
+        noise=noise,
+        epochs=epochs,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        stability=1e-7,
+        draws=stream(seed, int(bottleneck)),
+        device=device,
+    )
+    return network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload,no-any-return]
+
+
+def fit_denoising(
+    network: nn.Module,
+    loss: Callable[[Tensor, Tensor], Tensor],
+    corrupted: Tensor,
+    clean: Tensor,
+    *,
+    noise: float,
+    epochs: int,
+    batch_size: int,
+    learning_rate: float,
+    stability: float,
+    draws: np.random.Generator,
+    device: torch.device,
+) -> None:
+    """Draw the weights of ``network`` and train it by Adam to give clean images; it ends in eval mode and frozen.
+
+    Args:
+        network: of convolutions and linear layers with biases.
+        loss: (noisy, clean), each (n, C, H, W) -> scalar.
+        corrupted: (N, C, H, W) in [0, 1], what goes in, with Gaussian noise and cut to [0, 1].
+        clean: images of the same shape, what is to come out.
+        noise: standard deviation of the noise.
+        epochs: passes over the images.
+        batch_size: images in an update.
+        learning_rate: of Adam.
+        stability: Adam's epsilon.
+        draws: source of weights, order and noise.
+        device: where it computes.
+    """
+    for layer in network.modules():
+        if isinstance(layer, (nn.Conv2d, nn.Linear)):
+            assert layer.bias is not None
+            ends = layer.weight.shape[0] + layer.weight.shape[1]
+            spread = math.sqrt(6 / (layer.weight[0, 0].numel() * ends))  # Glorot and Bengio 2010
+            start = draws.uniform(-spread, spread, tuple(layer.weight.shape))
+            layer.weight.data.copy_(torch.from_numpy(start))
+            layer.bias.data.zero_()
+    network.to(device)
+    optimizer = torch.optim.Adam(network.parameters(), lr=learning_rate, eps=stability)
     with exact_arithmetic(device), torch.enable_grad():
         for _ in range(epochs):
-            order = torch.from_numpy(draws.permutation(len(images)))
+            order = torch.from_numpy(draws.permutation(len(clean)))
             for chosen in order.split(batch_size):
-                clean = images[chosen].to(device)
-                drawn = torch.from_numpy(draws.standard_normal(tuple(clean.shape), dtype="float32"))
-                noisy = (clean + noise * drawn.to(device)).clamp(0, 1)
-                activations = network.activations(noisy.contiguous(memory_format=torch.channels_last))
-                squares = sum(values.square().sum() for values in activations) / len(clean)
-                loss = nn.functional.mse_loss(activations[-1], clean) + ACTIVITY * squares
+                drawn = draws.standard_normal((len(chosen), *clean.shape[1:]), dtype="float32")
+                noisy = corrupted[chosen].to(device) + noise * torch.from_numpy(drawn).to(device)
+                value = loss(noisy.clamp(0, 1), clean[chosen].to(device))
                 optimizer.zero_grad()
-                loss.backward()  # type: ignore[no-untyped-call]
+                value.backward()  # type: ignore[no-untyped-call]
                 optimizer.step()
-    return network.to(memory_format=torch.contiguous_format).eval().requires_grad_(False)
+    network.eval().requires_grad_(False)

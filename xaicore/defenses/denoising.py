@@ -12,9 +12,9 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from xaicore.core import checks
 from xaicore.core.randomness import stream
-from xaicore.core.undisturbed import exact_arithmetic
-from xaicore.defenses.reformer import checked_images
+from xaicore.defenses.autoencoders import fit_denoising
 
 WIDTHS = (256, 128, 256)
 
@@ -68,41 +68,29 @@ def trained_denoiser(
         device: where it computes; None: where the images are.
 
     Raises:
-        TypeError: an argument is no float32 tensor.
-        ValueError: shapes or values do not fit.
+        TypeError: an argument is no tensor.
+        UserError: shapes, types or values do not fit.
 
     References:
         Vincent, Larochelle, Bengio and Manzagol, Extracting and Composing Robust Features with Denoising Autoencoders,
         ICML 2008. Gu and Rigazio, Towards Deep Neural Network Architectures Robust to Adversarial Examples, ICLR
         workshop 2015.
     """
-    checked_images("corrupted", corrupted)
-    checked_images("clean", clean)
-    if corrupted.shape != clean.shape:
-        raise ValueError(
-            f"corrupted must have the shape {tuple(clean.shape)} of clean, not {tuple(corrupted.shape)}"
-        )
-    device = device or clean.device
-    draws = stream(seed, 0)
+    checks.images(corrupted, "corrupted")
+    checks.images(clean, "clean")
+    checks.same_shape("corrupted and clean", corrupted, clean)
     network = Denoiser((clean.shape[1], clean.shape[2], clean.shape[3]))
-    for layer in network.layers:
-        if isinstance(layer, nn.Linear):
-            spread = math.sqrt(6 / (layer.in_features + layer.out_features))  # Glorot and Bengio 2010
-            start = draws.uniform(-spread, spread, tuple(layer.weight.shape))
-            layer.weight.data.copy_(torch.from_numpy(start))
-            layer.bias.data.zero_()
-    network.to(device)
-    optimizer = torch.optim.Adam(network.parameters(), lr=learning_rate)
-    with exact_arithmetic(device), torch.enable_grad():
-        for _ in range(epochs):
-            order = torch.from_numpy(draws.permutation(len(clean)))
-            for chosen in order.split(batch_size):
-                drawn = torch.from_numpy(
-                    draws.standard_normal((len(chosen), *clean.shape[1:]), dtype="float32")
-                )
-                given = (corrupted[chosen].to(device) + noise * drawn.to(device)).clamp(0, 1)
-                loss = nn.functional.binary_cross_entropy(network(given), clean[chosen].to(device))
-                optimizer.zero_grad()
-                loss.backward()  # type: ignore[no-untyped-call]
-                optimizer.step()
-    return network.eval().requires_grad_(False)
+    fit_denoising(
+        network,
+        lambda noisy, wanted: nn.functional.binary_cross_entropy(network(noisy), wanted),
+        corrupted,
+        clean,
+        noise=noise,
+        epochs=epochs,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        stability=1e-8,
+        draws=stream(seed, 0),
+        device=device or clean.device,
+    )
+    return network

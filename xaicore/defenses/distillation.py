@@ -19,10 +19,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from xaicore.core import checks
 from xaicore.core.errors import UserError
 from xaicore.core.small_maps import SmallMaps
 from xaicore.core.undisturbed import exact_arithmetic
-from xaicore.defenses.reformer import checked_images
 from xaicore.models import Classifier, predict
 
 
@@ -62,21 +62,16 @@ def distill(
         seed: of the order of the images and of dropout.
 
     Raises:
-        TypeError: ``images`` are no float32 tensor.
-        ValueError: images and labels do not fit.
-        UserError: a number is out of range, or the loss is no longer finite.
+        TypeError: an argument is no tensor.
+        UserError: images and labels do not fit, a number is out of range, or the loss is no longer finite.
 
     References:
         Papernot, McDaniel, Wu, Jha and Swami, Distillation as a Defense to Adversarial Perturbations against Deep Neural
         Networks, IEEE S&P 2016.
     """
-    checked_images("images", images)
-    if labels.dtype != torch.int64 or labels.shape != images.shape[:1]:
-        raise ValueError(
-            f"labels must be int64 of shape ({len(images)},), not {labels.dtype}, {tuple(labels.shape)}"
-        )
-    if not (math.isfinite(temperature) and temperature >= 1):
-        raise UserError(f"temperature must be a finite number of at least 1, not {temperature!r}")
+    checks.images(images)
+    checks.integers("labels", labels, len(images))
+    checks.number("temperature", temperature, least=1)
     hard = nn.functional.one_hot(labels, len(model.classes)).float()
     schedule = {"epochs": epochs, "batch_size": batch_size, "seed": seed}
     teacher = _trained(model, images, hard, temperature, learning_rate, **schedule)

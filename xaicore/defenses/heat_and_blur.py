@@ -7,7 +7,6 @@ held. The other is the straight-through gradient of BPDA (Athalye, Carlini and W
 cleaned on the way up, and on the way down the cleaning counts as if it did nothing.
 """
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,9 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from xaicore.attribution import PRESETS, lrp
+from xaicore.core import checks
 from xaicore.core.batches import even_batch
 from xaicore.core.errors import UserError
 from xaicore.core.fingerprint import code_digest, digest, module_fingerprint
+from xaicore.defenses.base import Defended
 from xaicore.defenses.blur import gaussian_blur
 from xaicore.metrics.masks import relevance_mask
 
@@ -45,14 +46,13 @@ def restore(images: Tensor, masks: Tensor, sigma: float) -> Tensor:
     References:
         Brama and Grinshpoun, Heat and Blur, 2020, Alg. 1.
     """
-    if not isinstance(images, Tensor) or not images.is_floating_point() or images.ndim != 4:
-        raise TypeError("images must be a floating-point tensor (N, C, H, W)")
+    checks.floating("images", images)
     if not isinstance(masks, Tensor) or masks.dtype != torch.bool:
         raise TypeError("masks must be a boolean tensor (N, H, W) or (H, W)")
-    _checked_sigma(sigma)
+    checks.not_negative("sigma", sigma)
     size = images.shape[2:]
     if masks.shape not in (size, (len(images), *size)):
-        raise ValueError(
+        raise UserError(
             f"masks must have the shape {(len(images), *size)} or {tuple(size)} of the images, "
             f"not {tuple(masks.shape)}"
         )
@@ -62,16 +62,13 @@ def restore(images: Tensor, masks: Tensor, sigma: float) -> Tensor:
     return cleaned + (cleaned.clamp(0, 1) - cleaned).detach()
 
 
-class HeatAndBlur(nn.Module):
+class HeatAndBlur(Defended):
     """A classifier behind the Heat-and-Blur defence; itself a classifier of images in [0, 1].
 
     A pass takes two forward passes and one backward pass of the network (Sec. 3): the prediction and its relevance,
     the mask of Eq. 2, and the answer for the image that is blurred outside the mask. Nothing in it is random. It is
     used, saved in the store and attacked as a :class:`~xaicore.models.Classifier` is. An explanation of the defended
     model is refused: its forward pass is no stack of layers.
-
-    While relevance is computed, torch.fx traces the network, for which it patches modules of the whole process: run
-    one batch at a time (``workers=1``), never in several threads.
 
     Args:
         model: the classifier to defend; used as it is, its weights are shared.
@@ -86,12 +83,6 @@ class HeatAndBlur(nn.Module):
         gradient: ``"held-mask"``, the derivative with the mask held, or ``"straight-through"``, that of the
             network at the cleaned image, handed to the image as it is (BPDA with the identity).
         seed: of the random mask.
-
-    Attributes:
-        model: the classifier behind the defence.
-        classes: its class names; ``name``, ``channels``, ``input_size``, ``fixed_size`` and ``options`` likewise.
-        device: where it is.
-        fingerprint: sha256 (hex) of the classifier, the settings and the code of the defence.
 
     Raises:
         TypeError: ``model`` is no module, or a mask no boolean tensor.
@@ -114,43 +105,24 @@ class HeatAndBlur(nn.Module):
         gradient: str = "held-mask",
         seed: int = 0,
     ) -> None:
-        super().__init__()
-        if not isinstance(model, nn.Module):
-            raise TypeError(f"model must be a torch.nn.Module, not {type(model).__name__}")
+        super().__init__(model)
         sigmas = tuple(sigma) if isinstance(sigma, Sequence) else (sigma,)
         if not sigmas:
-            raise ValueError("sigma must be a number or at least one of them")
-        if preset not in PRESETS:
-            raise UserError(f"preset must be one of {', '.join(PRESETS)}, not {preset!r}")
-        if not math.isfinite(k_std):
-            raise ValueError(f"k_std must be finite, not {k_std}")
+            raise UserError("sigma must be a number or at least one of them")
         if isinstance(mask, Tensor):
             if mask.dtype != torch.bool or mask.ndim != 2:
                 raise TypeError("mask must be a boolean tensor (H, W) or a name")
-        elif mask not in MASKS:
-            raise UserError(f"mask must be one of {', '.join(MASKS)} or a tensor, not {mask!r}")
-        if gradient not in GRADIENTS:
-            raise UserError(f"gradient must be one of {', '.join(GRADIENTS)}, not {gradient!r}")
-        if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
-            raise ValueError(f"seed must be an integer of at least 0, not {seed!r}")
-        self.model = model
+        else:
+            checks.one_of("mask", mask, MASKS)
         self._settings: dict[str, Any] = {
-            "sigma": tuple(_checked_sigma(value) for value in sigmas),
-            "preset": preset,
-            "k_std": float(k_std),
+            "sigma": tuple(checks.not_negative("sigma", value) for value in sigmas),
+            "preset": checks.one_of("preset", preset, PRESETS),
+            "k_std": checks.number("k_std", k_std),
             "mask": mask,
-            "gradient": gradient,
-            "seed": seed,
+            "gradient": checks.one_of("gradient", gradient, GRADIENTS),
+            "seed": checks.integer("seed", seed, least=0),
         }
-        for name in ("classes", "name", "channels", "input_size", "fixed_size", "options"):
-            if hasattr(model, name):
-                setattr(self, name, getattr(model, name))
         self.eval()
-
-    @property
-    def device(self) -> torch.device:
-        """Where the model is."""
-        return next((p.device for p in self.model.parameters()), torch.device("cpu"))
 
     @property
     def fingerprint(self) -> str:
@@ -177,12 +149,13 @@ class HeatAndBlur(nn.Module):
             ValueError: its shape or values do not fit.
             UserError: the network is not made of layers that relevance knows.
         """
-        images = _checked_images(images).detach()
+        images = checks.floating("images", images)
+        checks.within("images", images, 1)
         count, size = len(images), images.shape[2:]
         mask = self._settings["mask"]
         if isinstance(mask, Tensor):
             if mask.shape != size:
-                raise ValueError(
+                raise UserError(
                     f"images must be of the size of the mask, {tuple(mask.shape)}, not {tuple(size)}"
                 )
             return mask.to(images.device).expand(count, *size)
@@ -246,21 +219,3 @@ def scattered(masks: Tensor, seed: int = 0) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
     place = torch.randperm(masks[0].numel(), generator=generator).to(masks.device)
     return (place < masks.flatten(1).sum(1, keepdim=True)).view_as(masks)
-
-
-def _checked_images(images: Any) -> Tensor:
-    if not isinstance(images, Tensor) or not images.is_floating_point():
-        raise TypeError("images must be a floating-point tensor (N, C, H, W)")
-    if images.ndim != 4:
-        raise ValueError(f"images must have the shape (N, C, H, W), not {tuple(images.shape)}")
-    if images.numel():
-        low, high = (float(bound) for bound in torch.aminmax(images.detach()))
-        if not (low >= 0 and high <= 1):
-            raise ValueError(f"images must lie in [0, 1], not in [{low:g}, {high:g}]")
-    return images
-
-
-def _checked_sigma(sigma: Any) -> float:
-    if isinstance(sigma, bool) or not isinstance(sigma, (int, float)) or not 0 <= sigma < math.inf:
-        raise ValueError(f"sigma must be a finite number of at least 0, not {sigma!r}")
-    return float(sigma)

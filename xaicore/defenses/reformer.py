@@ -6,17 +6,15 @@ A :class:`Reformed` classifier, :math:`f(r(x))`, is attacked as any other: its g
 is what an attacker has who knows of it.
 """
 
-from typing import Any
-
-import torch
 from torch import Tensor, nn
 
+from xaicore.core import checks
+from xaicore.core.errors import UserError
 from xaicore.core.fingerprint import code_digest, digest, module_fingerprint
+from xaicore.defenses.base import Defended
 
-INHERITED = ("classes", "name", "channels", "input_size", "fixed_size", "options")
 
-
-class Reformed(nn.Module):
+class Reformed(Defended):
     """A classifier behind a reformer; itself a classifier of images in [0, 1], with gradients.
 
     Args:
@@ -24,9 +22,7 @@ class Reformed(nn.Module):
         reformer: images (N, C, H, W) in [0, 1] to images of the same shape; what it gives is cut to [0, 1].
 
     Attributes:
-        model: the classifier.
-        reformer: what stands in front of it.
-        classes: its class names; ``name``, ``channels``, ``input_size``, ``fixed_size`` and ``options`` likewise.
+        reformer: what stands in front of the classifier; others as for :class:`~xaicore.defenses.base.Defended`.
 
     Raises:
         TypeError: an argument is no module.
@@ -36,20 +32,9 @@ class Reformed(nn.Module):
     """
 
     def __init__(self, model: nn.Module, reformer: nn.Module) -> None:
-        super().__init__()
-        for name, module in (("model", model), ("reformer", reformer)):
-            if not isinstance(module, nn.Module):
-                raise TypeError(f"{name} must be a torch.nn.Module, not {type(module).__name__}")
-        self.model, self.reformer = model, reformer
-        for name in INHERITED:
-            if hasattr(model, name):
-                setattr(self, name, getattr(model, name))
+        super().__init__(model)
+        self.reformer = checks.module("reformer", reformer)
         self.eval()
-
-    @property
-    def device(self) -> torch.device:
-        """Where the model is."""
-        return next((p.device for p in self.model.parameters()), torch.device("cpu"))
 
     @property
     def fingerprint(self) -> str:
@@ -71,7 +56,7 @@ class Reformed(nn.Module):
         """
         reformed: Tensor = self.reformer(images)
         if reformed.shape != images.shape:
-            raise ValueError(
+            raise UserError(
                 f"reformer must keep the shape {tuple(images.shape)}, not give {tuple(reformed.shape)}"
             )
         return reformed.clamp(0, 1)
@@ -87,22 +72,3 @@ class Reformed(nn.Module):
         """
         logits: Tensor = self.model(self.reform(images))
         return logits
-
-
-def checked_images(name: str, images: Any) -> Tensor:
-    """Return ``images`` if they are (N, C, H, W) float32 in [0, 1] with N of at least 1.
-
-    Raises:
-        TypeError: they are no float32 tensor.
-        ValueError: shape or range does not fit.
-    """
-    if not isinstance(images, Tensor) or images.dtype != torch.float32:
-        raise TypeError(f"{name} must be a float32 tensor (N, C, H, W)")
-    if images.ndim != 4 or not len(images):
-        raise ValueError(
-            f"{name} must have the shape (N, C, H, W), N of at least 1, not {tuple(images.shape)}"
-        )
-    low, high = (float(bound) for bound in torch.aminmax(images.detach()))
-    if not (low >= 0 and high <= 1):
-        raise ValueError(f"{name} must lie in [0, 1], not in [{low:g}, {high:g}]")
-    return images

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 
 from xaicore.attacks.result import AttackResult
+from xaicore.core import checks
+from xaicore.core.errors import UserError
 from xaicore.models import Classifier, Recipe, TrainingResult, train
 
 
@@ -30,11 +32,11 @@ def extended_set(images: Tensor, labels: Tensor, result: AttackResult) -> tuple[
         ValueError: ``images``, ``labels`` and ``result`` do not belong together.
     """
     if result.adversarial.shape != images.shape:
-        raise ValueError(
+        raise UserError(
             f"result must be an attack on these images: it holds {tuple(result.adversarial.shape)}, "
             f"images {tuple(images.shape)}"
         )
-    _check_pair("labels", images, labels)
+    checks.integers("labels", labels, len(images))
     fooled = (result.success & ~result.info["initially_wrong"]).to(images.device)
     return torch.cat([images, result.adversarial.to(images.device)[fooled]]), torch.cat(
         [labels, labels[fooled.to(labels.device)]]
@@ -69,22 +71,15 @@ def adversarial_retraining(
     Raises:
         ValueError: images and labels do not fit each other, or there is no adversarial image.
     """
-    _check_pair("train_labels", train_images, train_labels)
-    _check_pair("adversarial_labels", adversarial_images, adversarial_labels)
+    checks.integers("train_labels", train_labels, len(train_images))
+    checks.integers("adversarial_labels", adversarial_labels, len(adversarial_images))
     if not len(adversarial_images):
-        raise ValueError("adversarial_images must hold at least one image: the attack never succeeded")
+        raise UserError("adversarial_images must hold at least one image: the attack never succeeded")
     if adversarial_images.shape[1:] != train_images.shape[1:]:
-        raise ValueError(
+        raise UserError(
             f"adversarial_images must be of the size of train_images, {tuple(train_images.shape[1:])}, "
             f"not {tuple(adversarial_images.shape[1:])}"
         )
     images = torch.cat([train_images, adversarial_images])
     labels = torch.cat([train_labels, adversarial_labels])
     return train(model, images, labels, validation=validation, recipe=recipe)
-
-
-def _check_pair(name: str, images: Tensor, labels: Tensor) -> None:
-    if labels.dtype != torch.int64 or labels.shape != images.shape[:1]:
-        raise ValueError(
-            f"{name} must be int64 of shape ({len(images)},), not {labels.dtype}, {tuple(labels.shape)}"
-        )

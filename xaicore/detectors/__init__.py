@@ -18,7 +18,19 @@ from xaicore.detectors.monte_carlo_dropout import MCDropout
 from xaicore.detectors.non_local_means import exact_means, noise_level, non_local_means
 from xaicore.detectors.signature_detectors import ShapSignature, SignatureDetector
 
+DETECTORS: dict[str, type[Detector]] = {
+    "explainer": Explainer,
+    "feature_squeezing": FeatureSqueezing,
+    "layer_deviation": LayerDeviation,
+    "magnet": MagNet,
+    "mc_dropout": MCDropout,
+    "shap_signature": ShapSignature,
+    "signature": SignatureDetector,
+}
+"""Every detector by name; another one is registered here."""
+
 __all__ = [
+    "DETECTORS",
     "EXPLANATIONS",
     "Detector",
     "Explainer",

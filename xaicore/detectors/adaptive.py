@@ -2,7 +2,7 @@
 
 A detector is worth what it stops of an attacker who knows it (Carlini and Wagner, Adversarial Examples Are Not Easily
 Detected, 2017; Tramèr et al. 2020). The entropy of a histogram has no useful gradient and denoising has little more, so
-none is taken through the detector here: from several successful starts the attack walks on at random, within the same
+none is taken through the detector here: from several successful starts the attack searches on at random, within the same
 ball, and keeps a step where the network stays fooled and the score falls. That needs the detector's scores only, and so
 serves against any :class:`~xaicore.detectors.Detector`.
 """
@@ -13,17 +13,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from xaicore.attacks import AttackResult
 from xaicore.attacks.balls import bound
 from xaicore.attacks.base import Attempt, run
 from xaicore.attacks.goal import Goal
 from xaicore.attacks.iterated_sign import Ascent
+from xaicore.attacks.result import AttackResult
 from xaicore.attacks.victim import Victim
 from xaicore.core import checks, randomness
 from xaicore.detectors.base import Detector
 
 SHARES = (0.02, 0.3)
-"""The least and the greatest share of the pixels that one step of the walk changes."""
+"""The least and the greatest share of the pixels that one step of the search changes."""
 
 
 def adaptive_attack(
@@ -57,7 +57,7 @@ def adaptive_attack(
         eps: largest change of a value, in (0, 1].
         steps: gradient steps of a start.
         starts: number of starts.
-        generations: most rounds of the walk; 0 only chooses among the starts.
+        generations: most rounds of the search; 0 only chooses among the starts.
         candidates: copies of an image in each of them.
         limit: the score at or below which an image is left alone; None: the limit of the detector's own rule.
         target: class to reach, or (N,) int64 of them; None to leave the true class.
@@ -77,7 +77,7 @@ def adaptive_attack(
     """
     if not isinstance(detector, Detector):
         raise TypeError(f"detector must be a Detector, not {type(detector).__name__}")
-    walk = Walk(
+    search = RandomSearch(
         detector=detector,
         eps=checks.positive("eps", eps, most=1),
         steps=checks.integer("steps", steps, least=1),
@@ -87,11 +87,11 @@ def adaptive_attack(
         limit=detector.limit if limit is None else float(limit),
         seed=checks.integer("seed", seed, least=0),
     )
-    return run(walk, detector.model, images, labels, target=target, index=index, batch_size=batch_size)
+    return run(search, detector.model, images, labels, target=target, index=index, batch_size=batch_size)
 
 
 @dataclass(frozen=True)
-class Walk:
+class RandomSearch:
     """The attack as a step of the base; see :func:`adaptive_attack` for the fields."""
 
     detector: Detector
@@ -127,24 +127,26 @@ class Walk:
                 break
             copies = active.repeat_interleave(self.candidates)
             order = torch.arange(len(copies), device=copies.device) % self.candidates
-            moved = self._moved(best.point[copies], images[copies], index[copies], order, generation)
-            best.consider(copies, moved.clamp(low[copies], high[copies]))
+            changed = self._changed(best.point[copies], images[copies], index[copies], order, generation)
+            best.consider(copies, changed.clamp(low[copies], high[copies]))
         evaded = best.fooled & (best.score <= self.limit)
         info = {"score": best.score, "evaded": evaded, "scored": best.scored}
         return Attempt(best.point, best.queries, info)
 
-    def _moved(self, points: Tensor, images: Tensor, index: Tensor, order: Tensor, generation: int) -> Tensor:
+    def _changed(
+        self, points: Tensor, images: Tensor, index: Tensor, order: Tensor, generation: int
+    ) -> Tensor:
         """Return copies in which some pixels go back to the image or anywhere in the ball."""
-        moved = torch.empty_like(points)
+        changed = torch.empty_like(points)
         for row, (number, copy) in enumerate(zip(index.tolist(), order.tolist(), strict=True)):
             step = 1 + generation * self.candidates + copy
             draws = randomness.stream(self.seed, number, step, purpose=2)
             share = np.exp(draws.uniform(*np.log(SHARES)))
             chosen = torch.from_numpy(draws.random(points.shape[2:]) < share).to(points.device)
             shift = 0.0 if draws.random() < 0.5 else self.eps * draws.uniform(-1, 1, tuple(points.shape[1:]))
-            elsewhere = images[row] + torch.as_tensor(shift, dtype=points.dtype, device=points.device)
-            moved[row] = torch.where(chosen, elsewhere, points[row])
-        return moved
+            replacement = images[row] + torch.as_tensor(shift, dtype=points.dtype, device=points.device)
+            changed[row] = torch.where(chosen, replacement, points[row])
+        return changed
 
 
 class _Best:

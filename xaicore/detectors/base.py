@@ -6,12 +6,14 @@ that learn from adversarial examples too say so by :attr:`Detector.supervised`.
 
 import abc
 import math
+from collections.abc import Callable
 from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
 
 from xaicore.core import checks
+from xaicore.core.batched_model import BatchedModel
 from xaicore.core.errors import UserError
 from xaicore.core.fingerprint import code_digest, digest, module_fingerprint
 
@@ -123,13 +125,17 @@ class Detector(abc.ABC):
         """
         return self.score(images) > self.limit
 
-    @abc.abstractmethod
-    def _learn(self, clean: Tensor, calibration: Tensor, adversarial: Tensor | None) -> None:
-        """Learn from checked images."""
+    def _learn(self, clean: Tensor, calibration: Tensor, adversarial: Tensor | None) -> None:  # noqa: B027
+        """Learn from checked images; nothing is learned but the threshold unless a detector says otherwise."""
 
     @abc.abstractmethod
     def _score(self, images: Tensor) -> Tensor:
         """Return the scores of checked images."""
+
+    def _logits(self, images: Tensor, batch_size: int | None = None) -> Tensor:
+        """Return the classifier's logits (N, K) of checked images, on its device, in batches of one fixed shape."""
+        with BatchedModel.of(self.model, images, batch_size) as batched:
+            return batched.logits(images)
 
     def _known(self, learned: Any) -> Any:
         """Return what fitting learns; raise UserError where it has not happened."""
@@ -144,15 +150,14 @@ def threshold_of(scores: Tensor, fpr: float) -> float:
     return -math.inf if allowed >= len(scores) else float(scores[len(scores) - 1 - allowed])
 
 
-def in_chunks(images: Tensor, rows: int) -> list[tuple[Tensor, int]]:
-    """Return ``images`` in chunks of exactly ``rows``, the last filled up with black, and how many rows count.
+def in_batches(function: Callable[..., Tensor], rows: int, *tensors: Tensor) -> Tensor:
+    """Return what ``function`` makes of ``tensors`` (N, …) in batches of exactly ``rows``, the last filled up with zeros.
 
-    Convolutions of another number of rows differ in the last bits. With equal chunks, what comes out for an image
+    Convolutions of another number of rows differ in the last bits. With equal batches, what comes out for an image
     does not depend on how many stand beside it.
     """
-    chunks = []
-    for start in range(0, len(images), rows):
-        part = images[start : start + rows]
-        missing = part.new_zeros(rows - len(part), *part.shape[1:])
-        chunks.append((torch.cat([part, missing]) if len(missing) else part, len(part)))
-    return chunks
+    count = len(tensors[0])
+    filled = [
+        torch.cat([each, each.new_zeros(-count % rows, *each.shape[1:])]).split(rows) for each in tensors
+    ]
+    return torch.cat([function(*parts) for parts in zip(*filled, strict=True)])[:count]

@@ -34,8 +34,8 @@ def clustered(
     """
     checks.one_of("method", method, METHODS)
     for name, given in (("values", values), ("scores", scores)):
-        if given is not None and not isinstance(given, Tensor):
-            raise TypeError(f"{name} must be a torch.Tensor, not {type(given).__name__}")
+        if given is not None:
+            checks.tensor(name, given)
     if values.ndim not in (1, 2) or not bool(values.isfinite().all()):
         raise UserError(f"values must be finite, (N,) or (N, D), not {tuple(values.shape)}")
     points = values.detach().double().cpu().reshape(len(values), -1).numpy()

@@ -9,15 +9,16 @@ image. Otherwise, it will be considered as an adversarial image" (Sec. Implement
 
 import math
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
-from xaicore.attacks.base import open_victim
 from xaicore.attribution import METHODS
 from xaicore.core import checks
-from xaicore.core.undisturbed import evaluation_mode, exact_arithmetic
-from xaicore.detectors.base import Detector, in_chunks
+from xaicore.core.batches import fixed_batch
+from xaicore.core.devices import device_of
+from xaicore.detectors.base import Detector, in_batches
 from xaicore.detectors.non_local_means import non_local_means
 from xaicore.detectors.path_maps import Waypoint, expected, integrated, path_maps, smoothed
 from xaicore.metrics import shannon_entropy
@@ -125,15 +126,15 @@ class Explainer(Detector):
             UserError: a shape, type or range does not fit, or ``shap`` was not fitted.
         """
         images = checks.images(images).detach()
-        victim = open_victim(self.model, images, self._settings["batch_size"])
+        rows = self._settings["batch_size"] or fixed_batch(images.shape, device_of(self.model))
         if targets is None:
-            with exact_arithmetic(victim.device), evaluation_mode(self.model):
-                targets = victim.logits(images).argmax(1)
+            targets = self._logits(images, rows).argmax(1)
         targets = checks.integers("targets", targets, len(images))
         if self.explanation in DIRECT:
-            return self._direct_maps(images, targets, victim.batch_size)
+            explain = partial(DIRECT[self.explanation], self.model, batch_size=rows)
+            return in_batches(explain, rows, images, targets).sum(1)
         points = self._points(images.shape[1:])
-        return path_maps(self.model, images, targets, points, batch_size=victim.batch_size).sum(1)
+        return path_maps(self.model, images, targets, points, batch_size=rows).sum(1)
 
     def entropies(self, images: Tensor) -> Tensor:
         """Return the entropies of the map of each image and of its denoised version, (N, 2) float64, in bits.
@@ -142,12 +143,9 @@ class Explainer(Detector):
         """
         images = checks.images(images).detach()
         cleaned, count = self.denoised(images), len(images)
+        targets = None
         if self._settings["hold_class"]:
-            victim = open_victim(self.model, images, self._settings["batch_size"])
-            with exact_arithmetic(victim.device), evaluation_mode(self.model):
-                targets = victim.logits(images).argmax(1).repeat(2)
-        else:
-            targets = None
+            targets = self._logits(images, self._settings["batch_size"]).argmax(1).repeat(2)
         maps = self.maps(torch.cat([images, cleaned]), targets)
         found = shannon_entropy(maps, bins=self._settings["bins"]).cpu()
         return torch.stack([found[:count], found[count:]], dim=1)
@@ -171,11 +169,3 @@ class Explainer(Detector):
         if self.explanation == "smooth_ig":
             return smoothed(shape, count, std=std, seed=seed)
         return expected(self._known(self._baselines), count, std=std, seed=seed)
-
-    def _direct_maps(self, images: Tensor, targets: Tensor, rows: int) -> Tensor:
-        explain, maps = DIRECT[self.explanation], []
-        wanted = torch.cat([targets, targets.new_zeros(-len(images) % rows)])
-        for place, (chunk, count) in enumerate(in_chunks(images, rows)):
-            part = wanted[place * rows : (place + 1) * rows]
-            maps.append(explain(self.model, chunk, part, batch_size=rows)[:count].sum(1))
-        return torch.cat(maps)

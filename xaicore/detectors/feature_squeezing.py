@@ -18,10 +18,8 @@ from skimage.color import lab2xyz, xyz2lab
 from skimage.color.colorconv import rgb_from_xyz, xyz_from_rgb
 from torch import Tensor, nn
 
-from xaicore.attacks.base import open_victim
 from xaicore.core import checks
 from xaicore.core.errors import UserError
-from xaicore.core.undisturbed import evaluation_mode, exact_arithmetic
 from xaicore.detectors.base import Detector
 from xaicore.detectors.non_local_means import exact_means
 
@@ -125,20 +123,14 @@ class FeatureSqueezing(Detector):
         """
         images = checks.images(images).detach()
         names = self._settings["squeezers"] or (PHOTOGRAPHS if images.shape[1] == 3 else DIGITS)
-        victim = open_victim(self.model, images, self._settings["batch_size"])
-        with exact_arithmetic(victim.device), evaluation_mode(self.model):
-            plain = victim.logits(images).double().softmax(1)
-            columns = [
-                (victim.logits(squeezed(images, name)).double().softmax(1) - plain).abs().sum(1)
-                for name in names
-            ]
-        return torch.stack(columns, dim=1).cpu()
+        plain, *others = (
+            self._logits(each, self._settings["batch_size"]).double().softmax(1)
+            for each in (images, *(squeezed(images, name) for name in names))
+        )
+        return torch.stack([(each - plain).abs().sum(1) for each in others], dim=1).cpu()
 
     def _score(self, images: Tensor) -> Tensor:
         return self.distances(images).amax(1)
-
-    def _learn(self, clean: Tensor, calibration: Tensor, adversarial: Tensor | None) -> None:
-        """Nothing is learned but the threshold."""
 
 
 def _parsed(squeezer: str) -> tuple[int, int, int, int, int]:

@@ -14,10 +14,10 @@ import torch
 from scipy.ndimage import gaussian_filter
 from torch import Tensor, nn
 
-from xaicore.attacks.base import open_victim
 from xaicore.core import checks
-from xaicore.core.undisturbed import evaluation_mode, exact_arithmetic
-from xaicore.detectors.base import Detector, in_chunks
+from xaicore.core.batches import fixed_batch
+from xaicore.core.devices import device_of
+from xaicore.detectors.base import Detector, in_batches
 from xaicore.metrics.shift import layer_shift
 
 
@@ -58,13 +58,10 @@ class LayerDeviation(Detector):
         images = checks.images(images).detach()
         width = (0, 0, self._settings["sigma"], self._settings["sigma"])
         blurred = torch.from_numpy(gaussian_filter(images.cpu().numpy(), width)).to(images).clamp_(0, 1)
-        victim = open_victim(self.model, images, None)
-        with exact_arithmetic(victim.device), evaluation_mode(self.model):
-            targets = victim.logits(images).argmax(1).to(images.device)
-        rows, found = victim.batch_size, []
-        wanted = torch.cat([targets, targets.new_zeros(-len(images) % rows)]).split(rows)
-        pairs = zip(in_chunks(images, rows), in_chunks(blurred, rows), wanted, strict=True)
-        for (before, count), (after, _), chosen in pairs:
+        targets = self._logits(images).argmax(1).to(images.device)
+        rows = fixed_batch(images.shape, device_of(self.model))
+
+        def shifted(before: Tensor, after: Tensor, chosen: Tensor) -> Tensor:
             shift = layer_shift(
                 self.model,
                 before,
@@ -74,11 +71,9 @@ class LayerDeviation(Detector):
                 targets_after=chosen[:, None],
                 batch_size=rows,
             )
-            found.append(shift.dissimilarity[:count, 0])
-        return torch.cat(found).cpu()
+            return shift.dissimilarity[:, 0]
+
+        return in_batches(shifted, rows, images, blurred, targets).cpu()
 
     def _score(self, images: Tensor) -> Tensor:
         return self.deviations(images).nanmean(1).nan_to_num(0.0)
-
-    def _learn(self, clean: Tensor, calibration: Tensor, adversarial: Tensor | None) -> None:
-        """Nothing is learned but the threshold."""

@@ -15,13 +15,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from xaicore.attacks.base import open_victim
 from xaicore.core import checks
 from xaicore.core.devices import device_of
 from xaicore.core.errors import UserError
-from xaicore.core.undisturbed import evaluation_mode, exact_arithmetic
+from xaicore.core.undisturbed import exact_arithmetic
 from xaicore.defenses.autoencoders import Autoencoder, trained_autoencoder
-from xaicore.detectors.base import Detector, in_chunks, threshold_of
+from xaicore.detectors.base import Detector, in_batches, threshold_of
 
 ROWS = 64
 LEAST = 1e-12
@@ -93,9 +92,8 @@ class MagNet(Detector):
         Raises:
             UserError: this detector was not fitted.
         """
-        if self._autoencoders is None:
-            raise UserError("fit this MagNet on clean images first")
-        return self._autoencoders[0]
+        network: Autoencoder = self._known(self._autoencoders)[0]
+        return network
 
     def reform(self, images: Tensor) -> Tensor:
         """Return the images as the reformer gives them to the classifier, (N, C, H, W) in [0, 1].
@@ -122,9 +120,7 @@ class MagNet(Detector):
         ]
         temperatures = self._settings["temperatures"]
         if temperatures:
-            victim = open_victim(self.model, images, None)
-            with exact_arithmetic(victim.device), evaluation_mode(self.model):
-                answers = [victim.logits(each).double() for each in (images, first)]
+            answers = [self._logits(each).double() for each in (images, first)]
             for value in temperatures:
                 columns.append(jensen_shannon(*[(each / value).softmax(1) for each in answers]))
         return torch.stack([column.cpu() for column in columns], dim=1)
@@ -166,8 +162,7 @@ class MagNet(Detector):
         network: Autoencoder = self._known(self._autoencoders)[which]
         device = device_of(network)
         with exact_arithmetic(device):
-            parts = [network(chunk.to(device))[:count] for chunk, count in in_chunks(images, ROWS)]
-        return torch.cat(parts).to(images.device)
+            return in_batches(lambda part: network(part.to(device)), ROWS, images).to(images.device)
 
 
 def jensen_shannon(p: Tensor, q: Tensor) -> Tensor:

@@ -13,11 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from xaicore.attacks.base import open_victim
 from xaicore.core import checks
 from xaicore.core.errors import UserError
 from xaicore.core.randomness import stream
-from xaicore.core.undisturbed import evaluation_mode, exact_arithmetic
 from xaicore.detectors.base import Detector
 
 MEASURES = ("mutual_information", "entropy")
@@ -75,12 +73,10 @@ class MCDropout(Detector):
             UserError: its shape, type or range does not fit.
         """
         images = checks.images(images).detach()
-        victim = open_victim(self.model, images, None)
         answers = []
-        with exact_arithmetic(victim.device), evaluation_mode(self.model):
-            for sample in range(self._settings["n_samples"]):
-                with self._dropping(sample):
-                    answers.append(victim.logits(images).double().softmax(1).cpu())
+        for sample in range(self._settings["n_samples"]):
+            with self._dropping(sample):
+                answers.append(self._logits(images).double().softmax(1).cpu())
         return torch.stack(answers, dim=1)
 
     def _score(self, images: Tensor) -> Tensor:
@@ -89,9 +85,6 @@ class MCDropout(Detector):
         if self._settings["measure"] == "entropy":
             return predictive
         return (predictive - _bits(answers).mean(1)).clamp(min=0)
-
-    def _learn(self, clean: Tensor, calibration: Tensor, adversarial: Tensor | None) -> None:
-        """Nothing is learned but the threshold."""
 
     @contextmanager
     def _dropping(self, sample: int) -> Iterator[None]:

@@ -7,7 +7,6 @@ which is called here: with integral images a digit takes (2D + 1)(D + 1) shifts 
 search distance D, 2 to 8 ms, less than its explanation. It holds no lock, so threads share the images out.
 """
 
-import math
 from functools import lru_cache
 
 import numpy as np
@@ -17,7 +16,8 @@ from scipy.stats import norm
 from skimage.restoration import denoise_nl_means
 from torch import Tensor
 
-from xaicore.metrics.checks import finite
+from xaicore.core import checks
+from xaicore.core.errors import UserError
 from xaicore.metrics.threads import share_out
 
 DAUBECHIES = np.array([1 - 3**0.5, -(3 - 3**0.5), 3 + 3**0.5, -(1 + 3**0.5)]) / (4 * 2**0.5)
@@ -57,18 +57,16 @@ def non_local_means(
     References:
         Buades, Coll and Morel, Non-Local Means Denoising, Image Processing On Line 1, 2011.
     """
-    images = finite(images, "images")
-    if images.ndim != 4 or min(images.shape[2:]) < 2:
-        raise ValueError(f"images must be (N, C, H, W) with sides of at least 2, not {tuple(images.shape)}")
-    if not (math.isfinite(strength) and strength > 0):
-        raise ValueError(f"strength must be a positive number, not {strength!r}")
-    for name, value in (("patch_size", patch_size), ("patch_distance", patch_distance)):
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise ValueError(f"{name} must be a positive whole number, not {value!r}")
+    images = checks.finite("images", images)
+    if min(images.shape[2:]) < 2:
+        raise UserError(f"images must have sides of at least 2 pixels, not {tuple(images.shape)}")
+    checks.positive("strength", strength)
+    checks.integer("patch_size", patch_size, least=1)
+    checks.integer("patch_distance", patch_distance, least=1)
     levels = noise_level(images) if sigma is None else torch.as_tensor(sigma, dtype=torch.float64).cpu()
     levels = levels.expand(len(images)) if levels.ndim == 0 else levels
     if levels.shape != (len(images),) or not bool((levels.isfinite() & (levels >= 0)).all()):
-        raise ValueError("sigma must be a finite number of at least 0, or one for each image")
+        raise UserError("sigma must be a finite number of at least 0, or one for each image")
     layout = images.permute(0, 2, 3, 1).cpu().contiguous().numpy()
     denoised = layout.copy()
 
@@ -110,7 +108,7 @@ def exact_means(images: Tensor, window: int, patch: int, strength: float) -> Ten
     reach, half = window // 2, patch // 2
     height, width = images.shape[2:]
     if not window % 2 or not patch % 2 or min(height, width) <= reach + half:
-        raise ValueError(
+        raise UserError(
             f"window and patch must be odd and fit images of {height} x {width}, not {window} and {patch}"
         )
     wide = torch.nn.functional.pad(images, [reach + half] * 4, mode="reflect")
@@ -144,9 +142,7 @@ def noise_level(images: Tensor) -> Tensor:
     References:
         Donoho and Johnstone, Ideal spatial adaptation by wavelet shrinkage, Biometrika 81, 1994.
     """
-    images = finite(images, "images")
-    if images.ndim != 4:
-        raise ValueError(f"images must be (N, C, H, W), not {tuple(images.shape)}")
+    images = checks.finite("images", images)
     rows, columns = (torch.from_numpy(_detail_matrix(side)) for side in images.shape[2:])
     levels = torch.zeros(images.shape[:2], dtype=torch.float64)
     for number, image in enumerate(images.cpu()):

@@ -18,9 +18,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from xaicore.attacks.victim import Victim
+from xaicore.core.batched_model import BatchedModel
 from xaicore.core.randomness import stream
-from xaicore.core.undisturbed import evaluation_mode, exact_arithmetic
 
 NOISE, ORDER, PLACE = range(3)
 """Purposes of random draws."""
@@ -102,9 +101,8 @@ def path_maps(
         points: the points of the ways.
         batch_size: rows of a pass; memory grows with it, not with N or the points.
     """
-    victim = Victim(model, batch_size)
     maps = torch.zeros(images.shape)
-    with exact_arithmetic(victim.device), evaluation_mode(model):
+    with BatchedModel.of(model, images, batch_size) as batched:
         number = torch.arange(len(images)).repeat_interleave(len(points))
         which = torch.arange(len(points)).repeat(len(images))
         for rows in torch.arange(len(number)).split(batch_size):
@@ -113,12 +111,12 @@ def path_maps(
             ways = ends - _stacked([point.start for point in chosen], images)
             places = torch.tensor([point.place for point in chosen], dtype=images.dtype).view(-1, 1, 1, 1)
             weights = torch.tensor([point.weight for point in chosen], dtype=images.dtype).view(-1, 1, 1, 1)
-            wanted = targets[number[rows]].to(victim.device)
+            wanted = targets[number[rows]].to(batched.device)
 
             def objective(logits: Tensor, part: slice, wanted: Tensor = wanted) -> Tensor:
                 return logits.gather(1, wanted[part, None])[:, 0]
 
-            _, rates = victim.differentiate((ends - (1 - places) * ways).to(victim.device), objective)
+            _, rates = batched.differentiate((ends - (1 - places) * ways).to(batched.device), objective)
             maps.index_add_(0, number[rows], weights * ways * rates.cpu())
     return maps.to(images.device)
 

@@ -7,6 +7,8 @@ classifier of both is here a support vector machine (RBF kernel, classes weighed
 is the score.
 """
 
+from functools import partial
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -15,12 +17,10 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 from torch import Tensor, nn
 
-from xaicore.attacks.base import open_victim
 from xaicore.attribution import PRESETS, lrp, signatures
 from xaicore.core import checks
 from xaicore.core.errors import UserError
-from xaicore.core.undisturbed import evaluation_mode, exact_arithmetic
-from xaicore.detectors.base import Detector, in_chunks
+from xaicore.detectors.base import Detector, in_batches
 
 ROWS = 32
 
@@ -81,11 +81,8 @@ class SignatureDetector(_Separator):
         Args:
             images: (N, C, H, W) float32 in [0, 1].
         """
-        maps = [
-            lrp(self.model, chunk, preset=self._settings["preset"], batch_size=ROWS)[:count]
-            for chunk, count in in_chunks(images, ROWS)
-        ]
-        return signatures(torch.cat(maps)).astype(np.float64)
+        explain = partial(lrp, self.model, preset=self._settings["preset"], batch_size=ROWS)
+        return signatures(in_batches(explain, ROWS, images)).astype(np.float64)
 
 
 class ShapSignature(_Separator):
@@ -152,11 +149,9 @@ class ShapSignature(_Separator):
     def _activations(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Return what enters the last layer (N, D) float64, and the logits (N, K)."""
         kept: list[Tensor] = []
-        victim = open_victim(self.model, images, None)
         handle = self._last.register_forward_pre_hook(lambda _, inputs: kept.append(inputs[0].cpu().clone()))
         try:
-            with exact_arithmetic(victim.device), evaluation_mode(self.model):
-                logits = victim.logits(images).cpu()
+            logits = self._logits(images).cpu()
         finally:
             handle.remove()
         entering = torch.cat(kept)[: len(images)].double() if kept else torch.empty(0, 0)

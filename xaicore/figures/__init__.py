@@ -5,29 +5,32 @@ says; relevance on a diverging map centred on zero; one scale within a compariso
 arrays or tensors, returns a :class:`BookFigure` and touches no global state of matplotlib.
 """
 
-from xaicore.figures.arena import arena_table, cluster_panels
 from xaicore.figures.charts import (
+    curve_panels,
     curves,
     distributions,
-    heat_table,
+    estimated,
     scatter_groups,
     scatter_panels,
     training_curves,
 )
-from xaicore.figures.detection import denoising_grid, entropy_planes, group_boxes, roc_panels
+from xaicore.figures.detection import entropy_planes, group_boxes, roc_panels
 from xaicore.figures.layers import layer_boxes, layer_curves
-from xaicore.figures.panels import curve_panels, picture_table
 from xaicore.figures.pictures import (
     attack_illustration,
+    cluster_panels,
+    denoising_grid,
     explanation_grid,
     image_grid_with_relevance,
     image_rows,
     layer_grid,
     map_grid,
+    picture_table,
     shift_grid,
 )
 from xaicore.figures.small import estimate_rows, relevance_strip
 from xaicore.figures.style import MARKERS, PALETTE, RELEVANCE_MAP, BookFigure
+from xaicore.figures.tables import arena_table, heat_table
 
 __all__ = [
     "MARKERS",
@@ -43,6 +46,7 @@ __all__ = [
     "distributions",
     "entropy_planes",
     "estimate_rows",
+    "estimated",
     "explanation_grid",
     "group_boxes",
     "heat_table",

@@ -14,6 +14,7 @@ from IPython.display import HTML
 
 from xaicore.core.machine import machine_name
 from xaicore.core.units import table_number
+from xaicore.metrics import Estimate
 
 WIDE, WIDEST = 7, 11
 """From so many columns on, a table is set in smaller type, and in the smallest."""
@@ -45,6 +46,25 @@ def table(frame: pd.DataFrame) -> HTML:
     crowd = count + sum(any(_SECOND.search(text) for text in texts) for texts, _ in columns)
     kind = "dataframe" + " wide" * (count >= WIDE or crowd >= CROWDED) + " widest" * (count >= WIDEST)
     return HTML(f'<table class="{kind}">\n<thead>\n{head}\n</thead>\n<tbody>\n{body}\n</tbody>\n</table>')
+
+
+def cell(estimate: Estimate | None, digits: int = 2, interval_digits: int | None = None) -> str:
+    """Return an estimate with its interval, in its unit, as an entry of a table.
+
+    Args:
+        estimate: a dash stands for None and for what is not finite.
+        digits: decimals.
+        interval_digits: decimals of the interval; None: as many.
+    """
+    if estimate is None or not math.isfinite(estimate.value):
+        return "–"
+    ends = digits if interval_digits is None else interval_digits
+    return f"{estimate.value:.{digits}f} [{estimate.low:.{ends}f}, {estimate.high:.{ends}f}]"
+
+
+def columns(name: str, estimate: Estimate) -> dict[str, float]:
+    """Return an estimate as three columns of a row: its value under ``name``, and the ends of its interval."""
+    return {name: estimate.value, "from": estimate.low, "to": estimate.high}
 
 
 def provenance(source: dict[str, Any]) -> HTML:

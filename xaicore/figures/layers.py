@@ -7,9 +7,10 @@ import matplotlib as mpl
 import numpy as np
 from numpy.typing import NDArray
 
-from xaicore.figures.style import MARKERS, PALETTE, STYLE, BookFigure, new_figure
+from xaicore.figures.style import MARKERS, PALETTE, STYLE, BookFigure, line, new_figure
 
 
+@mpl.rc_context(STYLE)
 def layer_boxes(panels: Mapping[str, NDArray[Any]], layers: Sequence[str], *, ylabel: str) -> BookFigure:
     """Draw one box a layer, the panels below each other on one scale: median, quartiles, 1.5 quartile ranges, outliers.
 
@@ -18,25 +19,25 @@ def layer_boxes(panels: Mapping[str, NDArray[Any]], layers: Sequence[str], *, yl
         layers: (L,) names for the axis.
         ylabel: quantity with its unit.
     """
-    with mpl.rc_context(STYLE):
-        figure, grid = new_figure(len(panels), 1, 2.4 * len(panels) + 0.3, sharex=True, sharey=True)
-        for axes, (title, values), colour in zip(grid[:, 0], panels.items(), PALETTE, strict=False):
-            array = np.asarray(values, dtype=float)
-            known = [column[np.isfinite(column)] for column in array.T]
-            axes.boxplot(
-                known,
-                positions=range(len(layers)),
-                widths=0.6,
-                medianprops={"color": colour, "linewidth": 2},
-                flierprops={"markersize": 3, "markeredgecolor": "#777777"},
-            )
-            means = [column.mean() if len(column) else np.nan for column in known]
-            axes.plot(range(len(layers)), means, "D", color=colour, markersize=4)
-            axes.set(title=title, ylabel=ylabel)
-        _name_layers(grid[-1, 0], layers)
-        return figure
+    figure, grid = new_figure(len(panels), 1, 2.4 * len(panels) + 0.3, sharex=True, sharey=True)
+    for axes, (title, values), colour in zip(grid[:, 0], panels.items(), PALETTE, strict=False):
+        array = np.asarray(values, dtype=float)
+        known = [column[np.isfinite(column)] for column in array.T]
+        axes.boxplot(
+            known,
+            positions=range(len(layers)),
+            widths=0.6,
+            medianprops={"color": colour, "linewidth": 2},
+            flierprops={"markersize": 3, "markeredgecolor": "#777777"},
+        )
+        means = [column.mean() if len(column) else np.nan for column in known]
+        axes.plot(range(len(layers)), means, "D", color=colour, markersize=4)
+        axes.set(title=title, ylabel=ylabel)
+    _name_layers(grid[-1, 0], layers)
+    return figure
 
 
+@mpl.rc_context({**STYLE, "xtick.labelsize": 8})
 def layer_curves(
     panels: Mapping[str, Mapping[str, tuple[NDArray[Any], NDArray[Any] | None]]],
     layers: Sequence[str],
@@ -50,22 +51,18 @@ def layer_curves(
         layers: (L,) names for the axis.
         ylabel: quantity with its unit.
     """
-    with mpl.rc_context({**STYLE, "xtick.labelsize": 8}):
-        figure, grid = new_figure(1, len(panels), 3.4, sharey=True)
-        for axes, (title, lines) in zip(grid[0], panels.items(), strict=True):
-            for (label, (values, band)), colour, marker in zip(lines.items(), PALETTE, MARKERS, strict=False):
-                places = np.arange(len(layers))
-                axes.plot(
-                    places, values, marker=marker, markersize=3.5, linewidth=1.4, color=colour, label=label
-                )
-                if band is not None:
-                    axes.fill_between(places, band[:, 0], band[:, 1], color=colour, alpha=0.15, linewidth=0)
-            axes.set_title(title)
-            _name_layers(axes, layers)
-        grid[0, 0].set_ylabel(ylabel)
-        handles, labels = grid[0, 0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 5))
-        return figure
+    figure, grid = new_figure(1, len(panels), 3.4, sharey=True)
+    places = np.arange(len(layers))
+    sizes: dict[str, Any] = {"markersize": 3.5, "linewidth": 1.4}
+    for axes, (title, lines) in zip(grid[0], panels.items(), strict=True):
+        for (label, (values, band)), colour, marker in zip(lines.items(), PALETTE, MARKERS, strict=False):
+            line(axes, places, values, band, color=colour, marker=marker, label=label, **sizes)
+        axes.set_title(title)
+        _name_layers(axes, layers)
+    grid[0, 0].set_ylabel(ylabel)
+    handles, labels = grid[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 5))
+    return figure
 
 
 def _name_layers(axes: Any, layers: Sequence[str]) -> None:

@@ -2,7 +2,7 @@
 
 import re
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import matplotlib as mpl
@@ -12,26 +12,31 @@ from numpy.typing import NDArray
 
 from xaicore.figures.mosaic import Mosaic
 from xaicore.figures.style import (
-    SHOWN,
+    PALETTE,
     STYLE,
     WIDTH,
     BookFigure,
     Images,
-    arrow,
     bare,
     new_figure,
     new_panel,
+    new_panels,
     picture,
     relevance,
     relevance_bar,
+    scale_of,
     show_image,
     show_relevance,
 )
 
 GREY: dict[str, Any] = {"cmap": "gray", "vmin": 0, "vmax": 1}
 HEAT: dict[str, Any] = {"cmap": "inferno", "vmin": 0, "vmax": 1}
+SMOOTH: dict[str, Any] = {**HEAT, "interpolation": "bilinear"}
+BLOCKS = 2
+"""Blocks of layers side by side."""
 
 
+@mpl.rc_context(STYLE)
 def attack_illustration(rows: Sequence[tuple[str, Images, Images, str, str]]) -> BookFigure:
     """Image, perturbation and result, one attack a row.
 
@@ -39,35 +44,54 @@ def attack_illustration(rows: Sequence[tuple[str, Images, Images, str, str]]) ->
         rows: (name of the attack, clean image, adversarial image, predicted label before, and after), images in
             [0, 1] of shape (C, H, W). The perturbation is stretched to its own largest entry; the title says how much.
     """
-    with mpl.rc_context(STYLE):
-        figure, grid = new_figure(len(rows), 3, 2.55 * len(rows))
-        for axes, (name, clean, adversarial, before, after) in zip(grid, rows, strict=True):
-            difference = picture(adversarial).astype(float) - picture(clean).astype(float)
-            bound = float(np.abs(difference).max()) or 1.0
-            show_image(axes[0], clean, f"predicted “{before}”")
-            if difference.ndim == 2:
-                axes[1].imshow(difference / bound, cmap="PuOr_r", vmin=-1, vmax=1, interpolation="nearest")
-            else:
-                axes[1].imshow(0.5 + difference / (2 * bound), interpolation="nearest")
-            factor = f"{1 / bound:.3g}" if bound > 0.01 else f"{1 / bound:,.0f}"
-            bare(axes[1], f"perturbation × {factor}")
-            show_image(axes[2], adversarial, f"predicted “{after}”")
-            axes[0].set_ylabel(name)
-        return figure
+    figure, grid = new_figure(len(rows), 3, 2.55 * len(rows))
+    for axes, (name, clean, adversarial, before, after) in zip(grid, rows, strict=True):
+        difference = picture(adversarial).astype(float) - picture(clean).astype(float)
+        bound = float(np.abs(difference).max()) or 1.0
+        show_image(axes[0], clean, f"predicted “{before}”")
+        if difference.ndim == 2:
+            axes[1].imshow(difference / bound, cmap="PuOr_r", vmin=-1, vmax=1, interpolation="nearest")
+        else:
+            axes[1].imshow(0.5 + difference / (2 * bound), interpolation="nearest")
+        factor = f"{1 / bound:.3g}" if bound > 0.01 else f"{1 / bound:,.0f}"
+        bare(axes[1], f"perturbation × {factor}")
+        show_image(axes[2], adversarial, f"predicted “{after}”")
+        axes[0].set_ylabel(name)
+    return figure
 
 
+@mpl.rc_context(STYLE)
 def image_rows(rows: Mapping[str, Sequence[Images]]) -> BookFigure:
     """Draw rows of images (C, H, W) in [0, 1], each row with its label."""
     columns = max(len(images) for images in rows.values())
-    with mpl.rc_context(STYLE):
-        figure, axes = new_panel(len(rows) * (WIDTH / columns + 0.03))
-        mosaic = Mosaic(axes, list(rows), [""] * columns, label_size=10)
-        for row, images in enumerate(rows.values()):
-            for column, image in enumerate(images):
+    figure, axes = new_panel(len(rows) * (WIDTH / columns + 0.03))
+    return _filled(figure, Mosaic(axes, list(rows), [""] * columns, 10), rows.values())
+
+
+@mpl.rc_context(STYLE)
+def picture_table(rows: Sequence[tuple[str, Sequence[Images | None]]], titles: Sequence[str]) -> BookFigure:
+    """Draw images and masks in rows and columns.
+
+    Args:
+        rows: (label, one image (C, H, W) in [0, 1] or mask (H, W) for each title, None to leave a cell empty).
+        titles: of the columns.
+    """
+    columns = len(titles)
+    figure, axes = new_panel(len(rows) * (WIDTH / (columns + 0.3) + 0.03) + 0.45)
+    axes.tick_params(axis="x", labelsize=9 if columns < 6 else 8)
+    mosaic = Mosaic(axes, [label for label, _ in rows], titles, 9)
+    return _filled(figure, mosaic, [images for _, images in rows])
+
+
+def _filled(figure: BookFigure, mosaic: Mosaic, rows: Iterable[Sequence[Images | None]]) -> BookFigure:
+    for row, images in enumerate(rows):
+        for column, image in enumerate(images):
+            if image is not None:
                 mosaic.put(row, column, picture(image), **GREY)
-        return figure
+    return figure
 
 
+@mpl.rc_context(STYLE)
 def image_grid_with_relevance(
     images: Sequence[Images],
     heatmaps: Sequence[Images],
@@ -83,18 +107,17 @@ def image_grid_with_relevance(
         arrows: column → (row, column) of a pixel to point at in image and map.
     """
     columns = len(images)
-    with mpl.rc_context(STYLE):
-        figure, grid = new_figure(2, columns, 2 * WIDTH / (columns + 0.9) + 0.5)
-        for position, (image, heatmap, title) in enumerate(zip(images, heatmaps, titles, strict=True)):
-            show_image(grid[0, position], image, title)
-            show_relevance(grid[1, position], heatmap)
-            if arrows and position in arrows:
-                for axes in grid[:, position]:
-                    arrow(axes, *arrows[position], size=relevance(heatmap).shape[0])
-        grid[0, 0].set_ylabel("input")
-        grid[1, 0].set_ylabel("relevance")
-        relevance_bar(figure, grid.ravel().tolist())
-        return figure
+    figure, grid = new_figure(2, columns, 2 * WIDTH / (columns + 0.9) + 0.5)
+    for position, (image, heatmap, title) in enumerate(zip(images, heatmaps, titles, strict=True)):
+        show_image(grid[0, position], image, title)
+        show_relevance(grid[1, position], heatmap)
+        if arrows and position in arrows:
+            for axes in grid[:, position]:
+                _arrow(axes, *arrows[position], size=relevance(heatmap).shape[0])
+    grid[0, 0].set_ylabel("input")
+    grid[1, 0].set_ylabel("relevance")
+    relevance_bar(figure, grid.ravel().tolist())
+    return figure
 
 
 def explanation_grid(
@@ -115,84 +138,120 @@ def explanation_grid(
         beside: title and one more image (C, H, W) in [0, 1] for each row, to the right of the first; none: no such
             column.
     """
-    second = [] if beside is None else [beside[0]]
-    columns = len(titles) + 1 + len(second)
+    heads = [image, *([beside[0]] if beside else []), *titles]
+    columns = len(heads)
     with mpl.rc_context({**STYLE, "axes.titlesize": 9 if columns < 6 else 8}):
         side = WIDTH / (columns + 0.6)
         figure, grid = new_figure(len(rows), columns, len(rows) * (side + 0.05) + 0.3)
-        heads = [textwrap.fill(title, 16) for title in (image, *second, *titles)]
         for position, (axes, (label, first, heatmaps)) in enumerate(zip(grid, rows, strict=True)):
-            named = list(zip(axes, [""] * columns if position else heads, strict=True))
-            shown = [first] if beside is None else [first, beside[1][position]]
-            for (panel, title), each in zip(named, shown, strict=False):
-                show_image(panel, each, title)
+            shown = [first, beside[1][position]] if beside else [first]
+            for panel, each in zip(axes, shown, strict=False):
+                show_image(panel, each)
+            for panel, heatmap in zip(axes[len(shown) :], heatmaps, strict=True):
+                show_relevance(panel, heatmap, limit=scale_of(heatmap))
             axes[0].set_ylabel(label)
-            for (panel, title), heatmap in zip(named[len(shown) :], heatmaps, strict=True):
-                bound = float(np.quantile(np.abs(relevance(heatmap)), SHOWN)) or None
-                show_relevance(panel, heatmap, title, bound)
+        for panel, title in zip(grid[0], heads, strict=True):
+            panel.set_title(textwrap.fill(title, 16))
         relevance_bar(figure, grid.ravel().tolist(), "relevance, own scale")
         return figure
 
 
-def layer_grid(image: Images, maps: Mapping[str, Images], *, columns: int = 6) -> BookFigure:
+def _arrow(axes: Axes, row: float, column: float, size: int) -> None:
+    """Point at a pixel of an image of ``size`` rows."""
+    reach = size * 0.22
+    left = -1 if column > size / 2 else 1
+    axes.annotate(
+        "",
+        xy=(column, row),
+        xytext=(column + left * reach, row + (reach if row < size / 2 else -reach)),
+        arrowprops={"arrowstyle": "-|>", "color": PALETTE[4], "linewidth": 2, "mutation_scale": 14},
+    )
+
+
+@mpl.rc_context(STYLE)
+def denoising_grid(rows: Sequence[tuple[str, Images, Images, Images, Images, float, float]]) -> BookFigure:
+    """Draw an image, its map, the denoised image and its map, one image a row, with the entropies of the maps.
+
+    Args:
+        rows: (label, image (C, H, W) in [0, 1], its map (C, h, w) or (h, w), denoised image, its map, entropy of the
+            first map, of the second, in bits). Both maps of a row have one scale, symmetric about zero, that ends at
+            the value which one pixel in 200 of the two exceeds.
+    """
+    figure, grid = new_figure(len(rows), 4, len(rows) * (WIDTH / 5.4 + 0.3) + 0.1)
+    for place, (axes, (label, image, before, denoised, after, *entropies)) in enumerate(
+        zip(grid, rows, strict=True)
+    ):
+        bound = scale_of(before, after)
+        heads = ["image", "map\n", "denoised", "map\n"] if place == 0 else [""] * 4
+        show_image(axes[0], image, heads[0])
+        show_relevance(axes[1], before, f"{heads[1]}{entropies[0]:.2f} bits", bound)
+        show_image(axes[2], denoised, heads[2])
+        show_relevance(axes[3], after, f"{heads[3]}{entropies[1]:.2f} bits", bound)
+        axes[0].set_ylabel(label)
+    relevance_bar(figure, grid.ravel().tolist(), "relevance, scale of the row")
+    return figure
+
+
+@mpl.rc_context({**STYLE, "axes.titlesize": 8})
+def layer_grid(image: Images, maps: Mapping[str, Images]) -> BookFigure:
     """Draw an image and one map for each layer, in reading order, each on its own scale from zero upwards.
 
     Args:
         image: (C, H, W) in [0, 1].
         maps: layer name to (h, w), at least 0; shown at the size of the image, without interpolation.
-        columns: panels in a row.
     """
-    panels = len(maps) + 1
-    count = -(-panels // columns)
-    with mpl.rc_context({**STYLE, "axes.titlesize": 8}):
-        figure, grid = new_figure(count, columns, count * (WIDTH / columns + 0.28))
-        show_image(grid[0, 0], image, "image")
-        for axes, (name, heatmap) in zip(grid.ravel()[1:], maps.items(), strict=False):
-            array = relevance(heatmap)
-            axes.imshow(array, cmap="magma", vmin=0, vmax=float(array.max()) or 1.0, interpolation="nearest")
-            bare(axes, name)
-        for axes in grid.ravel()[panels:]:
-            axes.set_visible(False)
-        return figure
+    figure, grid = new_panels(len(maps) + 1, 6, WIDTH / 6 + 0.28)
+    show_image(grid[0], image, "image")
+    for axes, (name, heatmap) in zip(grid[1:], maps.items(), strict=True):
+        axes.imshow(_share(heatmap), cmap="magma", vmin=0, vmax=1, interpolation="nearest")
+        bare(axes, name)
+    return figure
 
 
+@mpl.rc_context({**STYLE, "axes.titlesize": 8.5})
+def cluster_panels(maps: Sequence[NDArray[Any]], titles: Sequence[str]) -> BookFigure:
+    """Draw the mean map of each cluster, each on a scale of its own, symmetric about zero.
+
+    Args:
+        maps: (h, w) each.
+        titles: what is written above each.
+    """
+    figure, grid = new_panels(len(maps), 5, 1.95)
+    for axes, values, title in zip(grid, maps, titles, strict=True):
+        show_relevance(axes, values, title)
+    return figure
+
+
+@mpl.rc_context({**STYLE, "xtick.labelsize": 9})
 def map_grid(
     rows: Sequence[tuple[str, Sequence[tuple[Images, Images, bool]]]], titles: Sequence[str]
 ) -> BookFigure:
     """Draw images with a map laid over each, one network or image a row.
 
     Args:
-        rows: (label, one (image (C, H, W) in [0, 1], map (h, w) of at least 0, whether the answer is wrong) for each
-            title). Every map is on its own scale from zero to its maximum. A wrong answer has a red frame.
+        rows: (label, one (image (C, H, W) in [0, 1], map (h, w) of at least 0, whether the prediction is wrong) for
+            each title). Every map is on its own scale from zero to its maximum. A wrong prediction has a red frame.
         titles: of the columns.
     """
     columns = len(titles)
-    with mpl.rc_context({**STYLE, "xtick.labelsize": 9}):
-        side = WIDTH / (columns + 0.9)
-        figure, axes = new_panel(len(rows) * (side + 0.04) + 0.8)
-        mosaic = Mosaic(axes, [label for label, _ in rows], titles, label_size=10)
-        for row, (_, cells) in enumerate(rows):
-            for column, (image, heatmap, wrong) in enumerate(cells):
-                mosaic.put(row, column, picture(image), **GREY)
-                mosaic.put(
-                    row,
-                    column,
-                    _share(heatmap),
-                    wrong=wrong,
-                    alpha=0.55,
-                    **{**HEAT, "interpolation": "bilinear"},
-                )
-        _map_bar(figure, [axes])
-        return figure
+    side = WIDTH / (columns + 0.9)
+    figure, axes = new_panel(len(rows) * (side + 0.04) + 0.8)
+    mosaic = Mosaic(axes, [label for label, _ in rows], titles, 10)
+    for row, (_, cells) in enumerate(rows):
+        for column, (image, heatmap, wrong) in enumerate(cells):
+            mosaic.put(row, column, picture(image), **GREY)
+            mosaic.put(row, column, _share(heatmap), wrong=wrong, alpha=0.55, **SMOOTH)
+    _map_bar(figure, [axes])
+    return figure
 
 
+@mpl.rc_context({**STYLE, "xtick.labelsize": 7.5, "axes.labelsize": 8})
 def shift_grid(
     images: Sequence[Images],
     maps: Mapping[str, Sequence[Images]],
     titles: Sequence[str],
     *,
     wrong: Sequence[bool] | None = None,
-    blocks: int = 2,
 ) -> BookFigure:
     """Draw the maps of many layers (rows) for several versions of an image (columns), layers in blocks side by side.
 
@@ -202,24 +261,22 @@ def shift_grid(
             its maximum, so that the colours of all cells mean the same.
         titles: of the versions.
         wrong: versions that are classified wrongly: their image has a red frame.
-        blocks: blocks of layers side by side.
     """
     names = list(maps)
-    height = -(-len(names) // blocks)
-    with mpl.rc_context({**STYLE, "xtick.labelsize": 7.5, "axes.labelsize": 8}):
-        side = WIDTH / (blocks * (len(titles) + 0.35))
-        figure, grid = new_figure(1, blocks, (height + 1) * side + 0.75)
-        for block, axes in enumerate(grid[0]):
-            own = names[block * height : (block + 1) * height]
-            labels = ["", *(_in_lines(name, 12) for name in own), *[""] * (height - len(own))]
-            mosaic = Mosaic(axes, labels, titles, label_size=6.5)
-            for column, image in enumerate(images):
-                mosaic.put(0, column, picture(image), wrong=bool(wrong and wrong[column]), **GREY)
-            for row, name in enumerate(own, 1):
-                for column, heatmap in enumerate(maps[name]):
-                    mosaic.put(row, column, _share(heatmap), **HEAT)
-        _map_bar(figure, grid.ravel().tolist())
-        return figure
+    height = -(-len(names) // BLOCKS)
+    side = WIDTH / (BLOCKS * (len(titles) + 0.35))
+    figure, grid = new_figure(1, BLOCKS, (height + 1) * side + 0.75)
+    for block, axes in enumerate(grid[0]):
+        own = names[block * height : (block + 1) * height]
+        labels = ["", *(_in_lines(name, 12) for name in own), *[""] * (height - len(own))]
+        mosaic = Mosaic(axes, labels, titles, 6.5)
+        for column, image in enumerate(images):
+            mosaic.put(0, column, picture(image), wrong=bool(wrong and wrong[column]), **GREY)
+        for row, name in enumerate(own, 1):
+            for column, heatmap in enumerate(maps[name]):
+                mosaic.put(row, column, _share(heatmap), **HEAT)
+    _map_bar(figure, grid.ravel().tolist())
+    return figure
 
 
 def _share(heatmap: Images) -> NDArray[Any]:

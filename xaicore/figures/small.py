@@ -7,7 +7,17 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 
-from xaicore.figures.style import MARKERS, PALETTE, STYLE, BookFigure, Images, show_image, show_relevance
+from xaicore.figures.style import (
+    DASHED,
+    MARKERS,
+    PALETTE,
+    STYLE,
+    BookFigure,
+    Images,
+    at_most_colours,
+    show_image,
+    show_relevance,
+)
 
 SMALL = 4.2
 """Width in inches; 10 points are as high there as the text of a phone's page."""
@@ -16,6 +26,7 @@ STEP = 0.22
 """Distance of the series within a row."""
 
 
+@mpl.rc_context({**STYLE, "ytick.labelsize": 10})
 def estimate_rows(
     rows: Mapping[str, Mapping[str, Mapping[str, Any] | None]],
     *,
@@ -38,42 +49,42 @@ def estimate_rows(
     Raises:
         ValueError: no rows, or none or more series than colours.
     """
-    series = list(dict.fromkeys(name for row in rows.values() for name in row))
-    if not 1 <= len(series) <= len(PALETTE):
-        raise ValueError(f"rows must have 1 to {len(PALETTE)} series together, not {len(series)}")
-    with mpl.rc_context({**STYLE, "ytick.labelsize": 10}):
-        lines = sum(1 + label.count("\n") for label in rows)
-        height = max(0.15 * (lines + len(rows)), 0.13 * len(series) * len(rows)) + 1.1
-        figure = BookFigure(figsize=(SMALL, height), layout="constrained")
-        axes = figure.subplots()
-        for place, row in enumerate(rows.values()):
-            there = {name: found for name in series if (found := row.get(name)) is not None}
-            for position, (name, found) in enumerate(there.items()):
-                number = series.index(name)
-                level = place + STEP * (position - (len(there) - 1) / 2)
-                if found["ci"] is not None:
-                    axes.plot(found["ci"], [level, level], color=PALETTE[number], linewidth=1.6)
-                axes.plot(found["value"], level, MARKERS[number], color=PALETTE[number], markersize=6)
-        if reference is not None:
-            axes.axvline(reference, color="#555555", linestyle="--", linewidth=1)
-        left, right = (
-            shown if end is None else end for shown, end in zip(axes.get_xlim(), (low, high), strict=True)
-        )
-        margin = 0.02 * (right - left)
-        axes.set(xlim=(left - margin, right + margin), ylim=(len(rows) - 0.5, -0.5), xlabel=xlabel)
-        axes.set_yticks(range(len(rows)), list(rows))
-        axes.grid(axis="y", visible=False)
-        for place in range(1, len(rows)):
-            axes.axhline(place - 0.5, color="#e6e6e6", linewidth=0.8)
-        if len(series) > 1:
-            handles = [
-                mpl.lines.Line2D([], [], color=PALETTE[k], marker=MARKERS[k], linewidth=1.6, label=name)
-                for k, name in enumerate(series)
-            ]
-            figure.legend(handles=handles, loc="outside upper center", ncols=1 if len(series) > 2 else 2)
-        return figure
+    series = at_most_colours("rows", (name for row in rows.values() for name in row))
+    if not series:
+        raise ValueError("rows must have at least one series")
+    lines = sum(1 + label.count("\n") for label in rows)
+    height = max(0.15 * (lines + len(rows)), 0.13 * len(series) * len(rows)) + 1.1
+    figure = BookFigure(figsize=(SMALL, height), layout="constrained")
+    axes = figure.subplots()
+    for place, row in enumerate(rows.values()):
+        there = {name: found for name in series if (found := row.get(name)) is not None}
+        for position, (name, found) in enumerate(there.items()):
+            number = series.index(name)
+            level = place + STEP * (position - (len(there) - 1) / 2)
+            if found["ci"] is not None:
+                axes.plot(found["ci"], [level, level], color=PALETTE[number], linewidth=1.6)
+            axes.plot(found["value"], level, MARKERS[number], color=PALETTE[number], markersize=6)
+    if reference is not None:
+        axes.axvline(reference, **DASHED)
+    left, right = (
+        shown if end is None else end for shown, end in zip(axes.get_xlim(), (low, high), strict=True)
+    )
+    margin = 0.02 * (right - left)
+    axes.set(xlim=(left - margin, right + margin), ylim=(len(rows) - 0.5, -0.5), xlabel=xlabel)
+    axes.set_yticks(range(len(rows)), list(rows))
+    axes.grid(axis="y", visible=False)
+    for place in range(1, len(rows)):
+        axes.axhline(place - 0.5, color="#e6e6e6", linewidth=0.8)
+    if len(series) > 1:
+        handles = [
+            mpl.lines.Line2D([], [], color=PALETTE[k], marker=MARKERS[k], linewidth=1.6, label=name)
+            for k, name in enumerate(series)
+        ]
+        figure.legend(handles=handles, loc="outside upper center", ncols=1 if len(series) > 2 else 2)
+    return figure
 
 
+@mpl.rc_context({**STYLE, "axes.titlesize": 9.5})
 def relevance_strip(image: Images, maps: Mapping[str, Images], *, title: str = "image") -> BookFigure:
     """Draw an image and some heatmaps of it in one row, each map on a scale of its own, symmetric about zero.
 
@@ -83,12 +94,11 @@ def relevance_strip(image: Images, maps: Mapping[str, Images], *, title: str = "
         title: of the image.
     """
     columns = len(maps) + 1
-    with mpl.rc_context({**STYLE, "axes.titlesize": 9.5}):
-        lines = max(len(textwrap.wrap(each, 48 // columns)) for each in (title, *maps))
-        side = SMALL / columns
-        figure = BookFigure(figsize=(SMALL, side + 0.17 * lines + 0.1), layout="constrained")
-        grid: Any = np.ravel(figure.subplots(1, columns))
-        show_image(grid[0], image, textwrap.fill(title, 48 // columns))
-        for axes, (each, heatmap) in zip(grid[1:], maps.items(), strict=True):
-            show_relevance(axes, heatmap, textwrap.fill(each, 48 // columns))
-        return figure
+    lines = max(len(textwrap.wrap(each, 48 // columns)) for each in (title, *maps))
+    side = SMALL / columns
+    figure = BookFigure(figsize=(SMALL, side + 0.17 * lines + 0.1), layout="constrained")
+    grid: Any = np.ravel(figure.subplots(1, columns))
+    show_image(grid[0], image, textwrap.fill(title, 48 // columns))
+    for axes, (each, heatmap) in zip(grid[1:], maps.items(), strict=True):
+        show_relevance(axes, heatmap, textwrap.fill(each, 48 // columns))
+    return figure

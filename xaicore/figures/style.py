@@ -1,7 +1,7 @@
 """Palette, fonts, and the panels that figures are made of."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import matplotlib as mpl
@@ -14,8 +14,11 @@ from numpy.typing import NDArray
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKERS = ("o", "^", "s", "D", "v", "P", "X")
 RELEVANCE_MAP = "RdBu_r"
+FRAME = "#bbbbbb"
 SHOWN = 0.995
 """Share of a map's pixels within the scale of an explanation."""
+DASHED: Any = {"color": "#555555", "linestyle": "--", "linewidth": 1}
+"""A line to compare with, such as that of chance."""
 WIDTH = 7.4
 DPI = 144
 
@@ -58,9 +61,50 @@ def new_panel(height: float) -> tuple[BookFigure, Axes]:
     return figure, grid[0, 0]
 
 
+def new_panels(
+    count: int, columns: int, height: float, rest: float = 0.0, **options: Any
+) -> tuple[BookFigure, list[Axes]]:
+    """Return a figure of the page's width and ``count`` panels in reading order.
+
+    A row of them is ``height`` inches high, ``rest`` is added once.
+    """
+    rows = -(-count // columns)
+    figure, grid = new_figure(rows, columns, height * rows + rest, **options)
+    for axes in grid.ravel()[count:]:
+        axes.set_visible(False)
+    return figure, grid.ravel()[:count].tolist()
+
+
+def line(
+    axes: Axes, x: Any, y: Any, band: NDArray[Any] | None, *, color: str, shade: float = 0.15, **options: Any
+) -> None:
+    """Draw a line, and a band (m, 2) of lower and upper bounds around it where there is one."""
+    axes.plot(x, y, color=color, **options)
+    if band is not None:
+        step: Any = "post" if "drawstyle" in options else None
+        axes.fill_between(x, band[:, 0], band[:, 1], color=color, alpha=shade, linewidth=0, step=step)
+
+
+def at_most_colours(name: str, labels: Iterable[str]) -> list[str]:
+    """Return the different labels in order of appearance, each to have a colour and a marker of its own.
+
+    Raises:
+        ValueError: more of them than colours.
+    """
+    found = list(dict.fromkeys(labels))
+    if len(found) > len(PALETTE):
+        raise ValueError(f"{name} must have at most {len(PALETTE)} labels together, not {len(found)}")
+    return found
+
+
+def array_of(values: Images) -> NDArray[Any]:
+    """Return an image or a map as an array."""
+    return np.asarray(values.detach().cpu() if isinstance(values, torch.Tensor) else values)
+
+
 def picture(image: Images) -> NDArray[Any]:
     """Turn one (C, H, W) or (H, W) image into what ``imshow`` takes."""
-    array = np.asarray(image.detach().cpu() if isinstance(image, torch.Tensor) else image)
+    array = array_of(image)
     if array.ndim == 3:
         array = array[0] if array.shape[0] == 1 else np.moveaxis(array, 0, -1)
     return array
@@ -68,8 +112,17 @@ def picture(image: Images) -> NDArray[Any]:
 
 def relevance(heatmap: Images) -> NDArray[Any]:
     """Sum the relevance of one (C, H, W) or (H, W) map over its channels."""
-    array = np.asarray(heatmap.detach().cpu() if isinstance(heatmap, torch.Tensor) else heatmap)
+    array = array_of(heatmap)
     return array.sum(axis=0) if array.ndim == 3 else array
+
+
+def scale_of(*heatmaps: Images) -> float:
+    """Return where the scale of maps of one size ends: at the absolute value that one pixel in 200 exceeds.
+
+    It ends at the largest where that is zero, and at 1 for maps of zeros.
+    """
+    size = np.abs(np.stack([relevance(heatmap) for heatmap in heatmaps]))
+    return float(np.quantile(size, SHOWN)) or float(size.max()) or 1.0
 
 
 def show_image(axes: Axes, image: Images, title: str = "") -> None:
@@ -94,7 +147,7 @@ def bare(axes: Axes, title: str) -> None:
     axes.grid(False)
     for spine in axes.spines.values():
         spine.set_visible(True)
-        spine.set_color("#bbbbbb")
+        spine.set_color(FRAME)
 
 
 def relevance_bar(figure: Figure, axes: Sequence[Axes], label: str = "relevance / largest") -> None:
@@ -102,15 +155,3 @@ def relevance_bar(figure: Figure, axes: Sequence[Axes], label: str = "relevance 
     colours = mpl.cm.ScalarMappable(norm=mpl.colors.Normalize(-1, 1), cmap=RELEVANCE_MAP)
     bar = figure.colorbar(colours, ax=list(axes), location="right", shrink=0.7, pad=0.01, ticks=[-1, 0, 1])
     bar.set_label(label)
-
-
-def arrow(axes: Axes, row: float, column: float, size: int) -> None:
-    """Point at a pixel of an image of ``size`` rows."""
-    reach = size * 0.22
-    left = -1 if column > size / 2 else 1
-    axes.annotate(
-        "",
-        xy=(column, row),
-        xytext=(column + left * reach, row + (reach if row < size / 2 else -reach)),
-        arrowprops={"arrowstyle": "-|>", "color": PALETTE[4], "linewidth": 2, "mutation_scale": 14},
-    )

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from xaicore.figures.style import RELEVANCE_MAP, SHOWN, Images, picture, relevance
+from xaicore.figures.style import RELEVANCE_MAP, Images, array_of, picture, relevance, scale_of
 
 DIFFERENCE_MAP = "PuOr_r"
 STEPS = 31
@@ -22,26 +22,19 @@ Tile = NDArray[np.uint8]
 
 
 def share_of_scale(heatmap: Images) -> NDArray[np.float64]:
-    """Return a map (C, H, W) or (H, W), channels summed, over the end of its scale, in [-1, 1].
-
-    The scale ends at the absolute value that one pixel in 200 exceeds (at the largest where that is zero); a map of
-    zeros stays one.
-    """
+    """Return a map (C, H, W) or (H, W), channels summed, divided by its ``scale_of``, in [-1, 1]."""
     values = relevance(heatmap).astype(np.float64)
-    size = np.abs(values)
-    end = float(np.quantile(size, SHOWN)) or float(size.max()) or 1.0
-    clipped: NDArray[np.float64] = np.clip(values / end, -1, 1)
-    return clipped
+    return np.clip(values / scale_of(values), -1, 1)
 
 
 def map_tile(shares: NDArray[np.float64]) -> Tile:
     """Return the tile (H, W) of a map in [-1, 1], see :func:`share_of_scale`: blue, white at 0, red."""
-    return _steps(shares)
+    return (np.rint(np.clip(shares, -1, 1) * STEPS) + STEPS).astype(np.uint8)
 
 
 def difference_tile(before: NDArray[np.float64], after: NDArray[np.float64]) -> Tile:
     """Return the tile of ``after - before``, both in [-1, 1], which ends at ±1: purple, white at 0, orange."""
-    return _steps(after - before) + np.uint8(2 * STEPS + 1)
+    return map_tile(after - before) + np.uint8(2 * STEPS + 1)
 
 
 def picture_tile(image: Images) -> Tile:
@@ -55,12 +48,10 @@ def perturbation_tile(change: Images) -> tuple[Tile, float]:
 
     The largest change is black or white (or the brightest or darkest a colour gets); the factor of no change is 0.
     """
-    values = picture(change).astype(np.float64)
+    values = array_of(change).astype(np.float64)
     largest = float(np.abs(values).max())
     factor = 0.5 / largest if largest else 0.0
-    return picture_tile(
-        np.moveaxis(0.5 + factor * values, -1, 0) if values.ndim == 3 else 0.5 + factor * values
-    ), factor
+    return picture_tile(0.5 + factor * values), factor
 
 
 def columns(count: int) -> int:
@@ -70,28 +61,23 @@ def columns(count: int) -> int:
 
 def map_sheet(tiles: Sequence[Tile]) -> bytes:
     """Return a PNG of tiles from :func:`map_tile` and :func:`difference_tile`, all of one size, row by row."""
-    image = Image.fromarray(_sheet(tiles, 0)).convert("L")
+    image = Image.fromarray(_sheet(tiles)).convert("L")
     image.putpalette(_palette())
     return _encoded(image, "PNG", optimize=True)
 
 
 def picture_sheet(tiles: Sequence[Tile]) -> bytes:
     """Return a sheet of picture tiles, all of one size, row by row: a PNG of grey ones, a lossless WebP of colours."""
-    image = Image.fromarray(_sheet(tiles, 0))
+    image = Image.fromarray(_sheet(tiles))
     if image.mode == "L":
         return _encoded(image, "PNG", optimize=True)
     return _encoded(image, "WEBP", lossless=True, quality=60, method=4)
 
 
-def _steps(values: NDArray[np.float64]) -> Tile:
-    stepped: Tile = (np.rint(np.clip(values, -1, 1) * STEPS) + STEPS).astype(np.uint8)
-    return stepped
-
-
-def _sheet(tiles: Sequence[Tile], background: int) -> Tile:
+def _sheet(tiles: Sequence[Tile]) -> Tile:
     wide = columns(len(tiles))
     height, width, *depth = tiles[0].shape
-    sheet = np.full((-(-len(tiles) // wide) * height, wide * width, *depth), background, dtype=np.uint8)
+    sheet = np.zeros((-(-len(tiles) // wide) * height, wide * width, *depth), dtype=np.uint8)
     for position, tile in enumerate(tiles):
         top, left = position // wide * height, position % wide * width
         sheet[top : top + height, left : left + width] = tile

@@ -5,7 +5,7 @@ into an interval. A number that is not defined for an image is NaN: :func:`undef
 :func:`defined` leaves them out.
 """
 
-from xaicore.metrics.checks import defined, undefined_count
+from xaicore.metrics.checks import defined, placed, undefined_count
 from xaicore.metrics.detection import (
     OperatingPoint,
     RocCurve,
@@ -30,7 +30,7 @@ from xaicore.metrics.intervals import (
 )
 from xaicore.metrics.localisation import pointing_hits, relevance_rank, relevance_share, window_mask
 from xaicore.metrics.maps import cosine_similarity, rank_correlation, shannon_entropy, total_variation
-from xaicore.metrics.masks import mask_fraction, mask_iou, relevance_mask
+from xaicore.metrics.masks import mask_fraction, mask_iou, mean_iou_with_others, relevance_mask
 from xaicore.metrics.neighbours import neighbour_mixing
 from xaicore.metrics.neuron_coverage import NeuronCoverage, coverage_progress
 from xaicore.metrics.rank_tests import RankTest, holm, wilcoxon
@@ -57,11 +57,13 @@ __all__ = [
     "mask_fraction",
     "mask_iou",
     "matched_difference",
+    "mean_iou_with_others",
     "mod",
     "ndcg",
     "neighbour_mixing",
     "nissim",
     "norms",
+    "placed",
     "pointing_hits",
     "proportion_ci",
     "psnr",

@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn import metrics
 from torch import Tensor
 
+from xaicore.core import checks
 from xaicore.metrics.checks import sample
 from xaicore.metrics.intervals import Array, Interval, percentiles, proportion_ci, resampled
 
@@ -183,7 +184,7 @@ def _generators(seed: int) -> list[np.random.Generator]:
 
 
 def _scores(clean: ArrayLike | Tensor, adversarial: ArrayLike | Tensor) -> tuple[Array, Array]:
-    return sample(clean, "scores_clean"), sample(adversarial, "scores_adversarial")
+    return sample("scores_clean", clean), sample("scores_adversarial", adversarial)
 
 
 def _levels(
@@ -209,8 +210,7 @@ def _areas(clean: NDArray[np.int64], adversarial: NDArray[np.int64]) -> Array:
 
 
 def _allowed(fpr: float, n: int) -> int:
-    if not 0 <= fpr <= 1:
-        raise ValueError(f"fpr must lie in [0, 1], not {fpr}")
+    checks.not_negative("fpr", fpr, most=1)
     return math.floor(fpr * n + 1e-9)  # 0.29 * 100 is a little less than 29
 
 

@@ -4,6 +4,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
+from xaicore.core.errors import UserError
 from xaicore.metrics.checks import defined
 from xaicore.metrics.structural import ssim
 
@@ -76,15 +77,15 @@ def vid(dissimilarities: ArrayLike | Tensor) -> Tensor:
     """
     values = _checked(dissimilarities, 2, "(N, levels)")
     if values.shape[1] < 2:
-        raise ValueError(f"dissimilarities must have at least two levels, not {values.shape[1]}")
+        raise UserError(f"dissimilarities must have at least two levels, not {values.shape[1]}")
     return values.std(1, correction=0)
 
 
 def _checked(values: ArrayLike | Tensor, dimensions: int, shape: str) -> Tensor:
     tensor = torch.as_tensor(values)
     if tensor.ndim != dimensions or not len(tensor):
-        raise ValueError(f"dissimilarities must have the shape {shape}, not {tuple(tensor.shape)}")
+        raise UserError(f"dissimilarities must have the shape {shape}, not {tuple(tensor.shape)}")
     tensor = tensor.double()
     if bool(((tensor < 0) | (tensor > 1)).any()):
-        raise ValueError("dissimilarities must lie in [0, 1]: they are of nissim, not of ssim")
+        raise UserError("dissimilarities must lie in [0, 1]: they are of nissim, not of ssim")
     return tensor

@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from xaicore.metrics.checks import finite, same_shape
+from xaicore.core import checks
+from xaicore.core.errors import UserError
 
 GRAIN = 1e-12
 """Rounding of a sum of probabilities, so that a coverage of exactly 0.95, or of 1, is one."""
@@ -90,9 +91,9 @@ def ndcg(reference_logits: Tensor, logits: Tensor, *, coverage: float = 0.99, k:
         Brama and Grinshpoun, Heat and Blur, 2020, Eq. 4-7.
     """
     reference, values = _logits(reference_logits, "reference_logits"), _logits(logits, "logits")
-    same_shape(reference, values, "reference_logits and logits")
-    if k is not None and k < 1:
-        raise ValueError(f"k must be at least 1, not {k}")
+    checks.same_shape("reference_logits and logits", reference, values)
+    if k is not None:
+        checks.integer("k", k, least=1)
     graded = relevances(reference, coverage=coverage).values
     values = values.to(graded.device)
     places = values.shape[1] if k is None else k
@@ -110,15 +111,14 @@ def _gain(relevances: Tensor, order: Tensor, counts: Tensor, places: int) -> Ten
 
 def _ranking(logits: Tensor, coverage: float) -> tuple[Tensor, Tensor]:
     """Return the classes (N, classes) in descending order, and how many of them (N,) the coverage takes in."""
-    if not 0 < coverage <= 1:
-        raise ValueError(f"coverage must lie in (0, 1], not {coverage}")
+    checks.positive("coverage", coverage, most=1)
     order = logits.argsort(dim=1, descending=True, stable=True)
     reached = logits.gather(1, order).softmax(1).cumsum(1)
     return order, (reached <= coverage + GRAIN).sum(1).clamp(min=1)
 
 
 def _logits(values: Any, name: str) -> Tensor:
-    logits = finite(values, name, ("(N, classes)",)).double()
+    logits = checks.finite(name, values, ("(N, classes)",)).double()
     if logits.shape[1] < 2:
-        raise ValueError(f"{name} must have at least two classes")
+        raise UserError(f"{name} must have at least two classes")
     return logits

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from xaicore.metrics.checks import batch, floating, same_shape, within
+from xaicore.core import checks
 
 
 class Norms(NamedTuple):
@@ -31,7 +31,7 @@ def norms(delta: Tensor) -> Norms:
     Raises:
         ValueError: a wrong shape or values that are not finite.
     """
-    values = batch(delta, "delta")
+    values = checks.finite("delta", delta, checks.MAPS).double()
     if values.ndim == 3:
         values = values[:, None]
     changed = (values != 0).any(1).sum((1, 2))
@@ -53,8 +53,8 @@ def psnr(a: Tensor, b: Tensor) -> Tensor:
     Raises:
         ValueError: shapes differ, or values lie outside [0, 1] or are not finite.
     """
-    first, second = floating(a, "a"), floating(b, "b")
-    same_shape(first, second)
-    within(first, "a", 1.0)
-    within(second, "b", 1.0)
+    first, second = checks.floating("a", a, checks.MAPS), checks.floating("b", b, checks.MAPS)
+    checks.same_shape("a and b", first, second)
+    checks.within("a", first, 1.0)
+    checks.within("b", second, 1.0)
     return -10 * torch.log10((first.double() - second.double()).square().flatten(1).mean(1))

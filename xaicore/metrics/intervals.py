@@ -21,6 +21,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
+from xaicore.core import checks
+from xaicore.core.errors import UserError
 from xaicore.metrics.checks import as_array, sample
 
 Array = NDArray[np.float64]
@@ -74,7 +76,7 @@ def bootstrap_ci(
         ValueError: empty or not finite values, or another argument out of range.
         TypeError: values that are not numbers.
     """
-    array = sample(values, "values")
+    array = sample("values", values)
     if statistic == "mean" and as_array(values).dtype == np.bool_ and array.min() == array.max():
         return proportion_ci(int(array.sum()), len(array), level=level)
     return percentiles(_statistics(statistic, array, n_resamples, np.random.default_rng(seed)), level)
@@ -100,7 +102,7 @@ def bootstrap_difference_ci(
         seed: of the generator of the draws.
     """
     rng = np.random.default_rng(seed)
-    groups = sample(a, "a"), sample(b, "b")
+    groups = sample("a", a), sample("b", b)
     of_a, of_b = (_statistics(statistic, group, n_resamples, rng) for group in groups)
     return percentiles(of_a - of_b, level)
 
@@ -125,7 +127,7 @@ def row_bootstrap(
     """
     (found,) = row_bootstraps(statistic, *arrays, n_resamples=n_resamples, seed=seed)
     if not np.isfinite(found.value):
-        raise ValueError("statistic is undefined for these arrays")
+        raise UserError("statistic is undefined for these arrays")
     return found
 
 
@@ -145,10 +147,10 @@ def row_bootstraps(
     """
     values = [np.asarray(array, dtype=np.float64) for array in arrays]
     if not values or any(array.ndim == 0 for array in values) or len({len(array) for array in values}) != 1:
-        raise ValueError("arrays must have rows, each the same number of them")
+        raise UserError("arrays must have rows, each the same number of them")
     n = len(values[0])
     if not n:
-        raise ValueError("arrays must have at least one row")
+        raise UserError("arrays must have at least one row")
 
     def each(draws: NDArray[np.int64]) -> list[Array]:
         return [
@@ -182,8 +184,8 @@ def proportion_ci(successes: int, n: int, *, level: float = 0.95) -> Interval:
         ValueError: an argument is out of range.
     """
     if n < 1 or not 0 <= successes <= n:
-        raise ValueError(f"successes must lie in 0..n with n at least 1, not {successes} of {n}")
-    _check_level(level)
+        raise UserError(f"successes must lie in 0..n with n at least 1, not {successes} of {n}")
+    checks.number("level", level, above=0, below=1)
     z = NormalDist().inv_cdf((1 + level) / 2)
     share = successes / n
     centre = share + z**2 / (2 * n)
@@ -210,8 +212,7 @@ def resampled(
     Raises:
         ValueError: ``n_resamples`` is below 1.
     """
-    if n_resamples < 1:
-        raise ValueError(f"n_resamples must be at least 1, not {n_resamples}")
+    checks.integer("n_resamples", n_resamples, least=1)
     step = max(1, VALUES_AT_ONCE // sum(len(values) for values, _ in groups))
     results = []
     for start in range(0, n_resamples, step):
@@ -223,18 +224,11 @@ def resampled(
 
 def percentiles(statistics: Array, level: float = 0.95) -> Interval:
     """Return the percentile interval of the statistics (n_resamples,) of the draws; NaN are left out."""
-    _check_level(level)
+    checks.number("level", level, above=0, below=1)
     low, high = np.nanquantile(statistics, [(1 - level) / 2, (1 + level) / 2])
     return Interval(float(low), float(high))
 
 
 def _statistics(statistic: str, values: Array, n_resamples: int, rng: np.random.Generator) -> Array:
-    if statistic not in STATISTICS:
-        raise ValueError(f"statistic must be one of {', '.join(STATISTICS)}, not {statistic!r}")
-    reduce = STATISTICS[statistic]
+    reduce = STATISTICS[checks.one_of("statistic", statistic, STATISTICS)]
     return resampled(lambda draws: reduce(draws, axis=-1), (values, rng), n_resamples=n_resamples)
-
-
-def _check_level(level: float) -> None:
-    if not 0 < level < 1:
-        raise ValueError(f"level must lie between 0 and 1, not {level}")

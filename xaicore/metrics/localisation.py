@@ -7,7 +7,9 @@ number per image.
 import torch
 from torch import Tensor
 
-from xaicore.metrics.checks import booleans, single_maps
+from xaicore.core import checks
+from xaicore.core.errors import UserError
+from xaicore.metrics.checks import single_maps
 
 INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 
@@ -28,13 +30,13 @@ def relevance_rank(maps: Tensor, rows: Tensor, cols: Tensor) -> Tensor:
         ValueError: a wrong shape, a pixel outside the map, or values that are not finite.
         TypeError: rows or cols are not integer tensors.
     """
-    values = single_maps(maps, "maps").abs()
+    values = single_maps("maps", maps).abs()
     n, height, width = values.shape
     if height * width < 2:
-        raise ValueError("maps must have at least two pixels")
+        raise UserError("maps must have at least two pixels")
     rows, cols = _positions(rows, "rows", height), _positions(cols, "cols", width)
     if len(rows) != n or len(cols) != n:
-        raise ValueError(f"rows and cols must have one entry per map, {n}, not {len(rows)} and {len(cols)}")
+        raise UserError(f"rows and cols must have one entry per map, {n}, not {len(rows)} and {len(cols)}")
     pixels = values.flatten(1)
     chosen = pixels.gather(1, (rows * width + cols).to(pixels.device)[:, None])
     below = (pixels < chosen).sum(1)
@@ -101,11 +103,10 @@ def window_mask(rows: Tensor, cols: Tensor, height: int, width: int, radius: int
         ValueError: a centre outside the image, lengths that differ, or a negative radius.
         TypeError: rows or cols are not integer tensors.
     """
-    if radius < 0:
-        raise ValueError(f"radius must be at least 0, not {radius}")
+    checks.integer("radius", radius, least=0)
     rows, cols = _positions(rows, "rows", height), _positions(cols, "cols", width)
     if len(rows) != len(cols):
-        raise ValueError(f"rows and cols must have the same length, not {len(rows)} and {len(cols)}")
+        raise UserError(f"rows and cols must have the same length, not {len(rows)} and {len(cols)}")
     cols = cols.to(rows.device)
     in_rows = (torch.arange(height, device=rows.device) - rows[:, None]).abs() <= radius
     in_cols = (torch.arange(width, device=rows.device) - cols[:, None]).abs() <= radius
@@ -114,10 +115,10 @@ def window_mask(rows: Tensor, cols: Tensor, height: int, width: int, radius: int
 
 def _regions(maps: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
     """Return absolute relevance (N, H, W) and which pixels are inside, after checking both."""
-    values = single_maps(maps, "maps").abs()
-    inside = booleans(masks[None] if isinstance(masks, Tensor) and masks.ndim == 2 else masks, "masks")
+    values = single_maps("maps", maps).abs()
+    inside = checks.booleans("masks", masks[None] if isinstance(masks, Tensor) and masks.ndim == 2 else masks)
     if masks.shape not in (values.shape, values.shape[1:]):
-        raise ValueError(f"masks must have the shape {tuple(values.shape)}, not {tuple(masks.shape)}")
+        raise UserError(f"masks must have the shape {tuple(values.shape)}, not {tuple(masks.shape)}")
     return values, inside.to(values.device).expand_as(values)
 
 
@@ -125,7 +126,7 @@ def _positions(values: Tensor, name: str, limit: int) -> Tensor:
     if not isinstance(values, Tensor) or values.dtype not in INTEGERS:
         raise TypeError(f"{name} must be an integer tensor (N,)")
     if values.ndim != 1:
-        raise ValueError(f"{name} must have the shape (N,), not {tuple(values.shape)}")
+        raise UserError(f"{name} must have the shape (N,), not {tuple(values.shape)}")
     if len(values) and (int(values.min()) < 0 or int(values.max()) >= limit):
-        raise ValueError(f"{name} must lie in 0..{limit - 1}")
+        raise UserError(f"{name} must lie in 0..{limit - 1}")
     return values.long()

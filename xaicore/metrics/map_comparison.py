@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from xaicore.attribution.grad_cam import GradCams
+from xaicore.core.errors import UserError
 
 
 class Measure(NamedTuple):
@@ -55,7 +56,7 @@ def compare_maps(
         ValueError: no reference, version or measure, or the layers differ.
     """
     if not references or not measures:
-        raise ValueError("references and measures must hold at least one each")
+        raise UserError("references and measures must hold at least one each")
     prepared = [
         [[measure.prepare(maps) for measure in measures] for maps in reference.values()]
         for reference in references
@@ -63,7 +64,7 @@ def compare_maps(
     rows, targets = [], []
     for version in versions:
         if any(list(version) != list(reference) for reference in references):
-            raise ValueError("versions must have the layers of the references, in the same order")
+            raise UserError("versions must have the layers of the references, in the same order")
         numbers = []
         for position, maps in enumerate(version.values()):
             after = [measure.prepare(maps) for measure in measures]
@@ -73,5 +74,5 @@ def compare_maps(
         rows.append(torch.stack(numbers, 1).unflatten(1, (len(version), len(references), len(measures))))
         targets.append(version.targets.cpu())
     if not rows:
-        raise ValueError("versions must hold at least one")
+        raise UserError("versions must hold at least one")
     return Compared(torch.stack(rows, 1), torch.stack(targets, 1))

@@ -11,7 +11,9 @@ import torch
 from scipy.stats import rankdata
 from torch import Tensor
 
-from xaicore.metrics.checks import finite, same_shape, single_maps
+from xaicore.core import checks
+from xaicore.core.errors import UserError
+from xaicore.metrics.checks import single_maps
 from xaicore.metrics.threads import share_out
 
 
@@ -28,8 +30,8 @@ def rank_correlation(a: Tensor, b: Tensor) -> Tensor:
     Raises:
         ValueError: shapes differ, or values are not finite.
     """
-    first, second = single_maps(a, "a"), single_maps(b, "b")
-    same_shape(first, second)
+    first, second = single_maps("a", a), single_maps("b", b)
+    checks.same_shape("a and b", first, second)
     ranks = [_centred_ranks(maps) for maps in (first, second)]
     return _cosine(*ranks)
 
@@ -47,8 +49,8 @@ def cosine_similarity(a: Tensor, b: Tensor) -> Tensor:
     Raises:
         ValueError: shapes differ, or values are not finite.
     """
-    first, second = single_maps(a, "a"), single_maps(b, "b")
-    same_shape(first, second)
+    first, second = single_maps("a", a), single_maps("b", b)
+    checks.same_shape("a and b", first, second)
     return _cosine(_scaled(first).flatten(1), _scaled(second).flatten(1))
 
 
@@ -69,10 +71,10 @@ def total_variation(maps: Tensor) -> Tensor:
     Raises:
         ValueError: a wrong shape or values that are not finite.
     """
-    values = _scaled(single_maps(maps, "maps"))
+    values = _scaled(single_maps("maps", maps))
     _, height, width = values.shape
     if height * width < 2:
-        raise ValueError("maps must have at least two pixels")
+        raise UserError("maps must have at least two pixels")
     total = values.diff(dim=1).abs().sum((1, 2)) + values.diff(dim=2).abs().sum((1, 2))
     return total / ((height - 1) * width + height * (width - 1))
 
@@ -96,9 +98,8 @@ def shannon_entropy(maps: Tensor, *, bins: int = 256) -> Tensor:
     Raises:
         ValueError: a wrong shape, values that are not finite, or fewer than 2 bins.
     """
-    if bins < 2:
-        raise ValueError(f"bins must be at least 2, not {bins}")
-    values = finite(maps, "maps")
+    checks.integer("bins", bins, least=2)
+    values = checks.finite("maps", maps, checks.MAPS)
     values = values.sum(1, dtype=torch.float64) if values.ndim == 4 else values
     counts = _compiled_histograms(values, bins) if values.device.type == "cpu" else _histograms(values, bins)
     shares = counts.double() / math.prod(values.shape[1:])

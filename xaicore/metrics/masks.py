@@ -1,10 +1,10 @@
 """Where a heatmap is strong: its binary mask, how much of the image that covers, and how far two masks agree."""
 
-import math
-
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
-from xaicore.metrics.checks import batch, booleans, same_shape
+from xaicore.core import checks
 
 
 def relevance_mask(maps: Tensor, *, k_std: float = 2.0) -> Tensor:
@@ -29,9 +29,8 @@ def relevance_mask(maps: Tensor, *, k_std: float = 2.0) -> Tensor:
     References:
         Brama and Grinshpoun, Heat and Blur, 2020, Eq. 2.
     """
-    if not math.isfinite(k_std):
-        raise ValueError(f"k_std must be finite, not {k_std}")
-    values = batch(maps, "maps").abs()
+    checks.number("k_std", k_std)
+    values = checks.finite("maps", maps, checks.MAPS).double().abs()
     values = values.sum(1) if values.ndim == 4 else values
     pixels = values.flatten(1)
     threshold = pixels.mean(1) + k_std * pixels.std(1, correction=0)
@@ -49,7 +48,7 @@ def mask_fraction(masks: Tensor) -> Tensor:
         TypeError: not booleans.
         ValueError: another shape.
     """
-    return booleans(masks, "masks").flatten(1).double().mean(1)
+    return checks.booleans("masks", masks).flatten(1).double().mean(1)
 
 
 def mask_iou(a: Tensor, b: Tensor) -> Tensor:
@@ -66,6 +65,19 @@ def mask_iou(a: Tensor, b: Tensor) -> Tensor:
         TypeError: not booleans.
         ValueError: another shape, or shapes that differ.
     """
-    first, second = booleans(a, "a"), booleans(b, "b")
-    same_shape(first, second)
+    first, second = checks.booleans("a", a), checks.booleans("b", b)
+    checks.same_shape("a and b", first, second)
     return (first & second).sum((1, 2)).double() / (first | second).sum((1, 2))  # 0 / 0 is NaN
+
+
+def mean_iou_with_others(masks: Tensor) -> NDArray[np.float64]:
+    """Return the mean overlap of each mask with those of all other images, what chance gives.
+
+    Args:
+        masks: (N, H, W) booleans.
+
+    Returns:
+        (N,) in [0, 1]; NaN for a single mask, and where an overlap of :func:`mask_iou` is undefined.
+    """
+    overlaps = [mask_iou(masks, masks.roll(shift, 0)).numpy() for shift in range(1, len(masks))]
+    return np.mean(overlaps, 0) if overlaps else np.full(len(masks), np.nan)

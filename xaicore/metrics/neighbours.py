@@ -6,6 +6,7 @@ from numpy.typing import ArrayLike
 from sklearn.neighbors import NearestNeighbors
 from torch import Tensor
 
+from xaicore.core.errors import UserError
 from xaicore.metrics.checks import as_array
 
 
@@ -25,13 +26,13 @@ def neighbour_mixing(points: ArrayLike | Tensor, labels: ArrayLike | Tensor, *, 
     """
     space, names = as_array(points), as_array(labels)
     if space.ndim != 2:
-        raise ValueError(f"points must have the shape (N, D), not {space.shape}")
+        raise UserError(f"points must have the shape (N, D), not {space.shape}")
     if not np.isfinite(space).all():
-        raise ValueError("points must be finite: NaN or infinity found")
+        raise UserError("points must be finite: NaN or infinity found")
     if names.shape != (len(space),):
-        raise ValueError(f"labels must have the shape ({len(space)},), not {names.shape}")
+        raise UserError(f"labels must have the shape ({len(space)},), not {names.shape}")
     if not 1 <= k < len(space):
-        raise ValueError(f"k must lie in 1..{len(space) - 1}, the number of neighbours there are, not {k}")
+        raise UserError(f"k must lie in 1..{len(space) - 1}, the number of neighbours there are, not {k}")
     finder = NearestNeighbors(n_neighbors=k).fit(space.astype(np.float64))
     nearest = finder.kneighbors(return_distance=False)
     return torch.from_numpy((names[nearest] != names[:, None]).mean(1))

@@ -89,7 +89,7 @@ def coverage_progress(covered: ArrayLike, orders: ArrayLike) -> NDArray[np.float
     if rows.ndim == 3:
         rows = np.logical_or.reduce(rows, axis=1)
     if rows.ndim != 2 or not rows.size or sequences.ndim != 2:
-        raise ValueError(
+        raise UserError(
             f"covered must be (N, neurons) and orders (R, M), not {rows.shape} and {sequences.shape}"
         )
     progress = [np.logical_or.accumulate(rows[order], axis=0).mean(1) for order in sequences]

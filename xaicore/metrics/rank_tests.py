@@ -7,6 +7,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 from torch import Tensor
 
+from xaicore.core.errors import UserError
 from xaicore.metrics.checks import sample
 
 
@@ -45,9 +46,9 @@ def wilcoxon(a: ArrayLike | Tensor, b: ArrayLike | Tensor) -> RankTest:
     References:
         Wilcoxon, Biometrics Bulletin 1, 1945; Kerby, Comprehensive Psychology 3, 2014.
     """
-    first, second = sample(a, "a"), sample(b, "b")
+    first, second = sample("a", a), sample("b", b)
     if len(first) != len(second):
-        raise ValueError(f"a and b must have the same length, not {len(first)} and {len(second)}")
+        raise UserError(f"a and b must have the same length, not {len(first)} and {len(second)}")
     differences = (first - second)[first != second]
     n = len(differences)
     if not n:
@@ -78,9 +79,9 @@ def holm(p_values: ArrayLike | Tensor) -> NDArray[np.float64]:
     References:
         Holm, Scandinavian Journal of Statistics 6, 1979.
     """
-    values = sample(p_values, "p_values")
+    values = sample("p_values", p_values)
     if (values < 0).any() or (values > 1).any():
-        raise ValueError("p_values must lie in [0, 1]")
+        raise UserError("p_values must lie in [0, 1]")
     order = np.argsort(values, kind="stable")
     steps = values[order] * np.arange(len(values), 0, -1)
     corrected = np.empty_like(values)

@@ -9,6 +9,8 @@ the sums. Two rates on the same images are compared on the same draws, which pai
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from xaicore.core import checks
+from xaicore.core.errors import UserError
 from xaicore.metrics.intervals import Array, Estimate, percentiles, proportion_ci, resampled
 
 COUNTS_AT_ONCE = 2_000_000
@@ -62,7 +64,7 @@ def ratio_difference(
     """
     one, other = _checked(*first), _checked(*second)
     if len(one[0]) != len(other[0]):
-        raise ValueError(
+        raise UserError(
             f"first and second must rest on the same images, got {len(one[0])} and {len(other[0])}"
         )
     value = float(one[0].sum() / one[1].sum() - other[0].sum() / other[1].sum())
@@ -92,8 +94,7 @@ def matched_difference(
     Raises:
         ValueError: ``strata`` is below 1 or a shape differs.
     """
-    if strata < 1:
-        raise ValueError(f"strata must be at least 1, got {strata}")
+    checks.integer("strata", strata, least=1)
     kinds = _known(a, score_a), _known(b, score_b)
     scores = np.concatenate([score for _, score in kinds])
     if not len(scores):
@@ -114,7 +115,7 @@ def matched_difference(
 def _known(values: ArrayLike, scores: ArrayLike) -> tuple[Array, Array]:
     value, score = np.asarray(values, dtype=np.float64), np.asarray(scores, dtype=np.float64)
     if value.shape != score.shape:
-        raise ValueError(f"values and scores must have the same shape, not {value.shape} and {score.shape}")
+        raise UserError(f"values and scores must have the same shape, not {value.shape} and {score.shape}")
     kept = np.isfinite(value) & np.isfinite(score)
     return value[kept], score[kept]
 
@@ -123,11 +124,11 @@ def _checked(numerators: ArrayLike, denominators: ArrayLike | None) -> tuple[Arr
     above = np.asarray(numerators, dtype=np.float64)
     below = np.ones_like(above) if denominators is None else np.asarray(denominators, dtype=np.float64)
     if above.ndim != 1 or above.shape != below.shape:
-        raise ValueError(f"numerators and denominators must be (N,), got {above.shape} and {below.shape}")
+        raise UserError(f"numerators and denominators must be (N,), got {above.shape} and {below.shape}")
     if not (np.isfinite(above).all() and np.isfinite(below).all()):
-        raise ValueError("numerators and denominators must be finite")
+        raise UserError("numerators and denominators must be finite")
     if (below < 0).any() or below.sum() == 0:
-        raise ValueError("denominators must be non-negative and not all zero")
+        raise UserError("denominators must be non-negative and not all zero")
     return above, below
 
 

@@ -61,12 +61,12 @@ def layer_shift(
         UserError: a layer does not fit.
     """
     if after.ndim != 5 or after.shape[:1] + after.shape[2:] != before.shape or not after.shape[1]:
-        raise ValueError(
+        raise UserError(
             "after must hold versions (N, V, C, H, W) of before (N, C, H, W), not "
             f"{tuple(after.shape)} of {tuple(before.shape)}"
         )
     if targets_after is not None and targets_after.shape != after.shape[:2]:
-        raise ValueError(
+        raise UserError(
             f"targets_after must be {tuple(after.shape[:2])}, one per version, not {tuple(targets_after.shape)}"
         )
     size = (int(before.shape[-2]), int(before.shape[-1]))

@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
-from xaicore.metrics.checks import floating, same_shape, within
+from xaicore.core import checks
+from xaicore.core.errors import UserError
 from xaicore.metrics.threads import share_out
 
 SIDE = 7
@@ -49,13 +50,13 @@ def ssim(a: Tensor, b: Tensor) -> Tensor:
     References:
         Wang, Bovik, Sheikh and Simoncelli, Image quality assessment, IEEE Trans. Image Processing 13, 2004, Eq. 13.
     """
-    first, second = floating(a, "a"), floating(b, "b")
-    same_shape(first, second)
+    first, second = checks.floating("a", a, checks.MAPS), checks.floating("b", b, checks.MAPS)
+    checks.same_shape("a and b", first, second)
     height, width = first.shape[-2:]
     if min(height, width) < SIDE:
-        raise ValueError(f"a and b must be at least {SIDE} x {SIDE} pixels, not {height} x {width}")
+        raise UserError(f"a and b must be at least {SIDE} x {SIDE} pixels, not {height} x {width}")
     for values, name in ((first, "a"), (second, "b")):
-        within(values, name, 1.0, slack=ROUNDING)
+        checks.within(name, values, 1.0, slack=ROUNDING)
     kind = torch.promote_types(torch.promote_types(first.dtype, second.dtype), torch.float32)
     p, q = (values.to(kind).reshape(-1, height, width) for values in (first, second))
     found = _compiled(p, q) if first.device.type == "cpu" else _pooled(p, q)

@@ -1,4 +1,4 @@
-"""Folding batch normalisation into the convolutions before it.
+"""Folding batch normalisation into the convolutions and linear layers before it.
 
 In eval mode, BN(W∗x + b) = γ(W∗x + b − μ)/√(σ² + ε) + β is again a convolution, with W' = γW/√(σ² + ε) and
 b' = γ(b − μ)/√(σ² + ε) + β. Attributions that are defined for convolutions and ReLUs (LRP, DeepLIFT) then
@@ -6,10 +6,8 @@ apply as they are.
 """
 
 import torch
-from torch import nn
-
-Convolution = nn.Conv2d
-BatchNorm = nn.BatchNorm2d
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_weights, fuse_linear_bn_weights
 
 
 def fold(network: nn.Module) -> nn.Module:
@@ -30,32 +28,40 @@ def fold(network: nn.Module) -> nn.Module:
     """
     previous: nn.Conv2d | None = None
     for name, module in network.named_modules():
-        if isinstance(module, Convolution):
+        if isinstance(module, nn.Conv2d):
             previous = module
-        elif isinstance(module, BatchNorm):
+        elif isinstance(module, nn.BatchNorm2d):
             if previous is None or previous.out_channels != module.num_features:
                 raise ValueError(f"network: batch normalisation {name} does not follow a convolution")
-            _fuse(previous, module)
+            weight, bias = folded_weights(previous, module, torch.float64)
+            previous.weight, previous.bias = nn.Parameter(weight.float()), nn.Parameter(bias.float())
             previous = None
     _remove(network)
     return network
 
 
-def _fuse(convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> None:
-    assert norm.running_mean is not None
-    assert norm.running_var is not None
-    scale = norm.weight.detach().double() / torch.sqrt(norm.running_var.double() + norm.eps)
-    bias = 0.0 if convolution.bias is None else convolution.bias.detach().double()
-    shifted = norm.bias.detach().double() + scale * (bias - norm.running_mean.double())
-    weight = convolution.weight.detach().double() * scale.view(-1, 1, 1, 1)
-    convolution.weight = nn.Parameter(weight.float())
-    convolution.bias = nn.Parameter(shifted.float())
+def folded_weights(
+    layer: nn.Conv2d | nn.Linear, norm: nn.modules.batchnorm._BatchNorm, dtype: torch.dtype | None = None
+) -> tuple[Tensor, Tensor]:
+    """Return weight and bias of the convolution or linear layer that computes ``norm(layer(x))`` in eval mode.
+
+    Args:
+        layer: a convolution or linear layer.
+        norm: with running statistics.
+        dtype: what they are computed in; None: in the layer's own.
+    """
+    fuse = fuse_linear_bn_weights if isinstance(layer, nn.Linear) else fuse_conv_bn_weights
+    weight, bias, mean, variance, scale, shift = (
+        None if value is None else value.detach().to(dtype or value.dtype)
+        for value in (layer.weight, layer.bias, norm.running_mean, norm.running_var, norm.weight, norm.bias)
+    )
+    return fuse(weight, bias, mean, variance, norm.eps, scale, shift)  # type: ignore[arg-type]
 
 
 def _remove(network: nn.Module) -> None:
     for module in list(network.modules()):
         for name, child in list(module.named_children()):
-            if not isinstance(child, BatchNorm):
+            if not isinstance(child, nn.BatchNorm2d):
                 continue
             if isinstance(module, nn.Sequential):
                 delattr(module, name)

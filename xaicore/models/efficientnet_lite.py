@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from xaicore.data.embedded import package_data
 from xaicore.models.residual import Add
+from xaicore.models.shape import Shape, he_initialised
 
 MEAN, STD = (127 / 255,) * 3, (128 / 255,) * 3
 DROPOUT = 0.2
@@ -61,17 +62,13 @@ class InvertedResidual(nn.Module):
 
 
 class EfficientNetLite0(nn.Module):
-    """EfficientNet-Lite0 on normalised images.
+    """EfficientNet-Lite0 on normalised images."""
 
-    Args:
-        classes: number of classes.
-        channels: image channels.
-        dropout: dropout probability before the last layer.
-    """
-
-    def __init__(self, *, classes: int, channels: int, dropout: float) -> None:
+    def __init__(self, shape: Shape) -> None:
         super().__init__()
-        network = EfficientNet.from_name("efficientnet-lite0", in_channels=channels, num_classes=classes)
+        network = EfficientNet.from_name(
+            "efficientnet-lite0", in_channels=shape.channels, num_classes=shape.classes
+        )
         rate = network._global_params.drop_connect_rate or 0.0
         self.pad, self._conv_stem = _plain(network._conv_stem)
         self._bn0, self.relu0 = network._bn0, nn.ReLU6()
@@ -82,11 +79,9 @@ class EfficientNetLite0(nn.Module):
         self._conv_head, self._bn1, self.relu1 = _plain(network._conv_head)[1], network._bn1, nn.ReLU6()
         self._avg_pooling = network._avg_pooling
         self.flatten = nn.Flatten()
-        self._dropout = nn.Dropout(dropout)
+        self._dropout = nn.Dropout(shape.dropout)
         self._fc = network._fc
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        he_initialised(self)
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits (N, K) of normalised images (N, C, H, W)."""

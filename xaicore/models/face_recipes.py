@@ -7,6 +7,7 @@ answer to noise in which anyone still knows the face, and no attack can be told 
 """
 
 from dataclasses import replace
+from typing import Any
 
 from xaicore.models.recipe import Recipe
 
@@ -29,23 +30,13 @@ _OTHERS = {
 }
 
 
-def face_recipe(
-    name: str,
-    *,
-    epochs: int | None = None,
-    batch_size: int | None = None,
-    learning_rate: float | None = None,
-    augment: str | None = None,
-    precision: str | None = None,
-    seed: int = 0,
-) -> Recipe:
-    """Return the recipe for faces of the architecture ``name``; what is None stays as it is there."""
-    given = {
-        "epochs": epochs,
-        "batch_size": batch_size,
-        "learning_rate": learning_rate,
-        "augment": augment,
-        "precision": precision,
-    }
-    changes = {key: value for key, value in given.items() if value is not None}
-    return replace(_OTHERS.get(name, FACES), **changes, seed=seed)  # type: ignore[arg-type]
+def face_recipe(name: str, *, seed: int = 0, **changes: Any) -> Recipe:
+    """Return the recipe for faces of the architecture ``name``.
+
+    Args:
+        name: of :data:`~xaicore.models.REGISTRY`, or any other, which gets the usual recipe.
+        seed: of the training.
+        changes: other attributes of a :class:`Recipe`; what is None stays as it is there.
+    """
+    given = {key: value for key, value in changes.items() if value is not None}
+    return replace(_OTHERS.get(name, FACES), **given, seed=seed)

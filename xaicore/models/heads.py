@@ -10,8 +10,9 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
+from xaicore.core.devices import device_of
 from xaicore.core.small_maps import products
-from xaicore.core.undisturbed import evaluation_mode
+from xaicore.core.undisturbed import evaluation_mode, exact_arithmetic
 from xaicore.models.classifier import Classifier
 from xaicore.models.recipe import Recipe
 from xaicore.models.registry import REGISTRY
@@ -73,7 +74,7 @@ def features(model: Classifier, head: nn.Module, images: Tensor, batch_size: int
 
     handle = head.register_forward_pre_hook(keep)
     try:
-        with evaluation_mode(model), torch.no_grad(), products(model.device):
+        with exact_arithmetic(model.device), evaluation_mode(model), products(model.device):
             for part in images.split(batch_size):
                 model(part.to(model.device))
     finally:
@@ -91,7 +92,7 @@ class _Head(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        return next(self.parameters()).device
+        return device_of(self)
 
     def forward(self, inputs: Tensor) -> Tensor:
         logits: Tensor = self.head(inputs.flatten(1))

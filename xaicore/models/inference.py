@@ -3,15 +3,17 @@
 import torch
 from torch import Tensor, nn
 
+from xaicore.core import checks
 from xaicore.core.devices import device_of
+from xaicore.core.errors import UserError
 from xaicore.core.outputs import checked_logits
 from xaicore.core.small_maps import products
-from xaicore.core.undisturbed import evaluation_mode
+from xaicore.core.undisturbed import evaluation_mode, exact_arithmetic
 from xaicore.data import ImageSet
 
 
 def predict(model: nn.Module, images: Tensor | ImageSet, batch_size: int = 256) -> Tensor:
-    """Return the logits of images, computed in batches in eval mode.
+    """Return the logits of images, computed in batches, in eval mode and plain float32.
 
     Args:
         model: (N, C, H, W) images in [0, 1] to (N, K) logits; its mode is as before afterwards.
@@ -24,12 +26,11 @@ def predict(model: nn.Module, images: Tensor | ImageSet, batch_size: int = 256) 
     Raises:
         ValueError: ``batch_size`` is not positive, there are no images, or the model does not return logits.
     """
-    if batch_size < 1:
-        raise ValueError(f"batch_size must be positive, got {batch_size}")
+    checks.integer("batch_size", batch_size, least=1)
     if len(images) == 0:
-        raise ValueError("images must hold at least one image")
+        raise UserError("images must hold at least one image")
     outputs, device = [], device_of(model)
-    with evaluation_mode(model), torch.no_grad(), products(device):
+    with exact_arithmetic(device), evaluation_mode(model), products(device):
         for start in range(0, len(images), batch_size):
             batch = take(images, torch.arange(start, min(start + batch_size, len(images))))
             outputs.append(checked_logits(model(batch.to(device)), len(batch)).float().cpu())
@@ -64,10 +65,8 @@ def labels_of(images: Tensor | ImageSet, labels: Tensor | None) -> Tensor:
     """
     if labels is None:
         if not isinstance(images, ImageSet):
-            raise ValueError("labels must be given with a tensor of images")
+            raise UserError("labels must be given with a tensor of images")
         return images.labels
     if labels.shape != (len(images),) or labels.is_floating_point():
-        raise ValueError(
-            f"labels must be {len(images)} integers, got {tuple(labels.shape)} of {labels.dtype}"
-        )
+        raise UserError(f"labels must be {len(images)} integers, got {tuple(labels.shape)} of {labels.dtype}")
     return labels

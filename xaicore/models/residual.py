@@ -17,14 +17,6 @@ class Add(nn.Module):
         return first + second
 
 
-def not_in_place(network: nn.Module) -> nn.Module:
-    """Make every activation of ``network`` return a new tensor, and return the network."""
-    for module in network.modules():
-        if isinstance(module, (nn.ReLU, nn.ReLU6)):
-            module.inplace = False
-    return network
-
-
 def start_as_identity(model: Model) -> Model:
     """Return a copy of ``model`` in which every residual block of a ResNet passes on its shortcut alone.
 

@@ -7,28 +7,21 @@ convolution, as in torchvision.
 """
 
 from torch import Tensor, nn
+from torchvision.models import resnet
 
 from xaicore.models.residual import Add
+from xaicore.models.shape import Shape, he_initialised
 
 
-class BasicBlock(nn.Module):
+class BasicBlock(resnet.BasicBlock):
     """Two 3x3 convolutions and a shortcut, to planes·expansion channels."""
 
-    expansion = 1
-
-    def __init__(self, fan_in: int, planes: int, stride: int) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(fan_in, planes, 3, stride=stride, padding=1, bias=False)
-        self.bn1 = nn.BatchNorm2d(planes)
-        self.relu = nn.ReLU()
-        self.conv2 = nn.Conv2d(planes, planes, 3, padding=1, bias=False)
-        self.bn2 = nn.BatchNorm2d(planes)
-        self.downsample = _downsample(fan_in, planes * self.expansion, stride)
-        self.add = Add()
-        self.relu2 = nn.ReLU()
+    def __init__(self, fan_in: int, planes: int, stride: int, downsample: nn.Module | None) -> None:
+        super().__init__(fan_in, planes, stride, downsample)
+        self.relu, self.add, self.relu2 = nn.ReLU(), Add(), nn.ReLU()
 
     @property
-    def last_norm(self) -> nn.BatchNorm2d:
+    def last_norm(self) -> nn.Module:
         """The batch normalisation that ends the branch."""
         return self.bn2
 
@@ -41,27 +34,18 @@ class BasicBlock(nn.Module):
         return out
 
 
-class Bottleneck(nn.Module):
+class Bottleneck(resnet.Bottleneck):
     """A 1x1, a 3x3 and a 1x1 convolution and a shortcut, to planes·expansion channels."""
 
-    expansion = 4
-
-    def __init__(self, fan_in: int, planes: int, stride: int) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(fan_in, planes, 1, bias=False)
-        self.bn1 = nn.BatchNorm2d(planes)
-        self.relu = nn.ReLU()
-        self.conv2 = nn.Conv2d(planes, planes, 3, stride=stride, padding=1, bias=False)
-        self.bn2 = nn.BatchNorm2d(planes)
-        self.relu2 = nn.ReLU()
-        self.conv3 = nn.Conv2d(planes, planes * self.expansion, 1, bias=False)
-        self.bn3 = nn.BatchNorm2d(planes * self.expansion)
-        self.downsample = _downsample(fan_in, planes * self.expansion, stride)
-        self.add = Add()
-        self.relu3 = nn.ReLU()
+    def __init__(self, fan_in: int, planes: int, stride: int, downsample: nn.Module | None) -> None:
+        super().__init__(fan_in, planes, stride, downsample)
+        self.relu, self.relu2, self.add, self.relu3 = nn.ReLU(), nn.ReLU(), Add(), nn.ReLU()
+        for name in ("relu", "conv2", "bn2", "relu2", "conv3", "bn3", "downsample", "add", "relu3"):
+            if name in self._modules:  # in the order of execution
+                self._modules[name] = self._modules.pop(name)
 
     @property
-    def last_norm(self) -> nn.BatchNorm2d:
+    def last_norm(self) -> nn.Module:
         """The batch normalisation that ends the branch."""
         return self.bn3
 
@@ -75,25 +59,20 @@ class Bottleneck(nn.Module):
         return out
 
 
-def _downsample(fan_in: int, fan_out: int, stride: int) -> nn.Module | None:
-    if stride == 1 and fan_in == fan_out:
-        return None
-    return nn.Sequential(nn.Conv2d(fan_in, fan_out, 1, stride=stride, bias=False), nn.BatchNorm2d(fan_out))
+LAYOUTS: dict[str, tuple[type[BasicBlock] | type[Bottleneck], tuple[int, ...]]] = {
+    "resnet18": (BasicBlock, (2, 2, 2, 2)),
+    "resnet50": (Bottleneck, (3, 4, 6, 3)),
+    "resnet101": (Bottleneck, (3, 4, 23, 3)),
+}
 
 
 class ResNet(nn.Module):
-    """A ResNet on normalised images of any size from 32 pixels.
+    """A ResNet of :data:`LAYOUTS` on normalised images of any size from 32 pixels."""
 
-    Args:
-        layout: ``"resnet18"``, ``"resnet50"`` or ``"resnet101"``.
-        classes: number of classes.
-        channels: image channels.
-    """
-
-    def __init__(self, layout: str, *, classes: int, channels: int) -> None:
+    def __init__(self, layout: str, shape: Shape) -> None:
         super().__init__()
         block, depths = LAYOUTS[layout]
-        self.conv1 = nn.Conv2d(channels, 64, 7, stride=2, padding=3, bias=False)
+        self.conv1 = nn.Conv2d(shape.channels, 64, 7, stride=2, padding=3, bias=False)
         self.bn1 = nn.BatchNorm2d(64)
         self.relu = nn.ReLU()
         self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
@@ -102,16 +81,19 @@ class ResNet(nn.Module):
             planes = 64 * 2**stage
             blocks: list[nn.Module] = []
             for position in range(depth):
-                blocks.append(block(fan_in, planes, 2 if stage > 0 and position == 0 else 1))
-                fan_in = planes * block.expansion
+                stride, fan_out = 2 if stage > 0 and position == 0 else 1, planes * block.expansion
+                shortcut = None
+                if stride > 1 or fan_in != fan_out:
+                    convolution = nn.Conv2d(fan_in, fan_out, 1, stride=stride, bias=False)
+                    shortcut = nn.Sequential(convolution, nn.BatchNorm2d(fan_out))
+                blocks.append(block(fan_in, planes, stride, shortcut))
+                fan_in = fan_out
             stages.append(nn.Sequential(*blocks))
         self.layer1, self.layer2, self.layer3, self.layer4 = stages
         self.avgpool = nn.AdaptiveAvgPool2d(1)
         self.flatten = nn.Flatten()
-        self.fc = nn.Linear(fan_in, classes)
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        self.fc = nn.Linear(fan_in, shape.classes)
+        he_initialised(self)
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits (N, K) of normalised images (N, C, H, W)."""
@@ -119,10 +101,3 @@ class ResNet(nn.Module):
         features = self.layer4(self.layer3(self.layer2(self.layer1(features))))
         logits: Tensor = self.fc(self.flatten(self.avgpool(features)))
         return logits
-
-
-LAYOUTS: dict[str, tuple[type[BasicBlock] | type[Bottleneck], tuple[int, ...]]] = {
-    "resnet18": (BasicBlock, (2, 2, 2, 2)),
-    "resnet50": (Bottleneck, (3, 4, 6, 3)),
-    "resnet101": (Bottleneck, (3, 4, 23, 3)),
-}

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
-from xaicore.models.residual import Add, not_in_place
+from xaicore.models.residual import Add
+from xaicore.models.shape import Shape
 
 if TYPE_CHECKING:
     from timm.models.xception import Block as TimmBlock
@@ -41,22 +42,20 @@ class Block(nn.Module):
         return out
 
 
-def build(*, classes: int, channels: int) -> nn.Module:
-    """Build Xception on normalised images of any size from 48 pixels.
-
-    Args:
-        classes: number of classes.
-        channels: image channels.
-    """
+def build(shape: Shape) -> nn.Module:
+    """Build Xception on normalised images of any size from 48 pixels."""
     with warnings.catch_warnings():
         # timm's import takes seconds and warns in a notebook that has no progress widgets.
         warnings.simplefilter("ignore")
         from timm.models.xception import Xception
 
-    network = Xception(num_classes=classes, in_chans=channels)
+    network = Xception(num_classes=shape.classes, in_chans=shape.channels)
     for name in BLOCKS:
         setattr(network, name, Block(getattr(network, name)))
-    return not_in_place(network)
+    for module in network.modules():
+        if isinstance(module, nn.ReLU):
+            module.inplace = False
+    return network
 
 
 def imagenet_weights() -> dict[str, Tensor]:

@@ -3,7 +3,7 @@
 ``map`` cuts arrays into batches along their first dimension, runs a function on each and joins the results.
 Every finished batch is in the store at once, so a process that is killed loses only the batch under way, and
 every result is addressed by the content of its own batch, wherever that is computed. :class:`LocalEngine` works in
-this process; engines elsewhere are named by the scheme of their address, such as ``ray://``.
+this process; engines on other machines are named by the scheme of their address, such as ``ray://``.
 """
 
 import copy
@@ -57,7 +57,6 @@ class Engine(ABC):
         function: BatchFunction,
         arrays: Mapping[str, torch.Tensor],
         constants: Mapping[str, Any],
-        workers: int | None,
     ) -> AbstractContextManager[tuple[Work, int, ThreadPoolExecutor]]:
         """Give what computes a batch, how many batches are under way at a time, and the threads that wait for them.
 
@@ -73,7 +72,6 @@ class Engine(ABC):
         constants: Mapping[str, Any] | None = None,
         batch_size: int = 32,
         code: Callable[..., Any] | None = None,
-        workers: int | None = None,
     ) -> Result:
         """Run ``function(**batch, **constants)`` on every batch and join what it returns, in the order of the
         rows.
@@ -88,8 +86,6 @@ class Engine(ABC):
                 ``fingerprint``), ….
             batch_size: rows in a batch (the last may have fewer).
             code: the function whose code the results belong to; None means ``function``.
-            workers: batches that one process computes side by side: 1 for a function that changes something global
-                while it runs, as torch.fx does while it traces; None: as many as this engine has.
 
         Returns:
             Names → tensors (N, …) on the CPU; ``.seconds`` is the sum over the batches when they were
@@ -99,7 +95,7 @@ class Engine(ABC):
             ValueError: no arrays, no rows, unequal first dimensions, a name in both ``arrays`` and
                 ``constants``, a batch size below 1, or a result that does not fit.
             TypeError: an array or a result is not a tensor, or a constant has no digest.
-            UserError: the store cannot be written to; of an engine elsewhere, what its module says.
+            UserError: the store cannot be written to; of an engine with an address, what its module says.
         """
         constants = dict(constants or {})
         rows = _rows(arrays, constants, batch_size)
@@ -108,7 +104,7 @@ class Engine(ABC):
         joined: dict[str, torch.Tensor] = {}
         seconds, reused, done = 0.0, True, 0
 
-        with self._working(step, function, arrays, constants, workers) as (work, most, pool):
+        with self._working(step, function, arrays, constants) as (work, most, pool):
 
             def compute(start: int) -> tuple[int, Result]:
                 torch.set_num_threads(threads)
@@ -141,8 +137,8 @@ class LocalEngine(Engine):
 
     Small networks leave most of a processor idle when all of its cores work on one batch. So each batch is computed with
     torch's own number of threads (``torch.get_num_threads()``), and as many batches run side by side as there
-    are cores for them; every worker has its own copy of the models. Which worker takes a batch changes
-    nothing in its result. Work on a GPU goes one batch at a time.
+    are cores for them; every worker has its own copy of the models, also of one that a detector holds. Which worker
+    takes a batch changes nothing in its result. Work on a GPU goes one batch at a time.
 
     Args:
         store: where finished batches go and are looked for.
@@ -157,7 +153,6 @@ class LocalEngine(Engine):
         function: BatchFunction,
         arrays: Mapping[str, torch.Tensor],
         constants: Mapping[str, Any],
-        workers: int | None,
     ) -> Iterator[tuple[Work, int, ThreadPoolExecutor]]:
         copies = threading.local()
 
@@ -166,7 +161,7 @@ class LocalEngine(Engine):
                 copies.constants = {name: _own(value) for name, value in constants.items()}
             return function(**batch, **copies.constants)
 
-        most = workers or self._most(constants)
+        most = self._most(constants)
         with ThreadPoolExecutor(most) as pool:
             yield work, most, pool
 
@@ -196,14 +191,14 @@ def get(spec: str | None = None, store: Store | None = None) -> Engine:
     spec = spec or os.environ.get("XAICORE_ENGINE") or "local"
     check(spec)
     store = store if store is not None else Store()
-    found: Engine = LocalEngine(store) if spec == "local" else _elsewhere(spec).get(spec, store)
+    found: Engine = LocalEngine(store) if spec == "local" else _module_of(spec).get(spec, store)
     return found
 
 
 def check(spec: str) -> None:
     """Raise a :class:`~xaicore.core.errors.UserError` unless :func:`get` can give the engine ``spec``."""
     if spec != "local":
-        _elsewhere(spec).check(spec)
+        _module_of(spec).check(spec)
 
 
 def for_notebooks(spec: str) -> AbstractContextManager[dict[str, str]]:
@@ -214,11 +209,11 @@ def for_notebooks(spec: str) -> AbstractContextManager[dict[str, str]]:
     """
     if spec == "local":
         return nullcontext({"XAICORE_ENGINE": spec})
-    found: AbstractContextManager[dict[str, str]] = _elsewhere(spec).for_notebooks(spec)
+    found: AbstractContextManager[dict[str, str]] = _module_of(spec).for_notebooks(spec)
     return found
 
 
-def _elsewhere(spec: str) -> ModuleType:
+def _module_of(spec: str) -> ModuleType:
     scheme, separator, _ = spec.partition("://")
     if not separator or scheme not in SCHEMES:
         raise UserError(f"unknown engine {spec!r}; use --engine local or --engine ray://HOST:PORT")
@@ -226,8 +221,14 @@ def _elsewhere(spec: str) -> ModuleType:
 
 
 def _own(value: Any) -> Any:
-    """Return a worker's own copy of a model, anything else as it is."""
-    return copy.deepcopy(value) if isinstance(value, torch.nn.Module) else value
+    """Return a worker's own copy of a model or of what holds one, anything else as it is."""
+    return value if _model(value) is None else copy.deepcopy(value)
+
+
+def _model(value: Any) -> torch.nn.Module | None:
+    """Return ``value`` if it is a model, else the model that it holds, such as that of a detector, or None."""
+    model = value if isinstance(value, torch.nn.Module) else getattr(value, "model", None)
+    return model if isinstance(model, torch.nn.Module) else None
 
 
 def _rows(arrays: Mapping[str, torch.Tensor], constants: Mapping[str, Any], batch_size: int) -> int:
@@ -254,8 +255,8 @@ def devices(constants: Mapping[str, Any]) -> list[torch.Tensor]:
     """Return empty tensors on the devices of the constants: they tell the store where the work is done."""
     devices: set[torch.device] = set()
     for value in constants.values():
-        if isinstance(value, torch.nn.Module):
-            devices.update(parameter.device for parameter in value.parameters())
+        if (model := _model(value)) is not None:
+            devices.update(parameter.device for parameter in model.parameters())
         elif isinstance(value, torch.Tensor):
             devices.add(value.device)
     return [torch.empty(0, device=device) for device in sorted(devices, key=str) if device.type != "cpu"]

@@ -18,19 +18,19 @@ import pandas as pd
 from IPython.display import HTML
 from torch import Tensor
 
-from xaicore.attacks.titles import TITLES as ATTACK_TITLES
+from xaicore.attacks import ATTACKS
 from xaicore.attribution import PRESETS
 from xaicore.attribution.titles import TITLES as METHOD_TITLES
 from xaicore.core.files import write_atomically
 from xaicore.figures import tiles
-from xaicore.run.params.explorer import SHOWN_ATTACKS
+from xaicore.run.params.checks import SIZED_ATTACKS
 from xaicore.run.records import ASSETS
 from xaicore.studies.explorer import ANSWER, SHIFTS, TRUE, Explored
 from xaicore.studies.subjects import Subject
 
 DATA = "explorer-data.js"
 TITLES = {
-    **{name: ATTACK_TITLES[name] for name in SHOWN_ATTACKS},
+    **{name: ATTACKS[name].title for name in SIZED_ATTACKS},
     **METHOD_TITLES,
     **{name: f"LRP {name}" for name in PRESETS},
 }

@@ -15,6 +15,16 @@ FILE = "record.json"
 IDENTIFIER = re.compile(r"[a-z0-9_.]+")
 
 
+def slug(title: str) -> str:
+    """Return a title as a part of an id: letters and digits in lower case, an underscore for everything else."""
+    return "".join(c if c.isalnum() and c.isascii() else "_" for c in title.lower()).strip("_")
+
+
+def eps_level(eps: float) -> str:
+    """Return the part of an id that says how large an attack is, in thousandths: ``eps_075`` for 0.075."""
+    return f"eps_{round(1000 * eps):03d}"
+
+
 def load_record(path: str | Path) -> dict[str, Any]:
     """Return a record after checking its form.
 

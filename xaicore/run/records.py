@@ -23,11 +23,12 @@ import xaicore
 from xaicore.core.files import write_atomically
 from xaicore.core.machine import device_name, instruction_sets, peak_memory_bytes
 from xaicore.core.units import check_range
-from xaicore.run.recorded import FILE, IDENTIFIER, SCHEMA, compare_records, load_record
+from xaicore.run.estimates import Estimates
+from xaicore.run.recorded import FILE, IDENTIFIER, SCHEMA, compare_records, eps_level, load_record, slug
 from xaicore.run.repository import commit, working_copy
 from xaicore.run.store import Store, versions
 
-__all__ = ["ASSETS", "FILE", "Run", "compare_records", "load_record"]
+__all__ = ["ASSETS", "FILE", "Run", "compare_records", "eps_level", "load_record", "slug"]
 
 ASSETS = "assets"
 PACKAGES = (
@@ -51,7 +52,7 @@ PACKAGES = (
 FLOAT_FORMAT = "%.12g"
 
 
-class Run:
+class Run(Estimates):
     """Collects what one notebook finds out.
 
     Args:
@@ -62,9 +63,11 @@ class Run:
             there is removed.
         store: the store whose counters go into the record.
         edition: name of the edition; None takes ``$XAICORE_EDITION``, else ``custom``.
+        interval_seed: of the draws of intervals; None takes the seed of the parameters.
 
     Attributes:
         output_dir: where the record goes.
+        seed: of the draws of intervals.
         values: id → {value, n, ci, unit}, in the order recorded.
     """
 
@@ -76,6 +79,7 @@ class Run:
         *,
         store: Store | None = None,
         edition: str | None = None,
+        interval_seed: int | None = None,
     ) -> None:
         if not re.fullmatch(r"[a-z0-9_]+", notebook):
             raise ValueError(f"notebook must be lower-case letters, digits and underscores, got {notebook!r}")
@@ -83,6 +87,7 @@ class Run:
         self.edition = edition or os.environ.get("XAICORE_EDITION") or "custom"
         self.output_dir = _output_dir(notebook, parameters, output_dir)
         self.parameters = _parameters(parameters)
+        self.seed = int(self.parameters.get("seed") or 0) if interval_seed is None else interval_seed
         self.values: dict[str, dict[str, Any]] = {}
         self._device = str(getattr(parameters, "torch_device", "cpu"))
         self._store = store

@@ -5,16 +5,19 @@ Both notebooks call these with the same parameters, so that the second takes net
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from xaicore import data, models
-from xaicore.attacks import AttackResult
-from xaicore.attacks.titles import TITLES as ATTACK_TITLES
+from xaicore.attacks import ATTACKS, AttackResult
 from xaicore.core.errors import UserError
+from xaicore.detectors import Detector, non_local_means
+from xaicore.metrics import shannon_entropy
 from xaicore.studies import steps
 
 if TYPE_CHECKING:
@@ -27,13 +30,13 @@ ROWS = 10
 """Images in a batch and in a pass: the first batches are the same however many images there are."""
 
 TITLES = {
-    name: ATTACK_TITLES[name]
+    name: ATTACKS[name].title
     for name in ("fgsm", "bim", "pgd", "mim", "cw_l2", "cw_linf", "cw_l0", "boundary")
 }
 """The attacks that the pages share, in their order."""
 
 
-class Ring(NamedTuple):
+class Setting(NamedTuple):
     """A network and the images it meets.
 
     Attributes:
@@ -57,7 +60,7 @@ class Ring(NamedTuple):
     test: tuple[Tensor, Tensor]
 
 
-def ring(params: SharedParameters, store: Store, run: Run) -> Ring:
+def setting(params: SharedParameters, store: Store, run: Run) -> Setting:
     """Return the network, trained or from the store, and its images.
 
     Args:
@@ -106,25 +109,21 @@ def ring(params: SharedParameters, store: Store, run: Run) -> Ring:
         raise UserError(f"{params.model} classifies only {len(taken)} test images correctly: train it longer")
     mixed = torch.randperm(len(train[1]), generator=torch.Generator().manual_seed(params.seed + 1))
     shuffled = train[0][mixed], train[1][mixed]
-    return Ring(untrained, network, shuffled, validation, test[0][taken], test[1][taken], right, test)
+    return Setting(untrained, network, shuffled, validation, test[0][taken], test[1][taken], right, test)
 
 
 def options(params: SharedParameters, name: str) -> dict[str, Any]:
     """Return the parameters of an attack of :data:`TITLES`; the four with a given ball take all their steps."""
-
-    def count(base: int) -> int:
-        return max(1, round(base * params.effort))
-
     ball = {"eps": params.eps, "steps": params.steps, "early_stop": False}
     made: dict[str, Callable[[], dict[str, Any]]] = {
         "fgsm": lambda: {"eps": params.eps},
         "bim": lambda: ball,
         "mim": lambda: ball,
         "pgd": lambda: {**ball, "seed": params.seed},
-        "cw_l2": lambda: {"steps": count(25), "search_steps": 3},
-        "cw_linf": lambda: {"steps": count(12), "decrease_factor": 0.75},
-        "cw_l0": lambda: {"steps": count(20), "attempts": 2},
-        "boundary": lambda: {"steps": count(300), "seed": params.seed},
+        "cw_l2": lambda: {"steps": params.scaled(25), "search_steps": 3},
+        "cw_linf": lambda: {"steps": params.scaled(12), "decrease_factor": 0.75},
+        "cw_l0": lambda: {"steps": params.scaled(20), "attempts": 2},
+        "boundary": lambda: {"steps": params.scaled(300), "seed": params.seed},
     }
     return made[name]()
 
@@ -138,7 +137,6 @@ def attacked(
     labels: Tensor,
     *,
     step: str | None = None,
-    workers: int | None = None,
     **changes: Any,
 ) -> AttackResult:
     """Attack images by an attack of :data:`TITLES`, batch by batch, each kept in the store.
@@ -151,7 +149,6 @@ def attacked(
         images: (N, C, H, W) in [0, 1].
         labels: (N,) int64.
         step: what the progress line says; None: the attack's name.
-        workers: 1 for a model that explains its own prediction.
         changes: parameters of the attack that differ from :func:`options`.
     """
     given = {**options(params, name), **changes}
@@ -164,7 +161,6 @@ def attacked(
         batch_size=ROWS,
         rows=ROWS,
         step=step or TITLES[name],
-        workers=workers,
         **given,
     )
 
@@ -203,3 +199,95 @@ def noise_of(
         seed=params.seed,
         scale=scale,
     )
+
+
+def noise_of_equal_size(
+    engine: Engine,
+    params: SharedParameters,
+    model: models.Classifier,
+    images: Tensor,
+    labels: Tensor,
+    result: AttackResult,
+) -> tuple[AttackResult, float]:
+    """Return :func:`noise_of` an attack with the same median L2, and the factor on the noise that gives it.
+
+    Clipping to [0, 1] makes noise smaller, so it is made larger, twice, by what it lacks.
+
+    Args:
+        engine: where batches run.
+        params: gives the seed.
+        model: what the noise is shown to.
+        images: (N, C, H, W) in [0, 1].
+        labels: (N,) int64.
+        result: of the attack on them.
+    """
+    factor = 1.0
+    noise = noise_of(engine, params, model, images, labels, result.adversarial)
+    for _ in range(2):
+        factor *= (result.l2.double().median() / noise.l2.double().median().clamp(min=1e-9)).item()
+        noise = noise_of(engine, params, model, images, labels, result.adversarial, scale=factor)
+    return noise, factor
+
+
+def scores(
+    store: Store, title: str, detector: Detector, images: Mapping[str, Tensor]
+) -> dict[str, NDArray[np.float64]]:
+    """Return a detector's scores of groups of images, (N,) each, from the store where they lie there.
+
+    Args:
+        store: where they are kept.
+        title: of the detector, for the progress line.
+        detector: fitted.
+        images: group → (N, C, H, W) in [0, 1].
+    """
+
+    def score(given: Tensor) -> NDArray[np.float64]:
+        inputs = {"detector": detector.fingerprint, "images": given}
+        kept = store.get_or_compute(
+            f"scores, {title}", inputs, lambda: {"score": detector.score(given)}, code=type(detector)
+        )
+        return kept["score"].numpy()
+
+    return {group: score(given) for group, given in images.items()}
+
+
+def scores_without_network(
+    store: Store, images: Mapping[str, Tensor]
+) -> dict[str, dict[str, NDArray[np.float64]]]:
+    """Return what groups of images give away without a network: their entropy, and how far denoising changes them.
+
+    Args:
+        store: where the scores are kept.
+        images: group → (N, C, H, W) in [0, 1].
+
+    Returns:
+        Title of the score → group → (N,).
+    """
+    found: dict[str, dict[str, NDArray[np.float64]]] = {"image, entropy": {}, "image, denoising": {}}
+    for group, given in images.items():
+
+        def compute(given: Tensor = given) -> dict[str, Tensor]:
+            change = given - non_local_means(given, strength=0.8).clamp(0, 1)
+            return {"entropy": shannon_entropy(given), "change": change.abs().mean((1, 2, 3)).double()}
+
+        kept = store.get_or_compute("image scores", {"images": given}, compute, code=non_local_means)
+        found["image, entropy"][group] = kept["entropy"].numpy()
+        found["image, denoising"][group] = kept["change"].numpy()
+    return found
+
+
+def predictions(store: Store, title: str, model: models.Classifier, images: Tensor) -> Tensor:
+    """Return the classes (N,) that a defence predicts, from the store where they lie there.
+
+    Args:
+        store: where they are kept.
+        title: of the defence, for the progress line.
+        model: the defence.
+        images: (N, C, H, W) in [0, 1].
+    """
+    return store.get_or_compute(
+        f"predictions, {title}",
+        {"model": model.fingerprint, "images": images},
+        lambda: {"class": models.predict(model, images).argmax(1)},
+        code=models.predict,
+    )["class"]

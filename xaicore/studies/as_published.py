@@ -6,7 +6,7 @@ stand at commit 2ee8431. Nothing of it is used here; each function says what its
 them one by one, and :mod:`xaicore.studies.layer_similarity` computes what they ask for.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 
 import matplotlib as mpl
@@ -83,23 +83,10 @@ def drifted(strengths: Sequence[float]) -> list[tuple[float, float]]:
 def truncate(images: Tensor) -> Tensor:
     """Return images in [0, 1] as ``astype('uint8')`` stores them: rounded down to whole grey levels of 1/255.
 
-    A perturbation of less than a grey level becomes -1 where it is negative and 0 elsewhere.
+    A perturbation of less than a grey level becomes -1 where it is negative and 0 where not.
     """
     levels = images.double() * 255
     return ((levels + ROUNDING).floor() / 255).to(images.dtype)
-
-
-class SoftmaxHead(nn.Module):
-    """The softmax of a model's logits, in float32 as the published code computes it."""
-
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Return probabilities (N, K) of images (N, C, H, W)."""
-        probabilities: Tensor = self.model(images).softmax(1)
-        return probabilities
 
 
 def softmax_grad_cam(model: nn.Module, images: Tensor, layers: str | Sequence[str] = "all") -> GradCams:
@@ -114,36 +101,25 @@ def softmax_grad_cam(model: nn.Module, images: Tensor, layers: str | Sequence[st
         images: (N, C, H, W) in [0, 1].
         layers: as there.
     """
-    prefix = "model." if network_of(model) is model else "model.network."
+    prefix = "0." if network_of(model) is model else "0.network."
     inner: str | list[str] = layers if isinstance(layers, str) else [prefix + name for name in layers]
-    found = grad_cam(SoftmaxHead(model), images, None, inner)
+    found = grad_cam(nn.Sequential(model, nn.Softmax(1)), images, None, inner)
     renamed = GradCams({name.removeprefix(prefix): maps for name, maps in found.items()})
     renamed.targets = found.targets
     return renamed
 
 
-class Canvas:
-    """The images that maps are laid over: the clean ones first, then those of each version in turn."""
-
-    def __init__(self, clean: Tensor) -> None:
-        self.image = clean
-
-    def show(self, image: Tensor) -> None:
-        """Go on to the images (N, C, H, W) in [0, 1] of the next version."""
-        self.image = image
-
-
-def coloured(canvas: Canvas, *, overlay: bool) -> Measure:
+def coloured(images: Callable[[], Tensor], *, overlay: bool) -> Measure:
     """Return the measure of ``experiment.py``: the cosine of two maps as coloured pictures, all three channels in a row.
 
     Args:
-        canvas: the images, whose size the pictures have.
+        images: gives the images (N, C, H, W) in [0, 1] of the maps whose turn it is; the pictures have their size.
         overlay: whether the colours are laid over the image. ``Grad_CAM.py`` stores both kinds of picture;
             ``experiment.py`` takes every second file, which is the one without the image if the folder is listed by name.
     """
 
     def prepare(maps: Tensor) -> Tensor:
-        return torch.nn.functional.normalize(pictures(maps, canvas.image, overlay=overlay).flatten(1), dim=1)
+        return nn.functional.normalize(pictures(maps, images(), overlay=overlay).flatten(1), dim=1)
 
     return Measure(prepare, lambda before, after: (before * after).sum(1).double())
 
@@ -169,33 +145,22 @@ def pictures(maps: Tensor, images: Tensor, *, overlay: bool) -> Tensor:
     levels = (255 * share).astype(np.uint8)
     height, width = images.shape[-2:]
     jet = mpl.colormaps["jet"](np.arange(256))[:, :3].astype(np.float32)
-    photographs = 255 * images.detach().cpu().permute(0, 2, 3, 1).numpy() if overlay else None
+    photographs = 255 * images.detach().cpu().permute(0, 2, 3, 1).numpy() * np.float32(overlay)
     found = np.empty((len(heat), height, width, 3), dtype=np.uint8)
     for row, level in enumerate(levels):
         colours = Image.fromarray(_stretched(jet[level])).resize((width, height), Image.Resampling.BICUBIC)
-        if photographs is None:
-            found[row] = _stretched_levels(np.asarray(colours), ALPHA)
-        else:
-            found[row] = _stretched(np.asarray(colours, dtype=np.float32) * ALPHA + photographs[row])
+        found[row] = _stretched(np.asarray(colours, dtype=np.float32) * ALPHA + photographs[row])
     return torch.from_numpy(found).float()
 
 
 def _stretched(picture: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Return values moved and stretched to 0 … 255 and rounded down, as Keras' ``array_to_img`` does."""
-    moved = picture - picture.min()
-    highest = moved.max()
+    """Return values stretched to 0 … 255 and rounded down, as Keras' ``array_to_img`` does."""
+    above = picture - picture.min()
+    highest = above.max()
     if highest > 0:
-        moved /= highest
-    moved *= 255
-    return moved.astype(np.uint8)
-
-
-def _stretched_levels(picture: NDArray[np.uint8], weight: np.float32) -> NDArray[np.uint8]:
-    """Return :func:`_stretched` of ``picture`` times ``weight``, computed once for each level instead of each pixel."""
-    lowest, highest = int(picture.min()), int(picture.max())
-    levels = np.arange(lowest, highest + 1, dtype=np.float32) * weight
-    stretched: NDArray[np.uint8] = _stretched(levels)[picture - np.uint8(lowest)]
-    return stretched
+        above /= highest
+    above *= 255
+    return above.astype(np.uint8)
 
 
 def compromise(adversarial: ArrayLike, gaussian: ArrayLike) -> NDArray[np.float64]:
@@ -219,13 +184,9 @@ def compromise(adversarial: ArrayLike, gaussian: ArrayLike) -> NDArray[np.float6
 
 
 def compromised(adversarial: ArrayLike, gaussian: ArrayLike) -> NDArray[np.float64]:
-    """Return which layers are compromised by the rule of :func:`compromise`, example by example.
+    """Return which layers are compromised by the rule of :func:`compromise`, with its arguments, example by example.
 
     The files that can be read hold no code for the paper's Fig. 7; this carries the rule over to single examples.
-
-    Args:
-        adversarial: (N, S, L) similarities, by strength.
-        gaussian: (N, S, L) likewise.
 
     Returns:
         (N, S, L), 1 where compromised, 0 where not, NaN where the similarity is undefined.

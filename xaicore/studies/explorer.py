@@ -1,13 +1,12 @@
 """The cases of the explorer page: images, attacks on them, noise as large as each attack, and explanations of all.
 
 Every attack at every size has its control beside it: Gaussian noise with the mean and the standard deviation of its
-perturbation. Where the answer changed there are two explanations, of the new answer and of the true class; a map that
-moves only with the former has moved because the question did.
+perturbation. Where the prediction changed there are two explanations, of the new prediction and of the true class; a map
+that changes only with the former has changed because the question did.
 """
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Sequence
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -30,13 +29,13 @@ SMALLEST = "smallest"
 """The size of an attack that has none given: the smallest that it finds."""
 
 ANSWER, TRUE = "answer", "true"
-"""The class that a map explains: what the network answers, or the true one."""
+"""The class that a map explains: the predicted one, or the true one."""
 
 SHIFTS = ("nissim", "cosine", "rank", "iou", "entropy")
 """What :func:`~xaicore.studies.map_shift.compare` measures."""
 
 
-class Version(NamedTuple):
+class Variant(NamedTuple):
     """One version of all images.
 
     Attributes:
@@ -53,16 +52,16 @@ class Version(NamedTuple):
 
 
 class Explored(NamedTuple):
-    """All versions of a subject's images, the network's answers, and the maps.
+    """All versions of a subject's images, what the network predicts, and the maps.
 
     Attributes:
         versions: V of them; the clean images are not among them.
         probabilities: (V + 1, N, K) float64, those of the clean images first.
         maps: explanation to (version, image, class explained) to (H, W); version 0 is the clean image, version k
-            ``versions[k - 1]``. A map of the true class is there where the answer is another.
+            ``versions[k - 1]``. A map of the true class is there where the prediction is another.
     """
 
-    versions: list[Version]
+    versions: list[Variant]
     probabilities: Tensor
     maps: dict[str, dict[tuple[int, int, str], Tensor]]
 
@@ -104,21 +103,28 @@ def explore(
         batch_size: images at a time; nothing depends on it.
         seed: of the noise and of what an attack draws at random.
     """
+    model, clean, labels = subject.model, subject.images, subject.labels
+    common: dict[str, Any] = {"batch_size": batch_size, "rows": batch_size, "seed": seed}
     of_smallest = {"steps": cw_steps, "search_steps": cw_searches}
-    versions: list[Version] = []
+    versions: list[Variant] = []
     for name in attacks:
-        accepted = inspect.signature(ATTACKS[name]).parameters
+        attack = ATTACKS[name]
         iterated = {"steps": iterations, "early_stop": False}
-        of_size = {key: value for key, value in iterated.items() if key in accepted}
+        of_size = {key: value for key, value in iterated.items() if attack.accepts(key)}
         sizes: list[tuple[str, dict[str, Any]]] = [
             (size_text(value), {"eps": value} | of_size) for value in eps
         ]
-        for size, parameters in sizes if "eps" in accepted else [(SMALLEST, of_smallest)]:
-            versions += _attack_and_noise(engine, subject, name, size, parameters, batch_size, seed)
-    everything = torch.stack([subject.images, *(version.images for version in versions)])
-    answers = models.predict(subject.model, everything.flatten(0, 1), batch_size=batch_size)
-    probabilities = answers.double().softmax(dim=1).unflatten(0, everything.shape[:2])
-    rows, images, targets = _to_explain(everything, probabilities, subject.labels)
+        for size, parameters in sizes if attack.accepts("eps") else [(SMALLEST, of_smallest)]:
+            hit = steps.attacked(engine, name, model, clean, labels, **parameters, **common).adversarial
+            like, step = {"like": hit - clean}, f"noise like {name}"
+            noise = steps.attacked(
+                engine, "gaussian", model, clean, labels, per_image=like, step=step, **common
+            )
+            versions += [Variant(name, size, "attack", hit), Variant(name, size, "noise", noise.adversarial)]
+    everything = torch.stack([clean, *(version.images for version in versions)])
+    logits = models.predict(model, everything.flatten(0, 1), batch_size=batch_size)
+    probabilities = logits.double().softmax(dim=1).unflatten(0, everything.shape[:2])
+    rows, images, targets = _to_explain(everything, probabilities, labels)
     maps = {}
     for name in explanations:
         options: dict[str, Any] = {} if name in METHODS else {"preset": name}
@@ -126,7 +132,7 @@ def explore(
             options["n_steps"] = samples
         found = steps.explained(
             engine,
-            subject.model,
+            model,
             images,
             targets,
             method=name if name in METHODS else "lrp",
@@ -147,7 +153,7 @@ def comparisons(explored: Explored, subject: Subject) -> pd.DataFrame:
     frames = []
     for number, version in enumerate(explored.versions, start=1):
         lengths = metrics.norms(version.images - subject.images)
-        answers = explored.probabilities[number].argmax(dim=1).tolist()
+        predictions = explored.probabilities[number].argmax(dim=1).tolist()
         for explanation, maps in explored.maps.items():
             keys = [(image, explained) for at, image, explained in maps if at == number]
             before = torch.stack([maps[0, image, ANSWER] for image, _ in keys])
@@ -159,8 +165,8 @@ def comparisons(explored: Explored, subject: Subject) -> pd.DataFrame:
                     "attack": version.attack,
                     "size": version.size,
                     "kind": version.kind,
-                    "answer": subject.names[answers[image]],
-                    "fooled": answers[image] != int(subject.labels[image]),
+                    "answer": subject.names[predictions[image]],
+                    "fooled": predictions[image] != int(subject.labels[image]),
                     "l2": float(lengths.l2[image]),
                     "linf": float(lengths.linf[image]),
                     "explanation": explanation,
@@ -173,43 +179,15 @@ def comparisons(explored: Explored, subject: Subject) -> pd.DataFrame:
     return pd.concat(frames, ignore_index=True)
 
 
-def _attack_and_noise(
-    engine: Engine,
-    subject: Subject,
-    name: str,
-    size: str,
-    parameters: dict[str, Any],
-    batch_size: int,
-    seed: int,
-) -> list[Version]:
-    common: dict[str, Any] = {"batch_size": batch_size, "rows": batch_size, "seed": seed}
-    model, images, labels = subject.model, subject.images, subject.labels
-    hit = steps.attacked(engine, name, model, images, labels, **parameters, **common)
-    noise = steps.attacked(
-        engine,
-        "gaussian",
-        model,
-        images,
-        labels,
-        per_image={"like": hit.adversarial - images},
-        step=f"noise like {name}",
-        **common,
-    )
-    return [
-        Version(name, size, "attack", hit.adversarial),
-        Version(name, size, "noise", noise.adversarial),
-    ]
-
-
 def _to_explain(
     everything: Tensor, probabilities: Tensor, labels: Tensor
 ) -> tuple[list[tuple[int, int, str]], Tensor, Tensor]:
     """Return which maps there are, and image and class of each."""
     rows, images, targets = [], [], []
-    for version, answers in enumerate(probabilities.argmax(dim=2).tolist()):
-        for image, (answer, label) in enumerate(zip(answers, labels.tolist(), strict=True)):
-            for explained, target in {ANSWER: answer, TRUE: label}.items():
-                if explained == ANSWER or answer != label:
+    for version, predictions in enumerate(probabilities.argmax(dim=2).tolist()):
+        for image, (predicted, label) in enumerate(zip(predictions, labels.tolist(), strict=True)):
+            for explained, target in {ANSWER: predicted, TRUE: label}.items():
+                if explained == ANSWER or predicted != label:
                     rows.append((version, image, explained))
                     images.append(everything[version, image])
                     targets.append(target)

@@ -6,7 +6,7 @@ intervals draw images, each with all of its strengths, layers and both kinds of 
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import combinations, pairwise
+from itertools import combinations, islice
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -95,41 +95,42 @@ def findings(
         raise ValueError(f"adversarial and gaussian must be (N, S, L), not {attack.shape} and {noise.shape}")
     strengths, layers = attack.shape[1:]
     pairs = list(combinations(range(strengths), 2))
-    sizes = [layers, layers, layers, strengths, strengths, 1, 1, 1, len(pairs), strengths]
 
     def quantities(attack: Array, noise: Array) -> Array:
         at = attack[:, reference], noise[:, reference]
         gap = mean_of_known(at[1] - at[0], 0)
         curves = mean_of_known(attack, 0)
-        moved, moved_by_noise = 1 - mean_of_known(curves, 1), 1 - mean_of_known(mean_of_known(noise, 0), 1)
+        attacked, noisy = (1 - mean_of_known(each, 1) for each in (curves, mean_of_known(noise, 0)))
         parts = [
             gap,
             ranks(gap),
             variance_ratio(*at),
-            moved,
-            moved_by_noise,
-            moved[-1:] - moved[:1],
-            moved_by_noise[-1:] - moved_by_noise[:1],
-            np.array([depth_correlation(curves[reference])]),
+            attacked,
+            noisy,
+            attacked[-1] - attacked[0],
+            noisy[-1] - noisy[0],
+            depth_correlation(curves[reference]),
             mean_of_known(np.abs(curves[[i for i, _ in pairs]] - curves[[j for _, j in pairs]]), 1),
             compromise(attack, noise),
         ]
-        return np.concatenate(parts)
+        return np.hstack(parts)
 
-    found = row_bootstraps(quantities, attack, noise, n_resamples=n_resamples, seed=seed)
-    cuts = np.cumsum([0, *sizes])
-    parts = [found[start:end] for start, end in pairwise(cuts)]
+    found = iter(row_bootstraps(quantities, attack, noise, n_resamples=n_resamples, seed=seed))
+
+    def take(count: int) -> list[Estimate]:
+        return list(islice(found, count))
+
     return Findings(
-        gap=parts[0],
-        rank=parts[1],
-        variance_ratio=parts[2],
-        adversarial=parts[3],
-        gaussian=parts[4],
-        adversarial_change=parts[5][0],
-        gaussian_change=parts[6][0],
-        depth_correlation=parts[7][0],
-        distance=dict(zip(pairs, parts[8], strict=True)),
-        compromise=parts[9],
+        gap=take(layers),
+        rank=take(layers),
+        variance_ratio=take(layers),
+        adversarial=take(strengths),
+        gaussian=take(strengths),
+        adversarial_change=next(found),
+        gaussian_change=next(found),
+        depth_correlation=next(found),
+        distance=dict(zip(pairs, take(len(pairs)), strict=True)),
+        compromise=take(strengths),
     )
 
 

@@ -3,7 +3,8 @@
 Renkhoff et al. 2022 (Sec. III-C, Eq. 5 to 7): the cosine between the map of an image S and that of S + N, layer by
 layer, for an adversarial perturbation N_a and for Gaussian noise N_g of the same moments, each at several strengths. Here
 for any model, any attack and any layers. The images of all strengths are made one at a time, from S, N_a and N_g, and all
-layers come from one forward and one backward pass, so memory grows neither with the strengths nor with the images.
+layers come from one forward and one backward pass, so memory does not grow with the strengths;
+:func:`xaicore.studies.steps.similar` takes the images in batches.
 """
 
 from collections.abc import Iterator, Sequence
@@ -57,7 +58,6 @@ def layer_similarity(
     measures: Sequence[str] = ("maps",),
     heads: Sequence[str] = ("logits",),
     hold_class: bool = False,
-    batch_size: int = 32,
 ) -> LayerSimilarity:
     """Return the similarity of the maps of perturbed versions of images with those of the clean images.
 
@@ -72,7 +72,6 @@ def layer_similarity(
             ``"pictures"``, the cosine of the maps as coloured pictures, and ``"overlays"``, the same laid over the image.
         heads: where the *clean* map's gradient starts, ``"logits"`` or ``"softmax"``. Other maps start at the logits.
         hold_class: whether the versions' maps explain the class predicted for the clean image.
-        batch_size: images at once.
 
     Returns:
         The similarities, and which maps say something.
@@ -88,56 +87,29 @@ def layer_similarity(
         )
     if not versions:
         raise ValueError("versions must hold at least one")
-    _known("measures", measures, MEASURES)
-    _known("heads", heads, HEADS)
-    parts = []
-    for start in range(0, len(clean), batch_size):
-        part = slice(start, start + batch_size)
-        batch = (clean[part], adversarial_noise[part], gaussian_noise[part])
-        parts.append(_one_batch(model, batch, versions, layers, measures, heads, hold_class))
-    names = parts[0].layers
-    return LayerSimilarity(
-        names, *(torch.cat(values) for values in zip(*(p[1:] for p in parts), strict=True))
-    )
-
-
-def _one_batch(
-    model: nn.Module,
-    batch: tuple[Tensor, Tensor, Tensor],
-    versions: Sequence[Version],
-    layers: str | Sequence[str],
-    measures: Sequence[str],
-    heads: Sequence[str],
-    hold_class: bool,
-) -> LayerSimilarity:
-    clean = batch[0]
+    for name, given, known in (("measures", measures, MEASURES), ("heads", heads, HEADS)):
+        if not given or isinstance(given, str) or set(given) - set(known):
+            raise UserError(f"{name} must be among {', '.join(known)}, not {given!r}")
     logits = grad_cam(model, clean, None, layers)
     references = [
         logits if head == "logits" else as_published.softmax_grad_cam(model, clean, layers) for head in heads
     ]
-    canvas = as_published.Canvas(clean)
-    valid = []
+    shown, valid = [clean], []
 
     def maps() -> Iterator[GradCams]:
         for version in versions:
-            canvas.show(version.image(*batch))
-            found = grad_cam(model, canvas.image, logits.targets if hold_class else None, layers)
+            shown[0] = version.image(clean, adversarial_noise, gaussian_noise)
+            found = grad_cam(model, shown[0], logits.targets if hold_class else None, layers)
             valid.append(torch.stack(list(found.valid.values()), 1).cpu())
             yield found
 
     chosen = {
         "maps": Measure(lambda heat: heat, cosine_similarity),
-        "pictures": as_published.coloured(canvas, overlay=False),
-        "overlays": as_published.coloured(canvas, overlay=True),
+        "pictures": as_published.coloured(lambda: shown[0], overlay=False),
+        "overlays": as_published.coloured(lambda: shown[0], overlay=True),
     }
     values, targets = compare_maps(references, maps(), [chosen[name] for name in measures])
     clean_valid = torch.stack([torch.stack(list(each.valid.values()), 1).cpu() for each in references], 2)
     return LayerSimilarity(
         tuple(logits), values, torch.stack(valid, 1), clean_valid, logits.targets.cpu(), targets
     )
-
-
-def _known(name: str, given: Sequence[str], known: Sequence[str]) -> None:
-    unknown = [entry for entry in given if entry not in known]
-    if unknown or not given or isinstance(given, str):
-        raise UserError(f"{name} must be among {', '.join(known)}, not {given!r}")

@@ -146,8 +146,8 @@ def _right(
 ) -> Subject:
     """Take the images that ``model`` classifies correctly, as 8-bit pictures."""
     stored = eight_bit(pictures)
-    answers = models.predict(model, stored, even_batch(stored, 256, model.device)).argmax(1)
-    right = (answers == labels).nonzero().squeeze(1)
+    predictions = models.predict(model, stored, even_batch(stored, 256, model.device)).argmax(1)
+    right = (predictions == labels).nonzero().squeeze(1)
     if not len(right):
         raise UserError(f"{model.name} classifies no image of {images.name} correctly: train it longer")
     run.model(label, model)

@@ -34,15 +34,14 @@ class RelevanceClusters(NamedTuple):
     eigenvalues: NDArray[np.float64]
 
 
-def relevance_clusters(
-    maps: Tensor, *, side: int = 7, neighbors: int | None = None, most: int = 10, seed: int = 0
-) -> RelevanceClusters:
+def relevance_clusters(maps: Tensor, *, side: int = 7, most: int = 10, seed: int = 0) -> RelevanceClusters:
     """Cluster relevance maps by their look.
+
+    The graph joins each map to its log N nearest ones, rounded up, as the paper has it, and to at least 3.
 
     Args:
         maps: (N, C, H, W) or (N, H, W), N of at least 4.
         side: height and width that maps are averaged down to.
-        neighbors: of each map in the graph; None: log N, rounded up, as the paper has it, and at least 3.
         most: clusters at most; there are at least 2.
         seed: of k-means on the eigenvectors.
 
@@ -55,7 +54,7 @@ def relevance_clusters(
         raise ValueError(f"side must be at least 1 and most at least 2, not {side} and {most}")
     flat = maps.sum(1) if maps.ndim == 4 else maps
     points = signatures(nn.functional.adaptive_avg_pool2d(flat[:, None].float(), side)).astype(np.float64)
-    near = min(max(3, int(np.ceil(np.log(len(points))))) if neighbors is None else neighbors, len(points) - 1)
+    near = min(max(3, int(np.ceil(np.log(len(points))))), len(points) - 1)
     directed = kneighbors_graph(points, near).toarray()
     graph = np.maximum(directed, directed.T)
     most = min(most, len(points) - 2)

@@ -3,6 +3,10 @@
 A chapter calls these instead of the rooms directly, so that a killed run continues with the batch it was at, and a
 second run takes its results from the store. Each step is addressed by the code of its own room only: a change in an
 explanation does not compute the attacks again.
+
+What many of them take: ``engine`` runs the batches and keeps each finished one in its store; ``model`` is a classifier;
+``images`` are (N, C, H, W) in [0, 1]; ``labels`` (N,) int64 true classes; ``batch_size`` images are in a batch, on which
+the result does not depend; ``step`` is what the progress line says.
 """
 
 from __future__ import annotations
@@ -89,13 +93,11 @@ def _fitted(
     **unaddressed: Any,
 ) -> TrainingResult:
     """Return what ``function`` makes of ``part`` of ``model``, from the store where it lies there."""
-
-    def compute() -> dict[str, Tensor]:
-        given = {"validation": validation, "recipe": recipe, **unaddressed}
-        return function(model, images, labels, **given).arrays(part)
-
     inputs = {"model": model, "images": images, "labels": labels, "validation": validation, "recipe": recipe}
-    kept = store.get_or_compute(step, inputs, compute, code=function)
+    given = {"validation": validation, "recipe": recipe, **unaddressed}
+    kept = store.get_or_compute(
+        step, inputs, lambda: function(model, images, labels, **given).arrays(part), code=function
+    )
     return TrainingResult.from_arrays(model, kept, seconds=kept.seconds)
 
 
@@ -110,10 +112,9 @@ def attacked(
     step: str | None = None,
     per_image: Mapping[str, Tensor] | None = None,
     rows: int | None = None,
-    workers: int | None = None,
     **parameters: Any,
 ) -> AttackResult:
-    """Attack images batch by batch, each finished batch kept in the store.
+    """Attack images batch by batch.
 
     Args:
         engine: where batches run.
@@ -121,67 +122,43 @@ def attacked(
         model: the classifier under attack.
         images: (N, C, H, W) in [0, 1].
         labels: (N,) int64 true classes.
-        batch_size: images in a batch; the result does not depend on it.
-        step: what the progress line says; default: the attack's name.
+        batch_size: images in a batch.
+        step: what the progress line says; None: the attack's name.
         per_image: parameters of the attack with a row for each image, such as ``starts`` or ``like``.
         rows: images in one pass of the model, the attack's own ``batch_size``; None: its default.
-        workers: 1 for a model that explains its own prediction, such as :class:`~xaicore.defenses.HeatAndBlur`, as
-            explaining changes something global while it runs; None: as many as the engine has.
         parameters: passed to the attack.
     """
     arrays = {"images": images, "labels": labels, "index": torch.arange(len(images)), **(per_image or {})}
     if rows is not None:
         parameters["batch_size"] = rows
-    constants = {"attack": name, "model": model, "parameters": parameters}
     result = engine.map(
         step or name,
         _attack_batch,
         arrays,
-        constants=constants,
+        constants={"attack": name, "model": model, "parameters": parameters},
         batch_size=batch_size,
-        code=ATTACKS[name],
-        workers=workers,
+        code=ATTACKS[name].function,
     )
     return AttackResult.from_arrays(result, seconds=result.seconds)
+
+
+def _attack_batch(*, attack: str, parameters: dict[str, Any], **given: Any) -> dict[str, Tensor]:
+    return ATTACKS[attack](**{**given, **parameters}).arrays()
 
 
 def gradient_signs(
     engine: Engine, model: Classifier, images: Tensor, labels: Tensor, *, batch_size: int, step: str = "FGSM"
 ) -> Tensor:
-    """Return :func:`xaicore.attacks.fgsm_direction` of all images, (N, C, H, W), each finished batch kept in the store.
-
-    Args:
-        engine: where batches run.
-        model: the classifier whose loss is to rise.
-        images: (N, C, H, W) in [0, 1].
-        labels: (N,) int64 true classes.
-        batch_size: images in a batch; the result does not depend on it.
-        step: what the progress line says.
-    """
-    arrays = {"images": images, "labels": labels}
-    constants = {"model": model}
+    """Return :func:`xaicore.attacks.fgsm_direction` of all images, (N, C, H, W), batch by batch."""
+    arrays, constants = {"images": images, "labels": labels}, {"model": model}
     result = engine.map(
         step, _sign_batch, arrays, constants=constants, batch_size=batch_size, code=fgsm_direction
     )
     return result["direction"]
 
 
-def _sign_batch(images: Tensor, labels: Tensor, *, model: Classifier) -> dict[str, Tensor]:
-    return {"direction": fgsm_direction(model, images, labels)}
-
-
-def _attack_batch(
-    images: Tensor,
-    labels: Tensor,
-    index: Tensor,
-    *,
-    attack: str,
-    model: Classifier,
-    parameters: dict[str, Any],
-    **per_image: Tensor,
-) -> dict[str, Tensor]:
-    function: Callable[..., AttackResult] = ATTACKS[attack]
-    return function(model, images, labels, index=index, **per_image, **parameters).arrays()
+def _sign_batch(**given: Any) -> dict[str, Tensor]:
+    return {"direction": fgsm_direction(**given)}
 
 
 def explained(
@@ -195,7 +172,7 @@ def explained(
     step: str = "relevance",
     **options: Any,
 ) -> Tensor:
-    """Explain images batch by batch, each finished batch kept in the store.
+    """Explain images batch by batch.
 
     Args:
         engine: where batches run.
@@ -203,7 +180,7 @@ def explained(
         images: (N, C, H, W) in [0, 1].
         targets: (N,) int64 classes to explain; None: the predicted ones.
         method: an explanation of :data:`xaicore.attribution.METHODS` that draws nothing at random.
-        batch_size: images in a batch; the result does not depend on it.
+        batch_size: images in a batch.
         step: what the progress line says.
         options: passed to the method, such as ``preset`` of :func:`xaicore.attribution.lrp`.
 
@@ -215,25 +192,19 @@ def explained(
     """
     if "seed" in inspect.signature(METHODS[method]).parameters:
         raise ValueError(f"method must draw nothing at random, but {method!r} does: call it on all images")
-    arrays = {"images": images} if targets is None else {"images": images, "targets": targets}
-    constants = {"method": method, "model": model, "options": options}
-    # One worker: relevance traces the network with torch.fx, which patches modules for the whole process.
     maps = engine.map(
         step,
         _explain_batch,
-        arrays,
-        constants=constants,
+        {"images": images} if targets is None else {"images": images, "targets": targets},
+        constants={"method": method, "model": model, "options": options},
         batch_size=batch_size,
         code=METHODS[method],
-        workers=1,
     )
     return maps["relevance"]
 
 
-def _explain_batch(
-    images: Tensor, targets: Tensor | None = None, *, method: str, model: Classifier, options: dict[str, Any]
-) -> dict[str, Tensor]:
-    return {"relevance": METHODS[method](model, images, targets, **options)}
+def _explain_batch(*, method: str, options: dict[str, Any], **given: Any) -> dict[str, Tensor]:
+    return {"relevance": METHODS[method](**given, **options)}
 
 
 def shifted(
@@ -243,14 +214,11 @@ def shifted(
     after: Tensor,
     *,
     layers: tuple[str, ...] | str = "all",
-    targets: Tensor | None = None,
-    targets_after: Tensor | None = None,
     batch_size: int = 32,
     step: str = "shift of the maps",
+    **targets: Tensor,
 ) -> LayerShift:
-    """Compare Grad-CAM maps as :func:`xaicore.metrics.shift.layer_shift` does, batch by batch, each kept in the store.
-
-    The arguments are those of :func:`~xaicore.metrics.shift.layer_shift`, apart from:
+    """Compare Grad-CAM maps as :func:`xaicore.metrics.shift.layer_shift` does, batch by batch.
 
     Args:
         engine: where batches run.
@@ -258,36 +226,21 @@ def shifted(
         before: (N, C, H, W) in [0, 1].
         after: (N, V, C, H, W), V versions of each image.
         layers: ``"all"``, ``"last"`` or names.
-        targets: (N,) classes to explain before; None: the predicted ones.
-        targets_after: (N, V) likewise after.
-        batch_size: images in a batch; the result does not depend on it.
+        batch_size: images in a batch.
         step: what the progress line says.
+        targets: ``targets`` (N,) and ``targets_after`` (N, V) of :func:`~xaicore.metrics.shift.layer_shift`.
     """
-    arrays = {"before": before, "after": after}
-    arrays |= {} if targets is None else {"targets": targets}
-    arrays |= {} if targets_after is None else {"targets_after": targets_after}
+    arrays = {"before": before, "after": after, **targets}
+    constants = {"model": model, "layers": layers}
     result = engine.map(
-        step,
-        _shift_batch,
-        arrays,
-        constants={"model": model, "layers": layers},
-        batch_size=batch_size,
-        code=layer_shift,
+        step, _shift_batch, arrays, constants=constants, batch_size=batch_size, code=layer_shift
     )
     names = tuple(grad_cam(model, before[:1], layers=layers))
-    return LayerShift(names, result["dissimilarity"], result["targets"], result["targets_after"])
+    return LayerShift(names, **{name: result[name] for name in LayerShift._fields[1:]})
 
 
-def _shift_batch(
-    before: Tensor,
-    after: Tensor,
-    targets: Tensor | None = None,
-    targets_after: Tensor | None = None,
-    *,
-    model: Classifier,
-    layers: tuple[str, ...] | str,
-) -> dict[str, Tensor]:
-    shift = layer_shift(model, before, after, layers=layers, targets=targets, targets_after=targets_after)
+def _shift_batch(**given: Any) -> dict[str, Tensor]:
+    shift = layer_shift(**given)
     return {name: values for name, values in shift._asdict().items() if name != "layers"}
 
 
@@ -299,86 +252,40 @@ def similar(
     gaussian_noise: Tensor,
     versions: Sequence[Version],
     *,
-    layers: tuple[str, ...] | str = "all",
-    measures: tuple[str, ...] = ("maps",),
-    heads: tuple[str, ...] = ("logits",),
-    hold_class: bool = False,
     batch_size: int = 32,
     step: str = "similarity of the maps",
+    **options: Any,
 ) -> LayerSimilarity:
-    """Compare maps as :func:`~xaicore.studies.layer_similarity.layer_similarity` does, kept in the store by batches.
+    """Compare maps as :func:`~xaicore.studies.layer_similarity.layer_similarity` does, batch by batch.
 
-    The arguments are those of :func:`~xaicore.studies.layer_similarity.layer_similarity`, apart from:
-
-    Args:
-        engine: where batches run.
-        model: the classifier to explain.
-        clean: (N, C, H, W) in [0, 1].
-        adversarial_noise: (N, C, H, W).
-        gaussian_noise: (N, C, H, W).
-        versions: V perturbed versions of each image.
-        layers: ``"all"``, ``"last"`` or names.
-        measures: how maps are compared.
-        heads: where the clean map's gradient starts.
-        hold_class: whether all maps explain the class of the clean image.
-        batch_size: images in a batch; the result does not depend on it.
-        step: what the progress line says.
+    The tensors and ``options`` are those of :func:`~xaicore.studies.layer_similarity.layer_similarity`.
     """
     arrays = {"clean": clean, "adversarial_noise": adversarial_noise, "gaussian_noise": gaussian_noise}
-    constants = {
-        "model": model,
-        "versions": tuple(versions),
-        "options": {"layers": layers, "measures": measures, "heads": heads, "hold_class": hold_class},
-    }
+    constants = {"model": model, "versions": tuple(versions), "options": options}
     result = engine.map(
         step, _similarity_batch, arrays, constants=constants, batch_size=batch_size, code=layer_similarity
     )
-    names = tuple(grad_cam(model, clean[:1], layers=layers))
+    names = tuple(grad_cam(model, clean[:1], layers=options.get("layers", "all")))
     return LayerSimilarity(names, **{name: result[name] for name in LayerSimilarity._fields[1:]})
 
 
-def _similarity_batch(
-    clean: Tensor,
-    adversarial_noise: Tensor,
-    gaussian_noise: Tensor,
-    *,
-    model: Classifier,
-    versions: tuple[Version, ...],
-    options: dict[str, Any],
-) -> dict[str, Tensor]:
-    found = layer_similarity(model, clean, adversarial_noise, gaussian_noise, versions, **options)
+def _similarity_batch(*, options: dict[str, Any], **given: Any) -> dict[str, Tensor]:
+    found = layer_similarity(**given, **options)
     return {name: values for name, values in found._asdict().items() if name != "layers"}
 
 
 def neurons_covered(
-    engine: Engine,
-    model: Classifier,
-    images: Tensor,
-    *,
-    threshold: float = 0.25,
-    batch_size: int = 64,
-    step: str = "neurons covered",
+    engine: Engine, model: Classifier, images: Tensor, *, step: str = "neurons covered"
 ) -> Tensor:
-    """Return which neurons each image covers, (N, neurons) bool, batch by batch, each kept in the store.
+    """Return which neurons each image covers, (N, neurons) bool, batch by batch.
 
-    Args:
-        engine: where batches run.
-        model: the classifier whose neurons are counted, see :mod:`xaicore.attacks.neurons`.
-        images: (N, C, H, W) in [0, 1].
-        threshold: a neuron is covered where its scaled activation is greater.
-        batch_size: images in a batch; the result does not depend on it.
-        step: what the progress line says.
+    The neurons are those of :mod:`xaicore.attacks.neurons`; one is covered where its scaled activation exceeds 0.25.
     """
     result = engine.map(
-        step,
-        _covered_batch,
-        {"images": images},
-        constants={"model": model, "threshold": threshold},
-        batch_size=batch_size,
-        code=activations,
+        step, _covered_batch, {"images": images}, constants={"model": model}, batch_size=64, code=activations
     )
     return result["covered"]
 
 
-def _covered_batch(images: Tensor, *, model: Classifier, threshold: float) -> dict[str, Tensor]:
-    return {"covered": covered(activations(model, images), threshold)}
+def _covered_batch(*, model: Classifier, images: Tensor) -> dict[str, Tensor]:
+    return {"covered": covered(activations(model, images))}

@@ -49,32 +49,11 @@ def _residual(net: Network, x: Tensor) -> Tensor:
     return net.other(x + net.conv(x))  # type: ignore[no-any-return]
 
 
-def _functional(net: Network, x: Tensor) -> Tensor:
-    return functional.relu(net.conv(functional.relu(net.stem(x))))
-
-
-def _shared(net: Network, x: Tensor) -> Tensor:
-    return net.activation(net.conv(net.activation(net.stem(x))))  # type: ignore[no-any-return]
-
-
-def _layer_norm(net: Network, x: Tensor) -> Tensor:
-    return net.other(net.conv(net.activation(net.layer_norm(net.stem(x)))))  # type: ignore[no-any-return]
-
-
 def _attention(net: Network, x: Tensor) -> Tensor:
     maps = net.activation(net.stem(x))
     tokens = net.tokens(maps.flatten(2).transpose(1, 2))
     seen = net.attention(tokens, tokens, tokens, need_weights=False)[0]
     return maps + seen.transpose(1, 2).reshape(maps.shape)  # type: ignore[no-any-return]
-
-
-def _dense_order(net: Network, x: Tensor) -> Tensor:
-    x = net.stem(x)
-    return x + net.conv(net.activation(net.batch_norm(x)))  # type: ignore[no-any-return]
-
-
-def _normalising(net: Network, x: Tensor) -> Tensor:
-    return _plain(net, (x - 0.5) / 0.25)
 
 
 def _classifier() -> nn.Module:
@@ -86,11 +65,17 @@ def _classifier() -> nn.Module:
 KINDS: dict[str, Callable[[], nn.Module]] = {
     "plain (convolutions, ReLU)": lambda: Network(_plain),
     "residual": lambda: Network(_residual),
-    "activations as functions": lambda: Network(_functional),
+    "activations as functions": lambda: Network(
+        lambda net, x: functional.relu(net.conv(functional.relu(net.stem(x))))
+    ),
     "activations in place": lambda: Network(_plain, lambda: nn.ReLU(inplace=True)),
-    "one activation module, shared": lambda: Network(_shared),
-    "BatchNorm, ReLU, convolution (DenseNet)": lambda: Network(_dense_order),
-    "normalisation in front": lambda: Network(_normalising),
+    "one activation module, shared": lambda: Network(
+        lambda net, x: net.activation(net.conv(net.activation(net.stem(x))))
+    ),
+    "BatchNorm, ReLU, convolution (DenseNet)": lambda: Network(
+        lambda net, x: (y := net.stem(x)) + net.conv(net.activation(net.batch_norm(y)))
+    ),
+    "normalisation in front": lambda: Network(lambda net, x: _plain(net, (x - 0.5) / 0.25)),
     "a classifier of ours": _classifier,
     "a classifier of ours, wrapped": lambda: nn.Sequential(nn.Identity(), _classifier()),
     "channels last": lambda: Network(_plain).to(memory_format=torch.channels_last),  # type: ignore[call-overload]
@@ -98,14 +83,16 @@ KINDS: dict[str, Callable[[], nn.Module]] = {
     "half precision (bfloat16)": lambda: Network(_plain).bfloat16(),
     "GELU": lambda: Network(_plain, nn.GELU),
     "SiLU": lambda: Network(_plain, nn.SiLU),
-    "LayerNorm": lambda: Network(_layer_norm),
+    "LayerNorm": lambda: Network(
+        lambda net, x: net.other(net.conv(net.activation(net.layer_norm(net.stem(x)))))
+    ),
     "attention": lambda: Network(_attention),
 }
 """Every kind of network by name, each an untrained one for images (N, 1, 8, 8) and 3 classes."""
 
 
 def _attacked(model: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
-    """Return adversarial images of an attack by gradients and of one by answers."""
+    """Return adversarial images of an attack by gradients and of one by outputs alone."""
     images = images.float()
     results = [
         pgd(model, images, targets, eps=8 / 255, steps=2),

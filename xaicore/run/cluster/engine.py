@@ -32,10 +32,9 @@ class RayEngine(Engine):
     """Runs the batches on a Ray cluster; :meth:`map` raises what ``function`` raises in a worker.
 
     Each worker has as many CPU threads as this process, and reserves as many CPUs, or one GPU where a model lies on
-    one. A worker computes one batch at a time, so what ``map`` is told of ``workers`` does not matter here; two
-    batches for each are here or under way, so memory does not grow with their number. Between steps the workers stay,
-    with the models of the last one, and are given back after 10 s without work. Several notebooks that run side by side
-    share the places of the cluster equally.
+    one. A worker computes one batch at a time; two batches for each are here or under way, so memory does not grow with
+    their number. Between steps the workers stay, with the models of the last one, and are given back after 10 s without
+    work. Several notebooks that run side by side share the places of the cluster equally.
 
     Ray would restart an actor that died and repeat its calls, but only there: a batch would wait for the place of a
     lost node. So batches wait for whichever worker is free, and a dead one is replaced.
@@ -104,7 +103,6 @@ class RayEngine(Engine):
         function: BatchFunction,
         arrays: Mapping[str, torch.Tensor],
         constants: Mapping[str, Any],
-        workers: int | None,
     ) -> Iterator[tuple[Work, int, ThreadPoolExecutor]]:
         with self._busy:
             self._idle.cancel()

@@ -6,22 +6,11 @@ from pydantic import Field, field_validator
 
 from xaicore.run.params.base import DatasetName, Fraction, NetworkName, NotebookParameters
 from xaicore.run.params.chapter5 import EXPLANATIONS
-from xaicore.run.params.checks import each_once, even, one_or_three
-from xaicore.run.params.readings import Reading
+from xaicore.run.params.checks import DETERMINISTIC, SIZED_ATTACKS, each_once, even, one_or_three
+from xaicore.run.params.readings import Reading, Subject
 
-SHIFTED_EXPLANATIONS = (
-    "gradient",
-    "input_times_gradient",
-    "integrated_gradients",
-    "deep_lift",
-    "guided_backprop",
-    "grad_cam",
-    "guided_grad_cam",
-    "lrp",
-)
-"""Explanations that draw nothing at random, of :data:`xaicore.attribution.METHODS`; ``lrp`` is deep Taylor's."""
-
-SHIFTING_ATTACKS = ("fgsm", "bim", "pgd", "mim", "cw_l2")
+SHIFTED_EXPLANATIONS = tuple(name for name in DETERMINISTIC if name not in ("clrp", "sglrp"))
+"""Explanations of the class asked for alone; ``lrp`` is deep Taylor's."""
 
 
 class SharedParameters(NotebookParameters):
@@ -46,6 +35,11 @@ class SharedParameters(NotebookParameters):
     def readings(self) -> list[Reading]:
         """The images that the notebook reads: of the digits."""
         return self._digits(self.n_train)
+
+    @property
+    def subjects(self) -> list[Subject]:
+        """What the notebook attacks or explains."""
+        return [self._subject(self.size, width=self.width, channels=self.channels)]
 
     _channels = field_validator("channels")(one_or_three)
 
@@ -83,7 +77,7 @@ class ArenaParameters(SharedParameters):
 class AtlasParameters(SharedParameters):
     """Parameters of the notebook ``atlas``."""
 
-    attacks: Annotated[list[str], each_once(SHIFTING_ATTACKS)] = Field(
+    attacks: Annotated[list[str], each_once(SIZED_ATTACKS)] = Field(
         default_factory=lambda: ["fgsm", "bim", "cw_l2"], min_length=1, description="attacks on the digits"
     )
     explanations: Annotated[list[str], each_once(SHIFTED_EXPLANATIONS)] = Field(
@@ -106,7 +100,7 @@ class AtlasParameters(SharedParameters):
     photograph_eps: Fraction = Field(
         2 / 255, gt=0, le=1, description="of photographs: largest change of a value"
     )
-    photograph_attacks: Annotated[list[str], each_once(SHIFTING_ATTACKS)] = Field(
+    photograph_attacks: Annotated[list[str], each_once(SIZED_ATTACKS)] = Field(
         default_factory=lambda: ["bim", "cw_l2"], min_length=1, description="attacks on photographs"
     )
     photograph_explanations: Annotated[list[str], each_once(SHIFTED_EXPLANATIONS)] = Field(
@@ -124,3 +118,9 @@ class AtlasParameters(SharedParameters):
         n = 10 * self.n_photographs if self.n_photographs else None
         photographs = Reading(self.photographs, self.other_root, "test", n, at_most=True, seed=self.seed)
         return [*self._digits(self.n_train), photographs]
+
+    @property
+    def subjects(self) -> list[Subject]:
+        """What the notebook attacks or explains: digits and photographs."""
+        photographs = Subject(self.photographs, self.other_root, self.n_photographs, self.photograph_size)
+        return [*super().subjects, photographs]

@@ -36,7 +36,7 @@ from xaicore.core.errors import UserError
 from xaicore.data import SETS
 from xaicore.models import REGISTRY
 from xaicore.run.params.checks import among, choices
-from xaicore.run.params.readings import Reading
+from xaicore.run.params.readings import Reading, Subject
 
 NOT_PARAMETERS = {"In", "Out", "exit", "quit", "get_ipython", "open"}
 RESOLVED = "_xaicore_parameters_resolved"
@@ -108,10 +108,13 @@ class NotebookParameters(BaseModel):
             for name, value in namespace.items()
             if not name.startswith("_") and name not in NOT_PARAMETERS and isinstance(value, PLAIN)
         }
-        if namespace.get(RESOLVED):
-            given = {name: value for name, value in given.items() if name in cls.model_fields}
+        if RESOLVED in namespace:  # a parameter whose name now is a module's keeps its value
+            earlier = {
+                n: v for n, v in namespace[RESOLVED].items() if not isinstance(namespace.get(n), PLAIN)
+            }
+            given = earlier | {name: value for name, value in given.items() if name in cls.model_fields}
         parameters = cls.check(given)
-        namespace[RESOLVED] = True
+        namespace[RESOLVED] = given
         if parameters.threads is not None:
             use_threads(parameters.threads)
         return parameters
@@ -130,6 +133,11 @@ class NotebookParameters(BaseModel):
             return cls.model_validate(dict(given))
         except ValidationError as error:
             raise UserError(_line(error)) from None
+
+    @classmethod
+    def of_record(cls, parameters: Mapping[str, Any]) -> Self:
+        """Return the parameters of a record or an edition as they are, also those that this machine could not run."""
+        return cls.model_construct(**{k: v for k, v in parameters.items() if k in cls.model_fields})
 
     @property
     def torch_device(self) -> torch.device:
@@ -153,6 +161,27 @@ class NotebookParameters(BaseModel):
         """The images that the notebook reads."""
         return [self._reading("test", self.n_images)]
 
+    @property
+    def subjects(self) -> list[Subject]:
+        """What the notebook attacks or explains: the first image set with its network, then others."""
+        return [self._subject()]
+
+    def check_test_images(self, name: str, count: int) -> None:
+        """Refuse a number of test images that will not do; a chapter that needs more than one says how many.
+
+        Args:
+            name: of the image set, for the message.
+            count: its test images.
+        """
+
+    def _subject(self, size: int | None = None, classes: list[str] | None = None, **options: Any) -> Subject:
+        """Return the first image set with its network, built with the options that are given."""
+        chosen = None if classes is None else tuple(classes)
+        given = {name: value for name, value in options.items() if value is not None}
+        return Subject(
+            self.dataset, self.data_root, self.n_images, size, self.model, self.weights, given, chosen
+        )
+
     def _reading(self, split: str, n: int | None = None, **more: Any) -> Reading:
         return Reading(self.dataset, self.data_root, split, n, seed=self.seed, **more)
 
@@ -166,6 +195,10 @@ class NotebookParameters(BaseModel):
     def _digits(self, n_train: int | None) -> list[Reading]:
         """Of a set whose network is trained here: ``n_train`` images for training, all for validation and test."""
         return [self._reading("train", n_train), self._reading("validation"), self._reading("test")]
+
+    def scaled(self, steps: int) -> int:
+        """Return the steps of an attack times the parameter ``effort`` where there is one, at least one."""
+        return max(1, round(steps * getattr(self, "effort", 1.0)))
 
     def recorded(self) -> dict[str, Any]:
         """Return what a record keeps: JSON values, no ``output_dir``, folders by their last name."""

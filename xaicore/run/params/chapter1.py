@@ -8,7 +8,7 @@ from xaicore.attribution import PRESETS
 from xaicore.core.errors import UserError
 from xaicore.run.params.base import Fraction, NotebookParameters
 from xaicore.run.params.checks import among
-from xaicore.run.params.readings import Reading
+from xaicore.run.params.readings import Reading, Subject
 
 LEAST_MAPPED = 4
 """Fewer signatures than that have no map, see :func:`xaicore.studies.signatures.embed`."""
@@ -62,6 +62,11 @@ class P1Parameters(NotebookParameters):
         classes = None if self.classes is None else tuple(self.classes)
         counts = {"train": self.n_train, "validation": self.n_validation, "test": self.n_images}
         return [self._reading(split, n, classes=classes) for split, n in counts.items()]
+
+    @property
+    def subjects(self) -> list[Subject]:
+        """What the notebook attacks or explains."""
+        return [self._subject(self.size, self.classes, width=self.width)]
 
     def check_test_images(self, name: str, count: int) -> None:
         """Refuse a test set too small for its neighbourhoods.

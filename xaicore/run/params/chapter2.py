@@ -7,8 +7,8 @@ from pydantic import Field, field_validator, model_validator
 from xaicore.models import REGISTRY
 from xaicore.models.augmentation import AUGMENTATIONS
 from xaicore.run.params.base import DatasetName, Fraction, NetworkName, NotebookParameters
-from xaicore.run.params.checks import among, each_once, three_shares
-from xaicore.run.params.readings import Reading
+from xaicore.run.params.checks import among, each_once, rising, three_shares
+from xaicore.run.params.readings import Reading, Subject
 
 NETWORKS = ["vgg16", "resnet50", "resnet101", "inception_v3", "xception"]
 
@@ -65,15 +65,12 @@ class P2Parameters(NotebookParameters):
         """The images that the notebook reads."""
         return self._faces(self.shares)
 
-    @field_validator("eps")
-    @classmethod
-    def _rising(cls, eps: list[float]) -> list[float]:
-        if not all(0 < value <= 1 for value in eps):
-            raise ValueError(f"{eps} must lie above 0 and at most at 1")
-        thousandths = [round(1000 * value) for value in eps]
-        if thousandths != sorted(set(thousandths)) or thousandths[0] == 0:
-            raise ValueError(f"{eps} must rise by at least 0.001")
-        return eps
+    @property
+    def subjects(self) -> list[Subject]:
+        """What the notebook attacks or explains."""
+        return [self._subject(self.size)]
+
+    _rising = field_validator("eps")(rising(1, 1000))
 
     _three = field_validator("shares")(three_shares)
 

@@ -8,7 +8,7 @@ from xaicore.data import SETS
 from xaicore.models.augmentation import AUGMENTATIONS
 from xaicore.run.params.base import DatasetName, Fraction, NetworkName, NotebookParameters
 from xaicore.run.params.checks import among, each_once, three_shares
-from xaicore.run.params.readings import Reading
+from xaicore.run.params.readings import Reading, Subject
 
 IMAGENET = ("imagenet", "imagenet-20")
 FACES = ("orl-faces", "faces")
@@ -99,6 +99,15 @@ class P3Parameters(NotebookParameters):
         all_20 = self.second_dataset == "imagenet-20" and self.n_second >= 20
         n = None if all_20 else self.n_second
         return [*first, Reading(self.second_dataset, self.other_root, "test", n, seed=self.seed)]
+
+    @property
+    def subjects(self) -> list[Subject]:
+        """What the notebook attacks or explains: with the first network, and with the second."""
+        if self.second_dataset is None:
+            return [self._subject(self.size)]
+        name, root, n = self.second_dataset, self.other_root, self.n_second
+        second = Subject(name, root, n, self.second_size, self.second_model, self.second_weights)
+        return [self._subject(self.size), second]
 
     @field_validator("strengths")
     @classmethod

@@ -6,8 +6,8 @@ from pydantic import Field, field_validator
 
 from xaicore.attribution import PRESETS
 from xaicore.run.params.base import DatasetName, Fraction, NetworkName, NotebookParameters
-from xaicore.run.params.checks import among
-from xaicore.run.params.readings import Reading
+from xaicore.run.params.checks import among, rising
+from xaicore.run.params.readings import Reading, Subject
 
 
 class P4Parameters(NotebookParameters):
@@ -48,18 +48,11 @@ class P4Parameters(NotebookParameters):
         """The images that the notebook reads: of all there are."""
         return [self._reading("all", self.n_images)]
 
-    @field_validator("sigmas")
-    @classmethod
-    def _in_tenths(cls, sigmas: list[float]) -> list[float]:
-        tenths = [round(10 * sigma) for sigma in sigmas]
-        if not all(0 < sigma <= 20 for sigma in sigmas) or tenths != sorted(set(tenths)) or tenths[0] == 0:
-            raise ValueError(f"{sigmas} must rise by at least 0.1, above 0 and at most to 20")
-        return sigmas
+    @property
+    def subjects(self) -> list[Subject]:
+        """What the notebook attacks or explains."""
+        return [self._subject(self.size)]
 
-    @field_validator("eps")
-    @classmethod
-    def _rising(cls, eps: list[float]) -> list[float]:
-        thousandths = [round(1000 * value) for value in eps]
-        if not all(0 < value <= 1 for value in eps) or thousandths != sorted(set(thousandths)):
-            raise ValueError(f"{eps} must rise, above 0 and at most to 1")
-        return eps
+    _tenths = field_validator("sigmas")(rising(20, 10))
+
+    _thousandths = field_validator("eps")(rising(1, 1000))

@@ -6,8 +6,8 @@ from typing import Annotated, Any
 from pydantic import Field, field_validator, model_validator
 
 from xaicore.run.params.base import DatasetName, Fraction, NetworkName, NotebookParameters
-from xaicore.run.params.checks import among, each_once, even, one_or_three
-from xaicore.run.params.readings import Reading
+from xaicore.run.params.checks import among, each_once, even, one_or_three, rising
+from xaicore.run.params.readings import Reading, Subject
 
 EXPLANATIONS = (
     "smooth_ig",
@@ -75,6 +75,13 @@ class P5Parameters(NotebookParameters):
         photographs = Reading(self.photographs, self.other_root, "all", self.n_photographs, seed=self.seed)
         return [*self._digits(self.n_train), photographs]
 
+    @property
+    def subjects(self) -> list[Subject]:
+        """What the notebook attacks or explains: digits, and the photographs with the patch."""
+        name, root, n = self.photographs, self.other_root, self.n_photographs
+        patched = Subject(name, root, n, self.photograph_size, self.photograph_model, self.photograph_weights)
+        return [self._subject(self.size, width=self.width, channels=self.channels), patched]
+
     def recorded(self) -> dict[str, Any]:
         """Return what a record keeps, as in other chapters: a file of weights by its last name."""
         plain = super().recorded()
@@ -85,15 +92,7 @@ class P5Parameters(NotebookParameters):
 
     _halved = field_validator("size")(even)
 
-    @field_validator("strengths")
-    @classmethod
-    def _in_tenths(cls, strengths: list[float]) -> list[float]:
-        tenths = [round(10 * strength) for strength in strengths]
-        if not all(0 < strength <= 100 for strength in strengths) or tenths != sorted(set(tenths)):
-            raise ValueError(f"{strengths} must rise by at least 0.1, above 0 and at most to 100")
-        if tenths[0] == 0:
-            raise ValueError(f"{strengths} must be at least 0.1")
-        return strengths
+    _tenths = field_validator("strengths")(rising(100, 10))
 
     @model_validator(mode="after")
     def _detector_is_compared(self) -> "P5Parameters":

@@ -1,9 +1,20 @@
 """Checks of single parameters that several schemas share, for ``Annotated`` and pydantic's ``field_validator``."""
 
 import difflib
-from collections.abc import Collection
+import inspect
+from collections.abc import Callable, Collection
 
 from pydantic import AfterValidator
+
+from xaicore.attribution import METHODS
+
+SIZED_ATTACKS = ("fgsm", "bim", "mim", "pgd", "cw_l2")
+"""Attacks whose size is ε, and CW, which looks for the smallest."""
+
+DETERMINISTIC = tuple(
+    name for name, method in METHODS.items() if "seed" not in inspect.signature(method).parameters
+)
+"""Explanations that draw nothing at random."""
 
 
 class OneOf:
@@ -15,6 +26,9 @@ class OneOf:
 
     def __init__(self, names: Collection[str]) -> None:
         self.names = tuple(names)
+
+    def __repr__(self) -> str:
+        return f"OneOf({', '.join(self.names)})"
 
     def __call__(self, name: str | None) -> str | None:
         """Return the name; a ``ValueError`` says which there are."""
@@ -34,6 +48,9 @@ class EachOnce:
 
     def __init__(self, names: Collection[str]) -> None:
         self.names = tuple(names)
+
+    def __repr__(self) -> str:
+        return f"EachOnce({', '.join(self.names)})"
 
     def __call__(self, given: list[str]) -> list[str]:
         """Return the list; a ``ValueError`` says what is wrong with it."""
@@ -68,6 +85,25 @@ def three_shares(shares: list[float] | None) -> list[float] | None:
     if shares is not None and (len(shares) != 3 or min(shares) <= 0 or abs(sum(shares) - 1) > 1e-6):
         raise ValueError(f"{shares} must be three positive numbers with the sum 1")
     return shares
+
+
+def rising(most: float, parts: int | None = None) -> Callable[[list[float]], list[float]]:
+    """Return a check of sizes that rise, each above 0.
+
+    Args:
+        most: the largest that one may be.
+        parts: how fine the ids of a record tell sizes apart, in parts of one, so that they rise by one part at least;
+            None: any rise will do.
+    """
+    step = f" by at least {1 / parts:g}" if parts else ""
+
+    def check(sizes: list[float]) -> list[float]:
+        told = [round(parts * size) for size in sizes] if parts else sizes
+        if not all(0 < size <= most for size in sizes) or told[0] == 0 or told != sorted(set(told)):
+            raise ValueError(f"{sizes} must rise{step}, above 0 and at most to {most:g}")
+        return sizes
+
+    return check
 
 
 def one_or_three(channels: int | None) -> int | None:

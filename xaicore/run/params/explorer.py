@@ -1,22 +1,15 @@
 """Parameters of the notebook ``explorer``."""
 
-import inspect
 from typing import Annotated
 
 from pydantic import Field, field_validator
 
-from xaicore.attribution import METHODS, PRESETS
+from xaicore.attribution import PRESETS
 from xaicore.run.params.base import Fraction
-from xaicore.run.params.checks import each_once
+from xaicore.run.params.checks import DETERMINISTIC, SIZED_ATTACKS, each_once, rising
 from xaicore.run.params.instruments import InstrumentParameters
 
-SHOWN_ATTACKS = ("fgsm", "bim", "mim", "pgd", "cw_l2")
-"""Attacks whose size is ε, and CW, which looks for the smallest."""
-
-SHOWN_EXPLANATIONS = (
-    *(name for name, method in METHODS.items() if "seed" not in inspect.signature(method).parameters),
-    *PRESETS,
-)
+SHOWN_EXPLANATIONS = (*DETERMINISTIC, *PRESETS)
 """Explanations that draw nothing at random; a preset stands for layer-wise relevance propagation with it."""
 
 
@@ -28,7 +21,7 @@ class ExplorerParameters(InstrumentParameters):
     photograph_size: int = Field(
         160, ge=32, le=1024, description="height and width of the photographs in pixels"
     )
-    attacks: Annotated[list[str], each_once(SHOWN_ATTACKS)] = Field(
+    attacks: Annotated[list[str], each_once(SIZED_ATTACKS)] = Field(
         default_factory=lambda: ["fgsm", "bim", "pgd", "cw_l2"],
         min_length=1,
         description="attacks on the digits",
@@ -51,7 +44,7 @@ class ExplorerParameters(InstrumentParameters):
         min_length=1,
         description="explanations of digits; a preset stands for relevance propagation with it",
     )
-    photograph_attacks: Annotated[list[str], each_once(SHOWN_ATTACKS)] = Field(
+    photograph_attacks: Annotated[list[str], each_once(SIZED_ATTACKS)] = Field(
         default_factory=lambda: ["fgsm", "bim", "cw_l2"], min_length=1, description="of photographs: attacks"
     )
     photograph_eps: list[Fraction] = Field(
@@ -74,9 +67,4 @@ class ExplorerParameters(InstrumentParameters):
     cw_searches: int = Field(2, ge=1, description="constants that CW tries")
     samples: int = Field(10, ge=2, description="steps of integrated gradients")
 
-    @field_validator("eps", "photograph_eps")
-    @classmethod
-    def _sizes_rise(cls, sizes: list[float]) -> list[float]:
-        if not all(0 < size <= 1 for size in sizes) or sizes != sorted(set(sizes)):
-            raise ValueError(f"{sizes} must rise, above 0 and at most to 1")
-        return sizes
+    _rising = field_validator("eps", "photograph_eps")(rising(1))

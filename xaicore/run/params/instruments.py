@@ -3,7 +3,7 @@
 from pydantic import Field
 
 from xaicore.run.params.base import DatasetName, Fraction, NetworkName, NotebookParameters
-from xaicore.run.params.readings import Reading
+from xaicore.run.params.readings import Reading, Subject
 
 
 class InstrumentParameters(NotebookParameters):
@@ -26,6 +26,12 @@ class InstrumentParameters(NotebookParameters):
     def readings(self) -> list[Reading]:
         """The images that the notebook reads."""
         return [*self._digits(self.n_train), Reading(self.photographs, self.other_root, "test")]
+
+    @property
+    def subjects(self) -> list[Subject]:
+        """What the notebook attacks or explains: digits and photographs."""
+        photographs = Subject(self.photographs, self.other_root, self.n_photographs, self.photograph_size)
+        return [self._subject(self.size), photographs]
 
 
 class AttacksParameters(InstrumentParameters):

@@ -29,7 +29,7 @@ WIDTH = 100
 DIGITS = 10
 """Longer numbers are written as a fraction, where they are one."""
 
-NOTEBOOKS = Path(__file__).resolve().parent.parent.parent / "notebooks"
+NOTEBOOKS = Path(__file__).resolve().parents[3] / "notebooks"
 
 
 def parameters_cell(schema: type[NotebookParameters]) -> str:

@@ -1,6 +1,8 @@
-"""Which images a notebook reads, as its schema says: what is checked before a run is what the notebook then loads."""
+"""What a notebook looks at, as its schema says: what is checked before a run and told after it is what it then loads."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 import xaicore.data
 from xaicore.data import ImageSet
@@ -42,3 +44,28 @@ class Reading:
         if self.n is not None and not (self.at_most and self.n >= len(parts[-1])):
             parts[-1] = parts[-1].subset(self.n, self.seed)
         return parts
+
+
+@dataclass(frozen=True)
+class Subject:
+    """Images that a notebook attacks or explains, and the network that classifies them.
+
+    Attributes:
+        dataset: name of the set.
+        root: folder of the set or above it.
+        n: number of images; None: all of those that are read.
+        size: height and width of the images in pixels; None: as the network has it.
+        model: name of the network; None: the parameters do not choose it.
+        weights: ``imagenet``, a file, or None where it is trained in the notebook.
+        options: further arguments of :func:`xaicore.models.load`, beside the colour channels, which are the set's.
+        classes: names of the classes; None: all.
+    """
+
+    dataset: str
+    root: str | None
+    n: int | None
+    size: int | None = None
+    model: str | None = None
+    weights: str | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+    classes: tuple[str, ...] | None = None

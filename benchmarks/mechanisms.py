@@ -1,0 +1,160 @@
+"""What each mechanism that exists for speed brings on work of the book: with it and without it, in turn.
+
+``python -m benchmarks.mechanisms [results.json] [--repeats R] [--quick]``
+
+One thread, one process; the fastest of the interleaved repeats of each side counts. A factor is the time without over
+the time with: above 1, the mechanism is faster. Outputs are those of the same work, so they differ by rounding at most.
+What is faster than another library stands in :mod:`benchmarks.attribution` and :mod:`benchmarks.detectors`.
+
+The JSON, ``schema`` 1::
+
+    date, machine {processor, cores, system}, versions {package: version}, repeats, quick
+    rows   mechanism, work, with_seconds, without_seconds, factor, largest_difference
+"""
+
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any
+from unittest.mock import patch
+
+import torch
+from torch import Tensor
+
+from benchmarks import command
+from benchmarks.command import positive, print_now
+from benchmarks.measure import clocked, interleaved
+from xaicore import attacks, attribution, data, models
+from xaicore.attacks import few_pixels
+from xaicore.core import small_maps
+from xaicore.core.batched_model import BatchedModel
+from xaicore.run.engine import LocalEngine
+from xaicore.run.store import Store
+from xaicore.studies import steps
+
+SCHEMA = 1
+PACKAGES = ("xaicore", "torch", "numpy")
+HEADER = f"{'mechanism':30s} {'work':58s} {'with':>10s} {'without':>10s} {'factor':>6s}  difference"
+
+Call = Callable[[], Tensor]
+Case = tuple[str, str, Call, Call]
+"""A mechanism, the work, and the call that does the work with the mechanism and without it."""
+
+
+def cases(quick: bool) -> Iterator[Case]:
+    """Yield every mechanism with its work; untrained networks cost as much as trained ones."""
+    n = 2 if quick else 32
+    faces = torch.rand(n, 1, 48, 48, generator=torch.Generator().manual_seed(0))
+    people = torch.arange(n) % 40
+    for name in ("resnet50",) if quick else ("vgg16", "resnet50", "xception"):
+        network = models.load(name, classes=40, channels=1, input_size=48)
+        recipe = models.Recipe(epochs=1, batch_size=16, precision="float32")
+        work = f"training {name}, an epoch of {n} faces of 48 px"
+        trained = partial(_weights, network, faces, people)
+        with_maps = replace(recipe, small_maps=True)
+        yield "small maps as matrix products", work, partial(trained, with_maps), partial(trained, recipe)
+        call = partial(_all_maps, network, faces)
+        without = _patched(call, small_maps, "CELLS", 0)
+        yield "small maps, frozen weights", f"Grad-CAM of all layers, {name}, {n} faces", call, without
+        call = partial(_attacked, network, faces)
+        without = _patched(call, BatchedModel, "_lay_out", _contiguous)
+        yield "channels last", f"PGD, 5 steps, {name}, {n} faces", call, without
+    for side in (32,) if quick else (32, 64, 112):
+        network = models.load("vgg16", classes=2, channels=3, input_size=side, width=0.25)
+        images = torch.rand(2, 3, side, side, generator=torch.Generator().manual_seed(1))
+        call = partial(_one_pixel, network, images)
+        without = _patched(call, few_pixels.PixelWindows, "of", lambda *given: None)
+        yield "window of a pixel", f"one-pixel, 10 generations of 40, VGG16, {side} px", call, without
+    digits = data.load("mnist-5k", split="test", n=8 if quick else 256).stack()[0]
+    network = models.load("small_cnn", classes=10, channels=1, input_size=28)
+    together, alone = (partial(_in_batches, network, digits, workers) for workers in (2, 1))
+    yield "two batches side by side", f"relevance of {len(digits)} digits", together, alone
+
+
+def _patched(call: Call, where: Any, name: str, value: Any) -> Call:
+    def without() -> Tensor:
+        with patch.object(where, name, value):
+            return call()
+
+    return without
+
+
+def _weights(network: models.Classifier, images: Tensor, labels: Tensor, recipe: models.Recipe) -> Tensor:
+    trained = models.train(network, images, labels, recipe=replace(recipe, seed=0)).model
+    return torch.cat([parameter.detach().flatten() for parameter in trained.parameters()])
+
+
+def _all_maps(network: models.Classifier, images: Tensor) -> Tensor:
+    return torch.cat([maps.flatten() for maps in attribution.grad_cam(network, images, 0).values()])
+
+
+def _attacked(network: models.Classifier, images: Tensor) -> Tensor:
+    labels = models.predict(network, images).argmax(1)
+    return attacks.pgd(network, images, labels, eps=8 / 255, steps=5, early_stop=False).adversarial
+
+
+def _one_pixel(network: models.Classifier, images: Tensor) -> Tensor:
+    labels = models.predict(network, images).argmax(1)
+    return attacks.one_pixel(network, images, labels, population=40, generations=10).adversarial
+
+
+def _contiguous(self: BatchedModel, layout: torch.memory_format) -> None:
+    self._layout = torch.contiguous_format
+    self._parameters = {name: p.detach() for name, p in self.model.named_parameters()}
+
+
+def _in_batches(network: models.Classifier, images: Tensor, workers: int) -> Tensor:
+    with tempfile.TemporaryDirectory() as folder:
+        engine = LocalEngine(Store(folder), workers=workers)
+        return steps.explained(engine, network, images, preset="alpha1-beta0", batch_size=16)
+
+
+def line(row: dict[str, Any]) -> str:
+    """Return a row as one line of the table."""
+    return (
+        f"{row['mechanism']:30s} {row['work']:58s} {row['with_seconds']:8.3f} s {row['without_seconds']:8.3f} s "
+        f"{row['factor']:5.2f}x  {row['largest_difference']:.1e}"
+    )
+
+
+def run(*, repeats: int, quick: bool) -> command.Report:
+    """Run all cases, print each, and return the report."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    rows = []
+    try:
+        print_now(HEADER)
+        for mechanism, work, with_it, without in cases(quick):
+            calls = {"with": partial(clocked, with_it), "without": partial(clocked, without)}
+            best, _ = interleaved(calls, repeats)
+            one, other = best["with"], best["without"]
+            rows.append(
+                {
+                    "mechanism": mechanism,
+                    "work": work,
+                    "with_seconds": one.seconds,
+                    "without_seconds": other.seconds,
+                    "factor": other.seconds / one.seconds,
+                    "largest_difference": float((one.result - other.result).abs().max()),
+                }
+            )
+            print_now(line(rows[-1]))
+    finally:
+        torch.set_num_threads(before)
+    made = command.made_here(SCHEMA, command.versions(PACKAGES))
+    return {**made, "repeats": repeats, "quick": quick, "rows": rows}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; return its exit code."""
+    parser = command.parser("mechanisms", "Time what exists for speed with it and without it.")
+    parser.add_argument("--repeats", type=positive, metavar="R", default=5, help="turns of a pair")
+    parser.add_argument("--quick", action="store_true", help="few and small images: does it run?")
+    options = parser.parse_args(arguments)
+    return command.produce(options.path, partial(run, repeats=options.repeats, quick=options.quick))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

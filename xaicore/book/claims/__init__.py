@@ -1,0 +1,1 @@
+"""What the papers claim, the rules that judge it, and the verdicts."""

@@ -1,0 +1,105 @@
+"""Sums over a paper's own numbers: a tiny evaluator for the internal-consistency claims.
+
+An expression in ``claims/pN.yml`` such as ``accuracy * test / extended`` or ``a <= b <= c`` is parsed by Python's own
+parser. Allowed are numbers, the given names, ``+ - * /``, brackets, comparison chains and ``and`` between them;
+everything else (calls, attributes, powers, subscripts, unknown names) is refused before anything is computed.
+"""
+
+from __future__ import annotations
+
+import ast
+import operator
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from xaicore.core.units import number
+
+_COMPARISONS: dict[type[ast.cmpop], tuple[str, Callable[[float, float], bool]]] = {
+    ast.Lt: ("<", operator.lt),
+    ast.LtE: ("≤", operator.le),
+    ast.Gt: (">", operator.gt),
+    ast.GtE: ("≥", operator.ge),
+    ast.Eq: ("=", operator.eq),
+}
+_PLAIN = (ast.BinOp, ast.UnaryOp, ast.Add, ast.Sub, ast.Mult, ast.Div, ast.UAdd, ast.USub, ast.Load)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One link of a comparison chain: the two sides' values, the sign between them, and whether it holds."""
+
+    left: float
+    sign: str
+    right: float
+    holds: bool
+
+    def __str__(self) -> str:
+        return f"{number(self.left, 6)} {self.sign} {number(self.right, 6)}"
+
+
+def parse(expression: str, names: frozenset[str]) -> ast.expr:
+    """Parse an expression and refuse everything that is not plain arithmetic.
+
+    Args:
+        expression: the text, over numbers and ``names``.
+        names: the names the expression may use.
+
+    Returns:
+        The body of the parsed expression, safe for :func:`value` or :func:`comparisons`.
+
+    Raises:
+        ValueError: the text does not parse, or holds a call, an attribute, an unknown name or the like.
+    """
+    try:
+        body = ast.parse(expression, mode="eval").body
+    except (SyntaxError, ValueError, RecursionError) as error:
+        raise ValueError(f"expression {expression!r} is not valid arithmetic") from error
+    sums = [body]
+    if is_comparison(body):
+        links = _links(body)
+        sums = [side for link in links for side in (link.left, *link.comparators)]
+        for sign in (sign for link in links for sign in link.ops if type(sign) not in _COMPARISONS):
+            raise ValueError(f"expression {expression!r}: {type(sign).__name__} is not allowed")
+    for node in (node for one in sums for node in ast.walk(one)):
+        if isinstance(node, ast.Name):
+            if node.id not in names:
+                raise ValueError(f"expression {expression!r}: the name {node.id!r} is not among its numbers")
+        elif not (
+            isinstance(node, _PLAIN) or (isinstance(node, ast.Constant) and type(node.value) in (int, float))
+        ):
+            raise ValueError(f"expression {expression!r}: {type(node).__name__} is not allowed")
+    return body
+
+
+def is_comparison(body: ast.expr) -> bool:
+    """Whether a parsed expression is a comparison (true or false) and not a number."""
+    return isinstance(body, (ast.Compare, ast.BoolOp))
+
+
+def value(body: ast.expr, numbers: Mapping[str, float]) -> float:
+    """The number that an expression stands for which :func:`parse` has let pass.
+
+    Raises:
+        ZeroDivisionError: a division by zero.
+    """
+    code = compile(ast.Expression(body), "<expression>", "eval")
+    return float(eval(code, {"__builtins__": {}}, dict(numbers)))
+
+
+def comparisons(body: ast.expr, numbers: Mapping[str, float]) -> list[Comparison]:
+    """Every link of a comparison, in order; the expression is true when all of them hold."""
+    found = []
+    for link in _links(body):
+        sides = [value(side, numbers) for side in (link.left, *link.comparators)]
+        for left, sign, right in zip(sides[:-1], link.ops, sides[1:], strict=True):
+            text, holds = _COMPARISONS[type(sign)]
+            found.append(Comparison(left, text, right, holds(left, right)))
+    return found
+
+
+def _links(body: ast.expr) -> list[ast.Compare]:
+    if isinstance(body, ast.BoolOp) and isinstance(body.op, ast.And):
+        return [link for part in body.values for link in _links(part)]
+    if isinstance(body, ast.Compare):
+        return [body]
+    raise ValueError("only comparisons joined by 'and' are allowed")

@@ -1,0 +1,230 @@
+"""The registry of rules, and the rules that combine others.
+
+Every check of a claim names an entry of ``RULES``; adding a rule is a class (here or in
+:mod:`xaicore.book.claims.simple_rules`), its entry in the registry, and a test. A combined verdict follows its
+parts: all reproduced is *reproduced*; reproduced beside not reproduced is *partly*; not reproduced beside
+inconclusive is *not reproduced*; otherwise an inconclusive part makes the whole *inconclusive*.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Annotated, Any, ClassVar
+
+from pydantic import BeforeValidator, Field, SerializeAsAny, model_validator
+from typing_extensions import override
+
+from xaicore.book.claims.evidence import Evidence, MissingResult, Outcome, Verdict
+from xaicore.book.claims.simple_rules import (
+    Arithmetic,
+    AtLeast,
+    AtMost,
+    Difference,
+    LessThan,
+    MoreThan,
+    Rule,
+    Trend,
+    Within,
+)
+from xaicore.core.units import number
+
+
+class Ordering(Rule):
+    """Each number of the chain exceeds the next one by more than ``margin``."""
+
+    _reads = ("chain",)
+    chain: tuple[str, ...] = Field(min_length=2)
+    margin: float = 0.0
+
+    @override
+    def words(self) -> str:
+        margin = f", each by more than {number(self.margin)}" if self.margin else ""
+        return " > ".join(f"`{name}`" for name in self.chain) + margin
+
+    @override
+    def judge(self, evidence: Evidence) -> Outcome:
+        links = [
+            Difference(rule="difference", a=a, b=b, threshold=self.margin) for a, b in pairwise(self.chain)
+        ]
+        return _all_of([link.judge(evidence) for link in links])
+
+
+class _Combined(Rule):
+    """Several checks: written out (``checks``), or one check (``each``) applied to many ids (``over``)."""
+
+    _phrase: ClassVar[str] = ""
+    checks: tuple[Check, ...] = Field(min_length=1)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _spread(cls, data: Any) -> Any:
+        if isinstance(data, dict) and ("over" in data or "each" in data):
+            rest = {key: value for key, value in data.items() if key not in ("over", "each")}
+            over, each = data.get("over"), data.get("each")
+            if "checks" in rest or not isinstance(over, list) or not isinstance(each, dict):
+                raise ValueError("give either 'checks', or 'over' (ids) with 'each' (a check without value)")
+            return rest | {"checks": [{**each, "value": name} for name in over]}
+        return data
+
+    @override
+    def ids(self) -> set[str]:
+        return set().union(*(check.ids() for check in self.checks))
+
+    @override
+    def reported_ids(self) -> set[str]:
+        return set().union(*(check.reported_ids() for check in self.checks))
+
+    @override
+    def words(self) -> str:
+        return f"{self._phrase} of these {len(self.checks)} hold: {self._conditions()}"
+
+    def _conditions(self) -> str:
+        """The parts in words, those that ask the same of several results taken together."""
+        same: dict[str, list[str]] = {}
+        for check in self.checks:
+            words = check.words()
+            subject, separator, rest = words.partition("` is ")
+            condition, whose = (separator + rest, subject) if separator else (words, "")
+            same.setdefault(condition, []).append(whose)
+        several = {
+            rest: rest.replace("` is ", "`, each is ", 1) for rest, names in same.items() if len(names) > 1
+        }
+        return "; ".join("`, ".join(names) + several.get(rest, rest) for rest, names in same.items())
+
+
+class AllOf(_Combined):
+    """Every part holds: all reproduced, *partly* where some are reproduced and some are not."""
+
+    _phrase = "all"
+
+    @override
+    def judge(self, evidence: Evidence) -> Outcome:
+        return _all_of([evaluate(check, evidence) for check in self.checks])
+
+
+class AnyOf(_Combined):
+    """At least one part holds."""
+
+    _phrase = "any"
+    _order: ClassVar[tuple[Verdict, ...]] = (
+        Verdict.REPRODUCED,
+        Verdict.NOT_TESTABLE,
+        Verdict.INCONCLUSIVE,
+        Verdict.PARTLY,
+        Verdict.NOT_REPRODUCED,
+    )
+
+    @override
+    def judge(self, evidence: Evidence) -> Outcome:
+        parts = [evaluate(check, evidence) for check in self.checks]
+        found = {part.verdict for part in parts}
+        return _combined(next(verdict for verdict in self._order if verdict in found), parts)
+
+
+class FractionOf(_Combined):
+    """At least ``needed`` of the parts hold; with ``partly`` set, that many make it *partly*."""
+
+    needed: int = Field(ge=1)
+    partly: int | None = Field(default=None, ge=1)
+
+    @model_validator(mode="after")
+    def _possible(self) -> FractionOf:
+        if self.needed > len(self.checks) or (self.partly is not None and self.partly >= self.needed):
+            raise ValueError("'needed' must not exceed the number of checks, 'partly' must be below 'needed'")
+        return self
+
+    @override
+    def words(self) -> str:
+        partly = f" (partly: at least {self.partly})" if self.partly else ""
+        fewest = "all" if self.needed == len(self.checks) else f"at least {self.needed}"
+        return f"{fewest} of these {len(self.checks)} hold{partly}: {self._conditions()}"
+
+    @override
+    def judge(self, evidence: Evidence) -> Outcome:
+        parts = [evaluate(check, evidence) for check in self.checks]
+        found = [part.verdict for part in parts]
+        sure = found.count(Verdict.REPRODUCED)
+        unknown = found.count(Verdict.NOT_TESTABLE)
+        open_ = unknown + found.count(Verdict.INCONCLUSIVE)
+        if sure >= self.needed:
+            verdict = Verdict.REPRODUCED
+        elif sure + open_ >= self.needed:
+            verdict = Verdict.NOT_TESTABLE if unknown else Verdict.INCONCLUSIVE
+        else:
+            verdict = Verdict.PARTLY if self.partly and sure >= self.partly else Verdict.NOT_REPRODUCED
+        return _combined(verdict, parts)
+
+
+def evaluate(check: Rule, evidence: Evidence) -> Outcome:
+    """Judge a check; a missing number makes it *not testable here* and is named.
+
+    Args:
+        check: the rule with its arguments.
+        evidence: the numbers of one run and the paper's own.
+
+    Returns:
+        The verdict with its explanation; never raises for a missing result.
+    """
+    try:
+        return check.judge(evidence)
+    except MissingResult as missing:
+        return Outcome(Verdict.NOT_TESTABLE, f"the run recorded no number `{missing.args[0]}`")
+
+
+def parse_check(data: Any) -> Rule:
+    """Read a check as it stands in the YAML file: a mapping whose ``rule`` names an entry of ``RULES``.
+
+    Raises:
+        ValueError: not a mapping, or an unknown rule (pydantic reports unknown or mistyped arguments itself).
+    """
+    if isinstance(data, Rule):
+        return data
+    name = data.get("rule") if isinstance(data, dict) else data
+    if not isinstance(data, dict) or not isinstance(name, str) or name not in RULES:
+        raise ValueError(f"unknown rule {name!r}; the rules are {', '.join(sorted(RULES))}")
+    return RULES[name].model_validate(data)
+
+
+Check = Annotated[SerializeAsAny[Rule], BeforeValidator(parse_check)]
+
+RULES: dict[str, type[Rule]] = {
+    "within": Within,
+    "at_least": AtLeast,
+    "at_most": AtMost,
+    "more_than": MoreThan,
+    "less_than": LessThan,
+    "difference": Difference,
+    "ordering": Ordering,
+    "trend": Trend,
+    "fraction_of": FractionOf,
+    "all_of": AllOf,
+    "any_of": AnyOf,
+    "arithmetic": Arithmetic,
+}
+for _rule in (AllOf, AnyOf, FractionOf):
+    _rule.model_rebuild()
+
+
+def _all_of(parts: Sequence[Outcome]) -> Outcome:
+    found = {part.verdict for part in parts}
+    if Verdict.PARTLY in found:
+        found |= {Verdict.REPRODUCED, Verdict.NOT_REPRODUCED}
+    if Verdict.NOT_TESTABLE in found:
+        verdict = Verdict.NOT_TESTABLE
+    elif found >= {Verdict.REPRODUCED, Verdict.NOT_REPRODUCED}:
+        verdict = Verdict.PARTLY
+    elif Verdict.NOT_REPRODUCED in found:
+        verdict = Verdict.NOT_REPRODUCED
+    else:
+        verdict = Verdict.INCONCLUSIVE if Verdict.INCONCLUSIVE in found else Verdict.REPRODUCED
+    return _combined(verdict, parts)
+
+
+def _combined(verdict: Verdict, parts: Sequence[Outcome]) -> Outcome:
+    if verdict is Verdict.NOT_TESTABLE:
+        missing = next(part for part in parts if part.verdict is verdict)
+        return Outcome(verdict, missing.explanation, tuple(parts))
+    counts = [(kind, sum(part.verdict is kind for part in parts)) for kind in Verdict]
+    shown = ", ".join(f"{count} {kind}" for kind, count in counts if count)
+    return Outcome(verdict, f"of {len(parts)} parts: {shown}", tuple(parts))

@@ -1,0 +1,258 @@
+"""Rules with one condition: a number against a threshold, a band, another number or a trend, and plain sums.
+
+A rule is a small immutable object read from ``claims/pN.yml``: it knows its arguments, says itself in
+words, and judges evidence (the numbers of a run with their intervals) into an outcome. One principle holds
+for all of them: a verdict is definite only where the whole interval lies on one side of the rule's
+boundary; an interval that spans the boundary is *inconclusive*.
+"""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+from typing import ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from typing_extensions import override
+
+from xaicore.book.claims import arithmetic
+from xaicore.book.claims.evidence import Evidence, Measured, Outcome, Verdict
+from xaicore.core.units import number
+
+
+class Rule(BaseModel):
+    """A named check with its arguments; ``reason`` says why this rule and this tolerance."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    _reads: ClassVar[tuple[str, ...]] = ()
+    rule: str
+    reason: str = ""
+
+    def ids(self) -> set[str]:
+        """The record ids the rule reads."""
+        arguments = (getattr(self, name) for name in self._reads)
+        listed = ((argument,) if isinstance(argument, str) else argument for argument in arguments)
+        return {name for names in listed for name in names if name}
+
+    def reported_ids(self) -> set[str]:
+        """The ids of the paper's reported numbers the rule reads."""
+        return set()
+
+    def words(self) -> str:
+        """The condition for *reproduced*, in words."""
+        raise NotImplementedError
+
+    def judge(self, evidence: Evidence) -> Outcome:
+        """Judge the evidence.
+
+        Raises:
+            MissingResult: a number the rule needs was not recorded.
+        """
+        raise NotImplementedError
+
+
+class _Threshold(Rule):
+    """One number against a threshold; subclasses fix the direction and whether equality is enough."""
+
+    _reads: ClassVar[tuple[str, ...]] = ("value",)
+    _upwards: ClassVar[bool] = True
+    _strict: ClassVar[bool] = False
+    _phrase: ClassVar[str] = ""
+    value: str
+    threshold: float
+
+    @override
+    def words(self) -> str:
+        return f"`{self.value}` is {self._phrase} {number(self.threshold)}"
+
+    @override
+    def judge(self, evidence: Evidence) -> Outcome:
+        return self._compare(f"`{self.value}`", evidence[self.value])
+
+    def _compare(self, name: str, measured: Measured) -> Outcome:
+        verdict = _side(measured, self.threshold, upwards=self._upwards, strict=self._strict)
+        return Outcome(verdict, f"{name} is {measured}, {_where(measured, self.threshold)}")
+
+
+class AtLeast(_Threshold):
+    """The number is the threshold or more."""
+
+    _phrase = "at least"
+
+
+class AtMost(_Threshold):
+    """The number is the threshold or less."""
+
+    _upwards, _phrase = False, "at most"
+
+
+class MoreThan(_Threshold):
+    """The number lies above the threshold."""
+
+    _strict, _phrase = True, "more than"
+
+
+class LessThan(_Threshold):
+    """The number lies below the threshold."""
+
+    _upwards, _strict, _phrase = False, True, "less than"
+
+
+class Difference(_Threshold):
+    """``a`` minus ``b`` lies above the threshold; ``value`` is the paired difference, used where recorded."""
+
+    _reads = ("value", "a", "b")
+    value: str = ""
+    a: str
+    b: str
+    threshold: float = 0.0
+    _strict, _phrase = True, "more than"
+
+    @override
+    def words(self) -> str:
+        return f"`{self.a}` exceeds `{self.b}` by more than {number(self.threshold)}"
+
+    @override
+    def judge(self, evidence: Evidence) -> Outcome:
+        if self.value in evidence.values:
+            return self._compare(f"`{self.value}` (compared pair by pair)", evidence[self.value])
+        return self._compare(f"`{self.a}` minus `{self.b}`", evidence[self.a] - evidence[self.b])
+
+
+class Within(Rule):
+    """The number equals the reported one (a number, or the id of a reported number) to within a tolerance."""
+
+    _reads = ("value",)
+    value: str
+    reported: float | str
+    tolerance: float = Field(gt=0)
+
+    @override
+    def reported_ids(self) -> set[str]:
+        return {self.reported} if isinstance(self.reported, str) else set()
+
+    @override
+    def words(self) -> str:
+        target = (
+            f"the reported `{self.reported}`" if isinstance(self.reported, str) else number(self.reported)
+        )
+        return f"`{self.value}` is within {number(self.tolerance)} of {target}"
+
+    @override
+    def judge(self, evidence: Evidence) -> Outcome:
+        measured = evidence[self.value]
+        target = evidence.reported[self.reported] if isinstance(self.reported, str) else self.reported
+        low, high = target - self.tolerance, target + self.tolerance
+        band = f"{number(low)} to {number(high)}"
+        if low <= measured.low and measured.high <= high:
+            verdict, where = Verdict.REPRODUCED, f"within {band}"
+        elif measured.high < low or high < measured.low:
+            verdict, where = Verdict.NOT_REPRODUCED, f"outside {band}"
+        else:
+            verdict, where = Verdict.INCONCLUSIVE, f"an interval that reaches both inside and outside {band}"
+        return Outcome(verdict, f"`{self.value}` is {measured}, {where}")
+
+
+class Trend(Rule):
+    """The sequence moves one way from first to last, and no step goes back by more than ``slack``.
+
+    The whole change, last minus first (``change`` is its paired value, where recorded), is judged with its
+    interval. The steps between are judged by their values alone, because the slack already allows for their
+    noise; a step back by more than the slack makes a sure trend *partly*.
+    """
+
+    _reads = ("sequence", "change")
+    sequence: tuple[str, ...] = Field(min_length=2)
+    direction: Literal["rising", "falling"]
+    slack: float = Field(default=0.0, ge=0)
+    change: str = ""
+
+    @override
+    def words(self) -> str:
+        path = f"from `{self.sequence[0]}` to `{self.sequence[-1]}` ({len(self.sequence)} levels)"
+        return f"the values are {self.direction} {path}, no step going back by more than {number(self.slack)}"
+
+    @override
+    def judge(self, evidence: Evidence) -> Outcome:
+        levels = [evidence[name] for name in self.sequence]
+        change = evidence.values.get(self.change) or levels[-1] - levels[0]
+        upwards = self.direction == "rising"
+        verdict = _side(change, 0.0, upwards=upwards, strict=True)
+        worst = max((a.value - b.value if upwards else b.value - a.value) for a, b in pairwise(levels))
+        if verdict is Verdict.REPRODUCED and worst > self.slack:
+            verdict = Verdict.PARTLY
+        step = "no step goes back" if worst <= 0 else f"the largest step back is {number(worst)}"
+        path = f"`{self.sequence[0]}` to `{self.sequence[-1]}`"
+        return Outcome(verdict, f"{path} changes by {change}; {step} (slack {number(self.slack)})")
+
+
+class Arithmetic(Rule):
+    """A sum or comparison over the paper's own numbers: ``numbers`` maps short names to reported ids.
+
+    A sum is held against ``expected`` (a number or one of the names) to within ``tolerance``; a comparison
+    chain simply holds or does not.
+    """
+
+    numbers: dict[str, str] = Field(min_length=1)
+    expression: str
+    expected: float | str | None = None
+    tolerance: float = Field(default=0.0, ge=0)
+
+    @model_validator(mode="after")
+    def _plain(self) -> Arithmetic:
+        body = arithmetic.parse(self.expression, frozenset(self.numbers))
+        if arithmetic.is_comparison(body) != (self.expected is None):
+            raise ValueError("a sum needs 'expected'; a comparison must not have it")
+        if isinstance(self.expected, str) and self.expected not in self.numbers:
+            raise ValueError(f"expected: the name {self.expected!r} is not among its numbers")
+        return self
+
+    @override
+    def reported_ids(self) -> set[str]:
+        return set(self.numbers.values())
+
+    @override
+    def words(self) -> str:
+        if self.expected is None:
+            return f"`{self.expression}` holds for the paper's own numbers"
+        expected = f"`{self.expected}`" if isinstance(self.expected, str) else number(self.expected)
+        return f"`{self.expression}` is {expected} ± {number(self.tolerance)} from the paper's own numbers"
+
+    @override
+    def judge(self, evidence: Evidence) -> Outcome:
+        numbers = {name: evidence.reported[identifier] for name, identifier in self.numbers.items()}
+        body = arithmetic.parse(self.expression, frozenset(numbers))
+        if self.expected is None:
+            links = arithmetic.comparisons(body, numbers)
+            failing = [link for link in links if not link.holds]
+            shown = ", ".join(str(link) for link in failing or links)
+            if not failing:
+                return Outcome(Verdict.REPRODUCED, f"the paper's own numbers agree: {shown}")
+            return Outcome(Verdict.NOT_REPRODUCED, f"by the paper's own numbers this is false: {shown}")
+        expected = numbers[self.expected] if isinstance(self.expected, str) else self.expected
+        result = arithmetic.value(body, numbers)
+        agrees = math.isclose(result, expected, rel_tol=1e-12, abs_tol=self.tolerance)
+        verdict = Verdict.REPRODUCED if agrees else Verdict.NOT_REPRODUCED
+        against = f"against {number(expected, 6)} reported (tolerance {number(self.tolerance)})"
+        return Outcome(verdict, f"the paper's own numbers give {number(result, 6)} {against}")
+
+
+def _side(measured: Measured, threshold: float, *, upwards: bool, strict: bool) -> Verdict:
+    low, high = (measured.low, measured.high) if upwards else (-measured.high, -measured.low)
+    boundary = threshold if upwards else -threshold
+    if low > boundary or (low == boundary and not strict):
+        return Verdict.REPRODUCED
+    if high < boundary or (high == boundary and strict):
+        return Verdict.NOT_REPRODUCED
+    return Verdict.INCONCLUSIVE
+
+
+def _where(measured: Measured, threshold: float) -> str:
+    limit = number(threshold)
+    if measured.low == measured.high == threshold:
+        return f"exactly {limit}"
+    if measured.low >= threshold:
+        return f"above {limit}" if measured.low > threshold else f"not below {limit}"
+    if measured.high <= threshold:
+        return f"below {limit}" if measured.high < threshold else f"not above {limit}"
+    return f"an interval that spans {limit}"

@@ -1,0 +1,169 @@
+"""Lays out one tree that Sphinx can build: the prose, the executed notebooks and the generated pages.
+
+The staged tree mirrors the repository (``book/…``, ``notebooks/…``), so that a page's launch button and its download
+point at the tracked source of the same name.
+"""
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import yaml
+
+from xaicore.book.claims.ledger import committed_records, read_verdicts
+from xaicore.book.claims.replicates import REPLICATES, OtherVerdicts, differences, read_replicates
+from xaicore.book.claims.schema import Judgement, Paper
+from xaicore.book.pages.costs import costs_table
+from xaicore.book.pages.findings import place_figures
+from xaicore.book.pages.ledgers import claim_list, ledger_page, scoreboard
+from xaicore.book.pages.measured import place_measured
+from xaicore.book.pages.statistics import statistics_page
+from xaicore.book.pages.tabs import load_run, other_runs, show_editions
+from xaicore.book.running.editions import load_edition
+from xaicore.run.records import ASSETS
+
+SCOREBOARD_MARK = "<!-- scoreboard -->"
+CLAIMS_MARK = "<!-- claims -->"
+LAUNCH_MARK = "<!-- launch -->"
+COSTS_MARK = "<!-- costs: paper -->"
+REPLICATES_MARK = "<!-- replicates -->"
+
+EXTRA = Path("book", "_extra")
+"""What lies here goes to the root of the built book (``html_extra_path``)."""
+
+LONG_CELL = 12
+"""Cells of more lines are folded, so that the page tells the story and the code is one click away."""
+
+LAUNCH_OFF = """```{note}
+This copy of the book knows of no public repository, so its pages carry no launch buttons. To turn them on, set
+`Repository` under `[project.urls]` in `pyproject.toml`, or give git a remote `origin` on a code host, and build again.
+Without it: on Colab choose *File → Upload notebook* and pick the `.ipynb` that each chapter offers for download; on
+Binder paste the address of your own copy of the repository.
+```"""
+
+LAUNCH_ON = """```{{tip}}
+The rocket at the top of each chapter opens its notebook on Colab or Binder, straight from <{address}>.
+```"""
+
+
+def stage(
+    root: Path,
+    target: Path,
+    *,
+    edition: str,
+    runs: Mapping[str, Path],
+    papers: list[Paper],
+    judgements: list[Judgement],
+    records: Mapping[str, Mapping[str, Any]],
+    replicated: OtherVerdicts | None = None,
+    address: str | None,
+) -> None:
+    """Write the tree that Sphinx builds to ``target`` (replaced as a whole).
+
+    Args:
+        root: the project's folder.
+        target: where to put the tree.
+        edition: the edition whose runs the chapters are made of; those committed of others stand beside them.
+        runs: notebook name → the executed notebook.
+        papers: claims and reported numbers of every paper.
+        judgements: one per claim.
+        records: edition → notebook → record.
+        replicated: claims with another verdict where another processor trained the networks; None: not known.
+        address: public address of the repository, None where it has none.
+    """
+    shutil.rmtree(target, ignore_errors=True)
+    shutil.copytree(root / "book", target / "book", ignore=shutil.ignore_patterns("_toc.yml"))
+    shutil.copy(root / "book" / "_toc.yml", target / "_toc.yml")
+    (target / "_config.yml").write_text(_config(root, address), encoding="utf-8")
+
+    notebooks = target / "notebooks"
+    notebooks.mkdir()
+    downloads = target / EXTRA / "_sources" / "notebooks"
+    downloads.mkdir(parents=True)
+    others = other_runs(root, edition)
+    for name, executed in runs.items():
+        here = load_run(edition, executed.parent)
+        page = page_notebook(here.notebook)
+        nbformat.write(page, downloads / f"{name}.ipynb")
+        show_editions(page, here, others.get(name, []), name, target / EXTRA / "notebooks")
+        nbformat.write(page, notebooks / f"{name}.ipynb")
+        for folder in ("tables", "figures"):
+            if (executed.parent / folder).is_dir():
+                shutil.copytree(executed.parent / folder, notebooks / name / folder)
+        assets = executed.parent / ASSETS  # what a page's own script loads: into the built book as it is
+        if assets.is_dir():
+            shutil.copytree(assets, target / EXTRA / "notebooks" / name / ASSETS)
+
+    ledgers = target / "book" / "claims"
+    ledgers.mkdir(exist_ok=True)
+    for paper in papers:
+        (ledgers / f"{paper.id}.md").write_text(ledger_page(paper, judgements, replicated), encoding="utf-8")
+    statistics = target / "book" / "statistics.md"
+    text = statistics_page(statistics.read_text(encoding="utf-8"), records)
+    statistics.write_text(place_measured(root, text), encoding="utf-8")
+    front = target / "book" / "index.md"
+    _replace(front, SCOREBOARD_MARK, scoreboard(papers, judgements, replicated))
+    _replace(front, CLAIMS_MARK, claim_list(papers, judgements))
+    place_figures(front, runs)
+    _replace(
+        target / "book" / "reading.md",
+        REPLICATES_MARK,
+        differences(
+            read_verdicts(root / "claims" / "verdicts", "embedded"),
+            read_replicates(root / REPLICATES, "embedded"),
+            committed_records(root, "embedded"),
+        ),
+    )
+    _replace(target / "book" / "paper_edition.md", COSTS_MARK, costs_table(root, load_edition(root, "paper")))
+    running = target / "book" / "running.md"
+    _replace(running, LAUNCH_MARK, LAUNCH_ON.format(address=address) if address else LAUNCH_OFF)
+    running.write_text(place_measured(root, running.read_text(encoding="utf-8")), encoding="utf-8")
+    _copy_mathjax(target / EXTRA / "mathjax")
+
+
+def page_notebook(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    """Return the executed notebook as the page shows it: set-up cells folded away."""
+    notebook = nbformat.from_dict(json.loads(json.dumps(notebook)))
+    for cell in notebook.cells:
+        tags = cell.metadata.setdefault("tags", [])
+        long = cell.cell_type == "code" and len(cell.source.splitlines()) > LONG_CELL
+        if long or {"parameters", "injected-parameters"} & set(tags):
+            tags.append("hide-input")
+        if "bootstrap" in tags:
+            tags.append("remove-cell")
+    return notebook
+
+
+def _config(root: Path, address: str | None) -> str:
+    config = yaml.safe_load((root / "_config.yml").read_text(encoding="utf-8"))
+    if address:
+        config["repository"]["url"] = address
+        config["html"]["use_repository_button"] = True
+        config["launch_buttons"] = {
+            "notebook_interface": "jupyterlab",
+            "binderhub_url": "https://mybinder.org",
+            "colab_url": "https://colab.research.google.com",
+        }
+    return yaml.safe_dump(config, sort_keys=False)
+
+
+def _replace(page: Path, mark: str, content: str) -> None:
+    text = page.read_text(encoding="utf-8")
+    if mark not in text:
+        raise ValueError(f"{page.name} has no line {mark}")
+    page.write_text(text.replace(mark, content), encoding="utf-8")
+
+
+def _copy_mathjax(target: Path) -> None:
+    """Copy the parts of MathJax that a page loads, from the package that ships it, so that pages work offline."""
+    import mathjax
+
+    source = Path(next(iter(mathjax.__path__))) / "static" / "mathjax" / "es5"
+    target.mkdir(parents=True)
+    shutil.copy(source / "tex-mml-chtml.js", target)
+    shutil.copytree(
+        source / "output" / "chtml" / "fonts" / "woff-v2", target / "output" / "chtml" / "fonts" / "woff-v2"
+    )

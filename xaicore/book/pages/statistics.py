@@ -1,0 +1,93 @@
+"""The page of execution statistics: what ran where, on which data and weights, for how long."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from xaicore.book.pages.conditions import conditions
+from xaicore.book.pages.markdown import table
+from xaicore.core.machine import machine_name
+
+COSTS_MARK, RUNS_MARK = "<!-- chapters -->", "<!-- runs -->"
+EDITION_ORDER = ("paper", "reference", "embedded")
+
+
+def run_label(edition: str, notebook: str) -> str:
+    """Return the label of a run's section, which other pages refer to."""
+    return f"run-{edition}-{notebook}".replace("_", "-")
+
+
+def statistics_page(text: str, records: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return the page with what the runs cost, and a section for each run, in the places that it has for them.
+
+    Args:
+        text: ``book/statistics.md``.
+        records: edition → notebook → record (see :mod:`xaicore.run.records`).
+    """
+    editions = sorted(
+        records, key=lambda name: (EDITION_ORDER.index(name) if name in EDITION_ORDER else 9, name)
+    )
+    runs = [
+        line
+        for edition in editions
+        for notebook, record in sorted(records[edition].items())
+        for line in _run(edition, notebook, record)
+    ]
+    return text.replace(COSTS_MARK, "\n".join(_costs(records, editions))).replace(RUNS_MARK, "\n".join(runs))
+
+
+def _costs(records: Mapping[str, Mapping[str, Any]], editions: list[str]) -> list[str]:
+    """Return a table of time and memory of each edition against the number and size of the images."""
+    rows = []
+    for notebook in sorted({name for edition in editions for name in records[edition]}):
+        for edition in (name for name in reversed(editions) if notebook in records[name]):
+            record = records[edition][notebook]
+            source = record["provenance"]
+            threads = source["threads"]
+            rows.append(
+                (
+                    f"{{doc}}`{notebook.split('_')[0]} </notebooks/{notebook}>`",
+                    f"{{ref}}`{edition} <{run_label(edition, notebook)}>`",
+                    conditions(record),
+                    ("at least " if source["store"]["reused"] else "") + _duration(source["seconds"]),
+                    f"{source['peak_memory_bytes'] / 2**20:,.0f}",
+                    f"{source['device']}, {threads} thread{'s' * (threads != 1)}",
+                )
+            )
+    return table(("Chapter", "Edition", "Images", "Time", "Memory (MiB)", "Device"), rows)
+
+
+def _run(edition: str, notebook: str, record: Mapping[str, Any]) -> list[str]:
+    source = record["provenance"]
+    facts = [
+        ("Device", machine_name(source)),
+        ("Threads", source["threads"]),
+        ("Time of this run (steps from the store cost none)", _duration(source["seconds"])),
+        ("Peak memory", f"{source['peak_memory_bytes'] / 2**20:,.0f} MiB"),
+        (
+            "Steps computed / taken from the store",
+            f"{source['store']['computed']} / {source['store']['reused']}",
+        ),
+        ("Seed", source["seed"]),
+        ("Python", source["python"]),
+    ]
+    lines = [f"({run_label(edition, notebook)})=", f"## {notebook}, {edition} edition", ""]
+    lines += table(("", ""), facts)
+    data = [
+        (item["name"], item["split"], item["n"], f"`{item['fingerprint'][:16]}`") for item in source["data"]
+    ]
+    lines += ["**Data**", "", *table(("Set", "Split", "Images", "Fingerprint"), data)]
+    models = [
+        (item["label"], item["name"], f"{item['parameters']:,}", f"`{item['fingerprint'][:16]}`")
+        for item in source["models"]
+    ]
+    lines += ["**Weights**", "", *table(("Model", "Architecture", "Parameters", "Fingerprint"), models)]
+    parameters = [(f"`{name}`", f"`{value}`") for name, value in record["parameters"].items()]
+    lines += ["````{dropdown} Parameters", "", *table(("Name", "Value"), parameters), "````", ""]
+    packages = [(name, version) for name, version in source["packages"].items()]
+    lines += ["````{dropdown} Package versions", "", *table(("Package", "Version"), packages), "````", ""]
+    return lines
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest:02d} s" if minutes else f"{seconds:.1f} s"

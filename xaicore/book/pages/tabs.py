@@ -1,0 +1,180 @@
+"""Results of the committed editions on the chapters' pages, in tabs beside those of the edition that the book has.
+
+A cell is known by its id. Where its figures or tables differ between editions, they stand in a tab for each, the
+strongest evidence in front: sphinx-design's tabs, of which one switch turns all of a page and which the reader's browser
+remembers. Pictures lie beside the page, and those of a tab that is not in front are loaded when it is.
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import nbformat
+from PIL import Image
+
+from xaicore.book.keeping import KEPT, kept_runs
+from xaicore.book.pages.conditions import conditions
+from xaicore.book.pages.statistics import run_label
+from xaicore.book.running.run_folder import NOTEBOOK, STATUS
+from xaicore.run.records import FILE, load_record
+
+PICTURES = {"image/png": "png", "image/jpeg": "jpg"}
+TABLE = "text/html"
+GROUP = "edition"
+"""What the tabs of all pages turn together by."""
+CHANGED = "The code of this cell has changed since that run."
+NOT_OURS = {"parameters", "injected-parameters", "bootstrap"}
+"""Cells that differ between editions because their parameters do."""
+
+
+@dataclass(frozen=True)
+class ChapterRun:
+    """A run of a chapter that its page shows: edition, executed notebook, record, and the day (empty where unknown)."""
+
+    edition: str
+    notebook: nbformat.NotebookNode
+    record: Mapping[str, Any]
+    day: str = ""
+
+    def cell(self, id: str) -> nbformat.NotebookNode | None:
+        """Return the code cell of an id, None where the run had none."""
+        found = (cell for cell in self.notebook.cells if cell.get("id") == id and cell.cell_type == "code")
+        return next(found, None)
+
+
+def load_run(edition: str, folder: Path) -> ChapterRun:
+    """Read a run's folder, see :mod:`xaicore.book.running.run_folder`."""
+    status = json.loads((folder / STATUS).read_text(encoding="utf-8"))
+    notebook = nbformat.read(folder / NOTEBOOK, as_version=4)
+    return ChapterRun(edition, notebook, load_record(folder / FILE), str(status.get("when", ""))[:10])
+
+
+def other_runs(root: Path, edition: str) -> dict[str, list[ChapterRun]]:
+    """Return notebook → its committed runs in other editions, the one that verdicts prefer first."""
+    found: dict[str, list[ChapterRun]] = {}
+    for other in KEPT:
+        for name, folder in kept_runs(root, other).items() if other != edition else ():
+            found.setdefault(name, []).append(load_run(other, folder))
+    return found
+
+
+def show_editions(
+    page: nbformat.NotebookNode, here: ChapterRun, others: Sequence[ChapterRun], name: str, pictures: Path
+) -> None:
+    """Put the results of other editions on a chapter's page, and at its head which editions it shows.
+
+    Args:
+        page: the notebook that becomes the page; it is changed.
+        here: the run that the page is made of.
+        others: runs of other editions, the strongest evidence first; their tabs come before that of ``here``.
+        name: the chapter's name.
+        pictures: folder for the pictures, which the page finds as ``<name>/<edition>/``.
+    """
+    _head(page, here, others, name)
+    for cell in page.cells:
+        if cell.cell_type != "code" or NOT_OURS & set(cell.metadata.get("tags", [])):
+            continue
+        runs = {run.edition: found for run in others if (found := run.cell(cell.id)) and _results(found)}
+        own = _results(cell)
+        if all(_results(found) == own for found in runs.values()):
+            continue
+        tabs = [run for run in others if run.edition in runs] + [here]
+        items = [
+            _tab(run, runs.get(run.edition, cell), name, pictures, changed=_has_changed(cell, run))
+            for run in tabs
+        ]
+        text = "\n".join(["::::::{tab-set}", f":sync-group: {GROUP}", "", *items, "::::::"])
+        _replace_results(cell, text)
+
+
+def _tab(run: ChapterRun, cell: nbformat.NotebookNode, name: str, pictures: Path, *, changed: bool) -> str:
+    """Return a tab in MyST: what the run looked at, then the cell's figures and tables as they are in the notebook."""
+    note = html.escape(conditions(run.record)) + (f". {CHANGED}" if changed else "")
+    parts = [f'<p class="edition-note">{note}</p>']
+    look = cell.metadata.get("mystnb", {}).get("image", {})
+    for position, (kind, content) in enumerate(_results(cell)):
+        if kind == TABLE:
+            parts.append(content)
+            continue
+        file = f"{cell.id}{f'-{position}' if position else ''}.{PICTURES[kind]}"
+        folder = pictures / name / run.edition
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / file).write_bytes(base64.b64decode(content))
+        with Image.open(folder / file) as image:
+            size = f'width="{image.width}" height="{image.height}"'
+        alt = html.escape(f"{look.get('alt') or 'Figure'} ({run.edition} edition)", quote=True)
+        width = html.escape(str(look.get("width", "100%")), quote=True)
+        parts.append(
+            f'<div class="edition-figure"><img src="{name}/{run.edition}/{file}" alt="{alt}" {size} '
+            f'style="width: {width}" loading="lazy"></div>'
+        )
+    if len(parts) == 1:
+        parts.append("<p>This edition shows nothing here.</p>")
+    return "\n".join(
+        [
+            f":::::{{tab-item}} {run.edition.capitalize()} edition",
+            f":sync: {run.edition}",
+            "",
+            "````{raw} html",
+            *parts,
+            "````",
+            ":::::",
+        ]
+    )
+
+
+def _replace_results(cell: nbformat.NotebookNode, text: str) -> None:
+    """Put MyST in the place of a cell's figures and tables; a figure's number and caption stay around it."""
+    shown = [output for output in cell.outputs if _result(output)]
+    place = cell.outputs.index(shown[0]) if shown else len(cell.outputs)
+    rest = [output for output in cell.outputs if not _result(output)]
+    rest.insert(place, nbformat.v4.new_output("display_data", data={"text/markdown": text}))
+    cell.outputs = rest
+    cell.metadata.setdefault("mystnb", {})["markdown_format"] = "myst"
+
+
+def _has_changed(cell: nbformat.NotebookNode, run: ChapterRun) -> bool:
+    """Whether the code of a page's cell is not as it was in a run."""
+    found = run.cell(cell.id)
+    return found is None or found.source != cell.source
+
+
+def _results(cell: nbformat.NotebookNode) -> list[tuple[str, str]]:
+    """Return media type and content of the figures and tables that a cell shows."""
+    return [found for output in cell.outputs if (found := _result(output)) is not None]
+
+
+def _result(output: nbformat.NotebookNode) -> tuple[str, str] | None:
+    data = output.get("data", {})
+    for kind in PICTURES:
+        if kind in data:
+            return kind, _text(data[kind])
+    table = _text(data.get(TABLE, ""))
+    return (TABLE, table) if table.lstrip().startswith("<table") else None
+
+
+def _head(page: nbformat.NotebookNode, here: ChapterRun, others: Sequence[ChapterRun], name: str) -> None:
+    shown = []
+    for run in (here, *others):
+        day = f", run on {run.day}" if run.day else ""
+        link = f"{{ref}}`{run.edition} <{run_label(run.edition, name)}>`"
+        ours = (
+            c for c in page.cells if c.cell_type == "code" and not NOT_OURS & set(c.metadata.get("tags", []))
+        )
+        changed = sum(_has_changed(cell, run) for cell in ours) if run is not here else 0
+        cells = f"; the code of {changed} cell{'s' * (changed != 1)} has changed since" if changed else ""
+        shown.append(f"**{link}** ({conditions(run.record)}{day}{cells})")
+    what = "Editions" if others else "Edition"
+    line = f"{what} on this page: {' and '.join(shown)}. {{doc}}`What an edition is </book/reading>`."
+    title, _, rest = page.cells[0].source.partition("\n")
+    page.cells[0].source = f"{title}\n\n{{.editions}}\n{line}\n{rest}"
+
+
+def _text(content: Any) -> str:
+    return content if isinstance(content, str) else "".join(content)

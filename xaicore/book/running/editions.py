@@ -1,0 +1,171 @@
+"""Editions: which notebook runs with which parameters, and what that needs.
+
+An edition is a YAML file in ``editions/``. The same notebooks run in every edition; only parameters differ.
+"""
+
+import math
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from xaicore.core.errors import UserError
+from xaicore.data import SETS
+from xaicore.run.engine import cores
+from xaicore.run.params import SCHEMAS
+
+CUSTOM = "custom"
+
+
+class Needs(BaseModel):
+    """What a machine must have for an edition."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    network: bool = Field(default=False, description="downloads weights or data")
+    gpu: bool = Field(default=False, description="does not end in useful time without a GPU")
+
+
+class NotebookRun(BaseModel):
+    """One notebook of an edition."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    parameters: dict[str, Any] = Field(default_factory=dict)
+    expected_seconds: float = Field(..., gt=0)
+    expected_memory_mb: float | None = Field(None, gt=0)
+    after: list[str] = Field(default_factory=list, description="notebooks that must be complete before")
+    optional_figures: list[str] = Field(
+        default_factory=list,
+        description="names of figures that these parameters may leave nothing to show for",
+    )
+
+
+class Edition(BaseModel):
+    """A named set of notebooks with parameters."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str = Field(..., pattern=r"^[a-z0-9_]+$")
+    description: str
+    needs: Needs = Needs()
+    threads: int = Field(1, ge=1, le=1024, description="CPU threads of each notebook")
+    cell_seconds: int = Field(
+        86_400, ge=1, le=31_536_000, description="a cell that takes longer is taken for endless and ended"
+    )
+    notebooks: dict[str, NotebookRun] = Field(..., min_length=1)
+
+    @property
+    def data(self) -> list[str]:
+        """Names of the image sets that its notebooks read from a folder."""
+        read = (
+            reading.dataset
+            for name, run in self.notebooks.items()
+            for reading in SCHEMAS[name].of_record(run.parameters).readings
+        )
+        return sorted({name for name in read if SETS[name].read_root is not None})
+
+    def expected_seconds(self, cores: int = 1) -> float:
+        """Return how long all notebooks take on so many cores, as ``xaibook run`` starts them: the longest first, each
+        when those that it comes after are complete.
+        """
+        waiting = sorted(self.notebooks.items(), key=lambda item: -item[1].expected_seconds)
+        ends: dict[str, float] = {}
+        threads = max(run.parameters.get("threads") or self.threads for run in self.notebooks.values())
+        now, workers = 0.0, max(1, cores // threads)
+        while waiting:
+            running = [end for end in ends.values() if end > now]
+            ready = [(n, r) for n, r in waiting if all(ends.get(o, math.inf) <= now for o in r.after)]
+            if ready and len(running) < workers:
+                waiting.remove(ready[0])
+                ends[ready[0][0]] = now + ready[0][1].expected_seconds
+            else:
+                now = min(running)
+        return max(ends.values())
+
+
+def on_cores() -> str:
+    """Return, in words, on how many cores of this machine the notebooks of an edition share their time."""
+    count = cores()
+    return f"on {count} core{'s' * (count != 1)}"
+
+
+def edition_names(root: Path) -> list[str]:
+    """Return the names of the editions that the project at ``root`` has."""
+    return sorted(path.stem for path in (root / "editions").glob("*.yml"))
+
+
+def load_edition(root: Path, name: str) -> Edition:
+    """Read and check ``editions/<name>.yml``, its parameters included.
+
+    Raises:
+        UserError: there is no such edition, or the file is not right.
+    """
+    path = root / "editions" / f"{name}.yml"
+    names = edition_names(root)
+    if name not in names:
+        raise UserError(f"there is no edition {name!r}; there are {', '.join(names)}")
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        mark = getattr(error, "problem_mark", None)
+        place = f" (line {mark.line + 1})" if mark is not None else ""
+        raise UserError(f"editions/{path.name} cannot be read{place}: mend its YAML") from error
+    if not isinstance(content, dict):
+        raise UserError(f"editions/{path.name} must be a mapping with name, description and notebooks")
+    try:
+        edition = Edition.model_validate(content)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise UserError(f"editions/{path.name}: {place}: {first['msg'].lower()}") from None
+    _check(edition, path)
+    return edition
+
+
+def choose(edition: Edition, only: str | None) -> list[str]:
+    """Return the notebooks of ``edition`` whose names begin with one of the comma-separated ``only``; all for
+    None.
+
+    Raises:
+        UserError: a name fits no notebook.
+    """
+    if only is None:
+        return list(edition.notebooks)
+    chosen: set[str] = set()
+    for prefix in (part.strip() for part in only.split(",")):
+        matches = [name for name in edition.notebooks if prefix and _fits(name, prefix)]
+        if not matches:
+            raise UserError(
+                f"no notebook {prefix!r} in the edition {edition.name}; it has {', '.join(edition.notebooks)}"
+            )
+        chosen.update(matches)
+    return [name for name in edition.notebooks if name in chosen]
+
+
+def _fits(name: str, prefix: str) -> bool:
+    """Whether ``name`` begins with ``prefix``; a prefix that ends in a digit does not fit a longer number."""
+    rest = name[len(prefix) :]
+    return name.startswith(prefix) and not (prefix[-1].isdigit() and rest[:1].isdigit())
+
+
+def _check(edition: Edition, path: Path) -> None:
+    if edition.name != path.stem or edition.name == CUSTOM:
+        raise UserError(f"editions/{path.name}: name must be {path.stem}, got {edition.name!r}")
+    for name, run in edition.notebooks.items():
+        if name not in SCHEMAS:
+            raise UserError(
+                f"editions/{path.name}: there is no notebook {name!r}; there are {', '.join(SCHEMAS)}"
+            )
+        for other in run.after:
+            if other not in edition.notebooks:
+                raise UserError(
+                    f"editions/{path.name}: {name} comes after {other!r}, which is not in the edition"
+                )
+    try:
+        list(TopologicalSorter({name: run.after for name, run in edition.notebooks.items()}).static_order())
+    except CycleError as error:
+        circle = ", ".join(dict.fromkeys(error.args[1]))
+        raise UserError(f"editions/{path.name}: {circle} wait for each other in a circle") from None

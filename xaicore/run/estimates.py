@@ -1,0 +1,180 @@
+"""The statistics that notebooks record, each a number with its 95 % interval over images.
+
+Every method records under an id and returns the estimate in the unit of the record, or None where the images are too few
+for an interval; then nothing is recorded. Bootstraps draw images (:mod:`xaicore.metrics.intervals`) with the run's seed.
+"""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from IPython.display import HTML
+from numpy.typing import ArrayLike
+from torch import Tensor
+
+from xaicore import metrics
+from xaicore.core.units import UNITS, known_unit
+from xaicore.figures import display
+from xaicore.metrics import Estimate
+
+
+class Estimates:
+    """What :class:`xaicore.run.records.Run` records with an interval.
+
+    Attributes:
+        seed: of the draws of the intervals.
+    """
+
+    seed: int
+
+    def value(
+        self, id: str, number: Any, n: int | None = None, ci: Any = None, unit: str | None = None
+    ) -> float:
+        """Record a number that is in its unit already; see :meth:`xaicore.run.records.Run.value`."""
+        raise NotImplementedError
+
+    def table(self, id: str, dataframe: pd.DataFrame) -> pd.DataFrame:
+        """Record a table; see :meth:`xaicore.run.records.Run.table`."""
+        raise NotImplementedError
+
+    def show(self, id: str, frame: pd.DataFrame | list[dict[str, Any]]) -> HTML:
+        """Record a table, or its rows, and return it as a cell shows it."""
+        return display.table(self.table(id, pd.DataFrame(frame)))
+
+    def estimate(self, id: str, estimate: Estimate, unit: str | None = None) -> Estimate:
+        """Record an estimate and return it in its unit.
+
+        This is the one place where a part of one becomes so many of its unit: an estimate of 0.25 is 25 in ``%`` and in
+        ``points``, and 0.25 where the unit is no such one. An estimate that is not finite is returned, not recorded.
+
+        Args:
+            id: see :meth:`value`, as for the errors.
+            estimate: in parts of one where ``unit`` is a percentage or the like, else in the unit.
+            unit: one of :data:`xaicore.core.units.UNITS`.
+        """
+        estimate = estimate.scaled(UNITS[known_unit(unit)].of_one)
+        if np.isfinite(estimate.value):
+            self.value(id, estimate.value, n=estimate.n, ci=estimate, unit=unit)
+        return estimate
+
+    def share(self, id: str, outcomes: ArrayLike | Tensor) -> Estimate | None:
+        """Record how many of the outcomes are true, in percent, with Wilson's interval.
+
+        Args:
+            id: see :meth:`value`.
+            outcomes: (N,) booleans, one an image; None is recorded for N = 0.
+        """
+        true = np.asarray(outcomes, dtype=bool)
+        if not len(true):
+            return None
+        interval = metrics.proportion_ci(int(true.sum()), len(true))
+        return self.estimate(id, Estimate(float(true.mean()), *interval, len(true)), "%")
+
+    def mean(
+        self, id: str, values: ArrayLike | Tensor, unit: str | None = None, *, least: int = 2
+    ) -> Estimate | None:
+        """Record a mean with its bootstrap interval; Wilson's where all values are 0 or all are 1.
+
+        Args:
+            id: see :meth:`value`.
+            values: (N,), or several for each image, (N, K); NaN where there is none. ``n`` is how many there are.
+            unit: see :meth:`estimate`.
+            least: fewer images with a value are not recorded. One image has no interval: a mean of ``least=1`` may have
+                one that is a point.
+        """
+        given = np.asarray(values, dtype=float)
+        given = given.reshape(len(given), -1) if len(given) else np.empty((0, 1))
+        there = np.isfinite(given)
+        rows = there.any(1)
+        if rows.sum() < least:
+            return None
+        above, below = np.where(there, given, 0).sum(1)[rows], there.sum(1)[rows]
+        single = (below == 1).all()
+        return self.estimate(id, metrics.ratio(above, None if single else below, seed=self.seed), unit)
+
+    def change(
+        self, id: str, before: ArrayLike | Tensor, after: ArrayLike | Tensor, unit: str | None = None
+    ) -> Estimate | None:
+        """Record the mean of paired differences, after minus before, as :meth:`mean` does.
+
+        Where no image changed, the interval is Wilson's for 0 of n to either side: as many may change either way.
+
+        Args:
+            id: see :meth:`value`.
+            before: (N,) or (N, K), NaN where there is none.
+            after: of the same images.
+            unit: see :meth:`estimate`.
+        """
+        values = np.asarray(after, dtype=float) - np.asarray(before, dtype=float)
+        there = np.isfinite(values)
+        n = int(there.reshape(len(values), -1).any(1).sum()) if len(values) else 0
+        if n > 1 and not values[there].any():
+            most = metrics.proportion_ci(0, n).high
+            return self.estimate(id, Estimate(0.0, -most, most, n), unit)
+        return self.mean(id, values, unit)
+
+    def difference(
+        self, id: str, first: ArrayLike | Tensor, second: ArrayLike | Tensor, unit: str | None = None
+    ) -> Estimate | None:
+        """Record the mean of one group of images minus that of another, independent one; ``n`` counts the first.
+
+        Args:
+            id: see :meth:`value`.
+            first: (N,); fewer than two are not recorded.
+            second: (M,).
+            unit: see :meth:`estimate`.
+        """
+        one, other = np.asarray(first, dtype=float), np.asarray(second, dtype=float)
+        if len(one) < 2:
+            return None
+        interval = metrics.bootstrap_difference_ci(one, other, seed=self.seed)
+        return self.estimate(id, Estimate(one.mean() - other.mean(), *interval, len(one)), unit)
+
+    def median(
+        self, id: str, values: ArrayLike | Tensor, unit: str | None = None, *, lower: bool = False
+    ) -> Estimate | None:
+        """Record a median with its bootstrap interval.
+
+        Args:
+            id: see :meth:`value`.
+            values: (N,); fewer than two have no interval and are not recorded.
+            unit: see :meth:`estimate`.
+            lower: of the two values in the middle of an even number take the lower one, as ``torch.median`` does, not
+                their mean.
+        """
+        given = np.asarray(values, dtype=float)
+        if len(given) < 2:
+            return None
+        interval = metrics.bootstrap_ci(given, statistic="median", seed=self.seed)
+        middle = np.quantile(given, 0.5, method="inverted_cdf") if lower else np.median(given)
+        return self.estimate(id, Estimate(float(middle), *interval, len(given)), unit)
+
+    def auroc(self, id: str, clean: ArrayLike | Tensor, other: ArrayLike | Tensor) -> Estimate | None:
+        """Record how well scores tell other images from clean ones (:func:`xaicore.metrics.auroc`).
+
+        Args:
+            id: see :meth:`value`.
+            clean: (N,) scores; fewer than two of either are not recorded.
+            other: (M,) scores; ``n`` is M.
+        """
+        if min(len(clean), len(other)) < 2:  # type: ignore[arg-type]
+            return None
+        interval = metrics.auroc_ci(clean, other, seed=self.seed)
+        return self.estimate(id, Estimate(metrics.auroc(clean, other), *interval, len(other)))  # type: ignore[arg-type]
+
+    def detected(
+        self, id: str, clean: ArrayLike | Tensor, other: ArrayLike | Tensor, *, fpr: float
+    ) -> Estimate | None:
+        """Record the share of other images, in percent, that scores find where they flag ``fpr`` of the clean ones.
+
+        Args:
+            id: see :meth:`value`.
+            clean: (N,) scores; fewer than two of either are not recorded.
+            other: (M,) scores; ``n`` is M.
+            fpr: false-positive rate, see :func:`xaicore.metrics.tpr_at_fpr`.
+        """
+        if min(len(clean), len(other)) < 2:  # type: ignore[arg-type]
+            return None
+        interval = metrics.tpr_at_fpr_ci(clean, other, fpr=fpr, seed=self.seed)
+        rate = metrics.tpr_at_fpr(clean, other, fpr=fpr).true_positive_rate
+        return self.estimate(id, Estimate(rate, *interval, len(other)), "%")  # type: ignore[arg-type]

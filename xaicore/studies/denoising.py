@@ -1,0 +1,40 @@
+"""What chapter 5 measures batch by batch: entropies of an image's map before and after denoising.
+
+Each function takes images (n, C, H, W) in [0, 1] and ``detector``, the :class:`~xaicore.detectors.Explainer` whose
+denoising and maps are meant, and returns arrays with an entry for each image, as :meth:`xaicore.run.engine.Engine.map`
+asks.
+"""
+
+import torch
+from skimage.measure import shannon_entropy as entropy_of_values
+from torch import Tensor
+
+from xaicore.detectors import Explainer
+from xaicore.metrics import shannon_entropy
+from xaicore.models import predict
+
+
+def denoised(images: Tensor, *, detector: Explainer) -> dict[str, Tensor]:
+    """Return the denoised ``images``."""
+    return {"images": detector.denoised(images)}
+
+
+def entropies(images: Tensor, cleaned: Tensor, *, detector: Explainer) -> dict[str, Tensor]:
+    """Return entropies before and after, (n, 2): of the ``map``, of its ``raw`` floats, of the ``image`` itself."""
+    both = torch.cat([images, cleaned])
+    maps = detector.maps(both).cpu()
+    raw = torch.tensor([entropy_of_values(each) for each in maps.numpy()], dtype=torch.float64)
+    found = {"map": shannon_entropy(maps), "raw": raw, "image": shannon_entropy(both).cpu()}
+    return {kind: torch.stack(values.split(len(images)), 1) for kind, values in found.items()}
+
+
+def class_held(images: Tensor, cleaned: Tensor, *, detector: Explainer) -> dict[str, Tensor]:
+    """Return the entropy of the denoised image's ``map`` for the image's class and whether that ``changed``, (n,)."""
+    before, after = predict(detector.model, torch.cat([images, cleaned])).argmax(1).chunk(2)  # type: ignore[arg-type]
+    entropy = shannon_entropy(detector.maps(cleaned, before)).cpu()
+    return {"map": entropy, "changed": (before != after).double()}
+
+
+def entropy_after(images: Tensor, *, detector: Explainer) -> dict[str, Tensor]:
+    """Return the entropy of the denoised image's ``map``, (n,)."""
+    return {"map": shannon_entropy(detector.maps(detector.denoised(images))).cpu()}
