@@ -91,3 +91,23 @@ t._begin(folder, "sleeper", t.SLEEP.format("sleeper.pid")).join()
 def test_the_kernel_is_of_this_python(tmp_path, monkeypatch):
     monkeypatch.setenv("JUPYTER_PATH", str(tmp_path))
     assert OwnKernel().kernel_spec.argv[0] == sys.executable
+
+
+def test_what_papermill_cannot_read_is_told_as_it_is(tmp_path):
+    source = tmp_path / "damaged.ipynb"
+    source.write_text("no notebook")
+    environment = _environment(tmp_path)
+    execution = Execution(
+        source,
+        tmp_path / "out.ipynb",
+        {},
+        folder=tmp_path,
+        environment=environment,
+        log=tmp_path / "log",
+        cell_seconds=9,
+    )
+    execution.start()
+    execution.join(60)
+    assert execution.problem.startswith(": ")
+    assert "kernel died" not in execution.problem
+    assert str(tmp_path) not in execution.problem

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from xaicore.attacks import AttackResult, noise_like
 from xaicore.core.batches import even_batch
+from xaicore.core.devices import device_of
 from xaicore.studies import steps
 from xaicore.studies.versions import needed, versions_of
 
@@ -77,7 +78,7 @@ def compared(
         perturbation,
         noise_like(perturbation, seed=seed, index=found),
         needed([versions_of(strengths)]),
-        batch_size=even_batch(clean, device=next(model.parameters()).device),
+        batch_size=even_batch(clean, device=device_of(model)),
         step=f"similarity of the maps, {title}",
     )
     values = similar.similarity[:, :, :, 0, 0].numpy()

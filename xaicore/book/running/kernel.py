@@ -96,7 +96,12 @@ class Execution(threading.Thread):
         try:
             self.problem = self._execute()
         except OSError as error:
-            self.problem = f": {disk_full('the executed notebook') if is_disk_full(error) else error}"
+            said = (
+                error.strerror or type(error).__name__
+            )  # without the name of the file, which is of this machine
+            self.problem = f": {disk_full('the executed notebook') if is_disk_full(error) else said}"
+        except Exception as error:  # not the kernel's doing: papermill could not read the notebook, say
+            self.problem = f": {type(error).__name__}: {next(iter(str(error).splitlines()), '')}"
 
     def stop(self) -> None:
         """End the kernel, if it has come up; the thread ends soon after."""
