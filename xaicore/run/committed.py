@@ -30,14 +30,22 @@ def paper(id: str) -> float:
     return numbers[id]
 
 
-@cache
 def reported(root: Path, name: str) -> dict[str, float]:
     """Return the numbers of a paper, ``p1`` to ``p5``, by their ids; none where ``root`` has no claims of that name."""
+    return {entry["id"]: float(entry["number"]) for entry in _claims(root, name).get("reported", ())}
+
+
+def judged(name: str) -> frozenset[str]:
+    """Return the ids of our values that the claims of a paper, ``p1`` to ``p5``, read; none outside a working copy."""
+    root = working_copy()
+    claims = _claims(root, name).get("claims", ()) if root else ()
+    return frozenset(id for claim in claims for id in claim.get("results", ()))
+
+
+@cache
+def _claims(root: Path, name: str) -> dict[str, Any]:
     path = root / "claims" / f"{name}.yml"
-    if not path.is_file():
-        return {}
-    entries = yaml.safe_load(path.read_text(encoding="utf-8"))["reported"]
-    return {entry["id"]: float(entry["number"]) for entry in entries}
+    return yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
 def benchmark(name: str) -> dict[str, Any] | None:

@@ -2,6 +2,8 @@
 
 Every method records under an id and returns the estimate in the unit of the record, or None where the images are too few
 for an interval; then nothing is recorded. Bootstraps draw images (:mod:`xaicore.metrics.intervals`) with the run's seed.
+The outcome of each image is kept beside its estimate, so that runs can be pooled (:mod:`xaicore.run.evidence`); ``images``,
+(N,) whole numbers, says which image of the set each is, so that other runs know it again.
 """
 
 from typing import Any
@@ -23,9 +25,11 @@ class Estimates:
 
     Attributes:
         seed: of the draws of the intervals.
+        outcomes: id → the outcomes behind the value, columns ``group``, ``image`` and ``outcome``, in the unit of the value.
     """
 
     seed: int
+    outcomes: dict[str, pd.DataFrame]
 
     def value(
         self, id: str, number: Any, n: int | None = None, ci: Any = None, unit: str | None = None
@@ -41,7 +45,15 @@ class Estimates:
         """Record a table, or its rows, and return it as a cell shows it."""
         return display.table(self.table(id, pd.DataFrame(frame)))
 
-    def estimate(self, id: str, estimate: Estimate, unit: str | None = None) -> Estimate:
+    def estimate(
+        self,
+        id: str,
+        estimate: Estimate,
+        unit: str | None = None,
+        *,
+        outcomes: ArrayLike | Tensor | None = None,
+        images: ArrayLike | Tensor | None = None,
+    ) -> Estimate:
         """Record an estimate and return it in its unit.
 
         This is the one place where a part of one becomes so many of its unit: an estimate of 0.25 is 25 in ``%`` and in
@@ -51,27 +63,43 @@ class Estimates:
             id: see :meth:`value`, as for the errors.
             estimate: in parts of one where ``unit`` is a percentage or the like, else in the unit.
             unit: one of :data:`xaicore.core.units.UNITS`.
+            outcomes: (N,) or (N, K) of each image, in parts of one where the estimate is; NaN where there is none. Their mean
+                need not be the estimate. None: they are not kept.
+            images: (N,), see the module.
         """
-        estimate = estimate.scaled(UNITS[known_unit(unit)].of_one)
+        factor = UNITS[known_unit(unit)].of_one
+        estimate = estimate.scaled(factor)
         if np.isfinite(estimate.value):
             self.value(id, estimate.value, n=estimate.n, ci=estimate, unit=unit)
+            if outcomes is not None:
+                self.outcomes[id] = _frame(np.asarray(outcomes, dtype=float) * factor, images)
         return estimate
 
-    def share(self, id: str, outcomes: ArrayLike | Tensor) -> Estimate | None:
+    def share(
+        self, id: str, outcomes: ArrayLike | Tensor, *, images: ArrayLike | Tensor | None = None
+    ) -> Estimate | None:
         """Record how many of the outcomes are true, in percent, with Wilson's interval.
 
         Args:
             id: see :meth:`value`.
             outcomes: (N,) booleans, one an image; None is recorded for N = 0.
+            images: (N,), see the module.
         """
         true = np.asarray(outcomes, dtype=bool)
         if not len(true):
             return None
         interval = metrics.proportion_ci(int(true.sum()), len(true))
-        return self.estimate(id, Estimate(float(true.mean()), *interval, len(true)), "%")
+        estimate = Estimate(float(true.mean()), *interval, len(true))
+        return self.estimate(id, estimate, "%", outcomes=true, images=images)
 
     def mean(
-        self, id: str, values: ArrayLike | Tensor, unit: str | None = None, *, least: int = 2
+        self,
+        id: str,
+        values: ArrayLike | Tensor,
+        unit: str | None = None,
+        *,
+        least: int = 2,
+        images: ArrayLike | Tensor | None = None,
     ) -> Estimate | None:
         """Record a mean with its bootstrap interval; Wilson's where all values are 0 or all are 1.
 
@@ -81,6 +109,7 @@ class Estimates:
             unit: see :meth:`estimate`.
             least: fewer images with a value are not recorded. One image has no interval: a mean of ``least=1`` may have
                 one that is a point.
+            images: (N,), see the module.
         """
         given = np.asarray(values, dtype=float)
         given = given.reshape(len(given), -1) if len(given) else np.empty((0, 1))
@@ -90,10 +119,17 @@ class Estimates:
             return None
         above, below = np.where(there, given, 0).sum(1)[rows], there.sum(1)[rows]
         single = (below == 1).all()
-        return self.estimate(id, metrics.ratio(above, None if single else below, seed=self.seed), unit)
+        estimate = metrics.ratio(above, None if single else below, seed=self.seed)
+        return self.estimate(id, estimate, unit, outcomes=given, images=images)
 
     def change(
-        self, id: str, before: ArrayLike | Tensor, after: ArrayLike | Tensor, unit: str | None = None
+        self,
+        id: str,
+        before: ArrayLike | Tensor,
+        after: ArrayLike | Tensor,
+        unit: str | None = None,
+        *,
+        images: ArrayLike | Tensor | None = None,
     ) -> Estimate | None:
         """Record the mean of paired differences, after minus before, as :meth:`mean` does.
 
@@ -104,14 +140,15 @@ class Estimates:
             before: (N,) or (N, K), NaN where there is none.
             after: of the same images.
             unit: see :meth:`estimate`.
+            images: (N,), see the module.
         """
         values = np.asarray(after, dtype=float) - np.asarray(before, dtype=float)
         there = np.isfinite(values)
         n = int(there.reshape(len(values), -1).any(1).sum()) if len(values) else 0
         if n > 1 and not values[there].any():
             most = metrics.proportion_ci(0, n).high
-            return self.estimate(id, Estimate(0.0, -most, most, n), unit)
-        return self.mean(id, values, unit)
+            return self.estimate(id, Estimate(0.0, -most, most, n), unit, outcomes=values, images=images)
+        return self.mean(id, values, unit, images=images)
 
     def difference(
         self, id: str, first: ArrayLike | Tensor, second: ArrayLike | Tensor, unit: str | None = None
@@ -128,7 +165,9 @@ class Estimates:
         if len(one) < 2:
             return None
         interval = metrics.bootstrap_difference_ci(one, other, seed=self.seed)
-        return self.estimate(id, Estimate(one.mean() - other.mean(), *interval, len(one)), unit)
+        estimate = self.estimate(id, Estimate(one.mean() - other.mean(), *interval, len(one)), unit)
+        self._groups(id, {"first": one, "second": other}, UNITS[unit].of_one)
+        return estimate
 
     def median(
         self, id: str, values: ArrayLike | Tensor, unit: str | None = None, *, lower: bool = False
@@ -147,7 +186,9 @@ class Estimates:
             return None
         interval = metrics.bootstrap_ci(given, statistic="median", seed=self.seed)
         middle = np.quantile(given, 0.5, method="inverted_cdf") if lower else np.median(given)
-        return self.estimate(id, Estimate(float(middle), *interval, len(given)), unit)
+        estimate = self.estimate(id, Estimate(float(middle), *interval, len(given)), unit)
+        self._groups(id, {"all": given}, UNITS[unit].of_one)
+        return estimate
 
     def auroc(self, id: str, clean: ArrayLike | Tensor, other: ArrayLike | Tensor) -> Estimate | None:
         """Record how well scores tell other images from clean ones (:func:`xaicore.metrics.auroc`).
@@ -160,7 +201,9 @@ class Estimates:
         if min(len(clean), len(other)) < 2:  # type: ignore[arg-type]
             return None
         interval = metrics.auroc_ci(clean, other, seed=self.seed)
-        return self.estimate(id, Estimate(metrics.auroc(clean, other), *interval, len(other)))  # type: ignore[arg-type]
+        estimate = self.estimate(id, Estimate(metrics.auroc(clean, other), *interval, len(other)))  # type: ignore[arg-type]
+        self._groups(id, {"clean": clean, "other": other})
+        return estimate
 
     def detected(
         self, id: str, clean: ArrayLike | Tensor, other: ArrayLike | Tensor, *, fpr: float
@@ -177,4 +220,26 @@ class Estimates:
             return None
         interval = metrics.tpr_at_fpr_ci(clean, other, fpr=fpr, seed=self.seed)
         rate = metrics.tpr_at_fpr(clean, other, fpr=fpr).true_positive_rate
-        return self.estimate(id, Estimate(rate, *interval, len(other)), "%")  # type: ignore[arg-type]
+        estimate = self.estimate(id, Estimate(rate, *interval, len(other)), "%")  # type: ignore[arg-type]
+        self._groups(id, {"clean": clean, "other": other})
+        return estimate
+
+    def _groups(self, id: str, groups: dict[str, ArrayLike | Tensor], factor: float = 1) -> None:
+        """Keep the outcomes of a value that is no mean over images, each group by its name."""
+        frames = [
+            _frame(np.asarray(values, dtype=float) * factor, None).assign(group=name)
+            for name, values in groups.items()
+        ]
+        self.outcomes[id] = pd.concat(frames, ignore_index=True)
+
+
+def _frame(values: np.ndarray, images: ArrayLike | Tensor | None) -> pd.DataFrame:
+    """Return outcomes (N,) or (N, K) as rows; NaN, where there is none, are left out."""
+    given = values.reshape(len(values), -1)
+    numbers = np.full(len(given), np.nan) if images is None else np.asarray(images, dtype=float)
+    if numbers.shape != (len(given),):
+        raise ValueError(f"images must be ({len(given)},), one for each outcome, got {numbers.shape}")
+    frame = pd.DataFrame(
+        {"group": None, "image": numbers.repeat(given.shape[1]), "outcome": given.reshape(-1)}
+    )
+    return frame[np.isfinite(frame["outcome"])].astype({"image": "Int64"})

@@ -1,6 +1,6 @@
 """What a run leaves behind: its values, its tables, and where they come from.
 
-A record is a folder with ``record.json`` and one CSV file a table. The JSON is written last and atomically,
+A record is a folder with ``record.json``, one CSV file a table, and ``outcomes.csv`` with the outcome of each image. The JSON is written last and atomically,
 so its presence means that the notebook ran to its end. It holds no absolute path and no name of a machine.
 Files that a page's own script loads may lie beside it in the folder ``assets``; the book takes them as they are.
 Records are read by :mod:`xaicore.run.recorded`.
@@ -23,7 +23,9 @@ import xaicore
 from xaicore.core.files import write_atomically
 from xaicore.core.machine import device_name, instruction_sets, peak_memory_bytes
 from xaicore.core.units import check_range
+from xaicore.run.committed import judged
 from xaicore.run.estimates import Estimates
+from xaicore.run.evidence import COLUMNS, OUTCOMES
 from xaicore.run.recorded import FILE, IDENTIFIER, SCHEMA, compare_records, eps_level, load_record, slug
 from xaicore.run.repository import commit, working_copy
 from xaicore.run.store import Store, versions
@@ -89,13 +91,15 @@ class Run(Estimates):
         self.parameters = _parameters(parameters)
         self.seed = int(self.parameters.get("seed") or 0) if interval_seed is None else interval_seed
         self.values: dict[str, dict[str, Any]] = {}
+        self.outcomes: dict[str, pd.DataFrame] = {}
         self._device = str(getattr(parameters, "torch_device", "cpu"))
         self._store = store
         self._tables: dict[str, pd.DataFrame] = {}
         self._data: list[dict[str, Any]] = []
         self._models: list[dict[str, Any]] = []
         self._begin = time.perf_counter()
-        (self.output_dir / FILE).unlink(missing_ok=True)
+        for left in (FILE, OUTCOMES):
+            (self.output_dir / left).unlink(missing_ok=True)
 
     def value(
         self,
@@ -174,7 +178,9 @@ class Run(Estimates):
         )
 
     def finish(self) -> Path:
-        """Write the tables and, last and atomically, ``record.json``; return the path of the latter.
+        """Write the tables, the outcomes and, last and atomically, ``record.json``; return the path of the latter.
+
+        Outcomes are written of the values that a claim reads, in ``outcomes.csv``.
 
         Raises:
             UserError: the disk is full or the folder cannot be written to.
@@ -185,6 +191,16 @@ class Run(Estimates):
             named = any(name is not None for name in dataframe.index.names)
             text = dataframe.to_csv(index=named, float_format=FLOAT_FORMAT, lineterminator="\n")
             write_atomically(self.output_dir / tables[id], text, what=f"the table {id}")
+        frames = [
+            frame.assign(id=id)
+            for id, frame in self.outcomes.items()
+            if id in self.values and id in judged(id.split(".")[0])
+        ]
+        if frames:
+            text = pd.concat(frames).to_csv(
+                columns=COLUMNS, index=False, float_format="%.7g", lineterminator="\n"
+            )
+            write_atomically(self.output_dir / OUTCOMES, text, what=f"the outcomes of {self.notebook}")
         record = {
             "schema": SCHEMA,
             "notebook": self.notebook,

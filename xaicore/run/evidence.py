@@ -1,0 +1,183 @@
+"""Evidence: the values of one notebook over several runs, each of another seed, pooled.
+
+``evidence.json`` lies beside the record of the first run where results are committed, and ``outcomes.csv.gz`` beside it with
+the per-image outcomes of all runs. A record alone is evidence of one run. The JSON, ``schema`` 1::
+
+    notebook, edition, parameters, seeds
+    runs     a seed each: seed, device, instruction_sets, commit, seconds
+    values   id: {value, ci, n, runs, unit, each, prediction, method}
+
+``each`` has the runs' own values in the order of the seeds, None where a run has none; ``n`` counts images (of a run that has the
+fewest, or all different ones where they are known), ``prediction`` is the 95 % interval for one more run, and ``method`` says what ``ci`` is made of
+(:mod:`xaicore.metrics.pooling`): ``images and runs`` from per-image outcomes, ``runs`` from the runs' own intervals,
+``one run``.
+"""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from xaicore.core.errors import UserError
+from xaicore.core.units import UNITS
+from xaicore.metrics.intervals import Estimate, Interval
+from xaicore.metrics.pooling import Pooled, pooled_estimates, pooled_outcomes
+from xaicore.run.recorded import FILE, load_record
+
+EVIDENCE = "evidence.json"
+OUTCOMES = "outcomes.csv"
+KEPT_OUTCOMES = "outcomes.csv.gz"
+SCHEMA = 1
+COLUMNS = ("id", "group", "image", "outcome")
+"""Of the outcomes of a run: value, group where it compares several, number of the image where known, outcome in the unit."""
+
+
+def load_evidence(folder: Path) -> dict[str, Any]:
+    """Return the evidence in a folder of committed results, or of the one run whose record lies there.
+
+    Args:
+        folder: with ``evidence.json``, or with ``record.json`` alone.
+
+    Raises:
+        UserError: there is neither, or one is damaged.
+    """
+    path = folder / EVIDENCE
+    if not path.is_file():
+        return pool([load_record(folder / FILE)])
+    try:
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        if found["schema"] == SCHEMA and isinstance(found["values"], dict):
+            return found
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    raise UserError(
+        f"the evidence {folder.name}/{EVIDENCE} cannot be read; restore it, or write it anew: xaibook keep"
+    )
+
+
+def load_outcomes(folder: Path) -> pd.DataFrame | None:
+    """Return the per-image outcomes that a run has written, columns :data:`COLUMNS`; None where it wrote none."""
+    path = folder / OUTCOMES
+    return pd.read_csv(path, dtype={"id": str, "group": str}) if path.is_file() else None
+
+
+def pool(
+    records: Sequence[Mapping[str, Any]], outcomes: Sequence[pd.DataFrame | None] | None = None
+) -> dict[str, Any]:
+    """Pool the runs of a notebook.
+
+    Args:
+        records: one a run, of one notebook and edition, with the same parameters but for the seed.
+        outcomes: their per-image outcomes (:func:`load_outcomes`).
+
+    Returns:
+        What stands in ``evidence.json``.
+
+    Raises:
+        UserError: no record, or records of different experiments.
+    """
+    if not records:
+        raise UserError("there is no run to pool")
+    first = records[0]
+    parameters = [_parameters(record) for record in records]
+    for record, given in zip(records, parameters, strict=True):
+        if (record["notebook"], record["edition"], given) != (
+            first["notebook"],
+            first["edition"],
+            parameters[0],
+        ):
+            changed = sorted(name for name in given if given[name] != parameters[0].get(name))
+            raise UserError(
+                f"the runs of {first['notebook']} differ in more than their seed ({', '.join(changed) or 'edition'}); "
+                "run them again"
+            )
+    known: list[dict[str, pd.DataFrame]] = [
+        {} if frame is None else {str(id): part for id, part in frame.groupby("id")}
+        for frame in outcomes or ()
+    ] or [{} for _ in records]
+    ids = dict.fromkeys(id for record in records for id in record["values"])
+    return {
+        "schema": SCHEMA,
+        "notebook": first["notebook"],
+        "edition": first["edition"],
+        "parameters": parameters[0],
+        "seeds": [record["parameters"].get("seed", 0) for record in records],
+        "runs": [_run(record) for record in records],
+        "values": {
+            id: _value([record["values"].get(id) for record in records], [each.get(id) for each in known])
+            for id in ids
+        },
+    }
+
+
+def pooled(value: Mapping[str, Any]) -> Pooled:
+    """Return one of the ``values`` as numbers."""
+    ends = (Interval(*value[name]) if value[name] else None for name in ("ci", "prediction"))
+    return Pooled(value["value"], *ends, value["runs"])
+
+
+def _parameters(record: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in record["parameters"].items() if name != "seed"}
+
+
+def _run(record: Mapping[str, Any]) -> dict[str, Any]:
+    found = record["provenance"]
+    return {
+        "seed": record["parameters"].get("seed", 0),
+        "device": found.get("device"),
+        "instruction_sets": found.get("instruction_sets"),
+        "commit": found.get("xaicore", {}).get("commit"),
+        "seconds": found.get("seconds"),
+    }
+
+
+def _value(
+    entries: Sequence[Mapping[str, Any] | None], outcomes: Sequence[pd.DataFrame | None]
+) -> dict[str, Any]:
+    there = [entry for entry in entries if entry is not None]
+    unit = there[0]["unit"]
+    found = pooled_estimates(
+        [Estimate(e["value"], *(e["ci"] or (e["value"], e["value"])), e["n"] or 1) for e in there]
+    )
+    counts = [entry["n"] for entry in there if entry["n"] is not None]
+    n = min(counts) if counts else None
+    value, interval, method = found.value, found.interval, "runs" if found.runs > 1 else "one run"
+    given = [
+        frame
+        for entry, frame in zip(entries, outcomes, strict=True)
+        if entry is not None and frame is not None
+    ]
+    if found.runs > 1 and len(given) == found.runs and _paired(given):
+        of_one = UNITS[unit].of_one
+        per_image = [frame.groupby("image")["outcome"].mean() for frame in given]
+        shares = unit == "%" and all(frame["outcome"].isin((0, of_one)).all() for frame in given)
+        value, ends = pooled_outcomes(
+            [part / of_one for part in per_image], [part.index for part in per_image], shares=shares
+        )
+        value, interval, method = value * of_one, Interval(*(end * of_one for end in ends)), "images and runs"
+        n = len(set().union(*(part.index for part in per_image)))
+    return {
+        "value": value,
+        "ci": _within(interval, unit),
+        "n": n,
+        "runs": found.runs,
+        "unit": unit,
+        "each": [None if entry is None else entry["value"] for entry in entries],
+        "prediction": _within(found.prediction, unit),
+        "method": method,
+    }
+
+
+def _paired(frames: Sequence[pd.DataFrame]) -> bool:
+    """Whether the outcomes of all runs are of one group, of known images."""
+    return all(frame["image"].notna().all() and frame["group"].isna().all() for frame in frames)
+
+
+def _within(interval: Interval | None, unit: str | None) -> list[float] | None:
+    if interval is None or not all(map(math.isfinite, interval)):
+        return None
+    spec = UNITS[unit]
+    return [min(max(end, spec.low), spec.high) for end in interval]
