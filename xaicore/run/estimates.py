@@ -2,8 +2,8 @@
 
 Every method records under an id and returns the estimate in the unit of the record, or None where the images are too few
 for an interval; then nothing is recorded. Bootstraps draw images (:mod:`xaicore.metrics.intervals`) with the run's seed.
-The outcome of each image is kept beside its estimate, so that runs can be pooled (:mod:`xaicore.run.evidence`); ``images``,
-(N,) whole numbers, says which image of the set each is, so that other runs know it again.
+The outcome of each image is kept beside its estimate, so that runs can be pooled (:mod:`xaicore.run.evidence`).
+``images``, (N,) whole numbers, says which image of the set each is, so that other runs know it again.
 """
 
 from typing import Any
@@ -25,7 +25,7 @@ class Estimates:
 
     Attributes:
         seed: of the draws of the intervals.
-        outcomes: id → the outcomes behind the value, columns ``group``, ``image`` and ``outcome``, in the unit of the value.
+        outcomes: id → the outcomes behind the value, columns ``group``, ``image`` and ``outcome``, in its unit.
     """
 
     seed: int
@@ -63,8 +63,8 @@ class Estimates:
             id: see :meth:`value`, as for the errors.
             estimate: in parts of one where ``unit`` is a percentage or the like, else in the unit.
             unit: one of :data:`xaicore.core.units.UNITS`.
-            outcomes: (N,) or (N, K) of each image, in parts of one where the estimate is; NaN where there is none. Their mean
-                need not be the estimate. None: they are not kept.
+            outcomes: (N,) or (N, K) of each image, in parts of one where the estimate is; NaN where there is none. None:
+                they are not kept.
             images: (N,), see the module.
         """
         factor = UNITS[known_unit(unit)].of_one

@@ -1,16 +1,16 @@
 """Evidence: the values of one notebook over several runs, each of another seed, pooled.
 
-``evidence.json`` lies beside the record of the first run where results are committed, and ``outcomes.csv.gz`` beside it with
-the per-image outcomes of all runs. A record alone is evidence of one run. The JSON, ``schema`` 1::
+``evidence.json`` lies beside the record of the first run where results are committed, and ``outcomes.csv.gz`` with the
+per-image outcomes of all runs beside it. A record alone is evidence of one run. The JSON, ``schema`` 1::
 
     notebook, edition, parameters, seeds
     runs     a seed each: seed, device, instruction_sets, commit, seconds
     values   id: {value, ci, n, runs, unit, each, prediction, method}
 
-``each`` has the runs' own values in the order of the seeds, None where a run has none; ``n`` counts images (of a run that has the
-fewest, or all different ones where they are known), ``prediction`` is the 95 % interval for one more run, and ``method`` says what ``ci`` is made of
-(:mod:`xaicore.metrics.pooling`): ``images and runs`` from per-image outcomes, ``runs`` from the runs' own intervals,
-``one run``.
+``each`` has the runs' own values in the order of the seeds, None where a run has none. ``n`` counts images: all different
+ones where they are known, else those of the run that has the fewest. ``prediction`` is the 95 % interval for one more run,
+and ``method`` says what ``ci`` is made of (:mod:`xaicore.metrics.pooling`): ``images and runs`` from per-image outcomes,
+``runs`` from the runs' own intervals, ``one run``.
 """
 
 import json
@@ -32,7 +32,8 @@ OUTCOMES = "outcomes.csv"
 KEPT_OUTCOMES = "outcomes.csv.gz"
 SCHEMA = 1
 COLUMNS = ("id", "group", "image", "outcome")
-"""Of the outcomes of a run: value, group where it compares several, number of the image where known, outcome in the unit."""
+"""Of the outcomes of a run: the value's id, the group where it compares several, the image's number where known, and the
+outcome in the value's unit."""
 
 
 def load_evidence(folder: Path) -> dict[str, Any]:
@@ -115,8 +116,8 @@ def pool(
 
 def pooled(value: Mapping[str, Any]) -> Pooled:
     """Return one of the ``values`` as numbers."""
-    ends = (Interval(*value[name]) if value[name] else None for name in ("ci", "prediction"))
-    return Pooled(value["value"], *ends, value["runs"])
+    interval, prediction = (Interval(*value[name]) if value[name] else None for name in ("ci", "prediction"))
+    return Pooled(value["value"], interval, prediction, value["runs"])
 
 
 def _parameters(record: Mapping[str, Any]) -> dict[str, Any]:
@@ -139,9 +140,7 @@ def _value(
 ) -> dict[str, Any]:
     there = [entry for entry in entries if entry is not None]
     unit = there[0]["unit"]
-    found = pooled_estimates(
-        [Estimate(e["value"], *(e["ci"] or (e["value"], e["value"])), e["n"] or 1) for e in there]
-    )
+    found = pooled_estimates([_estimate(entry) for entry in there])
     counts = [entry["n"] for entry in there if entry["n"] is not None]
     n = min(counts) if counts else None
     value, interval, method = found.value, found.interval, "runs" if found.runs > 1 else "one run"
@@ -150,7 +149,7 @@ def _value(
         for entry, frame in zip(entries, outcomes, strict=True)
         if entry is not None and frame is not None
     ]
-    if found.runs > 1 and len(given) == found.runs and _paired(given):
+    if found.runs > 1 and len(given) == found.runs and _paired(given, there):
         of_one = UNITS[unit].of_one
         per_image = [frame.groupby("image")["outcome"].mean() for frame in given]
         shares = unit == "%" and all(frame["outcome"].isin((0, of_one)).all() for frame in given)
@@ -171,9 +170,18 @@ def _value(
     }
 
 
-def _paired(frames: Sequence[pd.DataFrame]) -> bool:
-    """Whether the outcomes of all runs are of one group, of known images."""
-    return all(frame["image"].notna().all() and frame["group"].isna().all() for frame in frames)
+def _estimate(entry: Mapping[str, Any]) -> Estimate:
+    low, high = entry["ci"] or (entry["value"], entry["value"])
+    return Estimate(entry["value"], low, high, entry["n"] or 1)
+
+
+def _paired(frames: Sequence[pd.DataFrame], entries: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether the outcomes of all runs are of known images, and the values are their means."""
+    known = all(frame["image"].notna().all() and frame["group"].isna().all() for frame in frames)
+    return known and all(
+        math.isclose(frame["outcome"].mean(), entry["value"], rel_tol=1e-5, abs_tol=1e-6)
+        for frame, entry in zip(frames, entries, strict=True)
+    )
 
 
 def _within(interval: Interval | None, unit: str | None) -> list[float] | None:

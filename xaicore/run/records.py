@@ -1,6 +1,7 @@
 """What a run leaves behind: its values, its tables, and where they come from.
 
-A record is a folder with ``record.json``, one CSV file a table, and ``outcomes.csv`` with the outcome of each image. The JSON is written last and atomically,
+A record is a folder with ``record.json``, one CSV file a table, and ``outcomes.csv`` with the outcome of each image.
+The JSON is written last and atomically,
 so its presence means that the notebook ran to its end. It holds no absolute path and no name of a machine.
 Files that a page's own script loads may lie beside it in the folder ``assets``; the book takes them as they are.
 Records are read by :mod:`xaicore.run.recorded`.
@@ -198,7 +199,7 @@ class Run(Estimates):
         ]
         if frames:
             text = pd.concat(frames).to_csv(
-                columns=COLUMNS, index=False, float_format="%.7g", lineterminator="\n"
+                columns=list(COLUMNS), index=False, float_format="%.7g", lineterminator="\n"
             )
             write_atomically(self.output_dir / OUTCOMES, text, what=f"the outcomes of {self.notebook}")
         record = {
