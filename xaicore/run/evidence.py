@@ -8,7 +8,7 @@ per-image outcomes of all runs beside it. A record alone is evidence of one run.
     values   id: {value, ci, n, runs, unit, each, prediction, method}
 
 ``each`` has the runs' own values in the order of the seeds, None where a run has none. ``n`` counts images: all different
-ones where they are known, else those of the run that has the fewest. ``prediction`` is the 95 % interval for one more run,
+ones where they are known, else those of the run with the fewest. ``prediction`` is the 95 % interval for one more run,
 and ``method`` says what ``ci`` is made of (:mod:`xaicore.metrics.pooling`): ``images and runs`` from per-image outcomes,
 ``runs`` from the runs' own intervals, ``one run``.
 """
