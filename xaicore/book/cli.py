@@ -167,9 +167,9 @@ def _keep(root: Path, options: argparse.Namespace) -> int:
         print(f"left out: {name} has no complete run; run: xaibook run --edition {options.edition}")
     for change in kept.changes:
         print(f"verdict changed: {change}")
+    done = ", ".join(f"{name} ({runs} run{'s' * (runs > 1)})" for name, runs in kept.notebooks.items())
     print(
-        f"kept {', '.join(f'{name} ({runs} runs)' for name, runs in kept.notebooks.items()) or 'nothing'}; "
-        f"results/{options.edition} takes {kept.size / 1e6:.1f} MB, verdicts are in {VERDICTS}"
+        f"kept {done or 'nothing'}; results/{options.edition} takes {kept.size / 1e6:.1f} MB, verdicts are in {VERDICTS}"
     )
     return 0
 

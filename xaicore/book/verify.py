@@ -33,8 +33,8 @@ def verify(root: Path, edition: str = "embedded") -> pd.DataFrame:
 
     Returns:
         One row a value: ``notebook``, ``id``, ``committed``, ``runs``, ``prediction`` (low, high; None for one run),
-        ``here``, and ``outcome``: ``inside`` or ``outside`` of what several runs predict, ``same`` as or ``different`` from the one
-        run, or ``missing`` on one side.
+        ``here``, and ``outcome``: ``inside`` or ``outside`` of what several runs predict, ``same`` as or ``different``
+        from the one run, or ``missing`` on one side.
 
     Raises:
         UserError: there is nothing committed, or nothing was run.

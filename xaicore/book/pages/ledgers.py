@@ -82,7 +82,7 @@ def ledger_page(
     Args:
         paper: the paper.
         judgements: one per claim; those of other papers are ignored.
-        compared: value id → the row of :func:`xaicore.book.verify.verify` for the run that the pages are made of, where its
+        compared: value id → the row of :func:`xaicore.book.verify.verify` for the run that the pages show, where its
             edition has evidence.
 
     Returns:
