@@ -77,7 +77,6 @@ def setting(params: SharedParameters, store: Store, run: Run) -> Setting:
             params.data_root,
             split=split,
             n=n,
-            seed=params.seed,
             size=params.size,
             channels=params.channels,
         )
@@ -103,13 +102,31 @@ def setting(params: SharedParameters, store: Store, run: Run) -> Setting:
     network = trained.model
     run.model("digits", network)
     right = models.predict(network, test[0]).argmax(1) == test[1]
-    order = torch.randperm(len(right), generator=torch.Generator().manual_seed(params.seed))
+    order = shuffled(len(right))
     taken = order[right[order]][: params.n_images]
     if len(taken) < 4:
         raise UserError(f"{params.model} classifies only {len(taken)} test images correctly: train it longer")
-    mixed = torch.randperm(len(train[1]), generator=torch.Generator().manual_seed(params.seed + 1))
-    shuffled = train[0][mixed], train[1][mixed]
-    return Setting(untrained, network, shuffled, validation, test[0][taken], test[1][taken], right, test)
+    mixed = shuffled(len(train[1]), 1)
+    return Setting(
+        untrained,
+        network,
+        (train[0][mixed], train[1][mixed]),
+        validation,
+        test[0][taken],
+        test[1][taken],
+        right,
+        test,
+    )
+
+
+def shuffled(n: int, key: int = 0) -> Tensor:
+    """Return an order (n,) of images, the same in every run: the seed of the parameters chooses none.
+
+    Args:
+        n: number of images.
+        key: another one gives another order.
+    """
+    return torch.randperm(n, generator=torch.Generator().manual_seed(key))
 
 
 def options(params: SharedParameters, name: str) -> dict[str, Any]:

@@ -50,7 +50,6 @@ def face_sets(
     shares: list[float] | None = None,
     n_images: int | None = None,
     channels: int | None = None,
-    seed: int = 0,
 ) -> dict[str, Faces]:
     """Return training, validation and test faces, prepared in both ways.
 
@@ -62,24 +61,23 @@ def face_sets(
         shares: of training, validation and test images of a person; None: the set's own split.
         n_images: test images at most, evenly over the people; None: all.
         channels: of the images; None: as the set has.
-        seed: of the choice of images.
 
     Raises:
         UserError: a folder or file does not fit.
     """
 
     def parts(side: int | None) -> list[data.ImageSet]:
-        options: dict[str, Any] = {"size": side, "seed": seed, "channels": channels}
+        options: dict[str, Any] = {"size": side, "channels": channels}
         if shares is None:
             return [
                 data.load(dataset, data_root, split=s, **options) for s in ("train", "validation", "test")
             ]
-        return list(data.load(dataset, data_root, split="all", **options).partition(shares, seed=seed))
+        return list(data.load(dataset, data_root, split="all", **options).partition(shares))
 
     stored, resized = parts(None), parts(size)
     if n_images is not None:
         count = min(n_images, len(stored[2]))
-        stored, resized = ([*each[:2], each[2].subset(count, seed)] for each in (stored, resized))
+        stored, resized = ([*each[:2], each[2].subset(count)] for each in (stored, resized))
     return {
         name: _prepared(store, first, second, size)
         for name, first, second in zip(PARTS, stored, resized, strict=True)

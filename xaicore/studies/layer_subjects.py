@@ -44,7 +44,6 @@ def first_subject(params: P3Parameters, store: Store, run: Run) -> Subject:
             shares=params.shares,
             n_images=params.n_images,
             channels=channels,
-            seed=params.seed,
         )
         title = "VGG16" if params.model == "vgg16" else params.model
         backbone, _ = face_backbone(
@@ -78,7 +77,6 @@ def second_subject(params: P3Parameters, run: Run) -> Subject | None:
         split="test",
         n=params.n_second if params.second_dataset != "imagenet-20" or params.n_second < 20 else None,
         size=params.second_size,
-        seed=params.seed,
     )
     model = models.load(
         params.second_model,
@@ -121,8 +119,8 @@ def _network(params: P3Parameters, store: Store, run: Run, images: data.ImageSet
 
 
 def _load(params: P3Parameters, split: str, n: int | None) -> data.ImageSet:
-    images = data.load(params.dataset, params.data_root, split=split, size=params.size, seed=params.seed)
-    return images if n is None or n >= len(images) else images.subset(n, params.seed)
+    images = data.load(params.dataset, params.data_root, split=split, size=params.size)
+    return images if n is None or n >= len(images) else images.subset(n)
 
 
 def _training(params: P3Parameters) -> dict[str, Any]:
@@ -151,6 +149,5 @@ def _right(
     if not len(right):
         raise UserError(f"{model.name} classifies no image of {images.name} correctly: train it longer")
     run.model(label, model)
-    return Subject(
-        model, stored[right], labels[right], tuple(images.classes), len(right) / len(labels), len(labels)
-    )
+    accuracy = len(right) / len(labels)
+    return Subject(model, stored[right], labels[right], tuple(images.classes), accuracy, len(labels), right)

@@ -32,6 +32,7 @@ class Subject:
         names: of the classes.
         accuracy: of the network on the whole test set, in [0, 1].
         n_test: size of that set.
+        index: (N,) int64, which images of that set they are.
     """
 
     model: models.Classifier
@@ -40,6 +41,7 @@ class Subject:
     names: tuple[str, ...]
     accuracy: float
     n_test: int
+    index: Tensor
 
 
 def subjects(params: InstrumentParameters, store: Store, run: Run) -> dict[str, Subject]:
@@ -54,7 +56,7 @@ def subjects(params: InstrumentParameters, store: Store, run: Run) -> dict[str, 
         UserError: a network gets no image right.
     """
     train, test = (
-        data.load(params.dataset, params.data_root, split=split, n=n, seed=params.seed, size=params.size)
+        data.load(params.dataset, params.data_root, split=split, n=n, size=params.size)
         for split, n in (("train", params.n_train), ("test", None))
     )
     untrained = models.load(
@@ -93,4 +95,6 @@ def _subject(model: models.Classifier, images: data.ImageSet, n: int | None) -> 
     right = right[labels[right].argsort(stable=True)]
     count = min(n or len(right), len(right))
     chosen = right[torch.linspace(0, len(right) - 1, count).round().long()]
-    return Subject(model, pictures[chosen], labels[chosen], tuple(images.classes), accuracy, len(labels))
+    return Subject(
+        model, pictures[chosen], labels[chosen], tuple(images.classes), accuracy, len(labels), chosen
+    )
