@@ -14,6 +14,7 @@ from xaicore.run.records import Run, load_record
 
 NOTEBOOK = "p1_inspecting_attacks"
 SHARE, MEAN, AUROC = "p1.accuracy.clear.fgsm", "p1.rank_correlation.fgsm", "p1.pixel_rank"
+DIFFERENCE = "p1.mixing.difference"
 """Ids that claims read, so that their outcomes are kept."""
 
 
@@ -80,6 +81,46 @@ def test_an_estimate_that_is_no_mean_of_its_outcomes_is_not_pooled_from_them(tmp
         run.finish()
         folders.append(tmp_path / str(seed))
     assert pooled(folders)["values"][SHARE]["method"] == "runs"
+
+
+def test_a_difference_of_two_groups_is_pooled_from_them(tmp_path: Path) -> None:
+    folders = []
+    for seed in range(3):
+        rng = np.random.default_rng(seed)
+        run = Run(NOTEBOOK, {"seed": seed}, tmp_path / str(seed), edition="embedded")
+        groups = np.arange(30), np.arange(20) + 30
+        run.difference(DIFFERENCE, rng.random(30) < 0.8, rng.random(20) < 0.4, "points", images=groups)
+        run.finish()
+        folders.append(tmp_path / str(seed))
+    found = pooled(folders)["values"][DIFFERENCE]
+    assert (found["n"], found["method"]) == (50, "images and runs")
+    assert found["value"] == pytest.approx(np.mean(found["each"]))
+
+
+def test_where_no_outcome_differs_the_runs_own_intervals_stay(tmp_path: Path) -> None:
+    folders = []
+    for seed in range(3):
+        run = Run(NOTEBOOK, {"seed": seed}, tmp_path / str(seed), edition="embedded")
+        run.change(DIFFERENCE, np.ones(12), np.ones(12), "points", images=np.arange(12))
+        run.finish()
+        folders.append(tmp_path / str(seed))
+    found = pooled(folders)["values"][DIFFERENCE]
+    assert found["method"] == "runs"
+    assert found["ci"][0] < 0 < found["ci"][1]
+
+
+def test_several_outcomes_of_an_image_keep_the_value_of_the_runs(tmp_path: Path) -> None:
+    folders = []
+    for seed in range(2):
+        values = np.random.default_rng(seed).random((9, 3))
+        values[::2, 1:] = np.nan
+        run = Run(NOTEBOOK, {"seed": seed}, tmp_path / str(seed), edition="embedded")
+        run.mean(MEAN, values, images=np.arange(9))
+        run.finish()
+        folders.append(tmp_path / str(seed))
+    found = pooled(folders)["values"][MEAN]
+    assert (found["n"], found["method"]) == (9, "images and runs")
+    assert found["value"] == pytest.approx(np.mean(found["each"]))
 
 
 def test_one_record_is_evidence_of_one_run(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from scipy import stats
 
 from xaicore.core.errors import UserError
 from xaicore.metrics.intervals import Estimate, proportion_ci
-from xaicore.metrics.pooling import pooled_estimates, pooled_outcomes
+from xaicore.metrics.pooling import pooled_differences, pooled_estimates, pooled_outcomes
 
 TRIALS = 1500
 
@@ -124,10 +124,45 @@ def test_shift_and_scale(shift: float, scale: float) -> None:
     assert wider == pytest.approx([end * scale + shift for end in interval], rel=1e-6, abs=1e-6)
 
 
+def test_several_outcomes_of_an_image_count_as_one_image() -> None:
+    outcomes, images = made(np.random.default_rng(4), 3, 8, (1.0, 1.0, 1.0)), np.arange(8)
+    once = pooled_outcomes(outcomes, [images] * 3)
+    twice = pooled_outcomes(outcomes.repeat(2, axis=1), [images.repeat(2)] * 3)
+    assert twice[0] == pytest.approx(once[0])
+    assert twice[1] == pytest.approx(once[1])
+
+
+def test_the_mean_is_over_outcomes_as_in_the_runs() -> None:
+    value, _ = pooled_outcomes([[1, 0, 0], [1, 1, 0]], [[0, 1, 1], [0, 1, 1]])
+    assert value == pytest.approx((1 / 3 + 2 / 3) / 2)
+
+
+def test_a_difference_of_the_same_images_is_that_of_the_pairs() -> None:
+    rng, images = np.random.default_rng(5), [np.arange(8)] * 3
+    first, second = (made(rng, 3, 8, (1.0, 1.0, 1.0)) for _ in range(2))
+    paired = pooled_outcomes(first - second, images)
+    found = pooled_differences(first, images, second, images)
+    assert found[0] == pytest.approx(paired[0])
+    assert found[1] == pytest.approx(paired[1])
+
+
+def test_a_difference_of_other_images_covers_95_percent() -> None:
+    rng, covered = np.random.default_rng(6), 0
+    first, second = [np.arange(60)] * 5, [np.arange(60, 100)] * 5
+    for _ in range(TRIALS):
+        outcomes = made(rng, 5, 100, (1.0, 0.0, 0.5))
+        outcomes[:, :60] += 0.3 * rng.normal(size=5)[:, None]
+        _, interval = pooled_differences(outcomes[:, :60], first, outcomes[:, 60:], second)
+        covered += interval.low <= 0 <= interval.high
+    assert abs(covered / TRIALS - 0.95) < 3 * (0.95 * 0.05 / TRIALS) ** 0.5 + 0.01
+
+
 def test_what_cannot_be_pooled_is_refused() -> None:
     with pytest.raises(UserError, match="two runs or more"):
         pooled_outcomes([[1.0]], [[0]])
     with pytest.raises(UserError, match="two runs or more"):
         pooled_outcomes([[1.0], []], [[0], []])
+    with pytest.raises(UserError, match="the same runs"):
+        pooled_differences([[1.0]] * 3, [[0]] * 3, [[1.0]] * 2, [[0]] * 2)
     with pytest.raises(UserError, match="must not be empty"):
         pooled_estimates([])
