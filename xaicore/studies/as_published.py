@@ -96,10 +96,7 @@ def softmax_grad_cam(model: nn.Module, images: Tensor, layers: str | Sequence[st
     taken off, for the perturbed images. The gradient of p_t is p_t (dz_t - sum_k p_k dz_k): the other classes enter with
     a minus sign, and where p_t rounds to 1 it is zero and with it the map.
 
-    Args:
-        model: see :func:`xaicore.attribution.grad_cam`.
-        images: (N, C, H, W) in [0, 1].
-        layers: as there.
+    The arguments are those of :func:`xaicore.attribution.grad_cam`.
     """
     prefix = "0." if network_of(model) is model else "0.network."
     inner: str | list[str] = layers if isinstance(layers, str) else [prefix + name for name in layers]
@@ -156,31 +153,22 @@ def pictures(maps: Tensor, images: Tensor, *, overlay: bool) -> Tensor:
 def _stretched(picture: NDArray[np.float32]) -> NDArray[np.uint8]:
     """Return values stretched to 0 … 255 and rounded down, as Keras' ``array_to_img`` does."""
     above = picture - picture.min()
-    highest = above.max()
-    if highest > 0:
+    if (highest := above.max()) > 0:
         above /= highest
-    above *= 255
-    return above.astype(np.uint8)
+    return (above * 255).astype(np.uint8)
 
 
 def compromise(adversarial: ArrayLike, gaussian: ArrayLike) -> NDArray[np.float64]:
     """Return the probability that ``experiment.py`` prints for each strength (``calc_vulnerablility``).
 
-    The similarities are averaged over the examples first, which leaves one number for each layer. What is counted is the
-    share of layers whose number lies below the mean of all layers under Gaussian noise. At the first strength these are
-    the layers under adversarial noise; at all others the code takes the Gaussian ones there, too.
-
-    Args:
-        adversarial: (N, S, L) similarities, by strength.
-        gaussian: (N, S, L) likewise.
-
-    Returns:
-        (S,) shares in [0, 1].
+    The similarities (N, S, L), by strength, are averaged over the examples first, which leaves one number for each layer.
+    What is counted is the share of layers, (S,) in [0, 1], whose number lies below the mean of all layers under Gaussian
+    noise. At the first strength these are the layers under adversarial noise; at all others the code takes the Gaussian
+    ones there, too.
     """
     attack, noise = (mean_of_known(each, 0) for each in (adversarial, gaussian))
     compared = np.concatenate([attack[:1], noise[1:]])
-    found: NDArray[np.float64] = mean_of_known(below(compared, mean_of_known(noise, 1)[:, None]), 1)
-    return found
+    return mean_of_known(below(compared, mean_of_known(noise, 1)[:, None]), 1)
 
 
 def compromised(adversarial: ArrayLike, gaussian: ArrayLike) -> NDArray[np.float64]:

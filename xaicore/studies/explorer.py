@@ -88,38 +88,31 @@ def explore(
     batch_size: int = 16,
     seed: int = 0,
 ) -> Explored:
-    """Attack, add noise and explain, each step kept in the store.
+    """Attack, add noise and explain the images of a subject, each step kept in the store of ``engine``.
 
     Args:
-        engine: where batches run.
+        engine: and ``batch_size``: see :mod:`xaicore.studies.steps`.
         subject: a network and images that it classifies correctly.
         attacks: names; ``cw_l2`` looks for the smallest perturbation, the others are run at each ε, every step.
         eps: sizes, largest change of a value.
         explanations: names of :data:`xaicore.attribution.METHODS`, or of a preset for relevance propagation with it.
-        iterations: steps of the attacks that iterate.
-        cw_steps: steps of CW in one search.
-        cw_searches: constants that CW tries.
+        iterations: steps of the attacks that iterate; ``cw_steps`` those of CW in one search of ``cw_searches``.
         samples: steps of integrated gradients.
-        batch_size: images at a time; nothing depends on it.
         seed: of the noise and of what an attack draws at random.
     """
     model, clean, labels = subject.model, subject.images, subject.labels
     common: dict[str, Any] = {"batch_size": batch_size, "rows": batch_size, "seed": seed}
-    of_smallest = {"steps": cw_steps, "search_steps": cw_searches}
+    iterated = {"steps": iterations, "early_stop": False}
     versions: list[Variant] = []
     for name in attacks:
-        attack = ATTACKS[name]
-        iterated = {"steps": iterations, "early_stop": False}
-        of_size = {key: value for key, value in iterated.items() if attack.accepts(key)}
-        sizes: list[tuple[str, dict[str, Any]]] = [
-            (size_text(value), {"eps": value} | of_size) for value in eps
-        ]
-        for size, parameters in sizes if attack.accepts("eps") else [(SMALLEST, of_smallest)]:
+        sizes: dict[str, dict[str, Any]] = {SMALLEST: {"steps": cw_steps, "search_steps": cw_searches}}
+        if (accepts := ATTACKS[name].accepts)("eps"):
+            of_size = {key: value for key, value in iterated.items() if accepts(key)}
+            sizes = {size_text(value): {"eps": value, **of_size} for value in eps}
+        for size, parameters in sizes.items():
             hit = steps.attacked(engine, name, model, clean, labels, **parameters, **common).adversarial
-            like, step = {"like": hit - clean}, f"noise like {name}"
-            noise = steps.attacked(
-                engine, "gaussian", model, clean, labels, per_image=like, step=step, **common
-            )
+            like: dict[str, Any] = {"per_image": {"like": hit - clean}, "step": f"noise like {name}"}
+            noise = steps.attacked(engine, "gaussian", model, clean, labels, **like, **common)
             versions += [Variant(name, size, "attack", hit), Variant(name, size, "noise", noise.adversarial)]
     everything = torch.stack([clean, *(version.images for version in versions)])
     logits = models.predict(model, everything.flatten(0, 1), batch_size=batch_size)
@@ -127,19 +120,11 @@ def explore(
     rows, images, targets = _to_explain(everything, probabilities, labels)
     maps = {}
     for name in explanations:
-        options: dict[str, Any] = {} if name in METHODS else {"preset": name}
+        options: dict[str, Any] = {"method": name} if name in METHODS else {"preset": name}
         if name == "integrated_gradients":
             options["n_steps"] = samples
-        found = steps.explained(
-            engine,
-            model,
-            images,
-            targets,
-            method=name if name in METHODS else "lrp",
-            batch_size=batch_size,
-            step=f"{name} for the explorer",
-            **options,
-        )
+        options |= {"batch_size": batch_size, "step": f"{name} for the explorer"}
+        found = steps.explained(engine, model, images, targets, **options)
         maps[name] = dict(zip(rows, found.sum(dim=1), strict=True))
     return Explored(versions, probabilities, maps)
 

@@ -4,6 +4,7 @@ Every function takes similarities by image, strength and layer, NaN where a map 
 intervals draw images, each with all of its strengths, layers and both kinds of noise.
 """
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import combinations, islice
@@ -77,15 +78,13 @@ def findings(
     n_resamples: int = 1000,
     seed: int = 0,
 ) -> Findings:
-    """Return the quantities of an analysis with 95 % intervals over images.
+    """Return the quantities of an analysis with 95 % intervals over images, by ``n_resamples`` bootstrap draws.
 
     Args:
         adversarial: (N, S, L) similarities with the clean maps under adversarial noise, by strength.
         gaussian: (N, S, L) the same under Gaussian noise.
         reference: which strength is 1.
         compromise: similarities to the probability of a compromise at each strength, (S,).
-        n_resamples: bootstrap draws.
-        seed: of the draws.
 
     Raises:
         ValueError: shapes differ or there is no image.
@@ -116,22 +115,10 @@ def findings(
         return np.hstack(parts)
 
     found = iter(row_bootstraps(quantities, attack, noise, n_resamples=n_resamples, seed=seed))
-
-    def take(count: int) -> list[Estimate]:
-        return list(islice(found, count))
-
-    return Findings(
-        gap=take(layers),
-        rank=take(layers),
-        variance_ratio=take(layers),
-        adversarial=take(strengths),
-        gaussian=take(strengths),
-        adversarial_change=next(found),
-        gaussian_change=next(found),
-        depth_correlation=next(found),
-        distance=dict(zip(pairs, take(len(pairs)), strict=True)),
-        compromise=take(strengths),
-    )
+    lists = [list(islice(found, count)) for count in (layers, layers, layers, strengths, strengths)]
+    changes = list(islice(found, 3))
+    distance = dict(zip(pairs, islice(found, len(pairs)), strict=True))
+    return Findings(*lists, *changes, distance, list(found))
 
 
 def paired_tests(adversarial: ArrayLike, gaussian: ArrayLike) -> list[tuple[RankTest, float]]:
@@ -155,14 +142,13 @@ def paired_tests(adversarial: ArrayLike, gaussian: ArrayLike) -> list[tuple[Rank
 def variance_ratio(first: Array, second: Array) -> Array:
     """Return the variance of ``first`` (N, L) over that of ``second``, by layer; NaN where the latter has none."""
     known = np.isfinite(first) & np.isfinite(second)
-    above, below = (_variance(np.where(known, each, np.nan)) for each in (first, second))
+    above, below = (_known(np.nanvar, np.where(known, each, np.nan), 0) for each in (first, second))
     return np.divide(above, below, out=np.full_like(above, np.nan), where=below > 0)
 
 
 def ranks(values: Array) -> Array:
     """Return the ranks of ``values`` (L,), 1 the largest; NaN has the last."""
-    found: Array = rankdata(-np.where(np.isfinite(values), values, -np.inf))
-    return found
+    return np.asarray(rankdata(-np.where(np.isfinite(values), values, -np.inf)))
 
 
 def depth_correlation(curve: Array) -> float:
@@ -181,25 +167,15 @@ def below(values: Array, threshold: Array) -> Array:
 
 def mean_of_known(values: ArrayLike, axis: int | Sequence[int]) -> Array:
     """Return the mean over ``axis`` of what is not NaN; NaN where nothing is left."""
-    array = np.asarray(values, dtype=np.float64)
-    axes = axis if isinstance(axis, int) else tuple(axis)
-    known = np.isfinite(array)
-    count = known.sum(axes)
-    total = np.where(known, array, 0).sum(axes)
-    return np.divide(total, count, out=np.full(np.shape(total), np.nan), where=count > 0)
+    return _known(np.nanmean, values, axis)
 
 
 def median_of_known(values: ArrayLike) -> Array:
     """Return the median over the first axis of what is not NaN; NaN where nothing is left."""
-    ordered = np.sort(np.asarray(values, dtype=np.float64), axis=0)  # NaN come last
-    count = np.isfinite(ordered).sum(0)
-    low, high = np.maximum(count - 1, 0) // 2, np.maximum(count, 1) // 2
-    halves = [
-        np.take_along_axis(ordered, place[None], 0)[0] for place in (low, np.minimum(high, len(ordered) - 1))
-    ]
-    return np.where(count > 0, (halves[0] + halves[1]) / 2, np.nan)
+    return _known(np.nanmedian, values, 0)
 
 
-def _variance(values: Array) -> Array:
-    centred = values - mean_of_known(values, 0)
-    return mean_of_known(centred**2, 0)
+def _known(statistic: Callable[..., Array], values: ArrayLike, axis: int | Sequence[int]) -> Array:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # where nothing is left
+        return statistic(np.asarray(values, np.float64), axis if isinstance(axis, int) else tuple(axis))

@@ -5,6 +5,7 @@ paper 5 by the entropy.
 """
 
 from collections.abc import Callable, Mapping
+from itertools import combinations
 
 import numpy as np
 import torch
@@ -29,9 +30,13 @@ def compare(before: Tensor, after: Tensor) -> dict[str, Tensor]:
     Raises:
         ValueError: shapes do not fit, or a value is not finite.
     """
+
+    def unit_scaled(maps: Tensor) -> Tensor:
+        return maps.abs() / maps.abs().amax(dim=(1, 2), keepdim=True).clamp(min=1e-30)
+
     masks = metrics.relevance_mask(before), metrics.relevance_mask(after)
     return {
-        "nissim": metrics.nissim(_unit_scaled(before), _unit_scaled(after)),
+        "nissim": metrics.nissim(unit_scaled(before), unit_scaled(after)),
         "cosine": metrics.cosine_similarity(before, after),
         "rank": metrics.rank_correlation(before, after),
         "iou": metrics.mask_iou(*masks),
@@ -59,12 +64,6 @@ def map_shifts(before: Tensor, after: Tensor) -> dict[str, Tensor]:
     return {name: shift(found).where(known, torch.nan) for name, shift in SHIFTS.items()}
 
 
-def _unit_scaled(maps: Tensor) -> Tensor:
-    """Return absolute maps (N, H, W) over their own maximum, in [0, 1]; a zero map stays zero."""
-    absolute = maps.abs()
-    return absolute / absolute.amax(dim=(1, 2), keepdim=True).clamp(min=1e-30)
-
-
 def agreement(values: Mapping[str, NDArray[np.float64]], cases: NDArray[np.int64]) -> NDArray[np.float64]:
     """Return how alike measures rank images, (M, M): Spearman's correlation within each case, averaged over cases.
 
@@ -77,15 +76,13 @@ def agreement(values: Mapping[str, NDArray[np.float64]], cases: NDArray[np.int64
     """
     names = list(values)
     matrix = np.eye(len(names))
-    for i, first in enumerate(names):
-        for j in range(i):
-            total, weight = 0.0, 0
-            for case in np.unique(cases):
-                a, b = values[first][cases == case], values[names[j]][cases == case]
-                both = np.isfinite(a) & np.isfinite(b)
-                if both.sum() < 3 or np.ptp(a[both]) == 0 or np.ptp(b[both]) == 0:
-                    continue
+    for i, j in combinations(range(len(names)), 2):
+        total, weight = 0.0, 0
+        for case in np.unique(cases):
+            a, b = (values[names[k]][cases == case] for k in (j, i))
+            both = np.isfinite(a) & np.isfinite(b)
+            if both.sum() >= 3 and np.ptp(a[both]) > 0 and np.ptp(b[both]) > 0:
                 correlation = np.corrcoef(rankdata(a[both]), rankdata(b[both]))[0, 1]
                 total, weight = total + correlation * both.sum(), weight + int(both.sum())
-            matrix[i, j] = matrix[j, i] = total / weight if weight else np.nan
+        matrix[i, j] = matrix[j, i] = total / weight if weight else np.nan
     return matrix

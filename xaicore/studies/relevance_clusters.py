@@ -35,15 +35,10 @@ class RelevanceClusters(NamedTuple):
 
 
 def relevance_clusters(maps: Tensor, *, side: int = 7, most: int = 10, seed: int = 0) -> RelevanceClusters:
-    """Cluster relevance maps by their look.
+    """Cluster relevance maps (N, C, H, W) or (N, H, W) by their look; N is at least 4.
 
-    The graph joins each map to its log N nearest ones, rounded up, as the paper has it, and to at least 3.
-
-    Args:
-        maps: (N, C, H, W) or (N, H, W), N of at least 4.
-        side: height and width that maps are averaged down to.
-        most: clusters at most; there are at least 2.
-        seed: of k-means on the eigenvectors.
+    Maps are averaged down to ``side`` x ``side``. The graph joins each to its log N nearest ones, rounded up, as the
+    paper has it, and to at least 3. There are 2 clusters to ``most``; ``seed`` is that of k-means on the eigenvectors.
 
     Raises:
         ValueError: too few maps, or a number is out of range.
@@ -92,7 +87,7 @@ def paired_agreement(
     Args:
         clusters: (2N,) the cluster of each first version, then of each second version in the same order.
         second: (2N,) bool, N times false, then N times true.
-        permutations: number of random exchanges.
+        permutations: number of random exchanges, drawn by ``seed``.
         seed: of these.
 
     Raises:
@@ -113,11 +108,7 @@ def paired_agreement(
 
 
 def rand_indices(clusters: NDArray[np.int64], groups: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Return the adjusted Rand index of clusters with each of several divisions in two, (P,).
-
-    Args:
-        clusters: (N,) from 0.
-        groups: (P, N) bool, in which of two groups each is.
+    """Return the adjusted Rand index (P,) of clusters (N,) from 0 with each of several divisions in two (P, N).
 
     References:
         Hubert and Arabie, Comparing Partitions, Journal of Classification 2, 1985.
