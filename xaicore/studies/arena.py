@@ -189,15 +189,16 @@ def scores(
     store: Store, title: str, detector: Detector, images: Mapping[str, Tensor]
 ) -> dict[str, NDArray[np.float64]]:
     """Return the scores of a fitted detector for groups of images, group → (N,), from the store where they lie there."""
-    return {
-        group: store.get_or_compute(
-            f"scores, {title}",
+
+    def score(given: Tensor) -> NDArray[np.float64]:
+        inputs, compute = (
             {"detector": detector.fingerprint, "images": given},
-            lambda given=given: {"score": detector.score(given)},
-            code=type(detector),
-        )["score"].numpy()
-        for group, given in images.items()
-    }
+            lambda: {"score": detector.score(given)},
+        )
+        kept = store.get_or_compute(f"scores, {title}", inputs, compute, code=type(detector))
+        return kept["score"].numpy()
+
+    return {group: score(given) for group, given in images.items()}
 
 
 def scores_without_network(

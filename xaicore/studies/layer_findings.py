@@ -115,10 +115,16 @@ def findings(
         return np.hstack(parts)
 
     found = iter(row_bootstraps(quantities, attack, noise, n_resamples=n_resamples, seed=seed))
-    lists = [list(islice(found, count)) for count in (layers, layers, layers, strengths, strengths)]
-    changes = list(islice(found, 3))
-    distance = dict(zip(pairs, islice(found, len(pairs)), strict=True))
-    return Findings(*lists, *changes, distance, list(found))
+
+    def take(count: int) -> list[Estimate]:
+        return list(islice(found, count))
+
+    return Findings(
+        *(take(layers), take(layers), take(layers), take(strengths), take(strengths)),
+        *(next(found), next(found), next(found)),
+        dict(zip(pairs, take(len(pairs)), strict=True)),
+        take(strengths),
+    )
 
 
 def paired_tests(adversarial: ArrayLike, gaussian: ArrayLike) -> list[tuple[RankTest, float]]:
@@ -142,7 +148,8 @@ def paired_tests(adversarial: ArrayLike, gaussian: ArrayLike) -> list[tuple[Rank
 def variance_ratio(first: Array, second: Array) -> Array:
     """Return the variance of ``first`` (N, L) over that of ``second``, by layer; NaN where the latter has none."""
     known = np.isfinite(first) & np.isfinite(second)
-    above, below = (_known(np.nanvar, np.where(known, each, np.nan), 0) for each in (first, second))
+    kept = [np.where(known, each, np.nan) for each in (first, second)]
+    above, below = (mean_of_known((each - mean_of_known(each, 0)) ** 2, 0) for each in kept)
     return np.divide(above, below, out=np.full_like(above, np.nan), where=below > 0)
 
 

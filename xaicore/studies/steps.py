@@ -61,12 +61,12 @@ def trained(
 
     given: dict[str, Any] = {"validation": validation, "recipe": recipe}
     inputs = {"model": model, "images": images, "labels": labels, **given}
+    function: Callable[..., TrainingResult] = train_head if head else train
     if head:
         progress.report(f"training the head of the {label} network", 0, recipe.epochs)
-        step, function, part = "train-head", train_head, REGISTRY[model.name].head
     else:
-        step, function, part = "train", train, ""
         given["progress"] = report
+    step, part = ("train-head", REGISTRY[model.name].head) if head else ("train", "")
     kept = store.get_or_compute(
         step, inputs, lambda: function(model, images, labels, **given).arrays(part), code=function
     )
