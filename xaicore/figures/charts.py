@@ -16,6 +16,7 @@ from xaicore.figures.style import (
     STYLE,
     BookFigure,
     at_most_colours,
+    known,
     line,
     new_figure,
     new_panel,
@@ -74,12 +75,7 @@ def scatter_groups(
 
 @mpl.rc_context(STYLE)
 def scatter_panels(panels: Groups, groups: Groups) -> BookFigure:
-    """Draw the same groups in several maps, say one a random seed.
-
-    Args:
-        panels: (title, (N, 2) coordinates).
-        groups: (label, (N,) mask).
-    """
+    """Draw the same groups (label, (N,) mask) in several maps (title, (N, 2) coordinates), say one a random seed."""
     figure, grid = new_figure(1, len(panels), 2.9)
     for axes, (title, points) in zip(grid[0], panels, strict=True):
         scale = _scatter(axes, points, groups)
@@ -114,27 +110,20 @@ def distributions(
     """
     figure, axes = new_panel(0.62 * len(samples) + 0.9)
     jitter = np.random.default_rng(0)
-    labels = []
+    box: dict[str, Any] = {"orientation": "horizontal", "widths": 0.55, "showfliers": False}
+    box["medianprops"] = {"color": PALETTE[1], "linewidth": 2}
+    labels = {}
     for position, (label, values) in enumerate(samples.items()):
-        shown = np.asarray(values, dtype=float)
-        shown = shown[np.isfinite(shown)]
-        labels.append(f"{label}\n(n = {len(shown)})")
-        height = -position
-        scattered = height + jitter.uniform(-0.22, 0.22, len(shown))
+        shown = known(values)
+        labels[-position] = f"{label}\n(n = {len(shown)})"
+        scattered = jitter.uniform(-0.22, 0.22, len(shown)) - position
         axes.scatter(shown, scattered, s=9, alpha=0.45, linewidths=0, color=PALETTE[0])
         if len(shown):
-            axes.boxplot(
-                shown,
-                positions=[height],
-                orientation="horizontal",
-                widths=0.55,
-                showfliers=False,
-                medianprops={"color": PALETTE[1], "linewidth": 2},
-            )
-            axes.plot(shown.mean(), height, marker="D", color="black", markersize=5, linestyle="none")
+            axes.boxplot(shown, positions=[-position], **box)
+            axes.plot(shown.mean(), -position, marker="D", color="black", markersize=5, linestyle="none")
     if reference is not None:
         axes.axvline(reference, **DASHED)
-    axes.set_yticks([-position for position in range(len(labels))], labels)
+    axes.set_yticks(list(labels), list(labels.values()))
     axes.set_xlabel(xlabel)
     return figure
 
@@ -142,17 +131,15 @@ def distributions(
 def estimated(
     x: Iterable[float], estimates: Iterable[Estimate | None]
 ) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
-    """Return estimates as a line of :func:`curves`: x (m,), values (m,), intervals (m, 2).
+    """Return estimates, and the place of each, as a line of :func:`curves`: x (m,), values (m,), intervals (m, 2).
 
-    Args:
-        x: a place for each estimate.
-        estimates: those that are None are left out.
+    Those that are None are left out.
     """
-    known = [(place, each) for place, each in zip(x, estimates, strict=True) if each is not None]
+    there = [(place, each) for place, each in zip(x, estimates, strict=True) if each is not None]
     return (
-        np.array([place for place, _ in known], dtype=np.float64),
-        np.array([each.value for _, each in known]),
-        np.array([(each.low, each.high) for _, each in known]),
+        np.array([place for place, _ in there], dtype=np.float64),
+        np.array([each.value for _, each in there]),
+        np.array([(each.low, each.high) for _, each in there]),
     )
 
 
@@ -197,8 +184,7 @@ def curve_panels(
     Args:
         panels: title to (quantity and unit of y, curves as for :func:`curves`).
         xlabel: quantity and unit of x, the same in all panels; whole numbers are marked only as such.
-        low: lower end of every y axis; None: as the curves need.
-        high: upper end.
+        low: and ``high``: ends of every y axis; None: as the curves need.
 
     Raises:
         ValueError: more different labels than colours.

@@ -7,7 +7,7 @@ import matplotlib as mpl
 import numpy as np
 from numpy.typing import NDArray
 
-from xaicore.figures.style import MARKERS, PALETTE, STYLE, BookFigure, line, new_figure
+from xaicore.figures.style import MARKERS, PALETTE, STYLE, BookFigure, known, line, new_figure
 
 
 @mpl.rc_context(STYLE)
@@ -21,16 +21,11 @@ def layer_boxes(panels: Mapping[str, NDArray[Any]], layers: Sequence[str], *, yl
     """
     figure, grid = new_figure(len(panels), 1, 2.4 * len(panels) + 0.3, sharex=True, sharey=True)
     for axes, (title, values), colour in zip(grid[:, 0], panels.items(), PALETTE, strict=False):
-        array = np.asarray(values, dtype=float)
-        known = [column[np.isfinite(column)] for column in array.T]
-        axes.boxplot(
-            known,
-            positions=range(len(layers)),
-            widths=0.6,
-            medianprops={"color": colour, "linewidth": 2},
-            flierprops={"markersize": 3, "markeredgecolor": "#777777"},
-        )
-        means = [column.mean() if len(column) else np.nan for column in known]
+        columns = [known(column) for column in np.transpose(values)]
+        look = {"medianprops": {"color": colour, "linewidth": 2}}
+        look["flierprops"] = {"markersize": 3, "markeredgecolor": "#777777"}
+        axes.boxplot(columns, positions=range(len(layers)), widths=0.6, **look)
+        means = [column.mean() if len(column) else np.nan for column in columns]
         axes.plot(range(len(layers)), means, "D", color=colour, markersize=4)
         axes.set(title=title, ylabel=ylabel)
     _name_layers(grid[-1, 0], layers)

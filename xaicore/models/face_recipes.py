@@ -12,17 +12,10 @@ from typing import Any
 from xaicore.models.recipe import Recipe
 
 FACES = Recipe(
-    epochs=3,
-    batch_size=16,
-    learning_rate=1e-3,
-    augment="noise",
-    precision="float32",
-    fused=True,
-    small_maps=True,
-    unbiased_statistics=True,
+    epochs=3, batch_size=16, augment="noise", fused=True, small_maps=True, unbiased_statistics=True
 )
 _OTHERS = {
-    "vgg16": replace(FACES, epochs=3, learning_rate=3e-4),
+    "vgg16": replace(FACES, learning_rate=3e-4),
     "resnet50": replace(FACES, batch_size=32, learning_rate=1.5e-3),
     "resnet101": replace(FACES, epochs=2),
     "inception_v3": replace(FACES, epochs=4, batch_size=32, learning_rate=2e-3),
@@ -31,12 +24,9 @@ _OTHERS = {
 
 
 def face_recipe(name: str, *, seed: int = 0, **changes: Any) -> Recipe:
-    """Return the recipe for faces of the architecture ``name``.
+    """Return the recipe for faces of the architecture ``name``; any other than a registered one gets the usual recipe.
 
-    Args:
-        name: of :data:`~xaicore.models.REGISTRY`, or any other, which gets the usual recipe.
-        seed: of the training.
-        changes: other attributes of a :class:`Recipe`; what is None stays as it is there.
+    ``changes`` are other attributes of a :class:`Recipe`; what is None stays as it is there.
     """
     given = {key: value for key, value in changes.items() if value is not None}
     return replace(_OTHERS.get(name, FACES), **given, seed=seed)

@@ -15,9 +15,12 @@ from xaicore.core import checks
 from xaicore.core.errors import UserError
 from xaicore.models.augmentation import AUGMENTATIONS
 
-OPTIMIZERS = ("adamw", "sgd")
-SCHEDULES = ("one-cycle", "inverse-time", "constant")
-PRECISIONS = ("auto", "float32", "bfloat16")
+CHOICES = {
+    "optimizer": ("adamw", "sgd"),
+    "schedule": ("one-cycle", "inverse-time", "constant"),
+    "augment": tuple(AUGMENTATIONS),
+    "precision": ("auto", "float32", "bfloat16"),
+}
 
 
 @dataclass(frozen=True)
@@ -67,17 +70,14 @@ class Recipe:
     unbiased_statistics: bool = False
 
     def __post_init__(self) -> None:
-        checks.integer("epochs", self.epochs, least=1)
-        checks.integer("batch_size", self.batch_size, least=1)
-        checks.integer("seed", self.seed, least=0)
+        for name, least in (("epochs", 1), ("batch_size", 1), ("seed", 0)):
+            checks.integer(name, getattr(self, name), least=least)
         checks.positive("learning_rate", self.learning_rate)
         checks.not_negative("weight_decay", self.weight_decay)
         checks.not_negative("decay", self.decay)
         checks.number("momentum", self.momentum, least=0, below=1)
-        checks.one_of("optimizer", self.optimizer, OPTIMIZERS)
-        checks.one_of("schedule", self.schedule, SCHEDULES)
-        checks.one_of("augment", self.augment, AUGMENTATIONS)
-        checks.one_of("precision", self.precision, PRECISIONS)
+        for name, choices in CHOICES.items():
+            checks.one_of(name, getattr(self, name), choices)
         if self.decay and self.schedule != "inverse-time":
             raise UserError("decay belongs to schedule='inverse-time'; leave it 0 for other schedules")
         if self.momentum and self.optimizer != "sgd":

@@ -29,14 +29,12 @@ class Architecture:
         build: makes the network with initial weights drawn from torch's (forked, seeded) generator.
         head: prefix of the parameter names of its head.
         ignored: prefix of names in published weights that it has no use for.
-        input_size: side of the images it was published for.
-        min_size: smallest side it takes.
+        input_size: side of the images it was published for; it takes those from ``min_size``.
         fixed_size: whether it only takes the side it was built for.
         dropout: its dropout probability by default; None if it has no dropout.
         scalable: whether it has a ``width``.
         plain: whether ``build`` knows ``batch_norm=False``; for the others the normalisation is folded away.
-        mean: of its normalisation of colour images (grey images: 0.5).
-        std: likewise.
+        mean: and ``std``: of its normalisation of colour images (grey images: 0.5).
         imagenet: batch_norm -> published ImageNet weights; None if there are none.
     """
 
@@ -59,9 +57,8 @@ def _torchvision(name: str) -> dict[str, Tensor]:
     from torchvision.models import get_model_weights
 
     weights = next(entry for entry in get_model_weights(name) if entry.name == "IMAGENET1K_V1")
-    file = weights.url.rpartition("/")[2]
-    # Its name ends in the beginning of its sha256, which torch checks on download only.
-    check_cached(Path(torch.hub.get_dir(), "checkpoints", file), Path(file).stem.rpartition("-")[2])
+    file = Path(torch.hub.get_dir(), "checkpoints", Path(weights.url).name)
+    check_cached(file, file.stem.rpartition("-")[2])  # of its sha256, which torch checks on download only
     return dict(weights.get_state_dict(check_hash=True, progress=False, weights_only=True))
 
 

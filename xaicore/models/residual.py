@@ -5,6 +5,7 @@ import copy
 from typing import TypeVar
 
 from torch import Tensor, nn
+from torchvision.models import resnet
 
 Model = TypeVar("Model", bound=nn.Module)
 
@@ -25,7 +26,8 @@ def start_as_identity(model: Model) -> Model:
     """
     model = copy.deepcopy(model)
     for block in model.modules():
-        last = getattr(block, "last_norm", None)
-        if isinstance(last, nn.BatchNorm2d):
-            nn.init.zeros_(last.weight)
+        if isinstance(block, (resnet.BasicBlock, resnet.Bottleneck)):
+            last = block.bn3 if isinstance(block, resnet.Bottleneck) else block.bn2
+            if isinstance(last, nn.BatchNorm2d):
+                nn.init.zeros_(last.weight)
     return model
