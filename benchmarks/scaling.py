@@ -27,7 +27,7 @@ from typing import Any
 
 import yaml
 
-from benchmarks.command import Report, made_here, parser, positive, print_now, produce, versions
+from benchmarks.command import Report, made_here, parser, printed, produce
 from xaicore.book.running.editions import load_edition
 from xaicore.core.errors import UserError
 from xaicore.run.recorded import FILE, load_record
@@ -109,12 +109,12 @@ def executed(root: Path, case: Case, count: int, store: Path, output: Path) -> d
     return provenance
 
 
-def rows(root: Path, case: Case, counts: Sequence[int]) -> Iterator[dict[str, Any]]:
-    """Yield what each number of images cost."""
+def rows(root: Path, case: Case, counts: Sequence[int], quick: bool = False) -> Iterator[dict[str, Any]]:
+    """Yield what each number of images cost, of the first two where it is to be quick."""
     with tempfile.TemporaryDirectory() as folder:
         trained = Path(folder) / "trained"
         executed(root, case, counts[0], trained, Path(folder) / "first")
-        for count in counts:
+        for count in counts[: 2 if quick else None]:
             store = Path(folder) / f"store-{count}"
             for step in TRAINED:
                 if (trained / step).is_dir():
@@ -133,23 +133,26 @@ def rows(root: Path, case: Case, counts: Sequence[int]) -> Iterator[dict[str, An
             }
 
 
+def line(row: dict[str, Any]) -> str:
+    """Return a row as one line of the table."""
+    return (
+        f"{row['chapter']:24s} {row['data']:14.14s} {row['images']:6d} {row['seconds']:8.1f} "
+        f"{row['peak_mebibytes']:13.0f}"
+    )
+
+
 def report(chosen: Sequence[Case], root: Path, most: int | None, quick: bool) -> Report:
     """Run the cases, print each row as it comes, and return the report.
 
     Raises:
         UserError: a chapter failed.
     """
-    print_now(HEADER)
-    found = []
-    for case in chosen:
-        counts = [count for count in case.counts if count <= (most or count)] or case.counts[:1]
-        for row in rows(root, case, counts[: 2 if quick else None]):
-            found.append(row)
-            print_now(
-                f"{row['chapter']:24s} {row['data']:14.14s} {row['images']:6d} {row['seconds']:8.1f} "
-                f"{row['peak_mebibytes']:13.0f}"
-            )
-    return {**made_here(SCHEMA, versions(PACKAGES)), "quick": quick, "rows": found}
+    each = (
+        row
+        for case in chosen
+        for row in rows(root, case, [n for n in case.counts if n <= (most or n)] or case.counts[:1], quick)
+    )
+    return {**made_here(SCHEMA, PACKAGES, quick=quick), "rows": printed(HEADER, each, line, end=False)}
 
 
 def earlier(path: Path, quick: bool) -> Report:
@@ -159,7 +162,7 @@ def earlier(path: Path, quick: bool) -> Report:
         UserError: it was not made as one would be now.
     """
     before: Report = json.loads(path.read_text(encoding="utf-8"))
-    now = {**made_here(SCHEMA, versions(PACKAGES)), "quick": quick}
+    now = made_here(SCHEMA, PACKAGES, quick=quick)
     if any(before.get(name) != now[name] for name in now if name != "date"):
         raise UserError(f"{path} is of another machine or version: give another name, or leave out --only")
     return before
@@ -175,10 +178,9 @@ def joined(before: Report, now: Report) -> Report:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code."""
-    command = parser("scaling", "Time and memory of chapters by number of images.")
+    about = "Time and memory of chapters by number of images."
+    command = parser("scaling", about, quick="the two smallest numbers", most=(None, "most images"))
     command.add_argument("--only", metavar="p1,p4", help="chapters whose names begin so")
-    command.add_argument("--most", type=positive, metavar="N", help="most images")
-    command.add_argument("--quick", action="store_true", help="the two smallest numbers: does it run?")
     options = command.parse_args(arguments)
 
     def work() -> Report:
