@@ -193,7 +193,7 @@ CW_L2_LONG = Comparison(
             "L2CarliniWagnerAttack",
             {"steps": 200, "binary_search_steps": 9, "stepsize": 0.05, "initial_const": 0.01},
             note="six times the steps of ours",
-        )
+        ),
     ),
     minimises=True,
 )
@@ -210,7 +210,7 @@ CW_L2_PHOTOGRAPHS = Comparison(
             "L2CarliniWagnerAttack",
             {"steps": 10, "binary_search_steps": 3, "stepsize": 0.01, "initial_const": 1.0},
             goal=2,
-        )
+        ),
     ),
     minimises=True,
 )
@@ -227,7 +227,7 @@ LBFGS = Comparison(
             "box_lbfgs",
             {"search_steps": 8, "iterations": 40},
             note="no library has it: scipy's minimiser in a plain loop",
-        )
+        ),
     ),
     minimises=True,
 )
@@ -245,7 +245,7 @@ CW_LINF = Comparison(
             {"learning_rate": 0.1, "max_iter": 30, "initial_const": 1.0, "const_factor": 4.0},
             goal=10,
             note="one image after the other",
-        )
+        ),
     ),
     minimises=True,
     held_to=("shorter",),
@@ -263,7 +263,7 @@ CW_L0 = Comparison(
             "CarliniL0Method",
             {"max_iter": 10, "binary_search_steps": 6, "learning_rate": 0.1, "initial_const": 0.1},
             note="it fixes as many values as the image has channels and stops",
-        )
+        ),
     ),
     minimises=True,
 )
@@ -315,14 +315,22 @@ PATCH = Comparison(
     "digits",
     64,
     "l0",
-    {"equal": {"universal": True, "size": 0.1, "steps": 30, "learning_rate": 0.05, "trials": 1}},
+    {
+        "equal": {
+            "universal": True,
+            "size": 0.1,
+            "steps": 30,
+            "learning_rate": 0.05,
+            "trials": 1,
+        }
+    },
     (
         Peer(
             "art",
             "AdversarialPatchPyTorch",
             {"scale": 0.357, "max_iter": 30, "learning_rate": 0.05, "targeted": False},
             note="one patch for all images on both sides, 30 placements on each image",
-        )
+        ),
     ),
     counts="samples",
 )

@@ -41,7 +41,7 @@ def group_boxes(panels: Mapping[str, Mapping[str, Mapping[str, Values]]], *, yla
     look: dict[str, Any] = {"manage_ticks": False, "patch_artist": True}
     look["medianprops"] = {"color": "black", "linewidth": 1.6}
     look["flierprops"] = {"markersize": 2, "markeredgecolor": "#777777"}
-    fills = {
+    fills: dict[str, dict[str, Any]] = {
         group: {"facecolor": colour, "alpha": 0.75} for group, colour in zip(groups, PALETTE, strict=False)
     }
     for axes, (title, places) in zip(grid, panels.items(), strict=True):

@@ -14,8 +14,7 @@ from efficientnet_lite_pytorch import EfficientNet
 from torch import Tensor, nn
 
 from xaicore.data.embedded import package_data
-from xaicore.models.residual import Add
-from xaicore.models.shape import Shape, he_initialised
+from xaicore.models.shape import Add, Shape, he_initialised
 
 MEAN, STD = (127 / 255,) * 3, (128 / 255,) * 3
 DROPOUT = 0.2

@@ -9,8 +9,7 @@ convolution, as in torchvision.
 from torch import Tensor, nn
 from torchvision.models import resnet
 
-from xaicore.models.residual import Add
-from xaicore.models.shape import Shape, he_initialised
+from xaicore.models.shape import Add, Shape, he_initialised
 
 
 class BasicBlock(resnet.BasicBlock):

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
-from xaicore.models.residual import Add
-from xaicore.models.shape import Shape
+from xaicore.models.shape import Add, Shape
 
 if TYPE_CHECKING:
     from timm.models.xception import Block as TimmBlock

@@ -65,12 +65,9 @@ def drifted(strengths: Sequence[float]) -> list[tuple[float, float]]:
     result is the image that the next strength starts from: a_k = a_{k-1} - 1 + s_k, with a_0 = 1. The Gaussian image of
     the same strength is made of what is left after taking off.
 
-    Args:
-        strengths: in the order of the loop.
-
     Returns:
-        For each strength the multiple of N_a in its adversarial image, and the multiple of N_a that its Gaussian image
-        holds beside s N_g. Without the drift these would be s and 0.
+        For each strength, in the order of the loop, the multiple of N_a in its adversarial image, and the multiple of N_a
+        that its Gaussian image holds beside s N_g. Without the drift these would be s and 0.
     """
     held, found = 1.0, []
     for strength in strengths:
@@ -124,14 +121,9 @@ def coloured(images: Callable[[], Tensor], *, overlay: bool) -> Measure:
 def pictures(maps: Tensor, images: Tensor, *, overlay: bool) -> Tensor:
     """Return maps as the pictures of ``Grad_CAM.py``.
 
-    Each map is divided by its maximum, cut into 256 levels, coloured with the colour map jet, stretched to 0 … 255,
-    enlarged to the image (bicubic), weighted with 0.4, laid over the image where that is asked for, and stretched again.
-    A map that is zero everywhere is the lowest colour all over.
-
-    Args:
-        maps: (N, h, w), at least 0.
-        images: (N, C, H, W) in [0, 1].
-        overlay: whether the image is in the picture.
+    Each map (N, h, w), at least 0, is divided by its maximum, cut into 256 levels, coloured with the colour map jet,
+    stretched to 0 … 255, enlarged to the image (N, C, H, W) in [0, 1] (bicubic), weighted with 0.4, laid over the image
+    where ``overlay`` asks for that, and stretched again. A map that is zero everywhere is the lowest colour all over.
 
     Returns:
         (N, H, W, 3) float32, whole numbers from 0 to 255.
@@ -174,10 +166,8 @@ def compromise(adversarial: ArrayLike, gaussian: ArrayLike) -> NDArray[np.float6
 def compromised(adversarial: ArrayLike, gaussian: ArrayLike) -> NDArray[np.float64]:
     """Return which layers are compromised by the rule of :func:`compromise`, with its arguments, example by example.
 
-    The files that can be read hold no code for the paper's Fig. 7; this carries the rule over to single examples.
-
-    Returns:
-        (N, S, L), 1 where compromised, 0 where not, NaN where the similarity is undefined.
+    The files that can be read hold no code for the paper's Fig. 7; this carries the rule over to single examples, (N, S,
+    L): 1 where compromised, 0 where not, NaN where the similarity is undefined.
     """
     attack, noise = (np.asarray(each, dtype=np.float64) for each in (adversarial, gaussian))
     threshold = mean_of_known(mean_of_known(noise, 0), 1)

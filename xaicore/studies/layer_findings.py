@@ -55,15 +55,8 @@ def compromise_probability(adversarial: ArrayLike, gaussian: ArrayLike) -> Array
 def compromised(adversarial: ArrayLike, gaussian: ArrayLike) -> Array:
     """Return which layers an image compromises: its similarity is below the layer's median under Gaussian noise.
 
-    Args:
-        adversarial: (N, S, L) similarities, by strength.
-        gaussian: (N, S, L) those under Gaussian noise of the same strength.
-
-    Returns:
-        (N, S, L), 1 where compromised, 0 where not, NaN where undefined.
-
-    References:
-        Renkhoff et al. (2022), Sec. III-C.
+    From similarities (N, S, L), by strength, under adversarial and under Gaussian noise, (N, S, L): 1 where compromised,
+    0 where not, NaN where undefined (Renkhoff et al. 2022, Sec. III-C).
     """
     attack, noise = (np.asarray(each, dtype=np.float64) for each in (adversarial, gaussian))
     return below(attack, median_of_known(noise))
@@ -128,14 +121,9 @@ def findings(
 
 
 def paired_tests(adversarial: ArrayLike, gaussian: ArrayLike) -> list[tuple[RankTest, float]]:
-    """Return Wilcoxon's test of each layer, Gaussian against adversarial similarity, and its p-value after Holm.
+    """Return Wilcoxon's test of each layer, Gaussian against adversarial similarity (N, L), and its p-value after Holm.
 
-    Args:
-        adversarial: (N, L) similarities at one strength.
-        gaussian: (N, L) of the same images.
-
-    Returns:
-        One pair a layer; a layer without a pair of defined similarities has n = 0 and p = 1.
+    There is one pair a layer; a layer without a pair of defined similarities has n = 0 and p = 1.
     """
     attack, noise = (np.asarray(each, dtype=np.float64) for each in (adversarial, gaussian))
     tests = []

@@ -108,19 +108,15 @@ def layer_similarity(
     """Return the similarity of the maps of perturbed versions of images with those of the clean images.
 
     Args:
-        model: see :func:`xaicore.attribution.grad_cam`.
+        model: and ``layers``: see :func:`xaicore.attribution.grad_cam`.
         clean: (N, C, H, W) in [0, 1].
         adversarial_noise: (N, C, H, W), the perturbation N_a of each image by whatever attack.
         gaussian_noise: (N, C, H, W), as :func:`xaicore.attacks.noise_like` makes it of N_a.
         versions: V perturbed versions of each image.
-        layers: as for :func:`~xaicore.attribution.grad_cam`.
         measures: ``"maps"``, the cosine of the maps, and those of :mod:`xaicore.studies.as_published`:
             ``"pictures"``, the cosine of the maps as coloured pictures, and ``"overlays"``, the same laid over the image.
         heads: where the *clean* map's gradient starts, ``"logits"`` or ``"softmax"``. Other maps start at the logits.
         hold_class: whether the versions' maps explain the class predicted for the clean image.
-
-    Returns:
-        The similarities, and which maps say something.
 
     Raises:
         ValueError: shapes do not fit, there is no version, or as for :func:`~xaicore.attribution.grad_cam`.
