@@ -78,7 +78,6 @@ def run(options: argparse.Namespace, subject: Subject) -> command.Report:
     Raises:
         UserError: the cluster does not answer or has too few places.
     """
-    torch.set_num_threads(1)
     size = (subject, options.images, options.batch)
     store = Store("unused")
     begin = time.perf_counter()
@@ -152,7 +151,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.engine == "local":
             raise UserError("--engine must name a Ray cluster; the local engine is timed beside it")
         engine.check(options.engine)
-        return run(options, digits())
+        with command.threads_of(1):
+            return run(options, digits())
 
     return command.produce(
         options.path, work, good=lambda made: all(row["identical"] for row in made["rows"])

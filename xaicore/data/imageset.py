@@ -146,9 +146,8 @@ class ImageSet(Dataset[tuple[Tensor, int]]):
             ValueError: the fractions do not fit.
             UserError: a class is too small to give an image to every part.
         """
-        parts = stratified(
-            self.labels, fractions, seed, lambda k: f"class {self.classes[k]!r} of {self.name}"
-        )
+        called = "class {!r} of {}".format
+        parts = stratified(self.labels, fractions, seed, lambda k: called(self.classes[k], self.name))
         return tuple(self._take(torch.tensor(part, dtype=torch.int64)) for part in parts)
 
     def select(self, classes: Iterable[str | int]) -> "ImageSet":

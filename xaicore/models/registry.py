@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -62,32 +63,28 @@ def _torchvision(name: str) -> dict[str, Tensor]:
     return dict(weights.get_state_dict(check_hash=True, progress=False, weights_only=True))
 
 
-def _vgg(name: str, about: str) -> Architecture:
+def _vgg(name: str) -> Architecture:
     return Architecture(
-        about,
+        f"{name.upper()} (Simonyan and Zisserman 2015)",
         partial(vgg.VGG, name),
-        head="classifier.",
-        input_size=vgg.FULL_SIZE,
-        min_size=vgg.MIN_SIZE,
-        fixed_size=True,
         dropout=0.5,
-        scalable=True,
-        plain=True,
         imagenet=lambda batch_norm: _torchvision(f"{name}_bn" if batch_norm else name),
+        **CHAIN,
     )
 
 
-def _resnet(name: str, about: str) -> Architecture:
-    build = partial(resnet.ResNet, name)
-    return Architecture(about, build, head="fc.", imagenet=lambda batch_norm: _torchvision(name))
+def _resnet(name: str) -> Architecture:
+    about = f"ResNet-{name.removeprefix('resnet')} (He et al. 2016)"
+    return Architecture(
+        about, partial(resnet.ResNet, name), head="fc.", imagenet=lambda _: _torchvision(name)
+    )
 
+
+CHAIN: dict[str, Any] = {"head": "classifier.", "fixed_size": True, "scalable": True, "plain": True}
 
 REGISTRY: dict[str, Architecture] = {
-    "vgg16": _vgg("vgg16", "VGG16 (Simonyan and Zisserman 2015)"),
-    "vgg19": _vgg("vgg19", "VGG19 (Simonyan and Zisserman 2015)"),
-    "resnet18": _resnet("resnet18", "ResNet-18 (He et al. 2016)"),
-    "resnet50": _resnet("resnet50", "ResNet-50 (He et al. 2016)"),
-    "resnet101": _resnet("resnet101", "ResNet-101 (He et al. 2016)"),
+    **{name: _vgg(name) for name in vgg.DEPTHS},
+    **{name: _resnet(name) for name in resnet.LAYOUTS},
     "inception_v3": Architecture(
         "Inception v3 (Szegedy et al. 2016)",
         inception.Inception3,
@@ -122,12 +119,9 @@ REGISTRY: dict[str, Architecture] = {
     "small_cnn": Architecture(
         "four convolutions and two dense layers, for digits",
         vgg.SmallCNN,
-        head="classifier.",
         input_size=28,
         min_size=vgg.SMALL_CNN_MIN_SIZE,
-        fixed_size=True,
         dropout=0.0,
-        scalable=True,
-        plain=True,
+        **CHAIN,
     ),
 }

@@ -117,7 +117,15 @@ def explore(
     everything = torch.stack([clean, *(version.images for version in versions)])
     logits = models.predict(model, everything.flatten(0, 1), batch_size=batch_size)
     probabilities = logits.double().softmax(dim=1).unflatten(0, everything.shape[:2])
-    rows, images, targets = _to_explain(everything, probabilities, labels)
+    explained = [  # version, image, which class, and that class
+        (version, image, kind, target)
+        for version, predictions in enumerate(probabilities.argmax(dim=2).tolist())
+        for image, (predicted, label) in enumerate(zip(predictions, labels.tolist(), strict=True))
+        for kind, target in {ANSWER: predicted, TRUE: label}.items()
+        if kind == ANSWER or predicted != label
+    ]
+    images = torch.stack([everything[version, image] for version, image, *_ in explained])
+    targets = torch.tensor([target for *_, target in explained], device=everything.device)
     maps = {}
     for name in explanations:
         options: dict[str, Any] = {"method": name} if name in METHODS else {"preset": name}
@@ -125,7 +133,10 @@ def explore(
             options["n_steps"] = samples
         options |= {"batch_size": batch_size, "step": f"{name} for the explorer"}
         found = steps.explained(engine, model, images, targets, **options)
-        maps[name] = dict(zip(rows, found.sum(dim=1), strict=True))
+        maps[name] = {
+            (v, image, kind): heat
+            for (v, image, kind, _), heat in zip(explained, found.sum(dim=1), strict=True)
+        }
     return Explored(versions, probabilities, maps)
 
 
@@ -162,18 +173,3 @@ def comparisons(explored: Explored, subject: Subject) -> pd.DataFrame:
             shifts = {name: values.tolist() for name, values in compare(before, after).items()}
             frames.append(pd.DataFrame(described).assign(**shifts))
     return pd.concat(frames, ignore_index=True)
-
-
-def _to_explain(
-    everything: Tensor, probabilities: Tensor, labels: Tensor
-) -> tuple[list[tuple[int, int, str]], Tensor, Tensor]:
-    """Return which maps there are, and image and class of each."""
-    rows, images, targets = [], [], []
-    for version, predictions in enumerate(probabilities.argmax(dim=2).tolist()):
-        for image, (predicted, label) in enumerate(zip(predictions, labels.tolist(), strict=True)):
-            for explained, target in {ANSWER: predicted, TRUE: label}.items():
-                if explained == ANSWER or predicted != label:
-                    rows.append((version, image, explained))
-                    images.append(everything[version, image])
-                    targets.append(target)
-    return rows, torch.stack(images), torch.tensor(targets, device=everything.device)
