@@ -164,14 +164,9 @@ def read_imagenet(
 ) -> Collection:
     """Read one split of ImageNet: synset folders under ``val/``, ``train/`` or in the folder itself.
 
-    The validation photographs of ImageNet, or a folder of synsets without split folders, are the test split.
-
-    Args:
-        root: the folder.
-        split: ``"train"``, ``"test"`` or ``"all"`` (everything there is).
-        synsets: class index of each synset.
-        classes: the 1,000 class names.
-        only: names or indices of the classes whose folders are looked into; None: all.
+    The validation photographs of ImageNet, or a folder of synsets without split folders, are the test split; there are
+    ``"train"``, ``"test"`` and ``"all"``. In ``synsets`` is the class index of each, in ``classes`` the 1,000 names;
+    ``only`` is as in :func:`read_folder`.
 
     Raises:
         UserError: a folder is not a synset, has no image, or there is no such split.

@@ -66,13 +66,7 @@ class ImageSet(Dataset[tuple[Tensor, int]]):
         return self._source.label(int(self._indices[index]))
 
     def stack(self, indices: Tensor | Sequence[int] | None = None) -> tuple[Tensor, Tensor]:
-        """Decode images with a pool of threads.
-
-        Args:
-            indices: which ones, in which order; all of them by default.
-
-        Returns:
-            images (N, C, H, W) float32 in [0, 1] and labels (N,) int64.
+        """Return the images at ``indices``, or all, (N, C, H, W) float32 in [0, 1], and their labels (N,) int64.
 
         Raises:
             UnreadableFiles: naming all files that cannot be decoded.
@@ -194,13 +188,9 @@ class ImageSet(Dataset[tuple[Tensor, int]]):
 
 
 def from_tensors(images: Tensor, labels: Tensor, classes: Sequence[str], name: str) -> ImageSet:
-    """Wrap images (N, C, H, W) float32 in [0, 1] that are already in memory, copied.
+    """Wrap images (N, C, H, W) float32 in [0, 1] that are already in memory, copied; records call the set ``name``.
 
-    Args:
-        images: at least one.
-        labels: (N,) integers, each an index into ``classes``.
-        classes: the class names.
-        name: what records should call the set.
+    The labels (N,) are integers, each an index into ``classes``, the class names.
 
     Raises:
         ValueError: shapes or ranges do not fit.

@@ -50,14 +50,8 @@ def stratified(
     leaves when the fractions sum to one. Every part of a positive fraction gets at least one image of every
     class.
 
-    Args:
-        labels: (N,) integer labels.
-        fractions: non-negative, with a sum of at most 1.
-        seed: any integer.
-        called: what a message calls a class.
-
-    Returns:
-        One ascending list of positions per fraction.
+    From (N,) integer labels and non-negative fractions with a sum of at most 1, one ascending list of positions per
+    fraction; a message calls a class what ``called`` says.
 
     Raises:
         ValueError: the fractions do not fit.

@@ -13,7 +13,7 @@ Network = TypeVar("Network", bound=nn.Module)
 
 @dataclass(frozen=True)
 class Shape:
-    """Numbers of classes and channels, side of the square images, factor on all widths, and what is left out.
+    """What a network is built with.
 
     Attributes:
         classes: number of classes K.

@@ -72,14 +72,10 @@ def read(path: str | os.PathLike[str]) -> dict[str, Tensor]:
 
 
 def put(network: nn.Module, state: Mapping[str, Tensor], shown: str, *, head: str, transfer: bool) -> None:
-    """Put weights into a network, all of them or none.
+    """Put weights (name -> tensor), which messages call ``shown``, into a network, all of them or none.
 
-    Args:
-        network: the network.
-        state: name -> tensor.
-        shown: what messages call the weights.
-        head: prefix of the names of the last layers, such as ``"fc."``.
-        transfer: leave the network's own head as initialised and ignore the one in ``state``.
+    With ``transfer`` the network's own head, whose names begin with ``head``, such as ``"fc."``, stays as initialised,
+    and the one in ``state`` is ignored.
 
     Raises:
         UserError: naming the first tensor that is missing, superfluous, of another shape, or not finite.

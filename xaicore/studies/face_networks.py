@@ -105,13 +105,11 @@ def face_backbone(
 
     Args:
         store: keeps what is trained.
-        name: of the architecture.
+        name: of the architecture; progress lines have its ``title`` or else this.
         faces: from :func:`face_sets`.
         recipe: how the whole network is trained on both kinds of images, where no weights are given.
         weights: published weights or a file of them, taken as they are; None: none.
-        title: what progress lines call it; None: ``name``.
         device: where it is; None: the CPU.
-        seed: of the initial weights.
 
     Returns:
         The network, batch normalisation folded away in VGGs, and its training; None with given weights.

@@ -54,13 +54,10 @@ def compared(
 
     Args:
         engine: where batches run.
-        subject: the network and its images, the first ``n`` of which are attacked.
-        n: how many, at most.
-        name: an attack of :data:`xaicore.attacks.ATTACKS`, with its ``options``.
-        title: what the progress line says.
+        subject: the network and its images, the first ``n`` of which, at most, are attacked.
+        name: an attack of :data:`xaicore.attacks.ATTACKS`, with its ``options``; progress lines have its ``title``.
         strengths: multiples of the perturbation.
         seed: of the attack and of the noise.
-        options: of the attack.
     """
     model, seeds, truth = subject.model, subject.images[:n], subject.labels[:n]
     options |= {"batch_size": 64, "step": title, "seed": seed}

@@ -17,11 +17,8 @@ from xaicore import metrics
 
 
 def compare(before: Tensor, after: Tensor) -> dict[str, Tensor]:
-    """Return how alike maps are, (N,) float64 each, as the metrics say it; NaN where a measure is not defined.
-
-    Args:
-        before: (N, H, W) finite maps.
-        after: maps of the same shape, of other versions of the same images.
+    """Return how alike finite maps (N, H, W) of two versions of the same images are, (N,) float64 each, as the metrics
+    say it; NaN where a measure is not defined.
 
     Returns:
         ``nissim`` of the absolute maps over their largest values, ``cosine``, ``rank`` (Spearman's correlation),
@@ -68,11 +65,8 @@ def agreement(values: Mapping[str, NDArray[np.float64]], cases: NDArray[np.int64
     """Return how alike measures rank images, (M, M): Spearman's correlation within each case, averaged over cases.
 
     Within a case, say one explanation and one attack, what differs is the image alone. Averages weigh cases by their
-    number of images; a case in which a measure is undefined for all but two images, or constant, is left out.
-
-    Args:
-        values: name to (N,) numbers, NaN where undefined.
-        cases: (N,) number of the case of each.
+    number of images; a case in which a measure is undefined for all but two images, or constant, is left out. The values
+    are name to (N,) numbers, NaN where undefined; ``cases`` (N,) has the number of the case of each.
     """
     names = list(values)
     matrix = np.eye(len(names))

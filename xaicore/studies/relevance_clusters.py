@@ -79,16 +79,11 @@ class PairedAgreement(NamedTuple):
 def paired_agreement(
     clusters: NDArray[np.int64], second: NDArray[np.bool_], *, permutations: int = 999, seed: int = 0
 ) -> PairedAgreement:
-    """Compare clusters of N images followed by another version of each with which version an image is.
+    """Compare clusters (2N,) of N images, then of another version of each, with which version an image is.
 
     The null exchanges the two versions of an image at random, for every image on its own: what both versions share, such
-    as their class, then cannot make clusters look as if they told them apart.
-
-    Args:
-        clusters: (2N,) the cluster of each first version, then of each second version in the same order.
-        second: (2N,) bool, N times false, then N times true.
-        permutations: number of random exchanges, drawn by ``seed``.
-        seed: of these.
+    as their class, then cannot make clusters look as if they told them apart. There are so many ``permutations``, drawn
+    by ``seed``; ``second`` (2N,) is N times false, then N times true.
 
     Raises:
         ValueError: the groups are not of that form.

@@ -59,11 +59,8 @@ def classify(
     scikit-learn's with its default width. But matrix products give the whole kernel at once, where libsvm would compute
     its rows one by one, again and again.
 
-    Args:
-        points: (N, D) to fit on.
-        labels: (N,) their classes, at least two different ones. Memory grows with 8 N² bytes.
-        held_out: (M, D) to predict, which gives (M,) classes.
-        seed: of the solver.
+    From ``points`` (N, D) and their labels (N,), at least two different ones, and those held out (M, D), the predicted
+    classes (M,). Memory grows with 8 N² bytes.
     """
     scale = StandardScaler().fit(points)
     known = scale.transform(points).astype(np.float64)
