@@ -109,12 +109,12 @@ def executed(root: Path, case: Case, count: int, store: Path, output: Path) -> d
     return provenance
 
 
-def rows(root: Path, case: Case, counts: Sequence[int], quick: bool = False) -> Iterator[dict[str, Any]]:
-    """Yield what each number of images cost, of the first two where it is to be quick."""
+def rows(root: Path, case: Case, counts: Sequence[int]) -> Iterator[dict[str, Any]]:
+    """Yield what each number of images cost."""
     with tempfile.TemporaryDirectory() as folder:
         trained = Path(folder) / "trained"
         executed(root, case, counts[0], trained, Path(folder) / "first")
-        for count in counts[: 2 if quick else None]:
+        for count in counts:
             store = Path(folder) / f"store-{count}"
             for step in TRAINED:
                 if (trained / step).is_dir():
@@ -147,12 +147,13 @@ def report(chosen: Sequence[Case], root: Path, most: int | None, quick: bool) ->
     Raises:
         UserError: a chapter failed.
     """
-    each = (
-        row
-        for case in chosen
-        for row in rows(root, case, [n for n in case.counts if n <= (most or n)] or case.counts[:1], quick)
-    )
-    return {**made_here(SCHEMA, PACKAGES, quick=quick), "rows": printed(HEADER, each, line, end=False)}
+
+    def each() -> Iterator[Report]:
+        for case in chosen:
+            counts = [count for count in case.counts if count <= (most or count)] or case.counts[:1]
+            yield from rows(root, case, counts[: 2 if quick else None])
+
+    return {**made_here(SCHEMA, PACKAGES, quick=quick), "rows": printed(HEADER, each(), line, end=False)}
 
 
 def earlier(path: Path, quick: bool) -> Report:
