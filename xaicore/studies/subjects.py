@@ -47,10 +47,7 @@ class Subject:
 def subjects(params: InstrumentParameters, store: Store, run: Run) -> dict[str, Subject]:
     """Return the subjects ``digits`` (or whatever ``params.dataset`` holds) and ``photographs``.
 
-    Args:
-        params: which sets, networks and how many images.
-        store: keeps the trained network.
-        run: its record names the data and the weights.
+    The ``store`` keeps the trained network; the record of ``run`` names the data and the weights.
 
     Raises:
         UserError: a network gets no image right.
@@ -67,11 +64,10 @@ def subjects(params: InstrumentParameters, store: Store, run: Run) -> dict[str, 
         input_size=params.size,
         seed=params.seed,
     ).to(params.torch_device)
-    recipe = models.Recipe(epochs=params.epochs, precision="float32", seed=params.seed)
+    recipe = models.Recipe(epochs=params.epochs, seed=params.seed)
     validation = data.load(params.dataset, params.data_root, split="validation", size=params.size).stack()
-    network = steps.trained(
-        store, "digit", untrained, *train.stack(), validation=validation, recipe=recipe
-    ).model
+    fitted = steps.trained(store, "digit", untrained, *train.stack(), validation=validation, recipe=recipe)
+    network = fitted.model
     photographs = data.load(params.photographs, params.other_root, split="test", size=params.photograph_size)
     published = models.load("efficientnet_lite0", weights="imagenet", classes=photographs.classes)
     published = published.to(params.torch_device)
