@@ -61,10 +61,6 @@ class Explainer(Detector):
         batch_size: rows of a pass of the network; None: what suits the size of the images.
         seed: of the noise, which is the same for all images.
 
-    Raises:
-        TypeError: ``model`` is no module.
-        UserError: another argument is out of range.
-
     References:
         Su, Yang, Ren and Jin, Explanation-based Adversarial Detection with Noise Reduction, 2022.
     """
@@ -105,15 +101,7 @@ class Explainer(Detector):
         return str(self._settings["explanation"])
 
     def denoised(self, images: Tensor) -> Tensor:
-        """Return the images after non-local means, (N, C, H, W) in [0, 1].
-
-        Args:
-            images: (N, C, H, W) float32 in [0, 1].
-
-        Raises:
-            TypeError: ``images`` is no tensor.
-            UserError: its shape, type or range does not fit.
-        """
+        """Return the images after non-local means, (N, C, H, W) in [0, 1]."""
         chosen = {name: self._settings[name] for name in ("strength", "patch_size", "patch_distance")}
         return non_local_means(checks.images(images), **chosen).clamp_(0, 1)
 
@@ -121,12 +109,8 @@ class Explainer(Detector):
         """Return the explanation of each image, channels added up, (N, H, W).
 
         Args:
-            images: (N, C, H, W) float32 in [0, 1].
+            images: as everywhere; ``shap`` must have been fitted.
             targets: (N,) int64 classes to explain; None: the predicted ones.
-
-        Raises:
-            TypeError: an argument is of the wrong kind.
-            UserError: a shape, type or range does not fit, or ``shap`` was not fitted.
         """
         images = checks.images(images).detach()
         rows = self._settings["batch_size"] or fixed_batch(images.shape, device_of(self.model))
@@ -156,10 +140,7 @@ class Explainer(Detector):
             return path_integral(gradient, points, len(images), count, rows).to(images.device).sum(1)
 
     def entropies(self, images: Tensor) -> Tensor:
-        """Return the entropies of the map of each image and of its denoised version, (N, 2) float64, in bits.
-
-        Raises as :meth:`maps` does.
-        """
+        """Return the entropies of the map of each image and of its denoised version, (N, 2) float64, in bits."""
         images = checks.images(images).detach()
         cleaned, count = self.denoised(images), len(images)
         targets = None
