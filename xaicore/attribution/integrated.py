@@ -15,10 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from xaicore.attribution.baselines import check_baselines, check_one_or_each
 from xaicore.attribution.batches import batches, logits_of
 from xaicore.attribution.gradients import slopes
-from xaicore.attribution.inputs import check_call, chosen_logits, network_input, network_of
+from xaicore.attribution.inputs import check_baselines, check_call, chosen_logits, network_input, network_of
 from xaicore.core import checks
 from xaicore.core.randomness import normal, stream, uniform
 from xaicore.core.undisturbed import undisturbed
@@ -87,6 +86,8 @@ def integrated_gradients(
 ) -> Tensor | tuple[Tensor, Tensor]:
     """Return the integrated gradients of the chosen logit on the straight way from a baseline.
 
+    Errors are those of :func:`~xaicore.attribution.gradient`, also for baselines of a wrong kind or shape.
+
     Args:
         model, images, targets: as for :func:`~xaicore.attribution.gradient`.
         baselines: where the way starts, in the units of ``images``: a number, or a tensor broadcastable to
@@ -98,15 +99,10 @@ def integrated_gradients(
     Returns:
         (N, C, H, W) on the device of ``images``; with ``return_convergence_delta`` also (N,), the sum of each
         map minus the difference of the logits between image and baseline.
-
-    Raises:
-        ValueError: an argument is out of range or does not fit the model.
-        TypeError: ``images``, ``targets`` or ``baselines`` is of a wrong kind.
     """
     indices = check_call(model, images, targets, batch_size)
     checks.integer("n_steps", n_steps, least=1)
-    starts = check_baselines(baselines, images)
-    check_one_or_each(starts, len(images))
+    starts = check_baselines(baselines, images, paired=True)
     places, weights = (each.to(images) for each in quadrature(n_steps))
 
     def points(begins: Tensor, number: Tensor, sample: Tensor, seen: Callable[[Tensor], Tensor]) -> Points:
@@ -137,23 +133,16 @@ def gradient_shap(
     taken as often as another where ``n_samples`` is a multiple of their number.
 
     Args:
-        model, images, targets: as for :func:`~xaicore.attribution.gradient`.
+        model, images, targets, return_convergence_delta, batch_size: as for :func:`integrated_gradients`, as are errors.
         baselines: the baselines of all images, in their units: (M, C, H, W), a tensor broadcastable to
             (C, H, W), or a number; None for black, 0.
         n_samples: samples of each image.
         std: standard deviation of the noise, in the units of ``images``; noisy images are not clipped.
         seed: of all draws, at least 0.
-        return_convergence_delta: whether to return the completeness error too.
-        batch_size: how many samples are computed at once; memory grows with it, not with N or
-            ``n_samples``.
 
     Returns:
         (N, C, H, W) on the device of ``images``; with ``return_convergence_delta`` also (N,), the sum of each
         map minus the difference between the image's logit and the mean logit of the baselines it took.
-
-    Raises:
-        ValueError: an argument is out of range or does not fit the model.
-        TypeError: ``images``, ``targets`` or ``baselines`` is of a wrong kind.
     """
     indices = check_call(model, images, targets, batch_size)
     checks.integer("n_samples", n_samples, least=1)

@@ -1,8 +1,8 @@
 """How far heatmaps shift under an attack: NISSIM, MOD and VID.
 
-Chakraborty, Trehan, Mallat and Dugelay, Generalizing Adversarial Explanations with Grad-CAM, 2022, Sec. 3. Dissimilarities
-are those of :func:`nissim`, in [0, 1], NaN where undefined; another shape, no image, or values outside [0, 1] raise
-ValueError.
+Chakraborty, Trehan, Mallat and Dugelay, Generalizing Adversarial Explanations with Grad-CAM, 2022, Sec. 3.
+Dissimilarities are those of :func:`nissim`, in [0, 1], NaN where undefined; another shape, no image, or values outside
+[0, 1] raise ValueError.
 """
 
 import torch
