@@ -116,7 +116,7 @@ def test_integrated_points_give_captums_map() -> None:
 def test_smoothed_and_expected_points_written_out(name: str) -> None:
     images, targets, clean = draw(2), torch.tensor([2, 1]), draw(3, seed=9)
     detector = Explainer(MODEL, name, n_points=6, std=0.2, seed=5, batch_size=4).fit(clean)
-    starts, noise, places, weights = detector._ways(images.shape[1:])
+    starts, noise, places, weights = detector.ways(images.shape[1:])
     truth = sum(
         weight * naive(images, targets, start, added, float(place))
         for start, added, place, weight in zip(starts, noise, places, weights, strict=True)

@@ -70,10 +70,6 @@ def adaptive_attack(
         network, not those within the detector. In ``info``: ``score`` (N,) float64 of the image returned; ``evaded``
         (N,) bool, where the network is fooled and the score is at most the limit; ``scored`` (N,) int64, how often the
         detector was asked.
-
-    Raises:
-        TypeError: an argument is of the wrong kind.
-        UserError: shape, type, range, labels or a parameter does not fit, or the detector was not fitted.
     """
     if not isinstance(detector, Detector):
         raise TypeError(f"detector must be a Detector, not {type(detector).__name__}")

@@ -121,7 +121,7 @@ class Explainer(Detector):
             explain = partial(METHODS[self.explanation], self.model, batch_size=rows)
             return in_batches(explain, rows, images, targets).sum(1)
         count, clean = self._settings["n_points"], images.cpu()
-        starts, noise, places, weights = self._ways(images.shape[1:])
+        starts, noise, places, weights = self.ways(images.shape[1:])
 
         def points(number: Tensor, sample: Tensor) -> Points:
             ends = clean[number] + noise[sample]
@@ -162,7 +162,7 @@ class Explainer(Detector):
     def _learn(self, clean: Tensor, calibration: Tensor, adversarial: Tensor | None) -> None:
         self._baselines = clean.cpu() if self.explanation == "shap" else None
 
-    def _ways(self, shape: torch.Size) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def ways(self, shape: torch.Size) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Return where the ways to any image begin, what is added to it, the places on the ways and their weights.
 
         ``integrated_gradients`` takes the points of a quadrature of the way from black (Sundararajan et al., ICML 2017,

@@ -5,6 +5,9 @@ r"""Non-local means denoising of batches, and the noise level it is set by.
 Buades, Coll and Morel (IPOL 1, 2011), in the fast form of Darbon et al. (ISBI 2008), which scikit-image computes and
 which is called here: with integral images a digit takes (2D + 1)(D + 1) shifts of some thirty operations a pixel for
 search distance D, 2 to 8 ms, less than its explanation. It holds no lock, so threads share the images out.
+
+Images are (N, C, H, W) floating point, finite; what is no such tensor raises TypeError, a shape or a number out of range
+ValueError.
 """
 
 from functools import lru_cache
@@ -35,11 +38,11 @@ def non_local_means(
 
     Every image gives what ``skimage.restoration.denoise_nl_means`` gives with ``fast_mode=True`` and
     ``h=strength * sigma``, sigma being its :func:`noise_level`; one without noise is returned as it is. In that mode
-    scikit-image adds up the differences of s - 1 by s - 1 of a patch's s by s pixels and divides by all: for small patches
-    it denoises more than the formula, which :func:`exact_means` keeps to.
+    scikit-image adds up the differences of s - 1 by s - 1 of a patch's s by s pixels and divides by all: for small
+    patches it denoises more than the formula, which :func:`exact_means` keeps to.
 
     Args:
-        images: (N, C, H, W) floating point, finite; sides of at least 2 pixels.
+        images: of at least 2 pixels a side.
         strength: how far patches may differ, in standard deviations of the noise, positive; scikit-image's gallery
             takes 0.8 in this mode.
         patch_size: side of the patches that are compared, at least 1; an even number counts as the next odd one.
@@ -47,10 +50,6 @@ def non_local_means(
 
     Returns:
         (N, C, H, W) of the type and on the device of ``images``.
-
-    Raises:
-        TypeError: ``images`` is no floating-point tensor.
-        ValueError: a shape or a parameter is out of range.
 
     References:
         Buades, Coll and Morel, Non-Local Means Denoising, Image Processing On Line 1, 2011.
@@ -120,13 +119,6 @@ def noise_level(images: Tensor) -> Tensor:
     black patches left out: the estimate of ``skimage.restoration.estimate_sigma`` with ``average_sigmas=True``, which
     leaves out exact zeros. The two part where the coefficient of a patch with light in it is zero to the last bit by
     chance. 0 for a black channel.
-
-    Args:
-        images: (N, C, H, W) floating point, finite.
-
-    Raises:
-        TypeError: ``images`` is no floating-point tensor.
-        ValueError: another shape, or values that are not finite.
 
     References:
         Donoho and Johnstone, Ideal spatial adaptation by wavelet shrinkage, Biometrika 81, 1994.
