@@ -38,7 +38,6 @@ from benchmarks import command
 from benchmarks.measure import clocked, interleaved
 from xaicore import data, models
 from xaicore.detectors import Explainer, noise_level
-from xaicore.detectors.path_maps import smoothed
 from xaicore.models import Classifier
 
 SCHEMA = 1
@@ -71,7 +70,7 @@ def plain(model: Classifier, images: Tensor, explanation: str) -> Tensor:
         from captum.attr import IntegratedGradients, Saliency
     model.eval()
     rows = []
-    points = smoothed(images.shape[1:], POINTS, std=STD, seed=0)
+    ways = Explainer(model, n_points=POINTS, std=STD).ways(images.shape[1:])
     for image in images:
         width = STRENGTH * float(noise_level(image[None]))
         cleaned = denoise_nl_means(image.numpy(), 5, 6, width, fast_mode=True, channel_axis=0)
@@ -82,11 +81,11 @@ def plain(model: Classifier, images: Tensor, explanation: str) -> Tensor:
             start, end = (model.normalize(each[None]) for each in (torch.zeros_like(shown), shown))
             if explanation == "smooth_ig":
                 heat = torch.zeros_like(image)[None]
-                for point in points:
-                    noisy = (shown + point.noise)[None]
-                    place = (point.place * noisy).requires_grad_()
-                    slope = Saliency(model).attribute(place, target=target, abs=False)
-                    heat += point.weight * noisy * slope
+                for _, noise, place, weight in zip(*ways, strict=True):
+                    noisy = (shown + noise)[None]
+                    point = (place * noisy).requires_grad_()
+                    slope = Saliency(model).attribute(point, target=target, abs=False)
+                    heat += weight * noisy * slope
             else:
                 explainer = IntegratedGradients(model.network)
                 heat = explainer.attribute(end, start, target=target, n_steps=POINTS)
