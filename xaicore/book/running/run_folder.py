@@ -22,6 +22,7 @@ from xaicore.run.records import FILE, load_record
 
 NOTEBOOK = "notebook.ipynb"
 STATUS = "status.json"
+PROGRESS = "progress.jsonl"
 
 
 class RunFolder:
@@ -40,23 +41,15 @@ class RunFolder:
         self.log = runs / f"{notebook}.log"
 
     def status(self) -> dict[str, Any] | None:
-        """Return the status of the complete run, None where there is none."""
+        """Return the status of the complete run, None where there is none whose record and notebook can be read."""
         restore_folder(self.final)
         try:
             status = json.loads((self.final / STATUS).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return None
-        completed = isinstance(status, dict) and status.get("state") == "completed"
-        return status if completed and self._is_whole() else None
-
-    def _is_whole(self) -> bool:
-        """Whether record and notebook can be read; where not, the notebook runs again instead of being reported."""
-        try:
             load_record(self.final / FILE)
             json.loads((self.final / NOTEBOOK).read_text(encoding="utf-8"))
         except (OSError, ValueError):
-            return False
-        return True
+            return None
+        return status if isinstance(status, dict) and status.get("state") == "completed" else None
 
     def begin(self) -> None:
         """Make an empty folder for a run; an older complete run stays where it is."""
@@ -88,10 +81,8 @@ class RunFolder:
             if cell.execution_count is None or any(output.output_type == "error" for output in cell.outputs):
                 raise UserError(f"cell {position} was not executed or shows an error")
         write_atomically(path, nbformat.writes(notebook), what="the executed notebook")
-        (self.partial / "progress.jsonl").unlink(missing_ok=True)
-        self._write_status(
-            self.partial, {"state": "completed", "address": address, "seconds": round(seconds, 3)}
-        )
+        (self.partial / PROGRESS).unlink(missing_ok=True)
+        self._write_status(state="completed", address=address, seconds=round(seconds, 3))
         replace_folder(self.partial, self.final)
         shutil.rmtree(self.failed, ignore_errors=True)
 
@@ -100,17 +91,17 @@ class RunFolder:
         shutil.rmtree(self.failed, ignore_errors=True)
         (self.partial / FILE).unlink(missing_ok=True)
         with suppress(UserError):  # where there is no room for it, the line on the screen must do
-            self._write_status(self.partial, {"state": "failed", "error": error})
+            self._write_status(state="failed", error=error)
         self.partial.rename(self.failed)
         try:
             shutil.copy(self.log, self.failed / "log.txt")
         except OSError:
             (self.failed / "log.txt").unlink(missing_ok=True)
 
-    def _write_status(self, folder: Path, status: dict[str, Any]) -> None:
+    def _write_status(self, **status: Any) -> None:
         when = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        content = {"notebook": self.notebook, **status, "when": when}
-        write_atomically(folder / STATUS, json.dumps(content, indent=1) + "\n", what="the status of the run")
+        text = json.dumps({"notebook": self.notebook, **status, "when": when}, indent=1)
+        write_atomically(self.partial / STATUS, f"{text}\n", what="the status of the run")
 
 
 @contextmanager
