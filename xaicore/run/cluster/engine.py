@@ -15,7 +15,7 @@ from xaicore.core.errors import UserError
 from xaicore.core.fingerprint import digest, module_fingerprint
 from xaicore.run.cluster.connection import connect
 from xaicore.run.cluster.worker import Job, carry_along, compute, pack, surroundings, unpack
-from xaicore.run.engine import BatchFunction, Engine, Work
+from xaicore.run.engine import BatchFunction, Engine, Working
 from xaicore.run.store import Result, Store
 
 DEATHS = 3
@@ -77,7 +77,7 @@ class RayEngine(Engine):
         function: BatchFunction,
         arrays: Mapping[str, torch.Tensor],
         constants: Mapping[str, Any],
-    ) -> Iterator[tuple[Work, int, ThreadPoolExecutor]]:
+    ) -> Iterator[Working]:
         ray = connect(self.spec)
         job, shared, gpu = self._send(step, function, arrays, constants)
         resources = {"num_cpus": 1, "num_gpus": 1} if gpu else {"num_cpus": job.threads}

@@ -1,6 +1,6 @@
 """What runs on a node: a process of Ray's that computes one batch at a time and keeps models.
 
-Everything travels as bytes of :func:`pack`, so that a tensor of a GPU finds the GPU that is reserved, whatever its number.
+Everything travels as bytes of :func:`pack`, so that a tensor of a GPU finds the reserved one, whatever its number.
 """
 
 import hashlib
