@@ -16,10 +16,10 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from xaicore.book.project import find_root
 from xaicore.book.running.display import clock
 from xaicore.core.errors import UserError
 from xaicore.core.units import number
+from xaicore.run.repository import find_root
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

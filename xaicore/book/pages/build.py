@@ -26,13 +26,13 @@ from xaicore.book.claims.schema import load_claims
 from xaicore.book.gate import html_findings, notebook_findings
 from xaicore.book.keeping import KEPT, commit_runs, keep
 from xaicore.book.pages.staging import EXTRA, stage
-from xaicore.book.project import repository_address
 from xaicore.book.running.editions import load_edition
 from xaicore.book.running.run_folder import NOTEBOOK
 from xaicore.book.running.runner import completed_runs
 from xaicore.core.errors import UserError
 from xaicore.core.files import disk_full, one_line, replace_folder
 from xaicore.run.records import FILE, load_record
+from xaicore.run.repository import repository_address
 
 JUPYTER_BOOK = """
 import gc, os
