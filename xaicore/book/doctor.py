@@ -48,11 +48,7 @@ class Finding(NamedTuple):
 
 
 def examine(root: Path) -> tuple[list[Finding], bool]:
-    """Look at this machine; return what was found, and whether the embedded edition can run.
-
-    Args:
-        root: the project's folder.
-    """
+    """Look at this machine; return what was found, and whether the embedded edition can run."""
     folders = _folders()
     findings = [Finding("ok", f"Python {platform.python_version()}"), *_machine(root), *_packages(root)]
     findings += [_kernel(), *_embedded()]

@@ -39,11 +39,7 @@ CLASSES = 3
 
 
 class Sheets:
-    """Writes tiles to sheets and knows where each lies.
-
-    Args:
-        folder: where the files go; it is emptied.
-    """
+    """Writes tiles to sheets in ``folder``, which is emptied, and knows where each lies."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder

@@ -30,10 +30,8 @@ CLAIMS_MARK = "<!-- claims -->"
 LAUNCH_MARK = "<!-- launch -->"
 COSTS_MARK = "<!-- costs: paper -->"
 REPLICATES_MARK = "<!-- replicates -->"
-
 EXTRA = Path("book", "_extra")
 """What lies here goes to the root of the built book (``html_extra_path``)."""
-
 LONG_CELL = 12
 """Cells of more lines are folded, so that the page tells the story and the code is one click away."""
 
@@ -108,15 +106,12 @@ def stage(
     _replace(front, SCOREBOARD_MARK, scoreboard(papers, judgements, replicated))
     _replace(front, CLAIMS_MARK, claim_list(papers, judgements))
     place_figures(front, runs)
-    _replace(
-        target / "book" / "reading.md",
-        REPLICATES_MARK,
-        differences(
-            read_verdicts(root / "claims" / "verdicts", "embedded"),
-            read_replicates(root / REPLICATES, "embedded"),
-            committed_records(root, "embedded"),
-        ),
+    different = differences(
+        read_verdicts(root / "claims" / "verdicts", "embedded"),
+        read_replicates(root / REPLICATES, "embedded"),
+        committed_records(root, "embedded"),
     )
+    _replace(target / "book" / "reading.md", REPLICATES_MARK, different)
     _replace(target / "book" / "paper_edition.md", COSTS_MARK, costs_table(root, load_edition(root, "paper")))
     running = target / "book" / "running.md"
     _replace(running, LAUNCH_MARK, LAUNCH_ON.format(address=address) if address else LAUNCH_OFF)
@@ -162,8 +157,6 @@ def _copy_mathjax(target: Path) -> None:
     import mathjax
 
     source = Path(next(iter(mathjax.__path__))) / "static" / "mathjax" / "es5"
-    target.mkdir(parents=True)
+    fonts = Path("output", "chtml", "fonts", "woff-v2")
+    shutil.copytree(source / fonts, target / fonts)
     shutil.copy(source / "tex-mml-chtml.js", target)
-    shutil.copytree(
-        source / "output" / "chtml" / "fonts" / "woff-v2", target / "output" / "chtml" / "fonts" / "woff-v2"
-    )

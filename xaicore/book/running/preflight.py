@@ -30,21 +30,16 @@ def check_room(folder: Path) -> None:
 def check_folders(chosen: Mapping[str, NotebookParameters]) -> None:
     """Look for the folders of all image sets at once, so that nobody mends one and then hears of the next.
 
-    Args:
-        chosen: notebook → its parameters.
-
     Raises:
         UserError: several sets are not there. Where it is one, the notebook that needs it says so itself.
     """
     lacking: dict[str, list[str]] = {}
     reasons = []
     for notebook, parameters in chosen.items():
-        sets = [(reading.dataset, reading.root) for reading in parameters.readings]
-        for name, root in dict.fromkeys(sets):
-            if SETS[name].read_root is None:
-                continue
+        for name, root in {(reading.dataset, reading.root): None for reading in parameters.readings}:
             try:
-                xaicore.data.find_root(name, root)
+                if SETS[name].read_root is not None:
+                    xaicore.data.find_root(name, root)
             except UserError as error:
                 lacking.setdefault(name, []).append(notebook)
                 reasons.append(str(error))

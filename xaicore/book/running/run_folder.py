@@ -26,12 +26,7 @@ PROGRESS = "progress.jsonl"
 
 
 class RunFolder:
-    """Paths and changes of state of a notebook's run.
-
-    Args:
-        runs: the folder of the edition's runs.
-        notebook: the notebook's name.
-    """
+    """Paths and changes of state of a notebook's run in ``runs``, the folder of an edition."""
 
     def __init__(self, runs: Path, notebook: str) -> None:
         self.notebook = notebook
@@ -59,10 +54,6 @@ class RunFolder:
 
     def complete(self, address: str, seconds: float) -> None:
         """Check what the run left, free the notebook of papermill's traces, and give the folder its name.
-
-        Args:
-            address: digest of everything the run depends on.
-            seconds: how long it took.
 
         Raises:
             UserError: the record is missing or damaged, or a cell shows an error or was not executed.
@@ -109,10 +100,6 @@ def alone(runs: Path, notebooks: Sequence[str]) -> Iterator[None]:
     """Hold the notebooks' places in the edition's folder, so that two commands never write the same run.
 
     Commands for different notebooks of an edition work side by side, also on several machines with a common folder.
-
-    Args:
-        runs: the folder of the edition's runs; made if missing.
-        notebooks: names of the notebooks.
 
     Raises:
         UserError: another command holds one of them, or the folder's disk has no locks.

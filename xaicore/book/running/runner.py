@@ -182,18 +182,16 @@ class _Runner:
         del self.running[name]
         row.seconds = time.monotonic() - row.begin
         problem = execution.problem
-        if problem is None:
-            try:
+        try:
+            if problem is None:
                 task.folder.complete(task.address, row.seconds)
                 row.state = "completed"
-                counters = load_record(task.folder.final)["provenance"]["store"]
-                self.screen.say(
-                    f"{name}: completed in {clock(row.seconds)}, {counters['computed']} steps computed, "
-                    f"{counters['reused']} taken from the store"
-                )
+                steps = load_record(task.folder.final)["provenance"]["store"]
+                counts = f"{steps['computed']} steps computed, {steps['reused']} taken from the store"
+                self.screen.say(f"{name}: completed in {clock(row.seconds)}, {counts}")
                 return
-            except UserError as error:
-                problem = f": {error}"
+        except UserError as error:
+            problem = f": {error}"
         row.state = "failed"
         task.folder.fail(problem.lstrip(": "))
         self.screen.say(f"{name} failed{problem}")

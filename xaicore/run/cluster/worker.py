@@ -55,10 +55,7 @@ class Job(NamedTuple):
 def compute(job: Job, batch: bytes, *packed: np.ndarray[Any, Any]) -> tuple[dict[str, Any], float] | bytes:
     """Return what the function makes of a packed batch, and in how many seconds; or the packed error.
 
-    Args:
-        job: the step.
-        batch: the packed tensors.
-        packed: what ``job.keys`` stand for, as bytes; it is unpacked once.
+    ``packed`` is what the keys of the job stand for; it is unpacked once.
     """
     import ray
 
