@@ -28,7 +28,6 @@ from xaicore.run.store import default_root
 
 DISK_BYTES = 2 * 2**30
 FOLDER_SETS = [name for name, spec in SETS.items() if spec.read_root is not None and name != "folder"]
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 KERNEL_TEST = """
 import nbformat
 from nbclient import NotebookClient
@@ -53,7 +52,7 @@ def examine(root: Path) -> tuple[list[Finding], bool]:
     findings = [Finding("ok", f"Python {platform.python_version()}"), *_machine(root), *_packages(root)]
     findings += [_kernel(), *_embedded()]
     ready = not any(finding.mark == "missing" for finding in findings)
-    findings += [_data_root(folders), _browser()]
+    findings.append(_data_root(folders))
     well = False
     for name in edition_names(root):
         try:
@@ -187,13 +186,6 @@ def _data_root(folders: Mapping[str, str | None]) -> Finding:
     if wrong:
         return Finding("missing", f"XAICORE_DATA: {'; '.join(wrong)}")
     return Finding("ok", f"XAICORE_DATA holds {', '.join(folders)}")
-
-
-def _browser() -> Finding:
-    browser = next((name for name in BROWSERS if shutil.which(name)), None)
-    if browser is None:
-        return Finding("note", "no Chromium: only screenshots of the pages cannot be made")
-    return Finding("ok", f"browser for screenshots: {browser}")
 
 
 def _lacks(edition: Edition, folders: Mapping[str, str | None]) -> list[str]:

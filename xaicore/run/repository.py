@@ -14,9 +14,9 @@ from xaicore.core.errors import UserError
 CODE_HOSTS = ("github.com", "gitlab.com", "codeberg.org", "bitbucket.org")
 
 
-def working_copy(start: Path | None = None) -> Path | None:
-    """Return the nearest folder at or above ``start`` (default: here) that holds this project, or None."""
-    here = (start or Path.cwd()).resolve()
+def working_copy() -> Path | None:
+    """Return the nearest folder at or above the current one that holds this project, or None."""
+    here = Path.cwd().resolve()
     parts = ("editions", "notebooks", "pyproject.toml")
     return next((at for at in (here, *here.parents) if all((at / part).exists() for part in parts)), None)
 
