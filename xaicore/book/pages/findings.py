@@ -16,8 +16,6 @@ from pathlib import Path
 import nbformat
 
 MARK = re.compile(r"^<!-- figures: (?P<names>\S+/\S+(?: \S+/\S+)*) -->$", re.MULTILINE)
-"""A comment that asks for figures: ``notebook/label`` of each."""
-
 FOLDER = "figures"
 """Where the pictures go, beside the page."""
 
