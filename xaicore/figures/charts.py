@@ -152,7 +152,7 @@ def estimated(
     return (
         np.array([place for place, _ in known], dtype=np.float64),
         np.array([each.value for _, each in known]),
-        np.array([(each.low, each.high) for _, each in known]),
+        np.array([(each.low, each.high) for _, each in known]).reshape(-1, 2),
     )
 
 
