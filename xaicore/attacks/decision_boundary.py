@@ -87,9 +87,7 @@ def boundary(
     counts as a success beyond rounding of the logits, so that it holds in any batch.
 
     Args:
-        model: (N, C, H, W) images in [0, 1] to (N, K) logits, K of at least 2.
-        images: (N, C, H, W) float32 in [0, 1].
-        labels: (N,) int64, the true classes.
+        model, images, labels, seed, index: as in :mod:`xaicore.attacks`.
         steps: most trials of the walk, one query each; every tenth only measures (the orthogonal step alone).
         starts: (N, C, H, W) float32 in [0, 1], an image that reaches the goal for each image, e.g. a
             photograph of the target class; where it does not, starts are drawn. None: all are drawn.
@@ -102,10 +100,6 @@ def boundary(
         source_step_convergence: an image whose source step falls below this has converged and stops.
         target: class to reach, or (N,) int64 of them; None to leave the true class. Noise seldom hits a given
             class among many: give ``starts``.
-        seed: with ``index``, the source of all randomness: image i draws from a stream of its own, (seed,
-            index[i]).
-        index: (N,) int64, number of each image in its set; None counts from 0. With the same index an image
-            has the same result in any batch.
         batch_size: candidates in one pass of the model; None: what suits their size and the device.
 
     Returns:
@@ -115,10 +109,6 @@ def boundary(
         ``failed_start`` (N,) bool, no start reached the goal; ``given_start`` (N,) bool, the walk began at the
         given one; ``starting_l2`` (N,) float32, the distance at which the walk began, NaN without;
         ``steps`` (N,) int64, trials of the walk; ``converged`` (N,) bool.
-
-    Raises:
-        TypeError: an argument is of the wrong kind.
-        ValueError: shape, type, range, NaN, labels, target or one of the parameters do not fit.
 
     References:
         Brendel, Rauber & Bethge (2018), Decision-based adversarial attacks: reliable attacks against black-box

@@ -49,17 +49,11 @@ def one_pixel(
     probability. Su et al. use 400 candidates and 100 generations.
 
     Args:
-        model: (N, C, H, W) images in [0, 1] to (N, K) logits, K of at least 2.
+        model, labels, target, seed, index: as in :mod:`xaicore.attacks`.
         images: (N, C, H, W) float32 in [0, 1]; grey or colour.
-        labels: (N,) int64, the true classes.
         pixels: pixels to change, at most H * W. Where two coincide the later one counts.
         population: candidates per image, at least 4.
         generations: generations after the first population, at least 1.
-        target: class to reach, or (N,) int64 of them; None to leave the true class.
-        seed: with ``index``, the source of all randomness: image i draws from a stream of its own, (seed,
-            index[i]).
-        index: (N,) int64, number of each image in its set; None counts from 0. With the same index an image
-            has the same result in any batch.
         batch_size: candidates in one pass of the model; None: what suits their size and the device.
 
     Returns:
@@ -69,11 +63,6 @@ def one_pixel(
         generations + 1) float32, the best score after each (log-odds against the label, or of the target),
         NaN after the end; ``queries_to_success`` (N,) float64, the place of the first successful candidate in
         the order of evaluation, inf where none was.
-
-    Raises:
-        TypeError: an argument is of the wrong kind.
-        ValueError: shape, type, range, NaN, labels, target, ``pixels``, ``population`` or ``generations`` do
-            not fit.
 
     References:
         Su, Vargas & Sakurai (2019), One pixel attack for fooling deep neural networks, Sec. III.

@@ -36,21 +36,13 @@ def fgsm(
     leaking").
 
     Args:
-        model: (N, C, H, W) images in [0, 1] to (N, K) logits, K of at least 2.
-        images: (N, C, H, W) float32 in [0, 1].
-        labels: (N,) int64, the true classes.
+        model, images, labels, target, batch_size: as in :mod:`xaicore.attacks`.
         eps: largest change of a value, in (0, 1].
-        target: class to reach, or (N,) int64 of them; None to leave the true class.
         seed: at least 0, as every attack's that draws at random; nothing is drawn here.
-        batch_size: images in one pass of the model; None: what suits their size and the device.
 
     Returns:
         The result. ``queries`` is 1 per image attacked; ``info["zero_gradient"]`` (N,) bool marks images with
         no usable gradient (zero or not finite everywhere), which stay as they are.
-
-    Raises:
-        TypeError: an argument is of the wrong kind.
-        ValueError: shape, type, range, NaN, labels, target or ``eps`` do not fit.
 
     References:
         Goodfellow, Shlens & Szegedy (2015), Explaining and harnessing adversarial examples, Sec. 4.
@@ -84,23 +76,15 @@ def fgsm_search(
     (clipping, curvature), so this is the smallest of the grid; bisection might miss it.
 
     Args:
-        model: (N, C, H, W) images in [0, 1] to (N, K) logits, K of at least 2.
-        images: (N, C, H, W) float32 in [0, 1].
-        labels: (N,) int64, the true classes.
+        model, images, labels, target, batch_size: as in :mod:`xaicore.attacks`.
         eps_max: largest step, in (0, 1].
         steps: number of grid values.
-        target: class to reach, or (N,) int64 of them; None to leave the true class.
-        batch_size: images in one pass of the model; None: what suits their size and the device.
 
     Returns:
         The result; a failed image is the one at ``eps_max``. ``info["eps"]`` (N,) float32 is the step found,
         inf where none works, NaN where the image was not attacked; ``info["zero_gradient"]`` as in
         :func:`fgsm`. ``queries`` counts the gradient and each grid value up to the one that works. Passes
         that look ahead along the grid only fill places of a batch that would stay empty, and do not count.
-
-    Raises:
-        TypeError: an argument is of the wrong kind.
-        ValueError: shape, type, range, NaN, labels, target, ``eps_max`` or ``steps`` do not fit.
 
     References:
         Klawikowska, Mikołajczyk & Grochowski (2020), Sec. 2.1; Goodfellow, Shlens & Szegedy (2015), Sec. 4.
@@ -136,18 +120,11 @@ def fgsm_direction(
         (images + eps * fgsm_direction(model, images, labels)).clamp(0, 1)
 
     Args:
-        model: (N, C, H, W) images in [0, 1] to (N, K) logits, K of at least 2.
-        images: (N, C, H, W) float32 in [0, 1].
-        labels: (N,) int64, the true classes.
-        batch_size: images in one pass of the model; None: what suits their size and the device.
+        model, images, labels, batch_size: as in :mod:`xaicore.attacks`.
 
     Returns:
         (N, C, H, W) float32 of -1, 0 and 1, on the device of ``images``: the sign of the gradient of the cross-entropy;
         0 where that is zero or not finite.
-
-    Raises:
-        TypeError: an argument is of the wrong kind.
-        ValueError: shape, type, range, NaN or labels do not fit.
 
     References:
         Goodfellow, Shlens & Szegedy (2015), Explaining and harnessing adversarial examples, Sec. 4.

@@ -45,9 +45,7 @@ def bim(
     """Take ``steps`` sign steps from the clean image, each clipped to the L-infinity ball and to [0, 1].
 
     Args:
-        model: (N, C, H, W) images in [0, 1] to (N, K) logits, K of at least 2.
-        images: (N, C, H, W) float32 in [0, 1].
-        labels: (N,) int64, the true classes.
+        model, images, labels, target, batch_size: as in :mod:`xaicore.attacks`.
         eps: largest change of a value, in (0, 1].
         steps: number of steps.
         step_size: a, the change of a value in one step; None: 2.5 * eps / steps, which crosses the ball from
@@ -55,17 +53,11 @@ def bim(
         early_stop: leave an image as soon as it reaches the goal (by more than rounding of the logits). False
             takes all steps and returns the last iterate, whether or not an earlier one reached the goal: for
             examples of high confidence.
-        target: class to reach, or (N,) int64 of them; None to leave the true class.
-        batch_size: images in one pass of the model; None: what suits their size and the device.
 
     Returns:
         The result; a failed image is its last iterate. ``queries`` counts gradients. In ``info``: ``steps``
         (N,) int64, steps taken; ``zero_gradient`` (N,) bool, where the gradient was zero or not finite
         everywhere at the start or later. Such an image cannot move and stops there.
-
-    Raises:
-        TypeError: an argument is of the wrong kind.
-        ValueError: shape, type, range, NaN, labels, target or a parameter does not fit.
 
     References:
         Kurakin, Goodfellow & Bengio (2017), Adversarial examples in the physical world, Sec. 2.2.
@@ -95,24 +87,16 @@ def mim(
     """Take ``steps`` sign steps along a running sum of gradients, each divided by its L1 norm.
 
     Args:
-        model: (N, C, H, W) images in [0, 1] to (N, K) logits, K of at least 2.
-        images: (N, C, H, W) float32 in [0, 1].
-        labels: (N,) int64, the true classes.
+        model, images, labels, target, batch_size: as in :mod:`xaicore.attacks`.
         eps: largest change of a value, in (0, 1].
         steps: number of steps.
         step_size: a, the change of a value in one step; None: eps / steps, as in the paper.
         decay: mu, the weight of the sum so far, at least 0; 0 gives the directions of :func:`bim`.
         early_stop: as in :func:`bim`.
-        target: class to reach, or (N,) int64 of them; None to leave the true class.
-        batch_size: images in one pass of the model; None: what suits their size and the device.
 
     Returns:
         The result, as of :func:`bim`. A gradient that is zero adds nothing to the sum (its L1 norm would make
         it 0/0) and is marked in ``info["zero_gradient"]``; the image goes on along the sum, if there is one.
-
-    Raises:
-        TypeError: an argument is of the wrong kind.
-        ValueError: shape, type, range, NaN, labels, target or a parameter does not fit.
 
     References:
         Dong et al. (2018), Boosting adversarial attacks with momentum, Alg. 1.
@@ -151,9 +135,7 @@ def pgd(
     clipped.
 
     Args:
-        model: (N, C, H, W) images in [0, 1] to (N, K) logits, K of at least 2.
-        images: (N, C, H, W) float32 in [0, 1].
-        labels: (N,) int64, the true classes.
+        model, images, labels, target, seed, index, batch_size: as in :mod:`xaicore.attacks`.
         norm: "linf" or "l2".
         eps: radius of the ball, at most 1 with "linf"; None: 8/255 with "linf", 0.5 with "l2". The
             perturbation's norm is never larger: exactly for "linf", within 1e-6 of eps for "l2".
@@ -163,11 +145,6 @@ def pgd(
         restarts: how often to start, at most, with ``steps`` steps each. Only an image whose last iterate
             fails starts again, which costs it one pass to find out.
         early_stop: as in :func:`bim`.
-        target: class to reach, or (N,) int64 of them; None to leave the true class.
-        seed: with ``index``, the source of all randomness.
-        index: (N,) int64, number of each image in its set; None counts from 0. With the same index an image
-            has the same result in any batch.
-        batch_size: images in one pass of the model; None: what suits their size and the device.
 
     Returns:
         The result; a failed image is the last iterate of its last start. ``queries`` counts gradients and the

@@ -46,9 +46,8 @@ def gaussian(
     and ``info`` says what is left. An image of a single value has no deviation and gets the mean alone.
 
     Args:
+        images, labels, batch_size: as in :mod:`xaicore.attacks`.
         model: (N, C, H, W) images in [0, 1] to (N, K) logits, K of at least 2; only measured, never used.
-        images: (N, C, H, W) float32 in [0, 1].
-        labels: (N,) int64, the true classes.
         like: (N, C, H, W), a perturbation ``adversarial - images`` of each image; then without ``mean`` and
             ``std``.
         mean: of the noise before ``scale``, a number or (N,); None: 0.
@@ -59,7 +58,6 @@ def gaussian(
         index: (N,) int64, number of each image in its set; None counts from 0. With the same index an image
             has the same result in any batch. The draw depends on seed and index alone: other moments move
             and stretch the same noise.
-        batch_size: images in one pass of the model; None: what suits their size and the device.
 
     Returns:
         The result. ``queries`` is 0: the noise needs no model. ``info["mean"]`` and ``info["std"]`` (N,)

@@ -78,9 +78,8 @@ def dlfuzz(
     p_target - p_1 then, and this is ours.
 
     Args:
+        images, labels, target, seed, batch_size: as in :mod:`xaicore.attacks`.
         model: (N, C, H, W) images in [0, 1] to (N, K) logits, K of at least 2, activations as modules.
-        images: (N, C, H, W) float32 in [0, 1].
-        labels: (N,) int64, the true classes.
         iterations: steps from each seed.
         step_size: root mean square of a step before clipping, in (0, 1].
         neurons: how many to draw for each seed; fewer where the strategy finds fewer.
@@ -99,11 +98,8 @@ def dlfuzz(
         coverage: what is covered before the call; not changed. None: nothing.
         layers: names of the modules whose channels are neurons; None: activations, max-pools and softmax, as
             in :mod:`xaicore.attacks.neurons`.
-        target: class to reach, or (N,) int64 of them; None to leave the true class.
-        seed: with ``index`` the source of all randomness.
         index: (N,) int64, number of each image in its set, from 0; None counts from 0. It also sets how much
             gain makes a seed, as in the published code.
-        batch_size: images in one pass of the model; None: what suits their size and the device.
 
     Returns:
         The result; a failed image is the last one made. ``queries`` counts 1 for each step and 1 for the
