@@ -33,9 +33,7 @@ from xaicore.attacks.victim import Victim
 from xaicore.core import checks, randomness
 from xaicore.core.errors import UserError
 
-START = 0.5
-"""Value of the patch before training: mid-grey."""
-
+START = 0.5  # mid-grey, the patch before training
 _TRAINING, _CHECK, _TRIALS, _ORDER = range(4)
 """Purposes of the random streams."""
 
@@ -265,13 +263,7 @@ class Training(Iteration[State]):
         )
 
     def put_one(
-        self,
-        patch: Tensor,
-        victim: Victim,
-        images: Tensor,
-        goal: Goal,
-        index: Tensor,
-        extras: dict[str, Tensor],
+        self, patch: Tensor, victim: Victim, images: Tensor, goal: Goal, index: Tensor, extras: Any
     ) -> Attempt:
         """Put one ``patch`` (C, s, s) on all images; a step of the base.
 
@@ -351,11 +343,11 @@ class Training(Iteration[State]):
 
     def _reached(self, victim: Victim, batch: Batch, patches: Tensor, placement: Tensor) -> Tensor:
         """Return which of its trials (n * trials, 4), those of the first image first, reach the goal, (n, trials)."""
-        images, count = batch.images, len(batch.images)
-        owner = torch.arange(count, device=images.device).repeat_interleave(self.trials)
+        images = batch.images
+        owner = torch.arange(len(images), device=images.device).repeat_interleave(self.trials)
 
         def build(part: slice) -> Tensor:
             return self.placements.footprint(placement[part]).paint(images[owner[part]], patches[owner[part]])
 
         logits = victim.logits_of(len(owner), images.shape[1:], build)
-        return batch.goal[owner].reached(logits).view(count, self.trials)
+        return batch.goal[owner].reached(logits).view(-1, self.trials)

@@ -88,11 +88,9 @@ def mim(
 
     Args:
         model, images, labels, target, batch_size: as in :mod:`xaicore.attacks`.
-        eps: largest change of a value, in (0, 1].
-        steps: number of steps.
+        eps, steps, early_stop: as in :func:`bim`.
         step_size: a, the change of a value in one step; None: eps / steps, as in the paper.
         decay: mu, the weight of the sum so far, at least 0; 0 gives the directions of :func:`bim`.
-        early_stop: as in :func:`bim`.
 
     Returns:
         The result, as of :func:`bim`. A gradient that is zero adds nothing to the sum (its L1 norm would make
@@ -153,9 +151,7 @@ def pgd(
         in :func:`bim`.
 
     Raises:
-        TypeError: an argument is of the wrong kind.
-        ValueError: shape, type, range, NaN, labels, target or a parameter does not fit; more than one start
-            without ``random_start``, which would repeat the first.
+        ValueError: also for more than one start without ``random_start``, which would repeat the first.
 
     References:
         Madry et al. (2018), Towards deep learning models resistant to adversarial attacks, Sec. 2.1 and 5.
@@ -178,29 +174,17 @@ def pgd(
 
 
 class State(NamedTuple):
-    """What is known of n images.
+    """What is known of n images."""
 
-    Attributes:
-        point: (n, C, H, W), where the ascent is.
-        low: (n, C, H, W), least value of a point in the L-infinity ball; None in an L2 ball.
-        high: (n, C, H, W), greatest value.
-        sum: (n, C, H, W), of the normalised gradients; None without ``decay``.
-        taken: (n,) int64, steps since the last start.
-        restart: (n,) int64, starts before that.
-        queries: (n,) int64.
-        zero_gradient: (n,) bool.
-        done: (n,) bool.
-    """
-
-    point: Tensor
-    low: Tensor | None
-    high: Tensor | None
-    sum: Tensor | None
-    taken: Tensor
-    restart: Tensor
-    queries: Tensor
-    zero_gradient: Tensor
-    done: Tensor
+    point: Tensor  # (n, C, H, W), where the ascent is
+    low: Tensor | None  # (n, C, H, W), least value of a point in the L-infinity ball; None in an L2 ball
+    high: Tensor | None  # (n, C, H, W), greatest value
+    sum: Tensor | None  # (n, C, H, W), of the normalised gradients; None without ``decay``
+    taken: Tensor  # (n,) int64, steps since the last start
+    restart: Tensor  # (n,) int64, starts before that
+    queries: Tensor  # (n,) int64
+    zero_gradient: Tensor  # (n,) bool
+    done: Tensor  # (n,) bool
 
 
 @dataclass(frozen=True)
@@ -237,7 +221,8 @@ class Ascent(Iteration[State]):
             total = normalised(gradient, order=1).add_(total, alpha=self.decay)
             gradient = total.sign()
             stuck = ~gradient.flatten(1).any(dim=1)
-        moved = self._within(self._step(gradient).add_(point), batch, state)
+        step = gradient.sign_() if self.norm == "linf" else normalised(gradient, order=2)
+        moved = self._within(step.mul_(self.step_size).add_(point), batch, state)
 
         ends = (state.taken == self.steps) | (reached if self.early_stop else False)
         stays = stuck | ends
@@ -268,11 +253,6 @@ class Ascent(Iteration[State]):
         if self.random_start:
             info["restart"] = state.restart
         return Attempt(point, state.queries, info)
-
-    def _step(self, gradient: Tensor) -> Tensor:
-        if self.norm == "linf":
-            return gradient.sign_().mul_(self.step_size)
-        return normalised(gradient, order=2).mul_(self.step_size)
 
     def _within(self, point: Tensor, batch: Batch, state: State) -> Tensor:
         """Return ``point`` projected in place on the ball and the box."""
