@@ -11,6 +11,7 @@ import time
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -127,7 +128,7 @@ def _in_groups(
 ) -> Attempt:
     whole = Attempt(images.clone(), torch.zeros_like(goal.labels), {})
     for which in torch.split(attacked, max(1, GROUP // images[0].numel())):
-        part = [each[which].to(victim.device) for each in (images, goal, index)]
+        part: list[Any] = [each[which].to(victim.device) for each in (images, goal, index)]
         if extras is not None:
             part.append({name: t[which.to(t.device)].to(victim.device) for name, t in extras.items()})
         attempt = step(victim, *part)
