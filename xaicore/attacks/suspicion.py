@@ -39,13 +39,21 @@ white-box attack's norm is no such chance."""
 
 @dataclass(frozen=True)
 class Suspicion:
-    """One reason to doubt."""
+    """One reason to doubt.
 
-    kind: Kind  # which check found it
-    attack: str | None  # the name of the attack it is about; None if it is about the model
-    count: int  # images it concerns
-    n: int  # images it was looked for in
-    message: str  # a sentence to read
+    Attributes:
+        kind: which check found it.
+        attack: the name of the attack it is about; None if it is about the model.
+        count: images it concerns.
+        n: images it was looked for in.
+        message: a sentence to read.
+    """
+
+    kind: Kind
+    attack: str | None
+    count: int
+    n: int
+    message: str
 
 
 def suspicions(
