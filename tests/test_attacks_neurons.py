@@ -51,12 +51,12 @@ def test_scale_is_of_the_whole_layer_and_of_each_image() -> None:
 
     seen = covered(result, threshold=0.25)
     assert seen.int().tolist() == [[1, 0, 1, 0, 1, 0], [0, 1, 0, 1, 0, 1]]
-    coverage = Coverage.of({name: values[:1] for name, values in result.items()}, threshold=0.25)
+    coverage = Coverage({name: values.shape[1] for name, values in result.items()}, seen[0].long())
     assert coverage.share() == 0.5
     assert coverage.share_by_layer() == {"1": 0.5, "2": 0.5, PREDICTIONS: 0.5}
     coverage.update(seen[1:])
     assert coverage.share() == 1.0
-    assert Coverage.of(result, threshold=1.0).share() == 0.0
+    assert not covered(result, threshold=1.0).any()
 
 
 def test_the_threshold_must_be_exceeded() -> None:
@@ -271,13 +271,6 @@ def test_coverage_counts_in_any_order() -> None:
         parts.update(seen[row : row + 1])
     assert torch.equal(parts.counts, whole.counts)
 
-    first, second = Coverage({"a": 2, "b": 3}), Coverage({"a": 2, "b": 3})
-    first.update(seen[:4])
-    second.update(seen[4:])
-    merged = first.copy()
-    merged.merge(second)
-    assert torch.equal(merged.counts, whole.counts)
-    assert torch.equal(first.counts, seen[:4].sum(0))
     given = torch.tensor([1, 0, 0, 2, 0])
     made = Coverage({"a": 2, "b": 3}, given)
     made.update(torch.tensor([[0, 3, 0, 0, 0], [-1, -1, -1, -1, -1]]))
@@ -293,18 +286,11 @@ def test_coverage_refuses_what_does_not_fit() -> None:
         coverage.update(torch.zeros(4, 4, dtype=torch.bool))
     with pytest.raises(ValueError, match="covered must be bool or int64"):
         coverage.update(torch.zeros(4, 5))
-    with pytest.raises(ValueError, match="same layers"):
-        coverage.merge(Coverage({"b": 3, "a": 2}))
     with pytest.raises(ValueError, match="counts must have the shape"):
         Coverage({"a": 2}, torch.zeros(3, dtype=torch.int64))
     with pytest.raises(ValueError, match="threshold must be"):
-        Coverage.of({"a": torch.zeros(1, 2)}, threshold=1.5)
-
-
-def test_coverage_of_no_images_is_empty() -> None:
-    empty = Coverage.of({name: v[:0] for name, v in activations(toy(), draw(1, side=2)).items()})
-    assert empty.layers == {"1": 2, "2": 2, PREDICTIONS: 2}
-    assert empty.share() == 0.0
+        covered({"a": torch.zeros(1, 2)}, threshold=1.5)
+    assert coverage.share() == 0.0
 
 
 @pytest.mark.parametrize("name", ["resnet18", "inception_v3", "xception", "efficientnet_lite0"])

@@ -34,8 +34,7 @@ from xaicore.core import checks, randomness
 from xaicore.core.errors import UserError
 
 START = 0.5  # mid-grey, the patch before training
-_TRAINING, _CHECK, _TRIALS, _ORDER = range(4)
-"""Purposes of the random streams."""
+_TRAINING, _CHECK, _TRIALS, _ORDER = range(4)  # purposes of the random streams
 
 
 def patch(
@@ -234,9 +233,8 @@ class Training(Iteration[State]):
         """Move each patch by one step, unless it reaches the goal at all its samples and then at all trials."""
         drawn = self.placements.draw(self.seed, batch.number, state.step, self.samples, purpose=_TRAINING)
         owner = torch.arange(len(batch.number), device=batch.number.device).repeat_interleave(self.samples)
-        gradients, reached = self.ascent(
-            victim, batch.images[owner], batch.goal[owner], state.patch[owner], drawn
-        )
+        images, goal = batch.images[owner], batch.goal[owner]
+        gradients, reached = self.ascent(victim, images, goal, state.patch[owner], drawn)
         gradients = gradients.view(-1, self.samples, *state.patch.shape[1:])
         everywhere = reached.view(-1, self.samples).all(dim=1)
         gradient = torch.zeros_like(state.patch)
@@ -258,9 +256,8 @@ class Training(Iteration[State]):
 
     def finish(self, victim: Victim, batch: Batch, state: State) -> Attempt:
         """Return the images with their patches, measured at new placements."""
-        return self._measured(
-            victim, batch, state.patch, state.queries, {"zero_gradient": state.zero_gradient}
-        )
+        info = {"zero_gradient": state.zero_gradient}
+        return self._measured(victim, batch, state.patch, state.queries, info)
 
     def put_one(
         self, patch: Tensor, victim: Victim, images: Tensor, goal: Goal, index: Tensor, extras: Any

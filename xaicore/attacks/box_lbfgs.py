@@ -11,10 +11,10 @@ not be. Both are softplus(-s), where s is the score of :class:`xaicore.attacks.g
 float64 from the logits, they keep their gradient however far the goal is. A confidence shifts them:
 softplus(confidence - s).
 
-The minimiser is scipy's L-BFGS-B, one for each image, each in a thread of its own until it needs the model; when all
-of them wait, one pass of the model serves them together. It sees r in units of rho = (confidence - margin) /
-abs(gradient of s) at the image, the distance to the border if the logits were linear: the solution is then of length
-about 1, for digits and photographs alike, and one tolerance serves all.
+The minimiser is scipy's L-BFGS-B, in a thread for each image; one pass of the model serves all of them together. It
+sees r in units of rho = (confidence - margin) / abs(gradient of s) at the image, the distance to the border if the
+logits were linear: the solution is then of length about 1, for digits and photographs alike, and one tolerance serves
+all.
 """
 
 import math

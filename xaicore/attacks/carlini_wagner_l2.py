@@ -248,16 +248,11 @@ class _ConstantSearch(Iteration[_State]):
 
     def _first(self, images: Tensor) -> _Search:
         none = torch.zeros(len(images), dtype=torch.int64, device=images.device)
-        unbounded = torch.full((len(images),), torch.inf, device=images.device)
-        return _Search(
-            self.space.unbounded(images), Adam.zero(images), none, unbounded, unbounded, none.bool()
-        )
+        unbounded, w = none + torch.inf, self.space.unbounded(images)
+        return _Search(w, Adam.zero(images), none, unbounded, unbounded, none.bool())
 
 
 def _next_constant(constant: Tensor, low: Tensor, high: Tensor) -> Tensor:
     """Return c for the next search, all (n,): bracket first, then the geometric mean of the bracket."""
-    return torch.where(
-        high.isinf(),
-        (constant * FACTOR).clamp(max=1e10),
-        torch.where(low == 0, high / FACTOR, (low * high).sqrt()),
-    )
+    within = torch.where(low == 0, high / FACTOR, (low * high).sqrt())
+    return torch.where(high.isinf(), (constant * FACTOR).clamp(max=1e10), within)

@@ -38,11 +38,6 @@ class Goal:
     def of(cls, labels: Any, target: Any, images: Tensor) -> "Goal":
         """Return the goal of an attack on ``images`` (N, C, H, W), on their device.
 
-        Args:
-            labels: (N,) int64, the true classes.
-            target: the class that each image shall get, or (N,) int64; None for an untargeted attack.
-            images: the images.
-
         Raises:
             TypeError: an argument is of the wrong kind.
             UserError: a shape or type does not fit, or a target is the label itself.

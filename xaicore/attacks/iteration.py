@@ -19,21 +19,13 @@ from xaicore.attacks.victim import Victim
 
 
 class Batch(NamedTuple):
-    """The active images.
+    """The active images."""
 
-    Attributes:
-        images: (n, C, H, W) on the victim's device.
-        labels: (n,) int64.
-        target: (n,) int64; None if the attack is untargeted.
-        number: (n,) int64, the image's own in its set, for its random stream.
-        place: (n,) int64, where the image stands among all of the call.
-    """
-
-    images: Tensor
-    labels: Tensor
-    target: Tensor | None
-    number: Tensor
-    place: Tensor
+    images: Tensor  # (n, C, H, W) on the victim's device
+    labels: Tensor  # (n,) int64
+    target: Tensor | None  # (n,) int64; None if the attack is untargeted
+    number: Tensor  # (n,) int64, the image's own in its set, for its random stream
+    place: Tensor  # (n,) int64, where the image stands among all of the call
 
     @property
     def goal(self) -> Goal:

@@ -5,11 +5,9 @@ Guo et al. (2018), Sec. 3, in the form of paper 3 (Renkhoff et al. 2022, Eq. 8):
     maximise  w (p_2 + … + p_5) - p_1 + lambda sum_j n_j
 
 over small steps along the gradient divided by its root mean square. p_1 … p_5 are the highest softmax outputs
-of the seed in its own order, n_j the channel means of some neurons (:mod:`xaicore.attacks.neurons`). They are
-drawn anew for each seed, with more weight for neurons covered less often so far. An image that covers enough
-new neurons and is still near the original becomes a seed in turn. The publication gives Eq. 8; the numbers and
-the loop are those of its code (Exploring-Adversarial-Attacks-on-Neural-Networks, DLFuzz/DLFuzz.py, which
-follows the authors' of DLFuzz).
+of the seed in its own order, n_j the channel means of some neurons (:mod:`xaicore.attacks.neurons`), drawn anew for
+each seed. The publication gives Eq. 8; the numbers and the loop are those of its code
+(Exploring-Adversarial-Attacks-on-Neural-Networks, DLFuzz/DLFuzz.py, which follows the authors' of DLFuzz).
 """
 
 from collections import deque
@@ -287,19 +285,11 @@ class _Fuzzer(Iteration[_State]):
 
 
 def choose(times: Tensor, draws: Tensor, count: int, strategy: Strategy) -> Tensor:
-    """Draw neurons without replacement, with probabilities in proportion to a weight.
+    """Draw ``count`` neurons without replacement, (n, neurons) bool, fewer where fewer have a weight.
 
-    The first to ring among exponential clocks whose rates are the weights (Efraimidis & Spirakis 2006).
-
-    Args:
-        times: (n, neurons) int64, how often each was covered so far.
-        draws: (n, neurons) uniform in [0, 1).
-        count: how many to draw; fewer where fewer have a weight.
-        strategy: ``"rarely"``: the weight is the largest entry of ``times`` in the row less the neuron's own;
-            ``"often"``: ``times`` itself; ``"uncovered"``: 1 where it is 0. All 1 in a row without any weight.
-
-    Returns:
-        (n, neurons) bool.
+    The first to ring among exponential clocks whose rates are the weights of the strategy (Efraimidis & Spirakis 2006),
+    all 1 in a row without any, by how often each was covered so far, ``times`` (n, neurons) int64. The clocks are set
+    by uniform ``draws`` (n, neurons) in [0, 1).
     """
     if strategy == "rarely":
         weights = times.amax(dim=1, keepdim=True) - times

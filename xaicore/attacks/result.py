@@ -5,7 +5,6 @@ differ in any channel (Su et al. 2019), l2 = sqrt(sum d^2) and linf = max abs(d)
 and pixels (Carlini & Wagner 2017).
 """
 
-import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ import torch
 from torch import Tensor
 
 _INFO = "info."
+_PER_IMAGE = ("adversarial", "success", "l0", "l2", "linf", "queries")
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class AttackResult:
 
     def arrays(self) -> dict[str, Tensor]:
         """Return the per-image tensors by name, ``info`` entries as ``info.<name>``, for the store."""
-        own = {name: getattr(self, name) for name in _per_image()}
+        own = {name: getattr(self, name) for name in _PER_IMAGE}
         return own | {_INFO + name: tensor for name, tensor in self.info.items()}
 
     @classmethod
@@ -73,10 +73,9 @@ class AttackResult:
         """
         info = {name.removeprefix(_INFO): tensor for name, tensor in arrays.items() if name.startswith(_INFO)}
         own = {name: tensor for name, tensor in arrays.items() if not name.startswith(_INFO)}
-        if set(own) != set(_per_image()):
-            raise ValueError(
-                f"arrays must hold {', '.join(_per_image())}; got {', '.join(sorted(own)) or 'nothing'}"
-            )
+        if set(own) != set(_PER_IMAGE):
+            found = ", ".join(sorted(own)) or "nothing"
+            raise ValueError(f"arrays must hold {', '.join(_PER_IMAGE)}; got {found}")
         return cls(**own, seconds=seconds, info=info)
 
     @classmethod
@@ -93,10 +92,6 @@ class AttackResult:
             raise ValueError("results must come from the same attack: their info entries differ")
         joined = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
         return cls.from_arrays(joined, seconds=sum(result.seconds for result in results))
-
-
-def _per_image() -> tuple[str, ...]:
-    return tuple(f.name for f in dataclasses.fields(AttackResult) if f.name not in ("seconds", "info"))
 
 
 def perturbation_norms(images: Tensor, adversarial: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -90,10 +90,7 @@ def suspicions(
 
     Args:
         results: by name of attack, all on the same N images in the same order, with the same target.
-        model: (N, C, H, W) images in [0, 1] to (N, K) logits.
-        images: (N, C, H, W) float32 in [0, 1], clean.
-        labels: (N,) int64, the true classes.
-        target: as in the attacks.
+        model, images, labels, target: as in :mod:`xaicore.attacks`; ``images`` are the clean ones.
         clean_accuracy: share of these N images that the model classifies correctly, as known from elsewhere.
         budgets: by name, the largest norm that an attack was allowed, its ``eps``.
         attacks: what each name in ``results`` stands for; with ``{**ATTACKS, "pgd_l2": replace(ATTACKS["pgd"],
@@ -103,8 +100,7 @@ def suspicions(
         The suspicions, in the order above; empty if there are none.
 
     Raises:
-        TypeError: an argument is of the wrong kind.
-        ValueError: a name is not in ``attacks``, results are of different length, or an argument does not fit.
+        ValueError: also if a name is not in ``attacks``, or results are of different length.
 
     References:
         Athalye, Carlini & Wagner (2018), Obfuscated gradients give a false sense of security, Sec. 3.1; Croce
@@ -115,7 +111,7 @@ def suspicions(
     }
     _check(results, attacks, budgets, images)
     found = [
-        *_bad_gradients(results),
+        *_of_results(results),
         *_black_box_wins(results, attacks, budgets),
         *_clean_disagreements(results),
     ]
@@ -125,7 +121,7 @@ def suspicions(
         found += _model_itself(checks.model(model), checks.images(images))
     if model is not None and labels is not None:
         found += _lost_by_rounding(results, model, labels, target)
-    return found
+    return [suspicion for suspicion in found if suspicion.count]
 
 
 def _check(
@@ -152,16 +148,15 @@ def _attacked(result: AttackResult) -> Tensor:
     return ~result.info["initially_wrong"].cpu()
 
 
-def _bad_gradients(results: Mapping[str, AttackResult]) -> Iterator[Suspicion]:
+def _of_results(results: Mapping[str, AttackResult]) -> Iterator[Suspicion]:
     for name, result in results.items():
-        attacked = int(_attacked(result).sum())
-        if "zero_gradient" in result.info and (count := int(result.info["zero_gradient"].sum())):
-            text = f"{name} had no usable gradient for {count} of {attacked} images: its failures say little"
-            yield Suspicion("zero-gradient", name, count, attacked, text)
+        n, count = int(_attacked(result).sum()), int(result.info.get("zero_gradient", torch.zeros(1)).sum())
+        text = f"{name} had no usable gradient for {count} of {n} images: its failures say little"
+        yield Suspicion("zero-gradient", name, count, n, text)
     for name, result in results.items():
-        if count := int(result.info["nonfinite"].sum()):
-            text = f"the model gave NaN or infinite logits for {count} of {len(result)} images of {name}"
-            yield Suspicion("nonfinite", name, count, len(result), text)
+        n, count = len(result), int(result.info["nonfinite"].sum())
+        text = f"the model gave NaN or infinite logits for {count} of {n} images of {name}"
+        yield Suspicion("nonfinite", name, count, n, text)
 
 
 def _black_box_wins(
@@ -177,12 +172,12 @@ def _black_box_wins(
                 continue
             both = _attacked(white) & _attacked(black)
             wins = both & black.success.cpu() & (getattr(black, norm).cpu().double() <= limit)
-            if count := int(wins.sum()):
-                text = (
-                    f"{rival}, without gradients, beats {name} on {count} of {int(both.sum())} images "
-                    f"within its {norm} budget: the gradients may mislead"
-                )
-                yield Suspicion("black-box-wins", name, count, int(both.sum()), text)
+            count, n = int(wins.sum()), int(both.sum())
+            text = (
+                f"{rival}, without gradients, beats {name} on {count} of {n} images within its {norm} budget: "
+                "the gradients may mislead"
+            )
+            yield Suspicion("black-box-wins", name, count, n, text)
 
 
 def _beaten_by(white: AttackResult, norm: str, minimal: bool, budget: float | None) -> Tensor:
@@ -192,44 +187,35 @@ def _beaten_by(white: AttackResult, norm: str, minimal: bool, budget: float | No
         return torch.where(success, CLEARLY_SMALLER * spent, torch.inf)
     if budget is None:
         budget = float(spent[_attacked(white)].max()) if _attacked(white).any() else 0.0
-    limit = torch.full_like(spent, budget * (1 + 1e-6))
-    return limit.masked_fill(success, -torch.inf)
+    return torch.full_like(spent, budget * (1 + 1e-6)).masked_fill(success, -torch.inf)
 
 
 def _clean_disagreements(results: Mapping[str, AttackResult]) -> Iterator[Suspicion]:
-    names = list(results)
-    for name in names[1:]:
-        count = int((_attacked(results[name]) != _attacked(results[names[0]])).sum())
-        if count:
-            n = len(results[name])
-            text = f"{names[0]} and {name} disagree for {count} of {n} images whether the model was right"
-            yield Suspicion("clean-disagreement", name, count, n, text)
+    for name, result in results.items():
+        other = next(iter(results))
+        n, count = len(result), int((_attacked(result) != _attacked(results[other])).sum())
+        text = f"{other} and {name} disagree for {count} of {n} images whether the model was right"
+        yield Suspicion("clean-disagreement", name, count, n, text)
 
 
 def _clean_accuracy(results: Mapping[str, AttackResult], accuracy: float) -> Iterator[Suspicion]:
     for name, result in results.items():
         n, right = len(result), int(_attacked(result).sum())
-        if count := abs(round(accuracy * n) - right):
-            text = (
-                f"{name} found {right} of {n} clean images classified correctly, not {accuracy:.4g} of them"
-            )
-            yield Suspicion("clean-accuracy", name, count, n, text)
+        text = f"{name} found {right} of {n} clean images classified correctly, not {accuracy:.4g} of them"
+        yield Suspicion("clean-accuracy", name, abs(round(accuracy * n) - right), n, text)
 
 
 def _model_itself(model: nn.Module, images: Tensor) -> Iterator[Suspicion]:
-    device = device_of(model)
+    device, n = device_of(model), len(images)
     cuda = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(cuda), BatchedModel.of(model, images) as batched:
         first, second = (batched.logits(images).nan_to_num(0, 0, 0) for _ in range(2))
-    if look_like_probabilities(first):
-        text = "the model seems to return probabilities, where attacks by gradients or scores are weaker"
-        yield Suspicion("probabilities", None, len(images), len(images), text)
+    text = "the model seems to return probabilities, where attacks by gradients or scores are weaker"
+    yield Suspicion("probabilities", None, n * look_like_probabilities(first), n, text)
     gap = (first - second).abs().amax(dim=1)
-    if count := int((gap > 1e-5 * first.abs().amax(dim=1)).sum()):
-        text = (
-            f"the model is random: its logits differ between two passes for {count} of {len(images)} images"
-        )
-        yield Suspicion("random-model", None, count, len(images), text)
+    count = int((gap > 1e-5 * first.abs().amax(dim=1)).sum())
+    text = f"the model is random: its logits differ between two passes for {count} of {n} images"
+    yield Suspicion("random-model", None, count, n, text)
 
 
 def _lost_by_rounding(
@@ -238,7 +224,6 @@ def _lost_by_rounding(
     for name, result in results.items():
         after = success_after_uint8(model, result.adversarial, labels, target=target).cpu()
         won = _attacked(result) & result.success.cpu()
-        if count := int((won & ~after).sum()):
-            n = int(won.sum())
-            text = f"{name} loses {count} of {n} successes when its images are stored with 8 bits"
-            yield Suspicion("uint8-rounding", name, count, n, text)
+        n, count = int(won.sum()), int((won & ~after).sum())
+        text = f"{name} loses {count} of {n} successes when its images are stored with 8 bits"
+        yield Suspicion("uint8-rounding", name, count, n, text)
