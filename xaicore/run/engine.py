@@ -30,8 +30,8 @@ SCHEMES = {"ray": "xaicore.run.cluster"}
 BatchFunction = Callable[..., Mapping[str, torch.Tensor]]
 Work = Callable[[dict[str, torch.Tensor]], Mapping[str, Any]]
 """Computes one batch; is called from several threads."""
+# What computes a batch, how many are under way at a time, and the threads that wait for them.
 Working = tuple[Work, int, ThreadPoolExecutor]
-"""What computes a batch, how many are under way at a time, and the threads that wait for them."""
 
 
 class Engine(ABC):
