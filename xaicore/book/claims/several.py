@@ -1,0 +1,112 @@
+r"""Several comparisons in one claim: Holm's correction, and how many images an open comparison needs.
+
+Each comparison has a two-sided p-value by the normal approximation on the side of its interval that faces the rule's
+boundary: with c the distance from the value to the boundary divided by that to the interval's end (the *clearance*),
+:math:`p = 2(1 - \Phi(z\,c))`, :math:`z = \Phi^{-1}(0.975)`. So p is below 0.05 just where the 95 % interval leaves the
+boundary out. Holm's step-down procedure (Scandinavian J. Statistics 6, 1979) takes the comparisons in the order of their
+p-values and asks for :math:`p \le 0.05/m` while m numbers are left, that is for an interval
+:math:`\Phi^{-1}(1 - 0.025/m)/z` times as wide. Comparisons of one number with several boundaries rest on one interval,
+which holds for all of them at once, so m counts numbers. The chance that any of the comparisons is definite on the wrong
+side is then at most 5 %, whatever their dependence.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from statistics import NormalDist
+
+from xaicore.book.claims.evidence import Outcome, Verdict
+from xaicore.core.units import number
+
+LEVEL = 0.05
+"""Chance of a wrong side that one claim's comparisons may have together."""
+
+
+def widening(numbers: int) -> float:
+    """Return how many times as wide as the 95 % interval Holm asks the interval of one of so many numbers to be."""
+    normal = NormalDist()
+    return normal.inv_cdf(1 - LEVEL / 2 / numbers) / normal.inv_cdf(1 - LEVEL / 2)
+
+
+def clearance(value: float, end: float, boundary: float) -> float:
+    """Return how many times as far from the value the end of its interval may lie before it reaches the boundary.
+
+    Args:
+        value: the number.
+        end: of the interval, on the side of the boundary.
+        boundary: of the rule.
+
+    Returns:
+        0 or more; infinite for an exact number.
+    """
+    return abs(boundary - value) / abs(end - value) if end != value else math.inf
+
+
+def corrected(outcomes: Sequence[Outcome]) -> list[Outcome]:
+    """Make the definite outcomes inconclusive that Holm's procedure does not bear.
+
+    Args:
+        outcomes: of single comparisons, and others, which stay as they are.
+
+    Returns:
+        The outcomes in their order; of those that are open, ``needed`` says what clearance they need.
+    """
+    settled = list(outcomes)
+    left = {i: each.clearance for i, each in enumerate(outcomes) if each.clearance is not None}
+    for i in sorted(left, key=lambda i: -left[i]):
+        needed = widening(len({outcomes[j].about for j in left}))
+        if outcomes[i].verdict is Verdict.INCONCLUSIVE or left[i] < needed:
+            break
+        del left[i]
+    for i in left:
+        settled[i] = _opened(outcomes[i], needed)
+    return settled
+
+
+def _opened(outcome: Outcome, needed: float) -> Outcome:
+    words = outcome.explanation
+    if outcome.verdict is not Verdict.INCONCLUSIVE:
+        words += f", but not with an interval {number(needed, 3)} times as wide, as several comparisons need (Holm)"
+    return replace(outcome, verdict=Verdict.INCONCLUSIVE, explanation=words, needed=needed)
+
+
+def comparisons(outcome: Outcome) -> Iterator[Outcome]:
+    """The single outcomes that an outcome rests on."""
+    if not outcome.parts:
+        yield outcome
+    for part in outcome.parts:
+        yield from comparisons(part)
+
+
+def deciding(outcome: Outcome) -> str | None:
+    """Say how many images would decide an inconclusive outcome, if values stay and intervals narrow with 1/√n.
+
+    Returns:
+        A sentence without its full stop; None where the outcome is not inconclusive or rests on no count of images. All
+        open comparisons are decided with that many; fewer may do where one of them decides the whole.
+    """
+    open_ = [each for each in comparisons(outcome) if each.verdict is Verdict.INCONCLUSIVE]
+    counted = [each for each in open_ if each.measured is not None and each.measured.n and each.clearance is not None]
+    if outcome.verdict is not Verdict.INCONCLUSIVE or not counted:
+        return None
+    on_boundary = [each.about for each in counted if not each.clearance]
+    if on_boundary:
+        return f"no number of images decides {', '.join(on_boundary)}: the value lies on the rule's boundary"
+    factor, worst = max(
+        (((each.needed / (each.clearance or 1)) ** 2, each) for each in counted), key=lambda pair: pair[0]
+    )
+    measured = worst.measured
+    assert measured is not None and measured.n
+    images, now = f"{_round_up(measured.n * factor):,} images", f"{measured.n:,}"
+    if measured.runs > 1:
+        images += f" × {math.ceil(measured.runs * factor)} networks"
+        now += f" × {measured.runs}"
+    return f"about {images} instead of {now}, if the values stay and intervals narrow with 1/√n"
+
+
+def _round_up(value: float) -> int:
+    """Round up to two digits: an estimate of a number of images has no more."""
+    step = 10 ** max(0, math.floor(math.log10(value)) - 1)
+    return math.ceil(value / step - 1e-9) * step
