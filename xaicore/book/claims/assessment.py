@@ -38,8 +38,11 @@ def assess(claim: Claim, edition: str, evidence: Evidence) -> Outcome:
     same = [name for name, found in controls if found.verdict is Verdict.REPRODUCED]
     run = [found for _, found in controls if found.verdict is not Verdict.NOT_TESTABLE]
     awaited = any(control.missing for control in claim.control) or (controls and not run)
+    open_ = [name for name, found in controls if found.verdict is Verdict.INCONCLUSIVE]
     if verdict is Verdict.REPRODUCED and same:
         verdict, words = Verdict.PARTLY, f"{words}; so does {' and '.join(same)}"
+    elif verdict is Verdict.REPRODUCED and open_:
+        words = f"{words}; whether so does {' and '.join(open_)} is open"
     elif verdict is not Verdict.NOT_TESTABLE and awaited and not run:
         words = f"{words}; no control run"
     return replace(outcome, verdict=verdict, explanation=words, controls=controls)
@@ -57,12 +60,17 @@ def earlier(
         reported: the paper's own.
 
     Returns:
-        Until when each was in force, its condition in words, why it was changed, and the outcome, without smallest
+        Until when each was in force, its condition, why it was changed, and the outcome, without smallest
         groups, controls and correction. Last the present check judged in that way, where this comes out otherwise.
     """
     evidence = Evidence(values, reported)
     found = [
-        (f"{each.date:%-d %B %Y}", each.check.words(), each.reason, evaluate(each.check, evidence, correct=False))
+        (
+            f"{each.date.day} {each.date:%B %Y}",
+            f"Reproduced if {each.check.words()}",
+            each.reason,
+            evaluate(each.check, evidence, correct=False),
+        )
         for each in claim.history
     ]
     if claim.internal or claim.history:

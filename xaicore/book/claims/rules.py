@@ -101,7 +101,9 @@ class _Combined(Rule):
         several = {
             rest: rest.replace("` is ", "`, each is ", 1) for rest, names in same.items() if len(names) > 1
         }
-        return "; ".join("`, ".join(names) + several.get(rest, rest) for rest, names in same.items())
+        return "; ".join(
+            "`, ".join(filter(None, names)) + several.get(rest, rest) for rest, names in same.items()
+        )
 
 
 class AllOf(_Combined):

@@ -358,7 +358,8 @@ def _faults(paper: Paper, path: Path) -> Iterator[str]:
         if entry.claim is not None and entry.claim not in known:
             yield f"number {entry.id}: no claim {entry.claim}"
     for claim in paper.claims:
-        for check in (claim.check, *claim.check_in.values()):
+        before = [entry.check for entry in claim.history]
+        for check in (claim.check, *claim.check_in.values(), *before):
             for name in sorted(check.reported_ids() - set(paper.numbers)):
                 yield f"claim {claim.id}: no reported number {name}"
                 return

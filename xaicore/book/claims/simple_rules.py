@@ -198,8 +198,9 @@ class Difference(_Threshold):
 
     @override
     def judge(self, evidence: Evidence) -> Outcome:
-        for name in {self.a, self.b} & evidence.values.keys():
-            evidence[name]  # each group is large enough, or it says so
+        for name in (self.a, self.b):
+            if name in evidence.values:
+                evidence[name]  # raises where the group is too small, also where the difference is recorded
         if self.value in evidence.values:
             return self._compare(f"`{self.value}`", evidence[self.value], " (compared pair by pair)")
         return self._compare(f"`{self.a}` minus `{self.b}`", evidence[self.a] - evidence[self.b])
