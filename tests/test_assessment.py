@@ -48,7 +48,7 @@ claims:
     kind: ordering
     results: [p7.drop.attack, p7.drop.other]
     control: {none: nothing is said to cause it}
-    check: {rule: all_of, over: [p7.drop.attack, p7.drop.other], each: {rule: at_least, threshold: 5}, reason: five is said}
+    check: {rule: all_of, over: [p7.drop.attack, p7.drop.other], each: {rule: at_least, threshold: 5}, reason: five}
     history:
       - date: 2026-03-01
         check: {rule: more_than, value: p7.drop.attack, threshold: 0}
@@ -106,7 +106,9 @@ def block(paper: Paper, name: str, **values: Measured) -> str:
         (None, R, "; no control run"),
     ],
 )
-def test_a_placebo_has_to_fail(paper: Paper, noise: Measured | None, verdict: Verdict, says: str | None) -> None:
+def test_a_placebo_has_to_fail(
+    paper: Paper, noise: Measured | None, verdict: Verdict, says: str | None
+) -> None:
     outcome = judged(of(paper, "placebo"), attack=ATTACK, **({"noise": noise} if noise else {}))
     assert outcome.verdict is verdict
     assert outcome.explanation.endswith(says or "above 0")
@@ -131,7 +133,10 @@ def test_a_claim_may_ask_for_fewer_images_with_a_reason(paper: Paper) -> None:
 def test_a_ledger_shows_control_images_and_networks(paper: Paper) -> None:
     page = block(paper, "placebo", attack=ATTACK, noise=Measured(5, 4, 6, 200, "points"))
     assert "verdict-partly" in page
-    assert "Control\n: Noise of equal size. It must not reach this: `p7.drop.noise` is more than 0. **It does**: " in page
+    assert (
+        "Control\n: Noise of equal size. It must not reach this: `p7.drop.noise` is more than 0. **It does**: "
+        in page
+    )
     assert "at least 10 behind each number" in page.lower()
     assert "behind `p7.drop.attack` are 200 images × 5 networks." in page
     failing = block(paper, "placebo", attack=ATTACK, noise=Measured(-5, -6, -4, 200, "points"))
@@ -154,7 +159,9 @@ def test_a_ledger_shows_the_check_before_its_reason_and_both_verdicts(paper: Pap
     new, old = page.split("Until 1 March 2026\n: ")
     assert "Rule\n: Reproduced if all of these 2 hold: " in new
     assert '<span class="verdict verdict-partly">partly<' in new
-    assert old.startswith('<span class="verdict verdict-reproduced">reproduced</span> Reproduced if `p7.drop.attack` is more')
+    assert old.startswith(
+        '<span class="verdict verdict-reproduced">reproduced</span> Reproduced if `p7.drop.attack` is more'
+    )
     assert "*Changed because:* It asked for any drop in one network." in old
     internal = of(paper, "itself")
     ((until, words, reason, outcome),) = earlier(internal, "", {}, paper.numbers)
@@ -164,7 +171,12 @@ def test_a_ledger_shows_the_check_before_its_reason_and_both_verdicts(paper: Pap
 
 
 def test_a_verdict_that_correction_or_controls_changed_is_shown_with_the_one_before(paper: Paper) -> None:
-    page = block(paper, "several", attack=Measured(2.1, 0.1, 4.1, 200, "points"), other=Measured(-1, -4, 2, 200, "points"))
+    page = block(
+        paper,
+        "several",
+        attack=Measured(2.1, 0.1, 4.1, 200, "points"),
+        other=Measured(-1, -4, 2, 200, "points"),
+    )
     assert "Until" not in page  # inconclusive either way
     weak = Measured(-2.1, -4.1, -0.1, 200, "points")
     page = block(paper, "several", attack=weak, other=Measured(-1, -4, 2, 200, "points"))

@@ -69,7 +69,9 @@ def test_the_listed_units_are_the_recorded_ones() -> None:
     for one in PAPERS:
         read = set().union(*(claim.check.ids() for claim in one.claims))
         for claim in one.claims:
-            read |= set().union(*(control.rule(claim.check).ids() for control in claim.control if control.placebo))
+            read |= set().union(
+                *(control.rule(claim.check).ids() for control in claim.control if control.placebo)
+            )
         for folder in sorted(root.glob(f"*/{one.notebook}")):
             values = load_evidence(folder)["values"]
             for name in sorted(read & values.keys()):
@@ -272,8 +274,16 @@ def test_a_good_file_loads(tmp_path: Path) -> None:
         ("{none: nothing is said to cause it}", "{}", ["p7.first", "control", "placebo"]),
         ("none: nothing", "placebo: noise, none: nothing", ["p7.first", "control", "one of"]),
         ("none: nothing is said to cause it", "placebo: noise", ["p7.first", "control", "instead"]),
-        ("none: nothing is said to cause it", "placebo: noise, instead: {p7.y: p7.z}", ["p7.first", "replaces nothing"]),
-        ("none: nothing is said to cause it", "placebo: noise, instead: {p7.x: p7.z}", ["p7.first", "no unit", "p7.z"]),
+        (
+            "none: nothing is said to cause it",
+            "placebo: noise, instead: {p7.y: p7.z}",
+            ["p7.first", "replaces nothing"],
+        ),
+        (
+            "none: nothing is said to cause it",
+            "placebo: noise, instead: {p7.x: p7.z}",
+            ["p7.first", "no unit", "p7.z"],
+        ),
         ("kind: value", "kind: value\n    least: 9", ["p7.first", "least_reason"]),
         ("threshold: 1", "threshold: 1.1", ["p7.first", "threshold is 1.1 share", "at most 1"]),
         ("units: {share: [p7.x]}\n", "", ["p7.first", "no unit is listed for p7.x"]),

@@ -1,15 +1,15 @@
 """Made numbers earn every claim each verdict that its rule can give: none is reproduced, or not, whatever comes out.
 
 The numbers are made from the rule: each of its comparisons gets numbers well inside of its condition, on the other side,
-or with an interval that spans the boundary, within the range of the unit; numbers are left out, or rest on too few images;
-the control satisfies the rule, or fails it.
+or with an interval that spans the boundary, in the range of the unit; numbers are left out, or rest on too few images; the
+control satisfies the rule, or fails it.
 """
 
 from __future__ import annotations
 
 import itertools
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,8 +18,8 @@ import pytest
 from xaicore.book.claims import arithmetic
 from xaicore.book.claims.assessment import assess
 from xaicore.book.claims.evidence import Evidence, Measured, Verdict
-from xaicore.book.claims.rules import RULES, AllOf, FractionOf, Ordering, evaluate, singles
-from xaicore.book.claims.schema import Claim, Paper, load_claims
+from xaicore.book.claims.rules import RULES, AllOf, FractionOf, Ordering, evaluate, parse_check, singles
+from xaicore.book.claims.schema import Claim, Control, Paper, load_claims
 from xaicore.book.claims.simple_rules import Arithmetic, Difference, Rule, Trend, Units, Within
 from xaicore.core.units import UNITS
 
@@ -57,7 +57,9 @@ def candidates(check: Rule, name: str, units: Units, numbers: dict[str, float]) 
     spec = UNITS[units[name]]
     size = min(5.0, (spec.high - spec.low) / 10)
     bounded = spec.high - spec.low < 1e9
-    anywhere = {spec.low + part * (spec.high - spec.low) for part in (0.2, 0.5, 0.8)} if bounded else {0.3, 0.6}
+    anywhere = (
+        {spec.low + part * (spec.high - spec.low) for part in (0.2, 0.5, 0.8)} if bounded else {0.3, 0.6}
+    )
     edges = sorted(boundaries(check, name, numbers) or anywhere)
     low, high = max(spec.low, edges[0] - 4 * size), min(spec.high, edges[-1] + 4 * size)
     cells = [(a + b) / 2 for a, b in itertools.pairwise([low, *edges, high]) if b > a]
@@ -98,7 +100,9 @@ def options(check: Rule, single: Rule, paper: Paper, rng: random.Random) -> Iter
         yield values
 
 
-def made(check: Rule, paper: Paper, moods: list[set[Verdict]], fixed: Values, rng: random.Random) -> Values | None:
+def made(
+    check: Rule, paper: Paper, moods: list[set[Verdict]], fixed: Values, rng: random.Random
+) -> Values | None:
     """Numbers with which each comparison of a check has a verdict of its mood; None where these shut each other out."""
     values = dict(fixed)
     for single, mood in zip(singles(check), moods, strict=True):
@@ -114,15 +118,19 @@ def made(check: Rule, paper: Paper, moods: list[set[Verdict]], fixed: Values, rn
     return values
 
 
-def reach(check: Rule, paper: Paper, wanted: Verdict, fixed: Values, judged: object, seed: int = 0) -> Values | None:
+def reach(
+    check: Rule, paper: Paper, wanted: Verdict, fixed: Values, judged: Callable[[Values], Verdict]
+) -> Values | None:
     """Search numbers with which ``judged(values)`` is ``wanted``."""
-    rng = random.Random(seed)
+    rng = random.Random(0)
     count = len(singles(check))
     for attempt in range(400):
         mood = [{R}, {N}, {INC}, {P}][attempt % 4]
-        moods = [mood] * count if attempt % 8 < 4 else [rng.choice([{R}, {N}, {INC}, mood]) for _ in range(count)]
+        moods = (
+            [mood] * count if attempt % 8 < 4 else [rng.choice([{R}, {N}, {INC}, mood]) for _ in range(count)]
+        )
         values = made(check, paper, moods, fixed, rng)
-        if values is not None and judged(values) is wanted:  # type: ignore[operator]
+        if values is not None and judged(values) is wanted:
             return values
     return None
 
@@ -152,62 +160,92 @@ def checks(claim: Claim) -> list[tuple[str, Rule]]:
 @pytest.mark.parametrize(("paper", "claim"), CLAIMS, ids=[claim.id for _, claim in CLAIMS])
 def test_a_claim_can_earn_every_verdict_of_its_rule(paper: Paper, claim: Claim) -> None:
     if claim.internal:
-        found = {evaluate(claim.check, Evidence(reported=numbers)).verdict for numbers in reported(claim.check, paper)}
+        found = {
+            evaluate(claim.check, Evidence(reported=numbers)).verdict
+            for numbers in reported(claim.check, paper)
+        }
         assert found == possible(claim.check), f"{claim.id} cannot be {possible(claim.check) - found}"
         return
     for edition, check in checks(claim):
+        earns_every_verdict(paper, claim, edition, check)
 
-        def outcome(values: Values, n: int = 1000) -> Verdict:
-            counted = {name: replace(value, n=n, unit=paper.record_units[name]) for name, value in values.items()}
-            return assess(claim, edition, Evidence(counted, paper.numbers)).verdict
 
-        values = {wanted: reach(check, paper, wanted, {}, outcome) for wanted in possible(check) - {NT}}
-        missing = [str(wanted) for wanted, made in values.items() if made is None]
-        assert not missing, f"{claim.id} cannot be {missing} in the {edition} edition"
-        sure = values[R]
-        assert sure is not None
-        assert outcome(sure, claim.least - 1) is NT, f"{claim.id} is judged on {claim.least - 1} images"
-        assert outcome({}) is NT
-        if isinstance(check, AllOf) or len(singles(check)) == 1:
-            for single in singles(check):
-                assert outcome({name: value for name, value in sure.items() if name not in single.ids()}) is NT
+def earns_every_verdict(paper: Paper, claim: Claim, edition: str, check: Rule) -> None:
+    def outcome(values: Values, n: int = 1000) -> Verdict:
+        counted = {name: replace(value, n=n, unit=paper.record_units[name]) for name, value in values.items()}
+        return assess(claim, edition, Evidence(counted, paper.numbers)).verdict
+
+    values = {wanted: reach(check, paper, wanted, {}, outcome) for wanted in possible(check) - {NT}}
+    missing = [str(wanted) for wanted, made in values.items() if made is None]
+    assert not missing, f"{claim.id} cannot be {missing} in the {edition} edition"
+    sure = values[R]
+    assert sure is not None
+    assert outcome(sure, claim.least - 1) is NT, f"{claim.id} is judged on {claim.least - 1} images"
+    assert outcome({}) is NT
+    if isinstance(check, AllOf) or len(singles(check)) == 1:
+        for single in singles(check):
+            assert outcome({name: value for name, value in sure.items() if name not in single.ids()}) is NT
+
+
+def test_a_rule_that_no_number_can_satisfy_is_noticed() -> None:
+    paper = PAPERS[0]
+    for rule, cannot in (("more_than", R), ("at_most", N)):
+        check = parse_check({"rule": rule, "value": "p1.success.fgsm", "threshold": 100})
+        found = {
+            wanted: reach(
+                check,
+                paper,
+                wanted,
+                {},
+                lambda values, check=check: evaluate(check, Evidence(values)).verdict,
+            )
+            for wanted in (R, N)
+        }
+        assert [wanted for wanted, values in found.items() if values is None] == [cannot]
+
+
+PLACEBOS = [
+    (paper, claim, edition, control)
+    for paper, claim in CLAIMS
+    for edition in claim.editions
+    for control in claim.control
+    if control.placebo
+]
 
 
 @pytest.mark.parametrize(
-    ("paper", "claim"),
-    [(paper, claim) for paper, claim in CLAIMS if any(control.placebo for control in claim.control)],
-    ids=[claim.id for _, claim in CLAIMS if any(control.placebo for control in claim.control)],
+    ("paper", "claim", "edition", "control"),
+    PLACEBOS,
+    ids=[f"{claim.id}-{edition}-{control.placebo}" for _, claim, edition, control in PLACEBOS],
 )
-def test_a_placebo_that_satisfies_the_rule_leaves_partly_at_most(paper: Paper, claim: Claim) -> None:
-    for edition, check in checks(claim):
-        for control in claim.control:
-            if not control.placebo:
-                continue
-            rule = control.rule(check)
+def test_a_placebo_that_satisfies_the_rule_leaves_partly_at_most(
+    paper: Paper, claim: Claim, edition: str, control: Control
+) -> None:
+    check = claim.check_for(edition)
+    rule = control.rule(check)
 
-            def counted(values: Values) -> Evidence:
-                given = {name: replace(value, n=1000, unit=paper.record_units[name]) for name, value in values.items()}
-                return Evidence(given, paper.numbers)
+    def counted(values: Values) -> Evidence:
+        units = paper.record_units
+        return Evidence(
+            {name: replace(value, n=1000, unit=units[name]) for name, value in values.items()}, paper.numbers
+        )
 
-            def alone(values: Values) -> Verdict:
-                return evaluate(check, counted(values)).verdict
-
-            sure = reach(check, paper, R, {}, alone)
-            assert sure is not None
-
-            def placebo(values: Values) -> Verdict:
-                return evaluate(rule, counted(values)).verdict
-
-            shared = {name: value for name, value in sure.items() if name in rule.ids()}
-            same = reach(rule, paper, R, shared, placebo)
-            other = reach(rule, paper, N, shared, placebo)
-            assert same is not None, f"{control.placebo} can never satisfy the rule of {claim.id}"
-            assert other is not None, f"{control.placebo} can never fail the rule of {claim.id}"
-            capped = assess(claim, edition, counted(same | sure))
-            assert capped.verdict is P
-            assert f"so does {control.placebo}" in capped.explanation
-            assert assess(claim, edition, counted(other | sure)).verdict is R
-            assert "no control run" in assess(claim, edition, counted(sure)).explanation or shared
+    sure = reach(check, paper, R, {}, lambda values: evaluate(check, counted(values)).verdict)
+    assert sure is not None
+    shared = {name: value for name, value in sure.items() if name in rule.ids()}
+    same, other = (
+        reach(rule, paper, wanted, shared, lambda values: evaluate(rule, counted(values)).verdict)
+        for wanted in (R, N)
+    )
+    assert same is not None, f"{control.placebo} can never satisfy the rule of {claim.id}"
+    assert other is not None, f"{control.placebo} can never fail the rule of {claim.id}"
+    capped = assess(claim, edition, counted(same | sure))
+    assert capped.verdict is P
+    assert f"so does {control.placebo}" in capped.explanation
+    assert assess(claim, edition, counted(other | sure)).verdict is R
+    alone = assess(claim, edition, counted(sure))
+    assert alone.verdict is R
+    assert alone.explanation.endswith("no control run")
 
 
 def test_claims_without_a_control_that_was_run_say_so() -> None:
@@ -216,7 +254,9 @@ def test_claims_without_a_control_that_was_run_say_so() -> None:
     for paper, claim in missing:
         edition, check = checks(claim)[0]
 
-        def judged(values: Values, claim: Claim = claim, edition: str = edition, paper: Paper = paper) -> Verdict:
+        def judged(
+            values: Values, claim: Claim = claim, edition: str = edition, paper: Paper = paper
+        ) -> Verdict:
             return assess(claim, edition, Evidence(values, paper.numbers)).verdict
 
         values = reach(check, paper, R, {}, judged)

@@ -165,7 +165,10 @@ def test_a_contradicted_part_decides_and_the_missing_one_is_named() -> None:
         (Measured(5.0, 4.0, 6.0, 9), "rests on 9 images, at least 10 are needed"),
         (Measured(5.0, 4.0, 6.0, 10), None),
         (Measured(5.0, 4.0, 6.0), None),
-        (Measured(50.0, 34.0, 66.0, 40, "%"), "± 16 points where ± 15 are the most; about 46 images are needed"),
+        (
+            Measured(50.0, 34.0, 66.0, 40, "%"),
+            "± 16 points where ± 15 are the most; about 46 images are needed",
+        ),
         (Measured(50.0, 35.0, 65.0, 40, "%"), None),
         (Measured(50.0, 34.0, 66.0, 40, "points"), None),
     ],
@@ -192,7 +195,9 @@ def test_each_group_of_a_recorded_difference_needs_enough_images() -> None:
     assert evaluate(parse_check(few), Evidence(values, least=10)).verdict is NT
 
 
-UNITS_OF = Units({"p1.a": "%", "p1.a.gain": "points", "p1.b": "%", "p1.r": "correlation", "p1.d": None}, {"p1.t": "%"})
+UNITS_OF = Units(
+    {"p1.a": "%", "p1.a.gain": "points", "p1.b": "%", "p1.r": "correlation", "p1.d": None}, {"p1.t": "%"}
+)
 
 
 @pytest.mark.parametrize(
@@ -214,7 +219,10 @@ UNITS_OF = Units({"p1.a": "%", "p1.a.gain": "points", "p1.b": "%", "p1.r": "corr
         ({"rule": "within", "value": "p1.r", "reported": "p1.t", "tolerance": 1}, "p1.t in %"),
         ({"rule": "within", "value": "p1.a", "reported": 120, "tolerance": 1}, "at most 100"),
         ({"rule": "within", "value": "p1.a", "reported": 20, "tolerance": 101}, "whole range"),
-        ({"rule": "all_of", "over": ["p1.a", "p1.r"], "each": {"rule": "more_than", "threshold": 5}}, "at most 1"),
+        (
+            {"rule": "all_of", "over": ["p1.a", "p1.r"], "each": {"rule": "more_than", "threshold": 5}},
+            "at most 1",
+        ),
     ],
 )
 def test_units_are_checked(data: dict, says: str | None) -> None:
@@ -357,7 +365,13 @@ def test_equal_outcomes_are_not_certainty_either() -> None:
     opposite = read(-1, -1, -1, "correlation")
     assert opposite is not None
     assert (opposite.low, opposite.high) == (-1, pytest.approx(-1 + 2 * bound))
-    for kept in ((3, 3, 3, "points"), (0, -2, 2, "points"), (0, 0, 0, None), (10, 10, 10, "%"), (1, 1, 1, "images")):
+    for kept in (
+        (3, 3, 3, "points"),
+        (0, -2, 2, "points"),
+        (0, 0, 0, None),
+        (10, 10, 10, "%"),
+        (1, 1, 1, "images"),
+    ):
         found = read(*kept)
         assert found is not None
         assert (found.low, found.high) == kept[1:3]

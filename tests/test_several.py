@@ -25,7 +25,9 @@ def intervals(values: np.ndarray, error: float = 1.0) -> dict[str, Measured]:
 
 @pytest.mark.parametrize("correlation", [0.0, 0.8])
 @pytest.mark.parametrize("rule", ["all_of", "fraction_of", "any_of", "ordering"])
-def test_where_no_effect_exists_a_definite_part_is_seen_in_five_percent_at_most(rule: str, correlation: float) -> None:
+def test_where_no_effect_exists_a_definite_part_is_seen_in_five_percent_at_most(
+    rule: str, correlation: float
+) -> None:
     rng, runs, parts = np.random.default_rng(0), 1500, 6
     names = [f"p1.x{i}" for i in range(parts)]
     check = parse_check(
@@ -62,7 +64,9 @@ def test_the_comparisons_are_those_of_holms_p_values() -> None:
     rng = np.random.default_rng(2)
     for _ in range(200):
         z = rng.normal(0, 2, size=7)
-        parts = evaluate(parse_check(above_zero([f"p1.x{i}" for i in range(7)])), Evidence(intervals(z))).parts
+        parts = evaluate(
+            parse_check(above_zero([f"p1.x{i}" for i in range(7)])), Evidence(intervals(z))
+        ).parts
         p = 2 * stats.norm.sf(abs(z))
         order = np.argsort(p)
         passed = np.cumprod(p[order] <= 0.05 / np.arange(7, 0, -1)).astype(bool)
@@ -118,7 +122,10 @@ def test_as_many_images_as_it_says_decide() -> None:
 
     def at(n: int) -> Outcome:
         half = Z / (n / 100) ** 0.5
-        return evaluate(check, Evidence({f"p1.x{i}": Measured(v, v - half, v + half, n) for i, v in enumerate((0.5, 1.0))}))
+        return evaluate(
+            check,
+            Evidence({f"p1.x{i}": Measured(v, v - half, v + half, n) for i, v in enumerate((0.5, 1.0))}),
+        )
 
     open_ = at(100)
     assert open_.verdict is INC

@@ -103,7 +103,7 @@ class Estimates:
     ) -> Estimate | None:
         """Record a mean with its bootstrap interval; Wilson's where all values are 0 or all are 1.
 
-        Points are differences: where all are 0 the interval is Wilson's for 0 of n to either side, as many may lie either way.
+        Points are differences: where all are 0 the interval is Wilson's for 0 of n to either side.
 
         Args:
             id: see :meth:`value`.

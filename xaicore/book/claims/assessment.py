@@ -32,7 +32,9 @@ def assess(claim: Claim, edition: str, evidence: Evidence) -> Outcome:
     check = claim.check_for(edition)
     outcome = evaluate(check, evidence)
     controls = tuple(
-        (control.placebo, evaluate(control.rule(check), evidence)) for control in claim.control if control.placebo
+        (control.placebo, evaluate(control.rule(check), evidence))
+        for control in claim.control
+        if control.placebo
     )
     verdict, words = outcome.verdict, outcome.explanation
     same = [name for name, found in controls if found.verdict is Verdict.REPRODUCED]

@@ -87,22 +87,23 @@ def deciding(outcome: Outcome) -> str | None:
         A sentence without its full stop; None where the outcome is not inconclusive or rests on no count of images. All
         open comparisons are decided with that many; fewer may do where one of them decides the whole.
     """
-    open_ = [each for each in comparisons(outcome) if each.verdict is Verdict.INCONCLUSIVE]
-    counted = [each for each in open_ if each.measured is not None and each.measured.n and each.clearance is not None]
-    if outcome.verdict is not Verdict.INCONCLUSIVE or not counted:
+    if outcome.verdict is not Verdict.INCONCLUSIVE:
         return None
-    on_boundary = [each.about for each in counted if not each.clearance]
-    if on_boundary:
-        return f"no number of images decides {', '.join(on_boundary)}: the value lies on the rule's boundary"
-    factor, worst = max(
-        (((each.needed / (each.clearance or 1)) ** 2, each) for each in counted), key=lambda pair: pair[0]
-    )
-    measured = worst.measured
-    assert measured is not None and measured.n
-    images, now = f"{_round_up(measured.n * factor):,} images", f"{measured.n:,}"
-    if measured.runs > 1:
-        images += f" × {math.ceil(measured.runs * factor)} networks"
-        now += f" × {measured.runs}"
+    factor, count, networks = 0.0, 0, 1
+    for each in comparisons(outcome):
+        if each.verdict is not Verdict.INCONCLUSIVE or each.measured is None or not each.measured.n:
+            continue
+        if not each.clearance:
+            return f"no number of images decides {each.about}: the value lies on the rule's boundary"
+        wanted = (each.needed / each.clearance) ** 2
+        if wanted > factor:
+            factor, count, networks = wanted, each.measured.n, each.measured.runs
+    if not count:
+        return None
+    images, now = f"{_round_up(count * factor):,} images", f"{count:,}"
+    if networks > 1:
+        images += f" × {math.ceil(networks * factor)} networks"
+        now += f" × {networks}"
     return f"about {images} instead of {now}, if the values stay and intervals narrow with 1/√n"
 
 
