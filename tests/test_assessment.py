@@ -150,7 +150,7 @@ def test_a_ledger_shows_control_images_and_networks(paper: Paper) -> None:
 
 def test_a_ledger_shows_what_would_decide(paper: Paper) -> None:
     open_ = block(paper, "placebo", attack=Measured(1, -1, 3, 200))
-    assert "What would decide it\n: About 800 images instead of 200, if the values stay" in open_
+    assert "What would decide it\n: About 810 images instead of 200, if the values stay" in open_
     assert "What would decide it" not in block(paper, "placebo", attack=ATTACK)
 
 

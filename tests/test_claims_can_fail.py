@@ -1,7 +1,7 @@
 """Made numbers earn every claim each verdict that its rule can give: none is reproduced, or not, whatever comes out.
 
 The numbers are made from the rule: each of its comparisons gets numbers well inside of its condition, on the other side,
-or with an interval that spans the boundary, in the range of the unit; numbers are left out, or rest on too few images; the
+or with an interval that spans the boundary, in the range of the unit. Numbers are left out or rest on too few images; the
 control satisfies the rule, or fails it.
 """
 

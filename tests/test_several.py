@@ -48,6 +48,23 @@ def test_where_no_effect_exists_a_definite_part_is_seen_in_five_percent_at_most(
         assert plain / runs > 0.2  # six comparisons without correction: 1 − 0.95⁶ = 26 %
 
 
+def test_numbers_over_five_runs_are_as_safe() -> None:
+    rng, trials, parts, runs = np.random.default_rng(3), 3000, 6, 5
+    check = parse_check(above_zero([f"p1.x{i}" for i in range(parts)]))
+    wrong = 0
+    for _ in range(trials):
+        each = rng.normal(size=(parts, runs))
+        means, half = each.mean(1), stats.t.ppf(0.975, runs - 1) * each.std(1, ddof=1) / runs**0.5
+        values = {
+            f"p1.x{i}": Measured(m, m - h, m + h, 100, None, runs)
+            for i, (m, h) in enumerate(zip(means, half, strict=True))
+        }
+        wrong += any(part.verdict is not INC for part in evaluate(check, Evidence(values)).parts)
+    assert (
+        wrong / trials <= 0.05 + 3 * (0.05 * 0.95 / trials) ** 0.5
+    )  # with the normal distribution it is 11 %
+
+
 def test_some_effects_beside_none_are_told_apart_with_five_percent_error() -> None:
     rng, runs = np.random.default_rng(1), 1500
     check, effects = parse_check(above_zero([f"p1.x{i}" for i in range(6)])), np.array([5.0, 5, 5, 0, 0, 0])
@@ -76,6 +93,7 @@ def test_the_comparisons_are_those_of_holms_p_values() -> None:
 def test_widening_is_what_holm_asks() -> None:
     assert widening(1) == pytest.approx(1)
     assert widening(5) * Z == pytest.approx(stats.norm.ppf(1 - 0.005))
+    assert widening(5, 5) * stats.t.ppf(0.975, 4) == pytest.approx(stats.t.ppf(1 - 0.005, 4))
     assert clearance(2.0, 1.0, 0.0) == 2
     assert clearance(2.0, 2.0, 0.0) == math.inf
 
@@ -152,4 +170,4 @@ def test_networks_are_asked_for_with_the_images() -> None:
     check = parse_check({"rule": "more_than", "value": "p1.x", "threshold": 0})
     words = deciding(evaluate(check, Evidence({"p1.x": Measured(1.0, -1.0, 3.0, 50, None, 5)})))
     assert words is not None
-    assert "about 200 images × 20 networks instead of 50 × 5" in words
+    assert "about 210 images × 20 networks instead of 50 × 5" in words

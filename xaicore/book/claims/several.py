@@ -1,13 +1,15 @@
 r"""Several comparisons in one claim: Holm's correction, and how many images an open comparison needs.
 
-Each comparison has a two-sided p-value by the normal approximation on the side of its interval that faces the rule's
-boundary: with c the distance from the value to the boundary divided by that to the interval's end (the *clearance*),
-:math:`p = 2(1 - \Phi(z\,c))`, :math:`z = \Phi^{-1}(0.975)`. So p is below 0.05 just where the 95 % interval leaves the
-boundary out. Holm's step-down procedure (Scandinavian J. Statistics 6, 1979) takes the comparisons in the order of their
-p-values and asks for :math:`p \le 0.05/m` while m numbers are left, that is for an interval
-:math:`\Phi^{-1}(1 - 0.025/m)/z` times as wide. Comparisons of one number with several boundaries rest on one interval,
-which holds for all of them at once, so m counts numbers. The chance that any of the comparisons is definite on the wrong
-side is then at most 5 %, whatever their dependence.
+Each comparison has a two-sided p-value from the side of its interval that faces the rule's boundary: with c the distance
+from the value to the boundary divided by that to the interval's end (the *clearance*), :math:`p = 2(1 - F(z\,c))`,
+:math:`z = F^{-1}(0.975)`. F is the normal distribution for a single run, and for a number over k runs Student's t with
+k − 1 degrees of freedom, the fewest that its interval can have (:mod:`xaicore.metrics.pooling`). So p is below 0.05 just
+where the 95 % interval leaves the boundary out. Holm's step-down procedure (Scandinavian J. Statistics 6, 1979) takes the
+comparisons in the order of their p-values and asks for :math:`p \le 0.05/m` while m numbers are left, that is for an
+interval :math:`F^{-1}(1 - 0.025/m)/z` times as wide. Comparisons of one number with several boundaries rest on one
+interval, which holds for all of them at once, so m counts numbers. The chance that any of the comparisons is definite on
+the wrong side is then at most 5 %, whatever their dependence. That all of them hold could be said with less, each at 5 %;
+this is the price of reading them one by one.
 """
 
 from __future__ import annotations
@@ -15,7 +17,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from statistics import NormalDist
+from functools import cache
+
+from scipy import special
 
 from xaicore.book.claims.evidence import Outcome, Verdict
 from xaicore.core.units import number
@@ -24,10 +28,31 @@ LEVEL = 0.05
 """Chance of a wrong side that one claim's comparisons may have together."""
 
 
-def widening(numbers: int) -> float:
-    """Return how many times as wide as the 95 % interval Holm asks the interval of one of so many numbers to be."""
-    normal = NormalDist()
-    return normal.inv_cdf(1 - LEVEL / 2 / numbers) / normal.inv_cdf(1 - LEVEL / 2)
+def widening(numbers: int, runs: int = 1) -> float:
+    """Return how many times as wide as the 95 % interval Holm asks an interval to be.
+
+    Args:
+        numbers: how many are left to compare.
+        runs: that the interval is over.
+    """
+    tail = LEVEL / 2
+    return _far(tail / numbers, runs) / _far(tail, runs)
+
+
+@cache
+def _far(tail: float, runs: int) -> float:
+    """How far out so much of the distribution lies beyond."""
+    return float(-special.stdtrit(runs - 1, tail) if runs > 1 else -special.ndtri(tail))
+
+
+def _p_value(outcome: Outcome) -> float:
+    runs = _runs(outcome)
+    out = -(outcome.clearance or 0.0) * _far(LEVEL / 2, runs)
+    return float(2 * (special.stdtr(runs - 1, out) if runs > 1 else special.ndtr(out)))
+
+
+def _runs(outcome: Outcome) -> int:
+    return outcome.measured.runs if outcome.measured else 1
 
 
 def clearance(value: float, end: float, boundary: float) -> float:
@@ -54,14 +79,16 @@ def corrected(outcomes: Sequence[Outcome]) -> list[Outcome]:
         The outcomes in their order; of those that are open, ``needed`` says what clearance they need.
     """
     settled = list(outcomes)
-    left = {i: each.clearance for i, each in enumerate(outcomes) if each.clearance is not None}
-    for i in sorted(left, key=lambda i: -left[i]):
-        needed = widening(len({outcomes[j].about for j in left}))
-        if outcomes[i].verdict is Verdict.INCONCLUSIVE or left[i] < needed:
+    left = [i for i, each in enumerate(outcomes) if each.clearance is not None]
+    left.sort(key=lambda i: _p_value(outcomes[i]))
+    while left:
+        numbers = len({outcomes[i].about for i in left})
+        first = outcomes[left[0]]
+        if first.verdict is Verdict.INCONCLUSIVE or (first.clearance or 0) < widening(numbers, _runs(first)):
             break
-        del left[i]
+        left.pop(0)
     for i in left:
-        settled[i] = _opened(outcomes[i], needed)
+        settled[i] = _opened(outcomes[i], widening(numbers, _runs(outcomes[i])))
     return settled
 
 
@@ -100,7 +127,7 @@ def deciding(outcome: Outcome) -> str | None:
             factor, count, networks = wanted, each.measured.n, each.measured.runs
     if not count:
         return None
-    images, now = f"{_round_up(count * factor):,} images", f"{count:,}"
+    images, now = f"{_round_up(count * factor + 1):,} images", f"{count:,}"
     if networks > 1:
         images += f" × {math.ceil(networks * factor)} networks"
         now += f" × {networks}"
