@@ -183,7 +183,7 @@ class LessThan(_Threshold):
 
 
 class Difference(_Threshold):
-    """``a`` minus ``b`` lies above the threshold; ``value`` is the paired difference, used where recorded."""
+    """``a`` minus ``b`` lies above the threshold; ``value`` is the difference itself, used where recorded."""
 
     _reads = ("value", "a", "b")
     value: str = ""
@@ -202,7 +202,7 @@ class Difference(_Threshold):
             if name in evidence.values:
                 evidence[name]  # raises where the group is too small, also where the difference is recorded
         if self.value in evidence.values:
-            return self._compare(f"`{self.value}`", evidence[self.value], " (compared pair by pair)")
+            return self._compare(f"`{self.value}`", evidence[self.value], " (the recorded difference)")
         return self._compare(f"`{self.a}` minus `{self.b}`", evidence[self.a] - evidence[self.b])
 
     @override
