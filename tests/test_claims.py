@@ -8,6 +8,8 @@ from xaicore.book.claims.evidence import Evidence
 from xaicore.book.claims.rules import RULES, Rule, evaluate
 from xaicore.book.claims.schema import Claim, Paper, load_claims
 from xaicore.core.errors import UserError
+from xaicore.core.units import UNITS, check_range
+from xaicore.run.evidence import load_evidence
 
 FOLDER = Path(__file__).parents[1] / "claims"
 PAPERS = load_claims(FOLDER)
@@ -62,6 +64,27 @@ def test_a_claim_is_complete(claim: Claim) -> None:
     assert not claim.internal or claim.check.reported_ids()
 
 
+def test_the_listed_units_are_the_recorded_ones() -> None:
+    root = FOLDER.parent / "results"
+    for one in PAPERS:
+        read = set().union(*(claim.check.ids() for claim in one.claims))
+        for claim in one.claims:
+            read |= set().union(
+                *(control.rule(claim.check).ids() for control in claim.control if control.placebo)
+            )
+        for folder in sorted(root.glob(f"*/{one.notebook}")):
+            values = load_evidence(folder)["values"]
+            for name in sorted(read & values.keys()):
+                unit, listed = values[name]["unit"], one.record_units[name]
+                if unit is None:  # a plain number in the record, its range is that of what is listed
+                    check_range(name, values[name]["value"], listed)
+                else:
+                    assert (UNITS[unit].shown, UNITS[unit].of_one / UNITS[unit].parts) == (
+                        UNITS[listed].shown,
+                        UNITS[listed].of_one / UNITS[listed].parts,
+                    ), name
+
+
 def test_the_records_of_paper_1() -> None:
     agreed = """
     accuracy.clear.clear accuracy.clear.fgsm accuracy.clear.onepixel accuracy.fgsm_immune.fgsm
@@ -74,7 +97,7 @@ def test_the_records_of_paper_1() -> None:
     similarity.onepixel_same_model_gain roughness.fgsm_immune roughness.clear roughness.gain
     roughness.gain_entropy mixing.attacked mixing.unattacked mixing.difference mixing_umap.difference
     margin.difference signature_classifier.accuracy signature_classifier.chance signature_classifier.gain
-    reattack.fgsm_immune reattack.onepixel_immune
+    reattack.fgsm_immune reattack.onepixel_immune pixel_rank.immune pixel_share_ratio.immune
     """
     agreed_ids = {f"p1.{name}" for name in agreed.split()}
     used = {name for claim in paper("p1").claims for name in claim.results}
@@ -202,6 +225,7 @@ authors: [A. Author]
 year: 2020
 bib: author2020
 notebook: p7_something
+units: {share: [p7.x]}
 reported:
   - {id: p7.a, locator: Table 1, label: a, number: 1}
 claims:
@@ -210,6 +234,7 @@ claims:
     statement: It is so.
     kind: value
     results: [p7.x]
+    control: {none: nothing is said to cause it}
     check: {rule: at_least, value: p7.x, threshold: 1, reason: because}
 """
 
@@ -245,6 +270,25 @@ def test_a_good_file_loads(tmp_path: Path) -> None:
         ),
         ("kind: value", "kind: internal-consistency", ["p7.first", "internal-consistency"]),
         ("kind: value", "kind: value\n    editions: [quick]", ["p7.first", "editions"]),
+        ("    control: {none: nothing is said to cause it}\n", "", ["p7.first", "control", "missing"]),
+        ("{none: nothing is said to cause it}", "{}", ["p7.first", "control", "placebo"]),
+        ("none: nothing", "placebo: noise, none: nothing", ["p7.first", "control", "one of"]),
+        ("none: nothing is said to cause it", "placebo: noise", ["p7.first", "control", "instead"]),
+        (
+            "none: nothing is said to cause it",
+            "placebo: noise, instead: {p7.y: p7.z}",
+            ["p7.first", "replaces nothing"],
+        ),
+        (
+            "none: nothing is said to cause it",
+            "placebo: noise, instead: {p7.x: p7.z}",
+            ["p7.first", "no unit", "p7.z"],
+        ),
+        ("kind: value", "kind: value\n    least: 9", ["p7.first", "least_reason"]),
+        ("threshold: 1", "threshold: 1.1", ["p7.first", "threshold is 1.1 share", "at most 1"]),
+        ("units: {share: [p7.x]}\n", "", ["p7.first", "no unit is listed for p7.x"]),
+        ("share: [p7.x]", "furlong: [p7.x]", ["furlong"]),
+        ("kind: value", "kind: value\n    history: [{date: yesterday}]", ["p7.first", "history"]),
         ("id: p7\n", "id: p6\n", ["p6"]),
         ("title: A title", "title: A: title", ["YAML", "line 3"]),
         ("authors: [A. Author]", "authors: []", ["authors"]),
@@ -267,6 +311,7 @@ def test_a_sum_that_cannot_be_done_is_refused(tmp_path: Path) -> None:
         "check: {rule: arithmetic, numbers: {a: p7.a}, expression: a / (a - a), expected: 1, reason: because}"
     )
     text = GOOD.replace("kind: value", "kind: internal-consistency").replace("    results: [p7.x]\n", "")
+    text = text.replace("    control: {none: nothing is said to cause it}\n", "")
     text = text[: text.index("    check:")] + f"    {check}\n"
     (tmp_path / "p7.yml").write_text(text, encoding="utf-8")
     with pytest.raises(UserError, match=r"p7\.first.*division by zero"):

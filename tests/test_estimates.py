@@ -110,6 +110,8 @@ def test_change_is_paired(run: Run) -> None:
     still = run.change("none", after, after, "points")
     most = 100 * metrics.proportion_ci(0, 4).high
     assert still == (0, -most, most, 4)
+    assert run.mean("differences", np.zeros(4), "points", least=1) == still
+    assert run.mean("share", np.zeros(4), "%") == (0, 0, most, 4)
 
 
 def test_difference_is_of_independent_groups(run: Run) -> None:

@@ -1,6 +1,7 @@
 """Verdicts worked out by hand, and properties no rule may break."""
 
 import math
+import re
 
 import pytest
 from hypothesis import given, settings
@@ -9,7 +10,8 @@ from pydantic import ValidationError
 
 from xaicore.book.claims import arithmetic
 from xaicore.book.claims.evidence import Evidence, Measured, Verdict
-from xaicore.book.claims.rules import RULES, evaluate, parse_check
+from xaicore.book.claims.rules import RULES, check_units, evaluate, parse_check, substituted
+from xaicore.book.claims.simple_rules import Units
 from xaicore.core.units import number
 
 R, P, N = Verdict.REPRODUCED, Verdict.PARTLY, Verdict.NOT_REPRODUCED
@@ -108,7 +110,9 @@ SURE = {"p1.yes": (1, 1, 1), "p1.no": (-1, -1, -1), "p1.open": (0, -1, 1)}
         (["no", "open"], N, INC),
         (["yes", "no", "open"], P, R),
         (["yes", "absent"], NT, R),
-        (["no", "absent"], NT, NT),
+        (["no", "absent"], N, NT),
+        (["open", "absent"], NT, NT),
+        (["yes", "no", "absent"], P, R),
     ],
 )
 def test_combinations(over: list[str], all_of: Verdict, any_of: Verdict) -> None:
@@ -146,6 +150,94 @@ def test_a_missing_result_is_named() -> None:
     outcome = evaluate(check, Evidence())
     assert outcome.verdict is NT
     assert "p1.absent" in outcome.explanation
+
+
+def test_a_contradicted_part_decides_and_the_missing_one_is_named() -> None:
+    check = parse_check({"rule": "all_of", "over": ["p1.no", "p1.absent"], "each": EACH})
+    outcome = evaluate(check, Evidence({"p1.no": Measured(-1, -1, -1)}))
+    assert outcome.verdict is N
+    assert "1 not testable here (the run recorded no number `p1.absent`)" in outcome.explanation
+
+
+@pytest.mark.parametrize(
+    ("measured", "says"),
+    [
+        (Measured(5.0, 4.0, 6.0, 9), "rests on 9 images, at least 10 are needed"),
+        (Measured(5.0, 4.0, 6.0, 10), None),
+        (Measured(5.0, 4.0, 6.0), None),
+        (
+            Measured(50.0, 34.0, 66.0, 40, "%"),
+            "± 16 points where ± 15 are the most; about 46 images are needed",
+        ),
+        (Measured(50.0, 35.0, 65.0, 40, "%"), None),
+        (Measured(50.0, 34.0, 66.0, 40, "points"), None),
+    ],
+)
+def test_a_number_needs_enough_images(measured: Measured, says: str | None) -> None:
+    check = parse_check({"rule": "at_least", "value": "p1.x", "threshold": 1})
+    outcome = evaluate(check, Evidence({"p1.x": measured}, least=10))
+    assert (outcome.verdict is NT) == (says is not None)
+    assert says is None or says in outcome.explanation
+    assert evaluate(check, Evidence({"p1.x": measured})).verdict is R
+
+
+def test_each_group_of_a_recorded_difference_needs_enough_images() -> None:
+    check = parse_check({"rule": "difference", "a": "p1.a", "b": "p1.b", "value": "p1.gain"})
+    values = {
+        "p1.a": Measured(9, 8, 10, 900),
+        "p1.b": Measured(5, 5, 5, 3),
+        "p1.gain": Measured(4, 3, 5, 903),
+    }
+    outcome = evaluate(check, Evidence(values, least=10))
+    assert outcome.verdict is NT
+    assert "`p1.b` rests on 3 images" in outcome.explanation
+    few = {"rule": "trend", "sequence": ["p1.a", "p1.gain"], "direction": "falling", "change": "p1.b"}
+    assert evaluate(parse_check(few), Evidence(values, least=10)).verdict is NT
+
+
+UNITS_OF = Units(
+    {"p1.a": "%", "p1.a.gain": "points", "p1.b": "%", "p1.r": "correlation", "p1.d": None}, {"p1.t": "%"}
+)
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        ({"rule": "at_least", "value": "p1.a.x", "threshold": 100}, None),
+        ({"rule": "at_least", "value": "p1.a", "threshold": 101}, "at most 100"),
+        ({"rule": "less_than", "value": "p1.a.gain", "threshold": -101}, "at least −100"),
+        ({"rule": "at_most", "value": "p1.r", "threshold": -1.5}, "at least −1"),
+        ({"rule": "at_least", "value": "p1.absent", "threshold": 1}, "no unit is listed for p1.absent"),
+        ({"rule": "difference", "a": "p1.a", "b": "p1.b", "value": "p1.a.gain"}, None),
+        ({"rule": "difference", "a": "p1.a", "b": "p1.r"}, "different units cannot be compared"),
+        ({"rule": "difference", "a": "p1.a", "b": "p1.b", "value": "p1.d"}, "is in points"),
+        ({"rule": "difference", "a": "p1.r", "b": "p1.r", "threshold": 3}, "more than the whole range"),
+        ({"rule": "ordering", "chain": ["p1.a", "p1.b", "p1.d"]}, "different units"),
+        ({"rule": "trend", "sequence": ["p1.a", "p1.r"], "direction": "rising"}, "different units"),
+        ({"rule": "trend", "sequence": ["p1.r", "p1.r"], "direction": "rising", "slack": 3}, "whole range"),
+        ({"rule": "within", "value": "p1.a", "reported": "p1.t", "tolerance": 4}, None),
+        ({"rule": "within", "value": "p1.r", "reported": "p1.t", "tolerance": 1}, "p1.t in %"),
+        ({"rule": "within", "value": "p1.a", "reported": 120, "tolerance": 1}, "at most 100"),
+        ({"rule": "within", "value": "p1.a", "reported": 20, "tolerance": 101}, "whole range"),
+        (
+            {"rule": "all_of", "over": ["p1.a", "p1.r"], "each": {"rule": "more_than", "threshold": 5}},
+            "at most 1",
+        ),
+    ],
+)
+def test_units_are_checked(data: dict, says: str | None) -> None:
+    if says is None:
+        check_units(parse_check(data), UNITS_OF)
+        return
+    with pytest.raises(ValueError, match=re.escape(says)):
+        check_units(parse_check(data), UNITS_OF)
+
+
+def test_other_ids_take_the_place_of_whole_words() -> None:
+    check = parse_check({"rule": "all_of", "over": ["p1.a", "p1.a.x", "p1.ab"], "each": EACH})
+    assert substituted(check, {"p1.a": "p1.c"}).ids() == {"p1.c", "p1.c.x", "p1.ab"}
+    with pytest.raises(ValueError, match="replaces nothing"):
+        substituted(check, {"p1.x": "p1.c"})
 
 
 def test_explanations_hold_the_numbers() -> None:
@@ -254,6 +346,44 @@ def test_no_success_in_twenty_is_not_certainty() -> None:
     assert evaluate(parse_check(check), Evidence({"p4.adaptive_success": none})).verdict is INC
     many = Measured.from_record({"value": 0.0, "n": 400, "ci": [0.0, 0.0], "unit": "%"})
     assert evaluate(parse_check(check), Evidence({"p4.adaptive_success": many or none})).verdict is R
+
+
+def test_equal_outcomes_are_not_certainty_either() -> None:
+    def read(value: float, low: float, high: float, unit: str | None, n: int | None = 20) -> Measured | None:
+        return Measured.from_record({"value": value, "ci": [low, high], "n": n, "unit": unit})
+
+    bound = 1 - 0.025 ** (1 / 20)  # Clopper-Pearson, 0 of 20: 16.84 %
+    unchanged = read(0, 0, 0, "points")
+    assert unchanged == Measured(0, -100 * bound, 100 * bound, 20, "points")
+    one_sided = read(0, 0, 1.796, "points", 210)
+    assert one_sided is not None
+    assert one_sided.low == -one_sided.high
+    assert one_sided.high == pytest.approx(1.796)
+    perfect = read(1, 1, 1, "share")
+    assert perfect is not None
+    assert (perfect.low, perfect.high) == (pytest.approx(1 - bound), 1)
+    opposite = read(-1, -1, -1, "correlation")
+    assert opposite is not None
+    assert (opposite.low, opposite.high) == (-1, pytest.approx(-1 + 2 * bound))
+    for kept in (
+        (3, 3, 3, "points"),
+        (0, -2, 2, "points"),
+        (0, 0, 0, None),
+        (10, 10, 10, "%"),
+        (1, 1, 1, "images"),
+    ):
+        found = read(*kept)
+        assert found is not None
+        assert (found.low, found.high) == kept[1:3]
+
+
+def test_networks_are_counted_beside_images() -> None:
+    entry = {"value": 40.0, "n": 200, "ci": [35.0, 45.0], "unit": "%", "runs": 5}
+    pooled = Measured.from_record(entry)
+    assert pooled is not None
+    assert pooled.runs == 5
+    assert str(pooled) == "40 % (95 % interval 35 to 45, n = 200, 5 runs)"
+    assert (pooled - Measured(1, 0, 2, 10, "%", 3)).runs == 3
 
 
 finite = st.floats(-50, 50, allow_nan=False)

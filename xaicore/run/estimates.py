@@ -106,6 +106,8 @@ class Estimates:
     ) -> Estimate | None:
         """Record a mean with its bootstrap interval; Wilson's where all values are 0 or all are 1.
 
+        Points are differences: where all are 0 the interval is Wilson's for 0 of n to either side.
+
         Args:
             id: see :meth:`value`.
             values: (N,), or several for each image, (N, K); NaN where there is none. ``n`` is how many there are.
@@ -120,6 +122,8 @@ class Estimates:
         rows = there.any(1)
         if rows.sum() < least:
             return None
+        if unit == "points" and rows.sum() > 1 and not given[there].any():
+            return self._unchanged(id, given, int(rows.sum()), unit, images)
         above, below = np.where(there, given, 0).sum(1)[rows], there.sum(1)[rows]
         single = (below == 1).all()
         estimate = metrics.ratio(above, None if single else below, seed=self.seed)
@@ -149,8 +153,7 @@ class Estimates:
         there = np.isfinite(values)
         n = int(there.reshape(len(values), -1).any(1).sum()) if len(values) else 0
         if n > 1 and not values[there].any():
-            most = metrics.proportion_ci(0, n).high
-            return self.estimate(id, Estimate(0.0, -most, most, n), unit, outcomes=values, images=images)
+            return self._unchanged(id, values, n, unit, images)
         return self.mean(id, values, unit, images=images)
 
     def difference(
@@ -233,6 +236,13 @@ class Estimates:
         estimate = self.estimate(id, Estimate(rate, *interval, len(other)), "%")  # type: ignore[arg-type]
         self.grouped(id, {"clean": clean, "other": other}, factor=1)
         return estimate
+
+    def _unchanged(
+        self, id: str, values: np.ndarray, n: int, unit: str | None, images: ArrayLike | Tensor | None
+    ) -> Estimate:
+        """Record a difference that is 0 in each of n images."""
+        most = metrics.proportion_ci(0, n).high
+        return self.estimate(id, Estimate(0.0, -most, most, n), unit, outcomes=values, images=images)
 
     def grouped(
         self,

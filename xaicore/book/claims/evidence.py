@@ -29,7 +29,11 @@ class Verdict(StrEnum):
 
 
 class MissingResult(LookupError):
-    """No run recorded a number under this id."""
+    """A rule cannot read a number: none is recorded under its id, or too few images stand behind it; says which."""
+
+
+WIDEST_SHARE = 15.0
+"""Half the width, in points, that the interval of a share may have where images are counted."""
 
 
 @dataclass(frozen=True)
@@ -47,8 +51,10 @@ class Measured:
     def from_record(cls, entry: Mapping[str, Any]) -> Measured | None:
         """Read one entry of the ``values`` of evidence or of a record.
 
-        A percentage of exactly 0 or 100 over n images has a bootstrap interval without width, which would
-        claim certainty from any n; the exact 97.5 % binomial bound (Clopper and Pearson 1934) stands in.
+        Where the outcomes of all n images are equal, a bootstrap interval has no width and would claim certainty from any
+        n. The exact 97.5 % binomial bound (Clopper and Pearson 1934) stands in: to the inside for a number at the end of
+        its unit's range (a mean of outcomes between 0 and 1 is 1 in n of n images at most as often as a share is), and to
+        both sides for a difference in points that is 0 in every image, which could as well go either way.
 
         Args:
             entry: ``{"value", "n", "ci": [low, high] or None, "unit"}``, with ``runs`` where these are several.
@@ -65,9 +71,18 @@ class Measured:
         if spec.parts != 1:
             unit, value, ends = spec.shown, value / spec.parts, [end / spec.parts for end in ends]
         low, high = min([*ends, value]), max([*ends, value])
-        if unit == "%" and ends and n and low == high and value in (0, 100):
-            width = 100 * (1 - 0.025 ** (1 / n))
-            low, high = (0.0, width) if value == 0 else (100 - width, 100.0)
+        if ends and n:
+            share, known = 1 - 0.025 ** (1 / n), UNITS[unit]
+            if unit == "points":
+                if value == 0 and 0 in (low, high):
+                    width = max(share * known.high, -low, high)
+                    low, high = -width, width
+            elif low == high and unit in ("%", "share", "correlation"):
+                width = share * (known.high - known.low)
+                if value == known.low:
+                    high = value + width
+                elif value == known.high:
+                    low = value - width
         return cls(float(value), float(low), float(high), n, unit, entry.get("runs", 1))
 
     def __sub__(self, other: Measured) -> Measured:
@@ -89,24 +104,66 @@ class Measured:
         """The interval as "low to high", or None for a number without one."""
         return None if self.low == self.high else f"{number(self.low)} to {number(self.high)}"
 
+    def shortage(self, least: int) -> str | None:
+        """Why too few images stand behind the number to be judged, or None.
+
+        Args:
+            least: the fewest images. A share (``%``) with an interval has enough where this is no wider than
+                :data:`WIDEST_SHARE` points to a side.
+        """
+        if self.n is not None and self.n < least:
+            return f"rests on {self.n} images, at least {least} are needed"
+        half = (self.high - self.low) / 2
+        if least and self.unit == "%" and half > WIDEST_SHARE + 1e-9:
+            words = f"is {self}, an interval of ± {number(half)} points where ± {number(WIDEST_SHARE)} are the most"
+            enough = math.ceil((self.n or 0) * (half / WIDEST_SHARE) ** 2)
+            return words + (f"; about {enough} images are needed" if enough else "")
+        return None
+
 
 @dataclass(frozen=True)
 class Evidence:
-    """What a rule may look at: the numbers one run recorded, and the numbers the paper itself reports."""
+    """What a rule may look at: recorded numbers, each over ``least`` images or more, and the paper's own numbers."""
 
     values: Mapping[str, Measured] = field(default_factory=dict)
     reported: Mapping[str, float] = field(default_factory=dict)
+    least: int = 0
 
     def __getitem__(self, name: str) -> Measured:
+        """Return a recorded number.
+
+        Raises:
+            MissingResult: there is none, or too few images stand behind it.
+        """
         if name not in self.values:
-            raise MissingResult(name)
+            raise MissingResult(f"the run recorded no number `{name}`")
+        shortage = self.values[name].shortage(self.least)
+        if shortage:
+            raise MissingResult(f"`{name}` {shortage}")
         return self.values[name]
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """A verdict and why (one sentence with the numbers in it); a combined rule adds each part's outcome."""
+    """A verdict and why.
+
+    Attributes:
+        verdict: what the rule says.
+        explanation: one sentence with the numbers in it.
+        parts: the outcomes that a combined rule rests on.
+        about: the number or the difference that a single comparison judges.
+        measured: that number.
+        clearance: how many times as wide its interval may become before it reaches the rule's boundary; below 1 it spans
+            it. None where nothing measured is compared.
+        needed: what the clearance has to be; above 1 where several are made (:mod:`xaicore.book.claims.several`).
+        controls: the name and the outcome of each control.
+    """
 
     verdict: Verdict
     explanation: str
     parts: tuple[Outcome, ...] = ()
+    about: str = ""
+    measured: Measured | None = None
+    clearance: float | None = None
+    needed: float = 1.0
+    controls: tuple[tuple[str, Outcome], ...] = ()

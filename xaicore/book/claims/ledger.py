@@ -15,6 +15,7 @@ from typing import Any
 import pandas as pd
 import yaml
 
+from xaicore.book.claims.assessment import assess
 from xaicore.book.claims.evidence import Evidence, Measured, Outcome, Verdict
 from xaicore.book.claims.rules import evaluate
 from xaicore.book.claims.schema import EDITIONS, Claim, Judgement, Paper, load_claims
@@ -91,7 +92,7 @@ def _in_edition(claim: Claim, paper: Paper, edition: str, values: Mapping[str, M
     if edition not in claim.editions:
         words = f"the {edition} edition cannot test this claim; the {_editions(claim)} edition can"
         return Outcome(Verdict.NOT_TESTABLE, words)
-    return evaluate(claim.check_for(edition), Evidence(values, paper.numbers))
+    return assess(claim, edition, Evidence(values, paper.numbers))
 
 
 def _editions(claim: Claim) -> str:

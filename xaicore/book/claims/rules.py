@@ -3,12 +3,14 @@
 Every check of a claim names an entry of ``RULES``; adding a rule is a class (here or in
 :mod:`xaicore.book.claims.simple_rules`), its entry in the registry, and a test. A combined verdict follows its
 parts: all reproduced is *reproduced*; reproduced beside not reproduced is *partly*; not reproduced beside
-inconclusive is *not reproduced*; otherwise an inconclusive part makes the whole *inconclusive*.
+inconclusive or not testable is *not reproduced*; otherwise a part that is not testable makes the whole so, and then one
+that is inconclusive makes it *inconclusive*. The comparisons of all parts together are corrected by Holm's procedure
+(:mod:`xaicore.book.claims.several`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Annotated, Any, ClassVar
 
@@ -16,6 +18,7 @@ from pydantic import BeforeValidator, Field, SerializeAsAny, model_validator
 from typing_extensions import override
 
 from xaicore.book.claims.evidence import Evidence, MissingResult, Outcome, Verdict
+from xaicore.book.claims.several import corrected
 from xaicore.book.claims.simple_rules import (
     Arithmetic,
     AtLeast,
@@ -25,6 +28,7 @@ from xaicore.book.claims.simple_rules import (
     MoreThan,
     Rule,
     Trend,
+    Units,
     Within,
 )
 from xaicore.core.units import number
@@ -43,11 +47,14 @@ class Ordering(Rule):
         return " > ".join(f"`{name}`" for name in self.chain) + margin
 
     @override
-    def judge(self, evidence: Evidence) -> Outcome:
-        links = [
+    def parts(self) -> tuple[Rule, ...]:
+        return tuple(
             Difference(rule="difference", a=a, b=b, threshold=self.margin) for a, b in pairwise(self.chain)
-        ]
-        return _all_of([link.judge(evidence) for link in links])
+        )
+
+    @override
+    def combine(self, parts: list[Outcome]) -> Outcome:
+        return _all_of(parts)
 
 
 class _Combined(Rule):
@@ -76,6 +83,10 @@ class _Combined(Rule):
         return set().union(*(check.reported_ids() for check in self.checks))
 
     @override
+    def parts(self) -> tuple[Rule, ...]:
+        return self.checks
+
+    @override
     def words(self) -> str:
         return f"{self._phrase} of these {len(self.checks)} hold: {self._conditions()}"
 
@@ -90,7 +101,9 @@ class _Combined(Rule):
         several = {
             rest: rest.replace("` is ", "`, each is ", 1) for rest, names in same.items() if len(names) > 1
         }
-        return "; ".join("`, ".join(names) + several.get(rest, rest) for rest, names in same.items())
+        return "; ".join(
+            "`, ".join(filter(None, names)) + several.get(rest, rest) for rest, names in same.items()
+        )
 
 
 class AllOf(_Combined):
@@ -99,8 +112,8 @@ class AllOf(_Combined):
     _phrase = "all"
 
     @override
-    def judge(self, evidence: Evidence) -> Outcome:
-        return _all_of([evaluate(check, evidence) for check in self.checks])
+    def combine(self, parts: list[Outcome]) -> Outcome:
+        return _all_of(parts)
 
 
 class AnyOf(_Combined):
@@ -116,8 +129,7 @@ class AnyOf(_Combined):
     )
 
     @override
-    def judge(self, evidence: Evidence) -> Outcome:
-        parts = [evaluate(check, evidence) for check in self.checks]
+    def combine(self, parts: list[Outcome]) -> Outcome:
         found = {part.verdict for part in parts}
         return _combined(next(verdict for verdict in self._order if verdict in found), parts)
 
@@ -141,8 +153,7 @@ class FractionOf(_Combined):
         return f"{fewest} of these {len(self.checks)} hold{partly}: {self._conditions()}"
 
     @override
-    def judge(self, evidence: Evidence) -> Outcome:
-        parts = [evaluate(check, evidence) for check in self.checks]
+    def combine(self, parts: list[Outcome]) -> Outcome:
         found = [part.verdict for part in parts]
         sure = found.count(Verdict.REPRODUCED)
         unknown = found.count(Verdict.NOT_TESTABLE)
@@ -156,20 +167,74 @@ class FractionOf(_Combined):
         return _combined(verdict, parts)
 
 
-def evaluate(check: Rule, evidence: Evidence) -> Outcome:
+def evaluate(check: Rule, evidence: Evidence, *, correct: bool = True) -> Outcome:
     """Judge a check; a missing number makes it *not testable here* and is named.
 
     Args:
         check: the rule with its arguments.
-        evidence: the numbers of one run and the paper's own.
+        evidence: the numbers of one run, or pooled, and the paper's own.
+        correct: whether several comparisons are corrected (:mod:`xaicore.book.claims.several`).
 
     Returns:
         The verdict with its explanation; never raises for a missing result.
     """
+    found = [_single(single, evidence) for single in singles(check)]
+    return _put_together(check, iter(corrected(found) if correct else found))
+
+
+def singles(check: Rule) -> list[Rule]:
+    """The rules without parts of which a check is made, in order."""
+    parts = check.parts()
+    return [single for part in parts for single in singles(part)] if parts else [check]
+
+
+def check_units(check: Rule, units: Units) -> None:
+    """Refuse a check that compares different units or has a threshold out of reach.
+
+    Raises:
+        ValueError: it does, or reads an id without a unit.
+    """
+    for single in singles(check):
+        single.check_units(units)
+
+
+def substituted(check: Rule, instead: Mapping[str, str]) -> Rule:
+    """Return the check with other record ids.
+
+    Args:
+        check: the rule with its arguments.
+        instead: beginning of an id → beginning that takes its place; whole words between dots count.
+
+    Raises:
+        ValueError: nothing is replaced.
+    """
+
+    def other(data: Any) -> Any:
+        if isinstance(data, dict):
+            return {key: other(value) for key, value in data.items()}
+        if isinstance(data, (list, tuple)):
+            return [other(value) for value in data]
+        for old, new in instead.items():
+            if isinstance(data, str) and (data == old or data.startswith(old + ".")):
+                return new + data.removeprefix(old)
+        return data
+
+    found = parse_check(other(check.model_dump()))
+    if found == check:
+        raise ValueError(f"'instead' replaces nothing: the check reads no {', '.join(instead)}")
+    return found
+
+
+def _single(check: Rule, evidence: Evidence) -> Outcome:
     try:
         return check.judge(evidence)
     except MissingResult as missing:
-        return Outcome(Verdict.NOT_TESTABLE, f"the run recorded no number `{missing.args[0]}`")
+        return Outcome(Verdict.NOT_TESTABLE, missing.args[0])
+
+
+def _put_together(check: Rule, found: Iterator[Outcome]) -> Outcome:
+    parts = check.parts()
+    return check.combine([_put_together(part, found) for part in parts]) if parts else next(found)
 
 
 def parse_check(data: Any) -> Rule:
@@ -210,21 +275,19 @@ def _all_of(parts: Sequence[Outcome]) -> Outcome:
     found = {part.verdict for part in parts}
     if Verdict.PARTLY in found:
         found |= {Verdict.REPRODUCED, Verdict.NOT_REPRODUCED}
-    if Verdict.NOT_TESTABLE in found:
-        verdict = Verdict.NOT_TESTABLE
-    elif found >= {Verdict.REPRODUCED, Verdict.NOT_REPRODUCED}:
+    if found >= {Verdict.REPRODUCED, Verdict.NOT_REPRODUCED}:
         verdict = Verdict.PARTLY
-    elif Verdict.NOT_REPRODUCED in found:
-        verdict = Verdict.NOT_REPRODUCED
     else:
-        verdict = Verdict.INCONCLUSIVE if Verdict.INCONCLUSIVE in found else Verdict.REPRODUCED
+        order = (Verdict.NOT_REPRODUCED, Verdict.NOT_TESTABLE, Verdict.INCONCLUSIVE, Verdict.REPRODUCED)
+        verdict = next(each for each in order if each in found)
     return _combined(verdict, parts)
 
 
 def _combined(verdict: Verdict, parts: Sequence[Outcome]) -> Outcome:
+    missing = [part.explanation for part in parts if part.verdict is Verdict.NOT_TESTABLE]
     if verdict is Verdict.NOT_TESTABLE:
-        missing = next(part for part in parts if part.verdict is verdict)
-        return Outcome(verdict, missing.explanation, tuple(parts))
+        return Outcome(verdict, missing[0], tuple(parts))
     counts = [(kind, sum(part.verdict is kind for part in parts)) for kind in Verdict]
     shown = ", ".join(f"{count} {kind}" for kind, count in counts if count)
-    return Outcome(verdict, f"of {len(parts)} parts: {shown}", tuple(parts))
+    named = f" ({'; '.join(missing)})" if missing else ""
+    return Outcome(verdict, f"of {len(parts)} parts: {shown}{named}", tuple(parts))

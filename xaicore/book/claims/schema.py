@@ -3,11 +3,13 @@
 A file holds one paper: its bibliographic head, every number it reports (``reported``), and its claims, each
 with the rule that judges it (:mod:`xaicore.book.claims.rules`) and the ids of the recorded numbers (``results``)
 that rule reads. A claim of kind *internal-consistency* is judged from the paper's own reported numbers and
-reads no result.
+reads no result; any other says what its control is. ``units`` lists the units of the record ids, so that a check that
+compares different ones, or has a threshold that its number cannot reach, is refused here.
 """
 
 from __future__ import annotations
 
+import datetime
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -15,10 +17,19 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 
 from xaicore.book.claims.evidence import Evidence, Measured, Outcome, Verdict
-from xaicore.book.claims.rules import Check, evaluate
+from xaicore.book.claims.rules import Check, Rule, check_units, evaluate, substituted
+from xaicore.book.claims.simple_rules import Units
 from xaicore.core.errors import UserError
 from xaicore.core.units import check_range, known_unit, number, quantity
 
@@ -44,10 +55,26 @@ def _claim_id(text: str) -> str:
     return text
 
 
+def _record_word(text: str) -> str:
+    if not re.fullmatch(r"p[1-9]\d*(\.[a-z0-9_]+)*", text):
+        raise ValueError(f"{text!r} is not the beginning of a record id")
+    return text
+
+
+RecordWord = Annotated[str, AfterValidator(_record_word)]
 RecordId = Annotated[str, AfterValidator(_record_id)]
 ClaimId = Annotated[str, AfterValidator(_claim_id)]
 Text = Annotated[str, Field(min_length=1)]
 UnitName = Annotated[str | None, AfterValidator(known_unit)]
+ListedUnit = Annotated[str | None, BeforeValidator(lambda unit: None if unit == "number" else unit), UnitName]
+
+
+LEAST = 10
+"""Images that a number needs to be judged, unless a claim says otherwise."""
+
+
+def _listed(data: object) -> object:
+    return [data] if isinstance(data, dict) else data
 
 
 class _Strict(BaseModel):
@@ -72,12 +99,47 @@ class Reported(_Strict):
         return self
 
 
+class Control(_Strict):
+    """A placebo that has to fail the rule of a claim, or one line why there is none or which is missing.
+
+    ``placebo`` completes the sentence "so does …". It is put through the claim's own check with other record ids
+    (``instead``: beginning of an id → what takes its place), or through a ``check`` of its own.
+    """
+
+    placebo: Text | None = None
+    instead: dict[RecordId, RecordId] = Field(default_factory=dict)
+    check: Check | None = None
+    none: Text | None = None
+    missing: Text | None = None
+
+    @model_validator(mode="after")
+    def _one(self) -> Control:
+        if sum(word is not None for word in (self.placebo, self.none, self.missing)) != 1:
+            raise ValueError("give one of 'placebo' (its name), 'none' (why) and 'missing' (which)")
+        if bool(self.instead) + (self.check is not None) != (self.placebo is not None):
+            raise ValueError("a placebo, and nothing else, has 'instead' or 'check'")
+        return self
+
+    def rule(self, check: Rule) -> Rule:
+        """What the placebo has to fail, for the claim's own check."""
+        return self.check or substituted(check, self.instead)
+
+
+class Earlier(_Strict):
+    """A check that the claim had before: until which day, and why it was changed."""
+
+    date: datetime.date
+    check: Check
+    reason: Text
+
+
 class Claim(_Strict):
     """One statement of a paper that a measurement can contradict, and the rule that judges it.
 
     ``check`` holds for every edition unless ``check_in`` names another for it; ``results`` are the record
     ids shown with the claim, the most telling first; ``reported`` is what the paper gives for it, a number,
-    several, or a short text.
+    several, or a short text. ``control`` is what must not satisfy the check as well, one or a list. Each number that the
+    check reads rests on ``least`` images or more. ``history`` are the checks that the claim had before.
     """
 
     id: ClaimId
@@ -89,6 +151,10 @@ class Claim(_Strict):
     unit: UnitName = None
     check: Check
     check_in: dict[Edition, Check] = Field(default_factory=dict)
+    control: Annotated[tuple[Control, ...], BeforeValidator(_listed)] = ()
+    least: int = Field(default=LEAST, ge=1)
+    least_reason: str = ""
+    history: tuple[Earlier, ...] = ()
     results: tuple[RecordId, ...] = ()
     editions: tuple[Edition, ...] = EDITIONS
     note: str = ""
@@ -133,6 +199,17 @@ class Claim(_Strict):
             raise ValueError("an internal-consistency claim reads reported numbers and has no results")
         if not self.internal and not self.check.ids():
             raise ValueError("the check reads no result")
+        if bool(self.control) is self.internal:
+            raise ValueError(
+                "control: an internal-consistency claim has none"
+                if self.internal
+                else "control: 'control' is missing (what must not satisfy the check as well, or why there is none)"
+            )
+        for control in self.control:
+            if control.placebo and not control.rule(self.check).ids():
+                raise ValueError(f"control: the check of {control.placebo} reads no result")
+        if self.least < LEAST and not self.least_reason:
+            raise ValueError(f"least: fewer than {LEAST} images need a 'least_reason'")
         return self
 
 
@@ -151,6 +228,7 @@ class Paper(_Strict):
     bib: Text
     notebook: Text
     note: str = ""
+    units: dict[ListedUnit, tuple[RecordWord, ...]] = Field(default_factory=dict)
     reported: tuple[Reported, ...]
     claims: tuple[Claim, ...] = Field(min_length=1)
 
@@ -158,6 +236,12 @@ class Paper(_Strict):
     def numbers(self) -> Mapping[str, float]:
         """The reported numbers by id."""
         return {entry.id: entry.number for entry in self.reported}
+
+    @property
+    def record_units(self) -> Units:
+        """The units of the record ids and of the reported numbers; a plain number, ``number`` in the file, has None."""
+        of = {name: unit for unit, names in self.units.items() for name in names}
+        return Units(of, {entry.id: entry.unit for entry in self.reported})
 
     @property
     def short(self) -> str:
@@ -275,10 +359,17 @@ def _faults(paper: Paper, path: Path) -> Iterator[str]:
         if entry.claim is not None and entry.claim not in known:
             yield f"number {entry.id}: no claim {entry.claim}"
     for claim in paper.claims:
-        for check in (claim.check, *claim.check_in.values()):
+        before = [entry.check for entry in claim.history]
+        for check in (claim.check, *claim.check_in.values(), *before):
             for name in sorted(check.reported_ids() - set(paper.numbers)):
                 yield f"claim {claim.id}: no reported number {name}"
                 return
+        controls = [control.rule(claim.check) for control in claim.control if control.placebo]
+        for check in (claim.check, *claim.check_in.values(), *controls):
+            try:
+                check_units(check, paper.record_units)
+            except ValueError as error:
+                yield f"claim {claim.id}: {error}"
         if claim.internal:
             try:
                 evaluate(claim.check, Evidence(reported=paper.numbers))

@@ -9,6 +9,8 @@ boundary; an interval that spans the boundary is *inconclusive*.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import ClassVar, Literal
 
@@ -17,7 +19,68 @@ from typing_extensions import override
 
 from xaicore.book.claims import arithmetic
 from xaicore.book.claims.evidence import Evidence, Measured, Outcome, Verdict
-from xaicore.core.units import number
+from xaicore.book.claims.several import clearance
+from xaicore.core.units import UNITS, check_range, number
+
+
+@dataclass(frozen=True)
+class Units:
+    """The units of record ids, by the longest beginning that is listed, and of the paper's own numbers, by id."""
+
+    of: Mapping[str, str | None]
+    reported: Mapping[str, str | None]
+
+    def __getitem__(self, name: str) -> str | None:
+        """Return the unit of a record id.
+
+        Raises:
+            ValueError: none is listed.
+        """
+        words = name.split(".")
+        for count in range(len(words), 0, -1):
+            beginning = ".".join(words[:count])
+            if beginning in self.of:
+                return self.of[beginning]
+        raise ValueError(f"no unit is listed for {name}")
+
+    def common(self, names: Iterator[str] | tuple[str, ...]) -> str | None:
+        """Return the one unit of several ids.
+
+        Raises:
+            ValueError: they have several, or one has none.
+        """
+        first, *others = names
+        for other in others:
+            if self[first] != self[other]:
+                raise ValueError(
+                    f"{first} is in {self[first] or 'no unit'} and {other} in {self[other] or 'no unit'}: "
+                    "numbers of different units cannot be compared"
+                )
+        return self[first]
+
+    def difference(self, names: tuple[str, ...], value: str) -> str | None:
+        """Return the unit of a difference of the ids, whose paired value, if any, has the id ``value``.
+
+        Raises:
+            ValueError: the ids have several units, or the paired value has not that of their difference.
+        """
+        unit = self.common(names)
+        found = "points" if unit == "%" else unit if unit in ("points", "logits", "dB") else None
+        if value and self[value] != found:
+            raise ValueError(
+                f"{value} is in {self[value] or 'no unit'}, a difference of numbers in {unit or 'no unit'} is in "
+                f"{found or 'no unit'}"
+            )
+        return found
+
+    def check_size(self, what: str, size: float, unit: str | None) -> None:
+        """Refuse a step, a margin or a tolerance larger than the range of the unit.
+
+        Raises:
+            ValueError: it is.
+        """
+        if abs(size) > UNITS[unit].high - UNITS[unit].low:
+            raise ValueError(f"{what} of {number(size)} is more than the whole range of {unit}")
 
 
 class Rule(BaseModel):
@@ -43,12 +106,27 @@ class Rule(BaseModel):
         raise NotImplementedError
 
     def judge(self, evidence: Evidence) -> Outcome:
-        """Judge the evidence.
+        """Judge the evidence by itself; a rule made of parts is judged by :func:`xaicore.book.claims.rules.evaluate`.
 
         Raises:
-            MissingResult: a number the rule needs was not recorded.
+            MissingResult: a number the rule needs was not recorded, or rests on too few images.
         """
         raise NotImplementedError
+
+    def parts(self) -> tuple[Rule, ...]:
+        """The rules that this one combines; empty for a single one."""
+        return ()
+
+    def combine(self, parts: list[Outcome]) -> Outcome:
+        """Return the outcome that those of the parts come to."""
+        raise NotImplementedError
+
+    def check_units(self, units: Units) -> None:
+        """Refuse numbers of different units, and a threshold that its number cannot reach.
+
+        Raises:
+            ValueError: there is one, or an id without a unit.
+        """
 
 
 class _Threshold(Rule):
@@ -69,9 +147,15 @@ class _Threshold(Rule):
     def judge(self, evidence: Evidence) -> Outcome:
         return self._compare(f"`{self.value}`", evidence[self.value])
 
-    def _compare(self, name: str, measured: Measured) -> Outcome:
+    @override
+    def check_units(self, units: Units) -> None:
+        check_range("threshold", self.threshold, units[self.value])
+
+    def _compare(self, name: str, measured: Measured, how: str = "") -> Outcome:
         verdict = _side(measured, self.threshold, upwards=self._upwards, strict=self._strict)
-        return Outcome(verdict, f"{name} is {measured}, {_where(measured, self.threshold)}")
+        words = f"{name}{how} is {measured}, {_where(measured, self.threshold)}"
+        room = _clearance(measured, self.threshold, verdict)
+        return Outcome(verdict, words, about=name, measured=measured, clearance=room)
 
 
 class AtLeast(_Threshold):
@@ -99,7 +183,7 @@ class LessThan(_Threshold):
 
 
 class Difference(_Threshold):
-    """``a`` minus ``b`` lies above the threshold; ``value`` is the paired difference, used where recorded."""
+    """``a`` minus ``b`` lies above the threshold; ``value`` is the difference itself, used where recorded."""
 
     _reads = ("value", "a", "b")
     value: str = ""
@@ -114,9 +198,18 @@ class Difference(_Threshold):
 
     @override
     def judge(self, evidence: Evidence) -> Outcome:
+        for name in (self.a, self.b):
+            if name in evidence.values:
+                evidence[name]  # raises where the group is too small, also where the difference is recorded
         if self.value in evidence.values:
-            return self._compare(f"`{self.value}` (compared pair by pair)", evidence[self.value])
+            return self._compare(f"`{self.value}`", evidence[self.value], " (the recorded difference)")
         return self._compare(f"`{self.a}` minus `{self.b}`", evidence[self.a] - evidence[self.b])
+
+    @override
+    def check_units(self, units: Units) -> None:
+        unit = units.difference((self.a, self.b), self.value)
+        check_range("threshold", self.threshold, unit)
+        units.check_size("a threshold", self.threshold, units[self.a])
 
 
 class Within(Rule):
@@ -150,7 +243,23 @@ class Within(Rule):
             verdict, where = Verdict.NOT_REPRODUCED, f"outside {band}"
         else:
             verdict, where = Verdict.INCONCLUSIVE, f"an interval that reaches both inside and outside {band}"
-        return Outcome(verdict, f"`{self.value}` is {measured}, {where}")
+        edges = (low, high) if low <= measured.value <= high else (low if measured.value < low else high,)
+        room = min(_clearance(measured, edge, verdict) for edge in edges)
+        name = f"`{self.value}`"
+        return Outcome(
+            verdict, f"{name} is {measured}, {where}", about=name, measured=measured, clearance=room
+        )
+
+    @override
+    def check_units(self, units: Units) -> None:
+        unit = units[self.value]
+        if isinstance(self.reported, str):
+            if units.reported.get(self.reported) != unit:
+                theirs = units.reported.get(self.reported) or "no unit"
+                raise ValueError(f"{self.value} is in {unit or 'no unit'}, {self.reported} in {theirs}")
+        else:
+            check_range("reported", self.reported, unit)
+        units.check_size("a tolerance", self.tolerance, unit)
 
 
 class Trend(Rule):
@@ -175,7 +284,8 @@ class Trend(Rule):
     @override
     def judge(self, evidence: Evidence) -> Outcome:
         levels = [evidence[name] for name in self.sequence]
-        change = evidence.values.get(self.change) or levels[-1] - levels[0]
+        paired = self.change in evidence.values
+        change = evidence[self.change] if paired else levels[-1] - levels[0]
         upwards = self.direction == "rising"
         verdict = _side(change, 0.0, upwards=upwards, strict=True)
         worst = max((a.value - b.value if upwards else b.value - a.value) for a, b in pairwise(levels))
@@ -183,7 +293,15 @@ class Trend(Rule):
             verdict = Verdict.PARTLY
         step = "no step goes back" if worst <= 0 else f"the largest step back is {number(worst)}"
         path = f"`{self.sequence[0]}` to `{self.sequence[-1]}`"
-        return Outcome(verdict, f"{path} changes by {change}; {step} (slack {number(self.slack)})")
+        words = f"{path} changes by {change}; {step} (slack {number(self.slack)})"
+        about = f"`{self.change}`" if paired else f"the change from {path}"
+        room = _clearance(change, 0.0, verdict)
+        return Outcome(verdict, words, about=about, measured=change, clearance=room)
+
+    @override
+    def check_units(self, units: Units) -> None:
+        units.difference(self.sequence, self.change)
+        units.check_size("a slack", self.slack, units[self.sequence[0]])
 
 
 class Arithmetic(Rule):
@@ -235,6 +353,13 @@ class Arithmetic(Rule):
         verdict = Verdict.REPRODUCED if agrees else Verdict.NOT_REPRODUCED
         against = f"against {number(expected, 6)} reported (tolerance {number(self.tolerance)})"
         return Outcome(verdict, f"the paper's own numbers give {number(result, 6)} {against}")
+
+
+def _clearance(measured: Measured, boundary: float, verdict: Verdict) -> float:
+    """How many times as wide the interval may be before it reaches the boundary (:func:`clearance`)."""
+    if measured.value == boundary:
+        return 0.0 if verdict is Verdict.INCONCLUSIVE else math.inf
+    return clearance(measured.value, measured.low if measured.value > boundary else measured.high, boundary)
 
 
 def _side(measured: Measured, threshold: float, *, upwards: bool, strict: bool) -> Verdict:

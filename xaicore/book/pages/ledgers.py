@@ -10,8 +10,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from xaicore.book.claims.evidence import Measured, Verdict
+from xaicore.book.claims.assessment import earlier
+from xaicore.book.claims.evidence import WIDEST_SHARE, Measured, Verdict
 from xaicore.book.claims.schema import EDITIONS, Judgement, Paper, Reported
+from xaicore.book.claims.several import deciding
 from xaicore.book.verify import MISSING, OTHER, OUTSIDE
 from xaicore.core.units import number, quantity
 
@@ -22,6 +24,15 @@ _KINDS = {
     "qualitative": "a statement made measurable",
     "internal-consistency": "the paper against itself",
 }
+
+_REACHED = {
+    Verdict.REPRODUCED: "**It does**",
+    Verdict.PARTLY: "It does in part only",
+    Verdict.NOT_REPRODUCED: "It does not",
+    Verdict.INCONCLUSIVE: "Whether it does is open",
+    Verdict.NOT_TESTABLE: "It has not been run",
+}
+"""What a control comes to."""
 
 
 def badge(verdict: Verdict) -> str:
@@ -93,7 +104,7 @@ def ledger_page(
     lines += [paper.note, ""] if paper.note else []
     lines += ["## Claims", ""]
     for judgement in mine:
-        lines += [*_block(judgement), ""]
+        lines += [*_block(judgement, paper.numbers), ""]
         lines += _this_run(judgement, compared or {})
     lines += ["## Every reported number", "", *_numbers(paper, mine)]
     return "\n".join(lines).rstrip() + "\n"
@@ -134,7 +145,7 @@ def _source(paper: Paper) -> str:
     return ", ".join([head, *(link for link in links if link)]) + f"; {{cite:p}}`{paper.bib}`."
 
 
-def _block(judgement: Judgement) -> list[str]:
+def _block(judgement: Judgement, reported: Mapping[str, float]) -> list[str]:
     claim, outcome = judgement.claim, judgement.outcome
     check = claim.check_for(judgement.edition or "")
     paper = f"{claim.reported_text or 'no number'} ({claim.locator}; {_KINDS[claim.kind]})"
@@ -143,25 +154,62 @@ def _block(judgement: Judgement) -> list[str]:
     if not claim.internal:
         lines += ["Ours", *_ours(judgement), ""]
     lines += ["Rule", f": Reproduced if {check.words()}. *Why:* {check.reason}", ""]
+    lines += _terms("Control", _controls(judgement)) + _terms("Images", _images(judgement))
     basis = f" ({judgement.edition})" if len(_editions(judgement)) > 1 else ""
     lines += [f"Verdict{basis}", f": {_sentence(outcome.explanation)}"]
     if len(outcome.parts) > 1:
         lines += ["", *(f"  - {badge(part.verdict)} {_sentence(part.explanation)}" for part in outcome.parts)]
+    decided = deciding(outcome)
+    lines += ["", *_terms("What would decide it", [_sentence(decided)] if decided else [])]
+    for until, words, reason, found in earlier(claim, judgement.edition or "", judgement.values, reported):
+        text = f"{badge(found.verdict)} {_sentence(words)} *Changed because:* {_sentence(reason)}"
+        lines += _terms(f"Until {until}", [text])
+    lines = lines[:-1] if not lines[-1] else lines
     other = [
         f"{name} {badge(found.verdict)} {_sentence(found.explanation)}"
         for name, found in judgement.by_edition.items()
         if name in EDITIONS and name != judgement.edition
     ]
     if other:
-        lines += [
-            "",
-            "Other editions",
-            f": {other[0]}",
-            *(line for text in other[1:] for line in ("", f"  {text}")),
-        ]
+        lines += ["", *_terms("Other editions", other)[:-1]]
     if claim.note:
         lines += ["", "Note", f": {claim.note}"]
     return lines
+
+
+def _terms(name: str, texts: Sequence[str]) -> list[str]:
+    """A definition with a paragraph for each text and an empty line behind; nothing where there is no text."""
+    if not texts:
+        return []
+    first, *rest = texts
+    return [name, f": {first}", *(line for text in rest for line in ("", f"  {text}")), ""]
+
+
+def _controls(judgement: Judgement) -> list[str]:
+    lines = []
+    check = judgement.claim.check_for(judgement.edition or "")
+    found = dict(judgement.outcome.controls)
+    for control in judgement.claim.control:
+        if control.placebo is None:
+            lines.append(f"None: {control.none}." if control.none else f"Not run yet: {control.missing}.")
+            continue
+        words = f"{_sentence(control.placebo)} It must not reach this: {control.rule(check).words()}."
+        outcome = found.get(control.placebo)
+        lines.append(words + (f" {_REACHED[outcome.verdict]}: {outcome.explanation}." if outcome else ""))
+    return lines
+
+
+def _images(judgement: Judgement) -> list[str]:
+    """How many images a number needs, and how many and how many networks the first one has."""
+    claim, measured = judgement.claim, judgement.measured
+    if claim.internal:
+        return []
+    text = f"at least {claim.least} behind each number, and a share known to ± {number(WIDEST_SHARE)} points"
+    text += f" ({claim.least_reason})" if claim.least_reason else ""
+    if measured is not None and measured.n is not None:
+        networks = f" × {measured.runs} networks" if measured.runs > 1 else " × 1 network"
+        text += f"; behind `{claim.results[0]}` are {measured.n} images{networks}"
+    return [_sentence(text)]
 
 
 def _ours(judgement: Judgement) -> list[str]:
