@@ -26,6 +26,7 @@ from xaicore.book.claims.schema import load_claims
 from xaicore.book.gate import html_findings, notebook_findings
 from xaicore.book.keeping import KEPT, commit_runs, keep
 from xaicore.book.pages.staging import EXTRA, stage
+from xaicore.book.pages.words import findings as word_findings
 from xaicore.book.project import repository_address
 from xaicore.book.running.editions import load_edition
 from xaicore.book.running.run_folder import NOTEBOOK
@@ -89,6 +90,7 @@ def build(
     ]
     if findings:
         raise UserError(_report("the executed notebooks did not pass", findings))
+    _check_words(root, runs)
 
     papers = load_claims(root / "claims")
     records = gather_records(root, edition)
@@ -127,6 +129,19 @@ def build(
         raise UserError(_report("the built pages did not pass", findings))
     replace_folder(built, target)
     return target / "book" / "index.html"
+
+
+def _check_words(root: Path, runs: Mapping[str, Path]) -> None:
+    """Print what does not fit in the prose, one line each, and refuse to build a book with it."""
+    found = word_findings(root, runs)
+    for finding in found:
+        print(finding)
+    stopping = sum(finding.stops for finding in found)
+    if stopping:
+        raise UserError(
+            f"{stopping} of the lines above stop the build; mend the pages (CONTRIBUTING.md, Numbers in prose), and run "
+            "notebooks again whose text has changed: xaibook run"
+        )
 
 
 def _shown(records: Mapping[str, Mapping[str, Any]], edition: str) -> Mapping[str, Mapping[str, Any]]:

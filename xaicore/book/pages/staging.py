@@ -22,6 +22,7 @@ from xaicore.book.pages.ledgers import claim_list, ledger_page, scoreboard
 from xaicore.book.pages.measured import place_measured
 from xaicore.book.pages.statistics import statistics_page
 from xaicore.book.pages.tabs import load_run, other_runs, show_editions
+from xaicore.book.pages.words import bind_pages
 from xaicore.book.running.editions import load_edition
 from xaicore.run.records import ASSETS
 
@@ -121,6 +122,7 @@ def stage(
     running = target / "book" / "running.md"
     _replace(running, LAUNCH_MARK, LAUNCH_ON.format(address=address) if address else LAUNCH_OFF)
     running.write_text(place_measured(root, running.read_text(encoding="utf-8")), encoding="utf-8")
+    bind_pages(root, target)
     _copy_mathjax(target / EXTRA / "mathjax")
 
 
