@@ -63,7 +63,6 @@ NOT_YET_BOUND = frozenset(
         "notebooks/p1_inspecting_attacks.ipynb",
         "notebooks/p2_gradcam_shift.ipynb",
         "notebooks/p3_layer_by_layer.ipynb",
-        "notebooks/p4_heat_and_blur.ipynb",
         "notebooks/p5_explainer.ipynb",
     }
 )
