@@ -48,12 +48,6 @@ from xaicore.run.records import FILE
 
 NOT_YET_BOUND = frozenset(
     {
-        "book/glossary.md",
-        "book/index.md",
-        "book/methods.md",
-        "book/paper_edition.md",
-        "book/reading.md",
-        "book/running.md",
         "notebooks/arena.ipynb",
         "notebooks/atlas.ipynb",
         "notebooks/attacks.ipynb",
