@@ -48,8 +48,6 @@ from xaicore.run.records import FILE
 
 NOT_YET_BOUND = frozenset(
     {
-        "notebooks/arena.ipynb",
-        "notebooks/atlas.ipynb",
         "notebooks/attacks.ipynb",
         "notebooks/explanations.ipynb",
         "notebooks/explorer.ipynb",
