@@ -48,10 +48,6 @@ from xaicore.run.records import FILE
 
 NOT_YET_BOUND = frozenset(
     {
-        "notebooks/attacks.ipynb",
-        "notebooks/explanations.ipynb",
-        "notebooks/explorer.ipynb",
-        "notebooks/metrics.ipynb",
         "notebooks/p1_inspecting_attacks.ipynb",
         "notebooks/p2_gradcam_shift.ipynb",
         "notebooks/p3_layer_by_layer.ipynb",
@@ -392,8 +388,8 @@ def _edition(target: str) -> tuple[str, str]:
 def _title(measured: Measured, runs: int, edition: str) -> str:
     parts = [quantity(measured.value, measured.unit)]
     parts += [f"95 % interval {measured.interval}"] if measured.interval else []
-    count = f"{runs} run{'s' * (runs != 1)}"
-    parts += [f"{measured.n:,} image{'s' * (measured.n != 1)} × {count}" if measured.n is not None else count]
+    parts += [f"n = {measured.n:,}"] if measured.n is not None else []
+    parts.append(f"{runs} run{'s' * (runs != 1)}")
     return ", ".join([*parts, f"{edition} edition"])
 
 
