@@ -38,11 +38,8 @@ from contextlib import ExitStack
 from functools import partial
 from typing import Any
 
-import torch
-
 from benchmarks import command, peers
 from benchmarks.bench import Bench
-from benchmarks.command import positive, print_now
 from benchmarks.comparisons import COMPARISONS, Comparison
 from benchmarks.subjects import SUBJECTS
 
@@ -99,31 +96,23 @@ def run(options: argparse.Namespace) -> command.Report:
         UserError: ``--only`` names what there is not.
     """
     comparisons = chosen(options.only, options.quick)
-    torch.set_num_threads(options.threads)
-    versions = command.versions(OURS)
-    rows = []
+    bench = Bench(options.repeats, options.images, options.quick, None, command.print_now)
+    versions = {}
     with ExitStack() as stack:
-        bench = Bench(options.repeats, options.images, options.quick, None, print_now)
+        stack.enter_context(command.threads_of(options.threads))
         try:
-            worker = peers.Worker(peers.prepare(), options.threads)
-            bench.worker = stack.enter_context(worker)
-            versions = {**worker.versions(), **versions}
+            bench.worker = stack.enter_context(peers.Worker(peers.prepare(), options.threads))
+            versions = bench.worker.versions()
         except peers.PeerError as error:
             bench.leave_out(f"torchattacks and ART: {error}")
             bench.worker = None
-        print_now(HEADER)
-        for comparison in comparisons:
-            for row in bench.rows(comparison):
-                print_now(line(row))
-                rows.append(row)
-    missed = [row for row in rows if not row["met"]]
-    print_now(f"{len(rows)} rows, {len(missed)} missed, {len(bench.left_out)} left out")
+        each = (row for comparison in comparisons for row in bench.rows(comparison))
+        rows = command.printed(HEADER, each, line)
+    command.print_now(f"{len(bench.left_out)} left out")
     used = {row["subject"] for row in rows}
+    settings = {"threads": options.threads, "repeats": options.repeats, "quick": options.quick}
     return {
-        **command.made_here(SCHEMA, versions),
-        "threads": options.threads,
-        "repeats": options.repeats,
-        "quick": options.quick,
+        **command.made_here(SCHEMA, OURS, versions, **settings),
         "subjects": {name: make().about for name, make in SUBJECTS.items() if name in used},
         "rows": rows,
         "left_out": bench.left_out,
@@ -132,12 +121,15 @@ def run(options: argparse.Namespace) -> command.Report:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code."""
-    parser = command.parser("attacks", "Time our attacks against other libraries'.")
+    parser = command.parser(
+        "attacks",
+        "Time our attacks against other libraries'.",
+        quick="two images, digits only",
+        threads=True,
+        images=(None, "most images in a row"),
+        repeats=(5, "most turns of a pair"),
+    )
     parser.add_argument("--only", metavar="NAMES", help="comparisons or attacks, with commas between")
-    parser.add_argument("--images", type=positive, metavar="N", help="most images in a row")
-    parser.add_argument("--threads", type=positive, metavar="T", default=torch.get_num_threads())
-    parser.add_argument("--repeats", type=positive, metavar="R", default=5, help="most turns of a pair")
-    parser.add_argument("--quick", action="store_true", help="two images, digits only: does it run?")
     options = parser.parse_args(arguments)
     if options.quick:
         options.images = min(QUICK_IMAGES, options.images or QUICK_IMAGES)

@@ -19,13 +19,10 @@ The JSON, ``schema`` 1::
 """
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-import torch
-
 from benchmarks import attribution_grad_cam, attribution_lrp, attribution_metrics, command
-from benchmarks.command import positive, print_now
 
 SCHEMA = 1
 PARTS: dict[str, tuple[Callable[..., list[dict[str, Any]]], ...]] = {
@@ -49,40 +46,33 @@ def line(row: dict[str, Any]) -> str:
     )
 
 
-def run(kinds: Sequence[str], *, threads: int, repeats: int, quick: bool) -> command.Report:
-    """Run the parts named in ``kinds``, print each row, and return the report."""
-    torch.set_num_threads(threads)
-    print_now(HEADER)
-    rows = []
+def rows(kinds: Sequence[str], repeats: int, quick: bool) -> Iterator[dict[str, Any]]:
+    """Yield the rows of the parts named in ``kinds``."""
     for kind in kinds:
         for part in PARTS[kind]:
             for row in part(repeats=repeats, quick=quick):
                 same = row["max_relative_error"] <= DIFFERENT
-                rows.append({"kind": kind, **row, "met": bool(row["met"]) and same})
-                print_now(line(rows[-1]))
-    missed = [row for row in rows if not row["met"]]
-    print_now(f"{len(rows)} rows, {len(missed)} missed")
-    return {
-        **command.made_here(SCHEMA, command.versions(PACKAGES)),
-        "threads": threads,
-        "repeats": repeats,
-        "quick": quick,
-        "rows": rows,
-    }
+                yield {"kind": kind, **row, "met": bool(row["met"]) and same}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code."""
-    parser = command.parser("attribution", "Time our explanations and metrics against others'.")
+    parser = command.parser(
+        "attribution",
+        "Time our explanations and metrics against others'.",
+        quick="tiny networks and images",
+        threads=True,
+        repeats=(5, "most turns of a pair"),
+    )
     parser.add_argument("--only", metavar="KINDS", help="explanations or metrics")
-    parser.add_argument("--threads", type=positive, metavar="T", default=torch.get_num_threads())
-    parser.add_argument("--repeats", type=positive, metavar="R", default=5, help="most turns of a pair")
-    parser.add_argument("--quick", action="store_true", help="tiny networks and images: does it run?")
     options = parser.parse_args(arguments)
+    settings = {"threads": options.threads, "repeats": options.repeats, "quick": options.quick}
 
     def work() -> command.Report:
         kinds = command.only(options.only or ",".join(PARTS), PARTS)
-        return run(kinds, threads=options.threads, repeats=options.repeats, quick=options.quick)
+        with command.threads_of(options.threads):
+            found = command.printed(HEADER, rows(kinds, options.repeats, options.quick), line)
+        return {**command.made_here(SCHEMA, PACKAGES, **settings), "rows": found}
 
     return command.produce(options.path, work)
 

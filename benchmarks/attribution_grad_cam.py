@@ -5,7 +5,8 @@ The maps are of the same tensors, the outputs of the ReLUs. pytorch-grad-cam run
 nothing of the kind. The sides take turns, and the fastest of each counts.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ from captum.attr import LayerGradCam
 from torch import Tensor, nn
 
 from benchmarks import peers
-from benchmarks.measure import Timed, clocked, interleaved
+from benchmarks.measure import Timed, clocked, interleaved, versus
 from benchmarks.subjects import Subject
 from xaicore import models
 from xaicore.attribution import grad_cam
@@ -27,21 +28,20 @@ Maps = dict[str, Tensor]
 
 
 def rows(*, repeats: int, quick: bool) -> list[dict[str, Any]]:
-    """Return one row for each peer; without the peers' environment pytorch-grad-cam is left out.
+    """Return one row of :func:`benchmarks.measure.versus` for each peer, times for all images and layers.
+
+    Without the peers' environment pytorch-grad-cam is left out.
 
     Args:
         repeats: most turns.
         quick: a tiny network and image: does it run? The peers' environment is used if it is there, not made.
-
-    Returns:
-        Dicts ``{name, peer, subject, n, ours_ms, peer_ms, ratio, goal, met, max_relative_error, note}``: times in
-        milliseconds for all n images and layers, ratio the peer's time over ours, goal the least ratio wanted, and
-        the error relative to the largest value of a layer's map.
     """
     subject = _subject(quick)
-    network = subject.model.network
-    relus = {
-        name: _next(network, name) for name, module in network.named_modules() if _is_convolution(module)
+    names = [name for name, _ in subject.model.network.named_modules()]
+    relus = {  # of each convolution, the module after it
+        name: names[names.index(name) + 1]
+        for name, module in subject.model.network.named_modules()
+        if isinstance(module, nn.Conv2d)
     }
     sides: dict[str, Callable[[], Timed[Maps]]] = {
         "ours": lambda: clocked(lambda: dict(grad_cam(subject.model, subject.images, subject.labels))),
@@ -51,58 +51,38 @@ def rows(*, repeats: int, quick: bool) -> list[dict[str, Any]]:
         interpreter = peers.python() if quick else peers.prepare()
     except peers.PeerError:
         interpreter = None
-    if interpreter is None:
-        return _compared(subject, sides, repeats)
-    with peers.Worker(interpreter, torch.get_num_threads()) as worker:
+    with ExitStack() as stack:
+        if interpreter is not None:
+            worker = stack.enter_context(peers.Worker(interpreter, torch.get_num_threads()))
 
-        def theirs() -> Timed[Maps]:
-            given = (subject, subject.images, subject.labels, list(relus.values()), LIMIT)
-            maps, seconds = worker.grad_cams(*given)
-            return Timed({name: maps[relu] for name, relu in relus.items()}, seconds)
+            def theirs() -> Timed[Maps]:
+                given = (subject, subject.images, subject.labels, list(relus.values()), LIMIT)
+                maps, seconds = worker.grad_cams(*given)
+                return Timed({name: maps[relu] for name, relu in relus.items()}, seconds)
 
-        return _compared(subject, {**sides, "pytorch-grad-cam": theirs}, repeats)
-
-
-def _compared(
-    subject: Subject, sides: dict[str, Callable[[], Timed[Maps]]], repeats: int
-) -> list[dict[str, Any]]:
-    best, _ = interleaved(sides, repeats, TURNS_SECONDS)
+            sides["pytorch-grad-cam"] = theirs
+        best, _ = interleaved(sides, repeats, TURNS_SECONDS)
     ours = best.pop("ours")
-    found = []
-    for name, theirs in best.items():
-        ratio = theirs.seconds / ours.seconds
-        found.append(
-            {
-                "name": "grad_cam of all layers",
-                "peer": f"{name}, layer by layer",
-                "subject": subject.about,
-                "n": len(subject.images),
-                "ours_ms": 1000 * ours.seconds,
-                "peer_ms": 1000 * theirs.seconds,
-                "ratio": ratio,
-                "goal": FASTER,
-                "met": ratio >= FASTER,
-                "max_relative_error": max(
-                    _error(heat, theirs.result[layer]) for layer, heat in ours.result.items()
-                ),
-                "note": f"{len(ours.result)} layers",
-            }
+    return [
+        versus(
+            "grad_cam of all layers",
+            f"{name}, layer by layer",
+            subject.about,
+            len(subject.images),
+            (ours.seconds, peer.seconds),
+            max(_error(heat, peer.result[layer]) for layer, heat in ours.result.items()),
+            goal=FASTER,
+            note=f"{len(ours.result)} layers",
         )
-    return found
+        for name, peer in best.items()
+    ]
 
 
 def _subject(quick: bool) -> Subject:
     size, width, count = (32, 0.0625, 2) if quick else (224, 1.0, 1)
-    architecture: dict[str, Any] = {
-        "name": "vgg16",
-        "classes": 10,
-        "input_size": size,
-        "width": width,
-        "batch_norm": False,
-    }
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        model = models.load(**architecture)
+    architecture: dict[str, Any] = {"name": "vgg16", "classes": 10, "input_size": size, "width": width}
+    architecture["batch_norm"] = False
+    model = models.load(**architecture)
     images = torch.rand(count, 3, size, size, generator=torch.Generator().manual_seed(0))
     about = f"VGG16 of width {width:g}, untrained, noise of {size} x {size}"
     return Subject(f"vgg16-{size}", model, images, torch.arange(count), architecture, about)
@@ -116,16 +96,6 @@ def _captum(subject: Subject, relus: dict[str, str]) -> Maps:
         explainer = LayerGradCam(network, network.get_submodule(relu))
         maps[name] = explainer.attribute(inputs, subject.labels, relu_attributions=True)[:, 0].detach()
     return maps
-
-
-def _is_convolution(module: nn.Module) -> bool:
-    return isinstance(module, nn.Conv2d)
-
-
-def _next(network: nn.Module, name: str) -> str:
-    """Return the name of the module after ``name``, in VGG16 the ReLU."""
-    names: Sequence[str] = [other for other, _ in network.named_modules()]
-    return names[names.index(name) + 1]
 
 
 def _error(ours: Tensor, theirs: Tensor) -> float:

@@ -6,7 +6,6 @@ operation of either side. zennit gets the same relevance to start from (the logi
 a stabiliser too small to be seen in float32, and its gradients are taken for the images alone.
 """
 
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -15,7 +14,7 @@ from torch import Tensor, nn
 from zennit.attribution import Gradient
 from zennit.composites import EpsilonPlusFlat
 
-from benchmarks.measure import Timed, clocked, interleaved, rounded
+from benchmarks.measure import clocked, interleaved, rounded, versus
 from xaicore import models
 from xaicore.attribution import lrp
 
@@ -26,7 +25,7 @@ TURNS_SECONDS = 60.0
 
 
 def rows(*, repeats: int, quick: bool) -> list[dict[str, Any]]:
-    """Return one row per subject: name, peer, times per image, their ratio and how far the heatmaps differ.
+    """Return one row of :func:`benchmarks.measure.versus`, times per image, for each number of images.
 
     Args:
         repeats: most turns; both sides in each, the fastest of each counts.
@@ -40,34 +39,28 @@ def rows(*, repeats: int, quick: bool) -> list[dict[str, Any]]:
         parameter.requires_grad_(False)
         if name.endswith("bias"):
             nn.init.zeros_(parameter)
-    images = torch.rand(max(counts), 3, size, size, generator=torch.Generator().manual_seed(0))
-    return [_row(model, images[:count], repeats, GOAL) for count in counts]
-
-
-def _row(model: models.Classifier, images: Tensor, repeats: int, goal: float) -> dict[str, Any]:
-    sides: dict[str, Callable[[], Timed[Tensor]]] = {
-        "ours": partial(clocked, partial(lrp, model, images, preset="preset-a-flat", epsilon=EPSILON)),
-        "peer": partial(clocked, partial(zennit_heatmaps, model, images)),
-    }
-    best, _ = interleaved(sides, repeats, TURNS_SECONDS)
-    ours, peer = best["ours"], best["peer"]
-    ratio = peer.seconds / ours.seconds
-    difference = (ours.result - peer.result).abs().max() / peer.result.abs().max()
-    row = {
-        "name": "preset-a-flat",
-        "peer": "zennit EpsilonPlusFlat",
-        "subject": f"{model.name}, {images.shape[-1]} px, without biases",
-        "n": len(images),
-        "ours_ms": 1e3 * ours.seconds / len(images),
-        "peer_ms": 1e3 * peer.seconds / len(images),
-        "ratio": ratio,
-        "goal": goal,
-        "met": ratio >= goal,
-        "max_relative_error": float(difference),
-        "note": "the difference is float32 rounding: below 1e-12 in float64",
-    }
-    shown: dict[str, Any] = rounded(row)
-    return shown
+    every = torch.rand(max(counts), 3, size, size, generator=torch.Generator().manual_seed(0))
+    found = []
+    for count in counts:
+        images = every[:count]
+        sides = {
+            "ours": partial(clocked, partial(lrp, model, images, preset="preset-a-flat", epsilon=EPSILON)),
+            "peer": partial(clocked, partial(zennit_heatmaps, model, images)),
+        }
+        best, _ = interleaved(sides, repeats, TURNS_SECONDS)
+        ours, peer = best["ours"], best["peer"]
+        row = versus(
+            "preset-a-flat",
+            "zennit EpsilonPlusFlat",
+            f"{model.name}, {size} px, without biases",
+            count,
+            (ours.seconds / count, peer.seconds / count),
+            float((ours.result - peer.result).abs().max() / peer.result.abs().max()),
+            goal=GOAL,
+            note="the difference is float32 rounding: below 1e-12 in float64",
+        )
+        found.append(rounded(row))
+    return found
 
 
 def zennit_heatmaps(model: models.Classifier, images: Tensor) -> Tensor:

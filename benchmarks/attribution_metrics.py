@@ -7,7 +7,6 @@ with equal seeds the draws are equal, and so are the intervals.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
 
@@ -19,7 +18,7 @@ from skimage.metrics import structural_similarity
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from benchmarks.measure import clocked, interleaved
+from benchmarks.measure import clocked, interleaved, versus
 from xaicore.metrics import bootstrap_ci, nissim, shannon_entropy
 
 Numbers = np.ndarray
@@ -27,57 +26,50 @@ FASTER = 10.0
 """How many times as fast as a loop over images the batched metrics are to be."""
 
 
-@dataclass(frozen=True)
-class Pair:
-    """A metric and its peer's on the same data; each call gives the numbers that are compared."""
-
-    name: str
-    peer: str
-    subject: str
-    n: int
-    ours: Callable[[], Numbers]
-    theirs: Callable[[], Numbers]
-    goal: float | None
-    note: str
-
-
 def rows(*, repeats: int, quick: bool) -> list[dict[str, Any]]:
-    """Return one row for each comparison.
+    """Return one row of :func:`benchmarks.measure.versus` for each comparison, times for all n.
 
     Args:
         repeats: turns of each pair.
         quick: few and small maps, few resamples: does it run?
-
-    Returns:
-        Dicts ``{name, peer, subject, n, ours_ms, peer_ms, ratio, goal, met, max_relative_error, note}``: times in
-        milliseconds for all n, ratio the peer's time over ours, goal the least ratio wanted or None.
     """
-    return [_row(pair, repeats) for pair in _pairs(quick)]
-
-
-def _pairs(quick: bool) -> list[Pair]:
     count, side, resamples = (3, 28, 50) if quick else (500, 224, 2000)
     maps, attacked = _heatmaps(count, side, seed=0), _heatmaps(count, side, seed=1)
     attacked = 0.7 * maps + 0.3 * attacked
     values = np.random.default_rng(0).exponential(size=count)
     about = f"heatmaps of {side} x {side}"
-    pairs = [
-        Pair(
+
+    def row(
+        name: str,
+        peer: str,
+        about: str,
+        ours: Callable[[], Any],
+        theirs: Callable[[], Any],
+        goal: float,
+        note: str,
+    ) -> dict[str, Any]:
+        expected, found = np.asarray(theirs()), np.asarray(ours())
+        sides = {"theirs": partial(clocked, theirs), "ours": partial(clocked, ours)}
+        best, _ = interleaved(sides, repeats)
+        error = np.abs(found - expected).max() / np.abs(expected).max()
+        seconds = best["ours"].seconds, best["theirs"].seconds
+        return versus(name, peer, about, count, seconds, error, goal=goal, note=note)
+
+    found = [
+        row(
             "nissim",
             "scikit-image structural_similarity",
             about,
-            count,
-            lambda: nissim(maps, attacked).numpy(),
+            lambda: nissim(maps, attacked),
             lambda: _skimage_nissim(maps, attacked),
             FASTER,
             "uniform window; scikit-image in float32, as the maps are",
         ),
-        Pair(
+        row(
             "shannon_entropy",
             "scikit-image shannon_entropy",
             about,
-            count,
-            lambda: shannon_entropy(maps).numpy(),
+            lambda: shannon_entropy(maps),
             lambda: _skimage_entropy(maps),
             FASTER,
             "256 bins of the absolute value over the largest; the peer's maps are quantised in its time",
@@ -85,42 +77,18 @@ def _pairs(quick: bool) -> list[Pair]:
     ]
     averages: dict[Literal["mean", "median"], Callable[..., Any]] = {"mean": np.mean, "median": np.median}
     for statistic, function in averages.items():
-        pairs.append(
-            Pair(
+        found.append(
+            row(
                 f"bootstrap_ci of a {statistic}",
                 "scipy.stats.bootstrap",
                 f"{resamples} resamples",
-                count,
-                partial(_our_interval, values, statistic, resamples),
+                partial(bootstrap_ci, values, statistic=statistic, n_resamples=resamples),
                 partial(_scipy_interval, values, function, resamples),
                 1.0,
                 "percentile interval, both vectorised; drawing the numbers bounds both",
             )
         )
-    return pairs
-
-
-def _row(pair: Pair, repeats: int) -> dict[str, Any]:
-    expected, found = pair.theirs(), pair.ours()
-    best, _ = interleaved(
-        {"theirs": partial(clocked, pair.theirs), "ours": partial(clocked, pair.ours)}, repeats
-    )
-    theirs, ours = best["theirs"].seconds, best["ours"].seconds
-    ratio = theirs / ours
-    scale = np.abs(expected).max()
-    return {
-        "name": pair.name,
-        "peer": pair.peer,
-        "subject": pair.subject,
-        "n": pair.n,
-        "ours_ms": 1e3 * ours,
-        "peer_ms": 1e3 * theirs,
-        "ratio": ratio,
-        "goal": pair.goal,
-        "met": pair.goal is None or ratio >= pair.goal,
-        "max_relative_error": float(np.abs(found - expected).max() / scale),
-        "note": pair.note,
-    }
+    return found
 
 
 def _heatmaps(count: int, side: int, seed: int) -> Tensor:
@@ -143,17 +111,7 @@ def _skimage_entropy(maps: Tensor) -> Numbers:
     return np.array([skimage_entropy(quantised(values)) for values in maps.numpy()])
 
 
-def _our_interval(values: Numbers, statistic: Literal["mean", "median"], resamples: int) -> Numbers:
-    return np.array(bootstrap_ci(values, statistic=statistic, n_resamples=resamples))
-
-
 def _scipy_interval(values: Numbers, statistic: Callable[..., Any], resamples: int) -> Numbers:
-    found = stats.bootstrap(
-        (values,),
-        statistic,
-        n_resamples=resamples,
-        method="percentile",
-        vectorized=True,
-        rng=np.random.default_rng(0),
-    )
+    given: dict[str, Any] = {"n_resamples": resamples, "method": "percentile", "vectorized": True}
+    found = stats.bootstrap((values,), statistic, rng=np.random.default_rng(0), **given)
     return np.array([found.confidence_interval.low, found.confidence_interval.high])

@@ -65,35 +65,31 @@ class Bench:
         if comparison.counts:
             fitting[comparison.counts] = count
         variants = {name: {**settings, **peer.ours, **fitting} for name, settings in comparison.ours.items()}
+        given = {**variants, "peer": peer.parameters}
         starts = {"starts": other_class(images, labels)} if comparison.starts else {}
 
-        def works(count: int) -> dict[str, Any]:
-            few = {name: tensor[:count] for name, tensor in starts.items()}
-            ours = {
-                name: partial(self._ours, subject, comparison.attack, count, {**settings, **few})
-                for name, settings in variants.items()
-            }
-            return {**ours, "peer": partial(self._peer, subject, peer, count, {**peer.parameters, **few})}
+        def run(name: str, count: int, draw: int = 0) -> measure.Outcome:
+            settings = {**given[name], **{key: tensor[:count] for key, tensor in starts.items()}}
+            if name == "peer":
+                return self._peer(subject, peer, count, settings, draw)
+            settings |= {"seed": draw} if draw else {}
+            call = partial(ATTACKS[comparison.attack], subject.model, images[:count], labels[:count])
+            return measure.timed(subject.model, partial(call, **settings), count)
 
-        for warm_up in works(min(WARM_UP, count)).values():
-            warm_up()
+        def judge(outcome: measure.Outcome) -> measure.Judged:
+            return measure.judge(subject.model, images, labels, outcome.adversarial, comparison.norm)
+
+        for name in given:
+            run(name, min(WARM_UP, count))
         seconds = QUICK_TURNS_SECONDS if self.quick else TURNS_SECONDS
-        outcomes, turns = measure.interleaved(works(count), self.repeats, seconds)
-        judged = {
-            name: measure.judge(subject.model, images, labels, outcome.adversarial, comparison.norm)
-            for name, outcome in outcomes.items()
+        works = {name: partial(run, name, count) for name in given}
+        outcomes, turns = measure.interleaved(works, self.repeats, seconds)
+        judged = {name: judge(outcome) for name, outcome in outcomes.items()}
+        counts = {
+            name: [int(each.fooled.sum())]
+            + [int(judge(run(name, count, draw)).fooled.sum()) for draw in range(1, comparison.draws)]
+            for name, each in judged.items()
         }
-        counts = {name: [int(each.fooled.sum())] for name, each in judged.items()}
-        for number in range(1, comparison.draws):
-            for name, settings in {**variants, "peer": peer.parameters}.items():
-                if name == "peer":
-                    again = self._peer(subject, peer, count, settings, number)
-                else:
-                    again = self._ours(subject, comparison.attack, count, {**settings, "seed": number})
-                fooled = measure.judge(
-                    subject.model, images, labels, again.adversarial, comparison.norm
-                ).fooled
-                counts[name].append(int(fooled.sum()))
         for variant, settings in variants.items():
             goal = peer.goal if variant in (comparison.held_to or variants) else None
             ratio = outcomes["peer"].seconds / outcomes[variant].seconds
@@ -101,16 +97,10 @@ class Bench:
             if comparison.draws > 1:
                 for side, name in (("ours", variant), ("peer", "peer")):
                     found[side]["fooled"] = sum(counts[name]) / len(counts[name])
-            distances = tuple(found[side]["median_distance"] for side in ("ours", "peer"))
-            misses = measure.misses(
-                ratio,
-                goal,
-                (
-                    found["ours"]["fooled"] + measure.chance(counts[variant], counts["peer"]),
-                    found["peer"]["fooled"],
-                ),
-                distances if comparison.minimises else (None, None),
-            )
+            ours, theirs = found["ours"], found["peer"]
+            fooled = ours["fooled"] + measure.chance(counts[variant], counts["peer"]), theirs["fooled"]
+            distances = (ours["median_distance"], theirs["median_distance"])
+            misses = measure.misses(ratio, goal, fooled, distances if comparison.minimises else (None, None))
             sides = {
                 side: {
                     "parameters": parameters,
@@ -140,12 +130,6 @@ class Bench:
                     "misses": misses,
                 }
             )
-
-    def _ours(self, subject: Subject, attack: str, count: int, settings: dict[str, Any]) -> measure.Outcome:
-        call = partial(
-            ATTACKS[attack], subject.model, subject.images[:count], subject.labels[:count], **settings
-        )
-        return measure.timed(subject.model, call, count)
 
     def _peer(
         self, subject: Subject, peer: Peer, count: int, settings: dict[str, Any], draw: int = 0

@@ -78,7 +78,6 @@ def run(options: argparse.Namespace, subject: Subject) -> command.Report:
     Raises:
         UserError: the cluster does not answer or has too few places.
     """
-    torch.set_num_threads(1)
     size = (subject, options.images, options.batch)
     store = Store("unused")
     begin = time.perf_counter()
@@ -117,17 +116,10 @@ def run(options: argparse.Namespace, subject: Subject) -> command.Report:
             }
         )
         print_now(line(rows[-1]))
-    return {
-        **command.made_here(SCHEMA, command.versions(PACKAGES)),
-        "engine": "ray://local" if options.engine == "ray://local" else "ray://…",
-        "images": options.images,
-        "batch": options.batch,
-        "repeats": options.repeats,
-        "quick": options.quick,
-        "places": places,
-        "start_seconds": start,
-        "rows": rows,
-    }
+    engine = "ray://local" if options.engine == "ray://local" else "ray://…"
+    settings = {name: getattr(options, name) for name in ("images", "batch", "repeats", "quick")}
+    made = command.made_here(SCHEMA, PACKAGES, engine=engine, **settings)
+    return {**made, "places": places, "start_seconds": start, "rows": rows}
 
 
 def numbers(text: str) -> list[int]:
@@ -137,15 +129,18 @@ def numbers(text: str) -> list[int]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code."""
-    parser = command.parser("cluster", "Time the engine of a Ray cluster.")
+    parser = command.parser(
+        "cluster",
+        "Time the engine of a Ray cluster.",
+        quick="few images, once",
+        images=(32, "how many"),
+        batch=(8, "images in a batch"),
+        repeats=(3, "turns of each engine"),
+    )
     parser.add_argument(
         "--workers", type=numbers, metavar="1,2,4", help="default: 1, 2, 4, … up to the cores"
     )
-    parser.add_argument("--images", type=positive, metavar="N", default=32)
-    parser.add_argument("--batch", type=positive, metavar="B", default=8, help="images in a batch")
-    parser.add_argument("--repeats", type=positive, metavar="R", default=3, help="turns of each engine")
     parser.add_argument("--engine", metavar="ray://…", default="ray://local")
-    parser.add_argument("--quick", action="store_true", help="few images, once: does it run?")
     options = parser.parse_args(arguments)
     if options.workers is None:
         options.workers = [1 << power for power in range(engine.cores().bit_length())]
@@ -156,13 +151,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.engine == "local":
             raise UserError("--engine must name a Ray cluster; the local engine is timed beside it")
         engine.check(options.engine)
-        return run(options, digits())
+        with command.threads_of(1):
+            return run(options, digits())
 
-    return command.produce(options.path, work, good=_identical)
-
-
-def _identical(report: command.Report) -> bool:
-    return all(row["identical"] for row in report["rows"])
+    return command.produce(
+        options.path, work, good=lambda made: all(row["identical"] for row in made["rows"])
+    )
 
 
 if __name__ == "__main__":

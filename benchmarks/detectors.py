@@ -35,11 +35,9 @@ from skimage.restoration import denoise_nl_means
 from torch import Tensor
 
 from benchmarks import command
-from benchmarks.command import positive, print_now
 from benchmarks.measure import clocked, interleaved
 from xaicore import data, models
 from xaicore.detectors import Explainer, noise_level
-from xaicore.detectors.path_maps import smoothed
 from xaicore.models import Classifier
 
 SCHEMA = 1
@@ -72,7 +70,7 @@ def plain(model: Classifier, images: Tensor, explanation: str) -> Tensor:
         from captum.attr import IntegratedGradients, Saliency
     model.eval()
     rows = []
-    points = smoothed(images.shape[1:], POINTS, std=STD, seed=0)
+    ways = Explainer(model, n_points=POINTS, std=STD).ways(images.shape[1:])
     for image in images:
         width = STRENGTH * float(noise_level(image[None]))
         cleaned = denoise_nl_means(image.numpy(), 5, 6, width, fast_mode=True, channel_axis=0)
@@ -83,11 +81,11 @@ def plain(model: Classifier, images: Tensor, explanation: str) -> Tensor:
             start, end = (model.normalize(each[None]) for each in (torch.zeros_like(shown), shown))
             if explanation == "smooth_ig":
                 heat = torch.zeros_like(image)[None]
-                for point in points:
-                    noisy = (shown + point.noise)[None]
-                    place = (point.place * noisy).requires_grad_()
-                    slope = Saliency(model).attribute(place, target=target, abs=False)
-                    heat += point.weight * noisy * slope
+                for _, noise, place, weight in zip(*ways, strict=True):
+                    noisy = (shown + noise)[None]
+                    point = (place * noisy).requires_grad_()
+                    slope = Saliency(model).attribute(point, target=target, abs=False)
+                    heat += weight * noisy * slope
             else:
                 explainer = IntegratedGradients(model.network)
                 heat = explainer.attribute(end, start, target=target, n_steps=POINTS)
@@ -135,36 +133,23 @@ def line(row: dict[str, Any]) -> str:
     return f"{name:36s} {row['n']:4d} {times:>26s} {row['ratio']:6.2f}x  {goal:14s} {row['median_difference']:.1e}"
 
 
-def run(*, threads: int, repeats: int, quick: bool) -> command.Report:
-    """Run all rows, print each, and return the report."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        print_now(HEADER)
-        found = []
-        for row in rows(repeats=repeats, quick=quick):
-            found.append(row)
-            print_now(line(row))
-    finally:
-        torch.set_num_threads(before)
-    print_now(f"{len(found)} rows, {sum(not row['met'] for row in found)} missed")
-    return {
-        **command.made_here(SCHEMA, command.versions(PACKAGES)),
-        "threads": threads,
-        "repeats": repeats,
-        "quick": quick,
-        "rows": found,
-    }
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code."""
-    parser = command.parser("detectors", "Time EXPLAINER against scikit-image and Captum, image by image.")
-    parser.add_argument("--threads", type=positive, metavar="T", default=torch.get_num_threads())
-    parser.add_argument("--repeats", type=positive, metavar="R", default=3, help="turns of a pair")
-    parser.add_argument("--quick", action="store_true", help="few and small images: does it run?")
+    parser = command.parser(
+        "detectors",
+        "Time EXPLAINER against scikit-image and Captum, image by image.",
+        quick="few and small images",
+        threads=True,
+        repeats=(3, "turns of a pair"),
+    )
     options = parser.parse_args(arguments)
-    work = partial(run, threads=options.threads, repeats=options.repeats, quick=options.quick)
+    settings = {"threads": options.threads, "repeats": options.repeats, "quick": options.quick}
+
+    def work() -> command.Report:
+        with command.threads_of(options.threads):
+            found = command.printed(HEADER, rows(repeats=options.repeats, quick=options.quick), line)
+        return {**command.made_here(SCHEMA, PACKAGES, **settings), "rows": found}
+
     return command.produce(options.path, work)
 
 

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import variance
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -74,26 +74,15 @@ def timed(model: nn.Module, call: Callable[[], Any], count: int) -> Outcome:
     return Outcome(images, done.seconds, rows / count)
 
 
-class HasSeconds(Protocol):
-    """One timed run of whatever it is."""
-
-    @property
-    def seconds(self) -> float:
-        """Its wall-clock time."""
-
-
-Run = TypeVar("Run", bound=HasSeconds)
+Run = TypeVar("Run", Outcome, Timed[Any])
 
 
 def interleaved(
     works: Mapping[str, Callable[[], Run]], repeats: int, seconds: float = math.inf
 ) -> tuple[dict[str, Run], int]:
-    """Run all works in turn and return the fastest run of each, and how many turns there were.
+    """Run all works in turn, at least once, and return the fastest run of each, and how many turns there were.
 
-    Args:
-        works: what to run.
-        repeats: most turns; there is at least one.
-        seconds: no new turn after that time.
+    There are ``repeats`` turns at most, and no new one after so many ``seconds``.
     """
     best: dict[str, Run] = {}
     started, turns = time.perf_counter(), 0
@@ -162,12 +151,8 @@ def misses(
 ) -> list[str]:
     """Return in what a comparison falls short of its goal, each with by how much; nothing where it is met.
 
-    Args:
-        ratio: the peer's time over ours.
-        goal: the least ratio wanted; None where only success and distance are at stake.
-        success: images that ours and the peer's fooled; ours must not be fewer.
-        distance: median distances of ours and the peer's, where the attack is after the smallest change; ours
-            must not be larger. None where that does not apply.
+    Pairs are of ours and the peer's. The ``ratio``, the peer's time over ours, must reach the ``goal``, if any; ours must
+    not fool fewer images (``success``), nor have a larger median ``distance``, None where that does not apply.
     """
     found = []
     if goal is not None and not ratio >= goal:
@@ -179,6 +164,40 @@ def misses(
         larger = f"{100 * (ours / peer - 1):.1f} %" if peer else "infinitely"
         found.append(f"median distance larger by {larger}")
     return found
+
+
+def versus(
+    name: str,
+    peer: str,
+    subject: str,
+    n: int,
+    seconds: tuple[float, float],
+    error: float,
+    *,
+    goal: float,
+    note: str,
+) -> dict[str, Any]:
+    """Return a row of ours, called ``name``, beside a ``peer`` of equal output, on ``n`` of a ``subject``.
+
+    Args:
+        seconds: that ours and the peer took; the row has milliseconds.
+        error: the largest difference of the outputs, relative to the largest value.
+        goal: the least ratio of the peer's time to ours that is wanted.
+
+    Returns:
+        ``{name, peer, subject, n, ours_ms, peer_ms, ratio, goal, met, max_relative_error, note}``.
+    """
+    ours, theirs = seconds
+    row = {
+        "name": name,
+        "peer": peer,
+        "subject": subject,
+        "n": n,
+        "ours_ms": 1e3 * ours,
+        "peer_ms": 1e3 * theirs,
+    }
+    ratio = {"ratio": theirs / ours, "goal": goal, "met": theirs / ours >= goal}
+    return {**row, **ratio, "max_relative_error": float(error), "note": note}
 
 
 def rounded(value: Any, digits: int = 5) -> Any:

@@ -24,7 +24,6 @@ import torch
 from torch import Tensor
 
 from benchmarks import command
-from benchmarks.command import positive, print_now
 from benchmarks.measure import clocked, interleaved
 from xaicore import attacks, attribution, data, models
 from xaicore.attacks import few_pixels
@@ -119,41 +118,35 @@ def line(row: dict[str, Any]) -> str:
     )
 
 
-def run(*, repeats: int, quick: bool) -> command.Report:
-    """Run all cases, print each, and return the report."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    rows = []
-    try:
-        print_now(HEADER)
-        for mechanism, work, with_it, without in cases(quick):
-            calls = {"with": partial(clocked, with_it), "without": partial(clocked, without)}
-            best, _ = interleaved(calls, repeats)
-            one, other = best["with"], best["without"]
-            rows.append(
-                {
-                    "mechanism": mechanism,
-                    "work": work,
-                    "with_seconds": one.seconds,
-                    "without_seconds": other.seconds,
-                    "factor": other.seconds / one.seconds,
-                    "largest_difference": float((one.result - other.result).abs().max()),
-                }
-            )
-            print_now(line(rows[-1]))
-    finally:
-        torch.set_num_threads(before)
-    made = command.made_here(SCHEMA, command.versions(PACKAGES))
-    return {**made, "repeats": repeats, "quick": quick, "rows": rows}
+def rows(repeats: int, quick: bool) -> Iterator[dict[str, Any]]:
+    """Yield a row for each mechanism."""
+    for mechanism, work, with_it, without in cases(quick):
+        calls = {"with": partial(clocked, with_it), "without": partial(clocked, without)}
+        best, _ = interleaved(calls, repeats)
+        one, other = best["with"], best["without"]
+        yield {
+            "mechanism": mechanism,
+            "work": work,
+            "with_seconds": one.seconds,
+            "without_seconds": other.seconds,
+            "factor": other.seconds / one.seconds,
+            "largest_difference": float((one.result - other.result).abs().max()),
+        }
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code."""
-    parser = command.parser("mechanisms", "Time what exists for speed with it and without it.")
-    parser.add_argument("--repeats", type=positive, metavar="R", default=5, help="turns of a pair")
-    parser.add_argument("--quick", action="store_true", help="few and small images: does it run?")
+    about = "Time what exists for speed with it and without it."
+    parser = command.parser("mechanisms", about, quick="few and small images", repeats=(5, "turns of a pair"))
     options = parser.parse_args(arguments)
-    return command.produce(options.path, partial(run, repeats=options.repeats, quick=options.quick))
+    settings = {"repeats": options.repeats, "quick": options.quick}
+
+    def work() -> command.Report:
+        with command.threads_of(1):
+            found = command.printed(HEADER, rows(**settings), line, end=False)
+        return {**command.made_here(SCHEMA, PACKAGES, **settings), "rows": found}
+
+    return command.produce(options.path, work)
 
 
 if __name__ == "__main__":

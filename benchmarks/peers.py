@@ -71,19 +71,13 @@ def prepare(folder: Path = FOLDER) -> Path:
 
 
 def _wanted() -> dict[str, Any]:
-    return {
-        "packages": list(PACKAGES),
-        "shared": sysconfig.get_path("purelib"),
-        "python": list(sys.version_info[:3]),
-    }
+    shared = sysconfig.get_path("purelib")
+    return {"packages": list(PACKAGES), "shared": shared, "python": list(sys.version_info[:3])}
 
 
 class Worker:
-    """A process of the peers' environment that holds one model and attacks or explains it on request.
-
-    Args:
-        interpreter: of the environment.
-        threads: of torch, as in this process.
+    """A process of the peers' environment, of its ``interpreter``, that holds one model and attacks or explains it on
+    request, with so many ``threads`` of torch.
     """
 
     def __init__(self, interpreter: Path, threads: int) -> None:
@@ -124,15 +118,8 @@ class Worker:
         tensors = {name: value for name, value in parameters.items() if isinstance(value, Tensor)}
         save_file({"images": images.contiguous(), "labels": labels, **tensors}, folder / "in.safetensors")
         plain = {name: value for name, value in parameters.items() if name not in tensors}
-        request = {
-            "do": "attack",
-            "library": library,
-            "attack": attack,
-            "parameters": plain,
-            "seed": seed,
-            "folder": str(folder),
-        }
-        answer = self._ask(request, limit)
+        request = {"do": "attack", "library": library, "attack": attack, "parameters": plain, "seed": seed}
+        answer = self._ask({**request, "folder": str(folder)}, limit)
         return load_file(folder / "out.safetensors")["adversarial"], answer["seconds"], answer["passes"]
 
     def grad_cams(

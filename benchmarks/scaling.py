@@ -27,7 +27,7 @@ from typing import Any
 
 import yaml
 
-from benchmarks.command import Report, made_here, parser, positive, print_now, produce, versions
+from benchmarks.command import Report, made_here, parser, printed, produce
 from xaicore.book.running.editions import load_edition
 from xaicore.core.errors import UserError
 from xaicore.run.recorded import FILE, load_record
@@ -133,23 +133,27 @@ def rows(root: Path, case: Case, counts: Sequence[int]) -> Iterator[dict[str, An
             }
 
 
+def line(row: dict[str, Any]) -> str:
+    """Return a row as one line of the table."""
+    return (
+        f"{row['chapter']:24s} {row['data']:14.14s} {row['images']:6d} {row['seconds']:8.1f} "
+        f"{row['peak_mebibytes']:13.0f}"
+    )
+
+
 def report(chosen: Sequence[Case], root: Path, most: int | None, quick: bool) -> Report:
     """Run the cases, print each row as it comes, and return the report.
 
     Raises:
         UserError: a chapter failed.
     """
-    print_now(HEADER)
-    found = []
-    for case in chosen:
-        counts = [count for count in case.counts if count <= (most or count)] or case.counts[:1]
-        for row in rows(root, case, counts[: 2 if quick else None]):
-            found.append(row)
-            print_now(
-                f"{row['chapter']:24s} {row['data']:14.14s} {row['images']:6d} {row['seconds']:8.1f} "
-                f"{row['peak_mebibytes']:13.0f}"
-            )
-    return {**made_here(SCHEMA, versions(PACKAGES)), "quick": quick, "rows": found}
+
+    def each() -> Iterator[Report]:
+        for case in chosen:
+            counts = [count for count in case.counts if count <= (most or count)] or case.counts[:1]
+            yield from rows(root, case, counts[: 2 if quick else None])
+
+    return {**made_here(SCHEMA, PACKAGES, quick=quick), "rows": printed(HEADER, each(), line, end=False)}
 
 
 def earlier(path: Path, quick: bool) -> Report:
@@ -159,7 +163,7 @@ def earlier(path: Path, quick: bool) -> Report:
         UserError: it was not made as one would be now.
     """
     before: Report = json.loads(path.read_text(encoding="utf-8"))
-    now = {**made_here(SCHEMA, versions(PACKAGES)), "quick": quick}
+    now = made_here(SCHEMA, PACKAGES, quick=quick)
     if any(before.get(name) != now[name] for name in now if name != "date"):
         raise UserError(f"{path} is of another machine or version: give another name, or leave out --only")
     return before
@@ -175,10 +179,9 @@ def joined(before: Report, now: Report) -> Report:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code."""
-    command = parser("scaling", "Time and memory of chapters by number of images.")
+    about = "Time and memory of chapters by number of images."
+    command = parser("scaling", about, quick="the two smallest numbers", most=(None, "most images"))
     command.add_argument("--only", metavar="p1,p4", help="chapters whose names begin so")
-    command.add_argument("--most", type=positive, metavar="N", help="most images")
-    command.add_argument("--quick", action="store_true", help="the two smallest numbers: does it run?")
     options = command.parse_args(arguments)
 
     def work() -> Report:

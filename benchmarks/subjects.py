@@ -42,13 +42,9 @@ class Subject:
 def digits() -> Subject:
     """Return a small network trained for three epochs on 2,000 MNIST digits, and its test digits, class by turns."""
     train = data.load("mnist-5k", split="train", n=2000)
-    architecture: dict[str, Any] = {
-        "name": "small_cnn",
-        "classes": list(train.classes),
-        "channels": 1,
-        "input_size": 28,
-    }
-    recipe = models.Recipe(epochs=3, precision="float32")
+    architecture: dict[str, Any] = {"name": "small_cnn", "channels": 1, "input_size": 28}
+    architecture["classes"] = list(train.classes)
+    recipe = models.Recipe(epochs=3)
     model = models.train(models.load(**architecture), *train.stack(), recipe=recipe).model
     images, labels = data.load("mnist-5k", split="test").stack()
     right = (models.predict(model, images).argmax(dim=1) == labels).nonzero().squeeze(1)

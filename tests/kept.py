@@ -11,6 +11,7 @@ from typing import Any
 import nbformat
 from PIL import Image
 
+from xaicore.book.running.run_folder import seed_folder
 from xaicore.run.records import Run
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -30,7 +31,7 @@ def project(folder: Path) -> Path:
     """A folder with the editions and claims of this project, and nothing run."""
     for name in ("editions", "claims"):
         shutil.copytree(ROOT / name, folder / name)
-    shutil.rmtree(folder / "claims" / "verdicts", ignore_errors=True)
+    (folder / "claims" / "verdicts.yml").unlink()
     (folder / "notebooks").mkdir()
     (folder / "pyproject.toml").touch()
     return folder
@@ -59,15 +60,16 @@ def run(
     name: str = P1,
     parameters: Mapping[str, Any] | None = None,
     cells: list[nbformat.NotebookNode] | None = None,
+    seed: int = 0,
 ) -> Path:
-    """A complete run under ``runs/<edition>/<name>``; returns its folder."""
+    """A complete run under ``runs/<edition>/<name>``, or in the folder of another seed than 0; returns its folder."""
     import pandas as pd
 
-    folder = root / "runs" / edition / name
+    folder = seed_folder(root / "runs" / edition, seed or None) / name
     shutil.rmtree(folder, ignore_errors=True)
     record = Run(
         name,
-        {"seed": 0, "dataset": "mnist-5k", "n_images": 20, **(parameters or {})},
+        {"seed": seed, "dataset": "mnist-5k", "n_images": 20, **(parameters or {})},
         folder,
         edition=edition,
     )

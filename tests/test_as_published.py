@@ -12,8 +12,7 @@ from xaicore.attribution import grad_cam
 from xaicore.metrics import cosine_similarity
 from xaicore.studies import as_published
 from xaicore.studies.as_published import AS_PUBLISHED, CORRECTED, Deviations
-from xaicore.studies.layer_similarity import layer_similarity
-from xaicore.studies.versions import Pair, Version, needed, versions_of
+from xaicore.studies.layer_similarity import Pair, Version, layer_similarity, needed, versions_of
 
 STRENGTHS = [0.25, 0.5, 1, 2, 4]
 

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from benchmarks import attribution
 
@@ -37,9 +36,7 @@ def parts(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_report_holds_every_row_and_no_ratio_of_different_outputs(
     parts: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    threads = torch.get_num_threads()
     assert attribution.main([str(tmp_path / "out.json"), "--threads", "1", "--quick"]) == 0
-    torch.set_num_threads(threads)
     report = json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))
     assert [(row["kind"], row["name"], row["met"]) for row in report["rows"]] == [
         ("explanations", "nissim", True),
@@ -55,21 +52,10 @@ def test_the_report_holds_every_row_and_no_ratio_of_different_outputs(
 
 
 def test_only_one_kind(parts: None, capsys: pytest.CaptureFixture[str]) -> None:
-    threads = torch.get_num_threads()
     assert attribution.main(["--only", "explanations", "--threads", "1"]) == 0
-    torch.set_num_threads(threads)
     assert "1 rows, 0 missed" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["--only", "attacks"], "--only names attacks; there are explanations, metrics"),
-        (["missing/out.json"], "there is no folder missing to write to"),
-    ],
-)
-def test_mistakes_are_one_line(
-    arguments: list[str], message: str, parts: None, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert attribution.main(arguments) == 2
-    assert capsys.readouterr().err.strip() == message
+def test_mistakes_are_one_line(parts: None, capsys: pytest.CaptureFixture[str]) -> None:
+    assert attribution.main(["--only", "attacks"]) == 2
+    assert capsys.readouterr().err.strip() == "--only names attacks; there are explanations, metrics"

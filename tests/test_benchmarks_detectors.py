@@ -25,8 +25,3 @@ def test_both_routes_agree_and_the_report_is_whole(
     assert "4 rows" in capsys.readouterr().out
     described = detectors.__doc__ or ""
     assert all(name in described for name in (*report, *report["rows"][0]))
-
-
-def test_a_missing_folder_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
-    assert detectors.main(["missing/out.json"]) == 2
-    assert capsys.readouterr().err.strip() == "there is no folder missing to write to"

@@ -16,6 +16,7 @@ import pytest
 from PIL import Image
 
 from tests.browser import Browser, address, chromium
+from xaicore.book.claims import ledger
 from xaicore.book.claims.schema import load_claims
 from xaicore.book.pages import build as building
 from xaicore.book.running.editions import load_edition
@@ -199,9 +200,9 @@ def test_a_changed_verdict_stops_the_build(
 ) -> None:
     papers = load_claims(ROOT / "claims")
     committed = {claim.id: "inconclusive" for paper in papers for claim in paper.claims}
-    monkeypatch.setattr(building, "read_verdicts", lambda folder, edition: committed)
+    monkeypatch.setattr(ledger, "read_verdicts", lambda root: committed)
     with pytest.raises(UserError, match=r"p1\.counts-consistent"):
-        building.build(ROOT, "quick", verdicts="fail", target=tmp_path / "html")
+        building.build(ROOT, "quick", target=tmp_path / "html")
     assert not (tmp_path / "html").exists()
 
 

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from xaicore.book import cli
-from xaicore.book.verify import compare
+from xaicore.book.verify import compare, summary
 from xaicore.run.records import Run
 
 ROOT = Path(__file__).parents[1]
@@ -132,7 +132,9 @@ def test_claims_are_listed_with_and_without_runs(command, project):
     status, out, _ = command("claims", "--edition", "quick", "--json", folder=project)
     assert status == 0
     claims = json.loads(out)
-    assert {"id", "paper", "reported", "ours", "n", "interval", "edition", "verdict"} == set(claims[0])
+    assert {"id", "paper", "reported", "ours", "n", "networks", "interval", "edition", "verdict"} == set(
+        claims[0]
+    )
     assert any(claim["id"] == "p1.clean-accuracy" for claim in claims)
     status, out, _ = command("claims", "--edition", "quick", folder=project)
     assert status == 0
@@ -140,39 +142,48 @@ def test_claims_are_listed_with_and_without_runs(command, project):
 
 
 @pytest.mark.parametrize(
-    ("accuracy", "more", "status", "summary"),
+    ("accuracy", "more", "summary"),
     [
-        (0.5, (), 0, "2 identical"),
-        (0.5 + 1e-9, (), 0, "1 within tolerance"),
-        (0.6, (), 1, "1 different"),
-        (0.5, ("new",), 1, "1 missing"),
+        (0.5, (), "2 of 2 equal the one committed run"),
+        (0.5 + 1e-9, (), "2 of 2 equal the one committed run"),
+        (0.6, (), "1 of 2 equal the one committed run"),
+        (0.5, ("new",), "1 are missing on one side"),
     ],
 )
-def test_verify_compares_value_by_value(command, project, accuracy, more, status, summary):
-    _record(project / "results" / "quick" / "p1_inspecting_attacks", 0.5)
-    _record(project / "runs" / "quick" / "p1_inspecting_attacks", accuracy, more)
-    found, out, _ = command("verify", "--edition", "quick", folder=project)
-    assert found == status
+def test_verify_holds_a_run_against_the_one_that_is_committed(command, project, accuracy, more, summary):
+    _record(project / "results" / "embedded" / "p1_inspecting_attacks", 0.5)
+    _record(project / "runs" / "embedded" / "p1_inspecting_attacks", accuracy, more)
+    found, out, _ = command("verify", folder=project)
+    assert found == 0
     assert summary in out.splitlines()[-1]
 
 
+def test_verify_holds_a_run_against_what_several_predict():
+    values = {"mean": (1.0, [0.0, 2.0]), "far": (1.0, [0.5, 1.5]), "gone": (1.0, [0.0, 2.0])}
+    committed = {
+        "values": {i: {"value": v, "runs": 3, "prediction": p, "unit": None} for i, (v, p) in values.items()}
+    }
+    here = {
+        "notebook": "p1",
+        "values": {"mean": {"value": 1.9, "unit": None}, "far": {"value": 1.6, "unit": None}},
+    }
+    here["values"]["seconds"] = {"value": 3.0, "unit": "s"}
+    rows = {row[1]: row for row in compare(committed, here)}
+    assert {id: row[-1] for id, row in rows.items()} == {
+        "mean": "inside",
+        "far": "outside",
+        "gone": "missing",
+    }
+    assert rows["far"][4] == (0.5, 1.5)
+    columns = ["notebook", "id", "committed", "runs", "prediction", "here", "outcome"]
+    said = summary(pd.DataFrame(list(rows.values()), columns=columns))
+    assert said.startswith(
+        "1 of 2 values lie where the committed runs predict them; 1 are missing on one side; more than"
+    )
+
+
 def test_verify_without_a_run(command, project):
-    _record(project / "results" / "quick" / "p1_inspecting_attacks", 0.5)
-    status, _, error = command("verify", "--edition", "quick", folder=project)
+    _record(project / "results" / "embedded" / "p1_inspecting_attacks", 0.5)
+    status, _, error = command("verify", folder=project)
     assert status == 2
-    assert "run: xaibook run --edition quick" in error
-
-
-@pytest.mark.parametrize(
-    ("tolerance", "outcome"),
-    [
-        (0.3, "within tolerance"),
-        (0.1, "different"),
-        ({"absolute": 0.2}, "within tolerance"),
-        ({}, "different"),
-    ],
-)
-def test_a_committed_value_may_carry_its_tolerance(tolerance, outcome):
-    committed = {"values": {"a": {"value": 1.0, "tolerance": tolerance}}}
-    rows = pd.DataFrame(compare("p1", committed, {"values": {"a": {"value": 1.2}}}))
-    assert rows.iloc[0, 5] == outcome
+    assert "run: xaibook run --edition embedded" in error

@@ -51,7 +51,7 @@ def test_extended_set_is_clean_then_successful() -> None:
 def test_extended_set_refuses_what_does_not_belong_together() -> None:
     images, labels = stripes(4, 1)
     result = result_of(images, [True] * 4, [False] * 4)
-    with pytest.raises(ValueError, match="result must be an attack on these images"):
+    with pytest.raises(ValueError, match="images and those of the attack, result, must have the same shape"):
         extended_set(images[:3], labels[:3], result)
     with pytest.raises(ValueError, match=r"labels must have the shape \(4,\)"):
         extended_set(images, labels[:3], result)

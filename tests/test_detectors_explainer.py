@@ -14,7 +14,6 @@ from torch import Tensor, nn
 
 from xaicore import attribution
 from xaicore.detectors import EXPLANATIONS, Explainer, FeatureSqueezing, noise_level, non_local_means
-from xaicore.detectors.path_maps import NOISE, expected, integrated, path_maps, smoothed
 
 few = settings(max_examples=15, deadline=None)
 MODEL = two_convolutions(3, 4, 0)
@@ -40,10 +39,11 @@ def test_denoising_is_that_of_scikit_image(
     images = torch.from_numpy(
         np.random.default_rng(seed).random((2, channels, height, width), dtype=np.float32)
     )
-    found = non_local_means(images, strength=strength, sigma=0.1, patch_size=patch, patch_distance=distance)
-    for image, cleaned in zip(images.numpy(), found.numpy(), strict=True):
+    found = non_local_means(images, strength=strength, patch_size=patch, patch_distance=distance)
+    widths = strength * noise_level(images).numpy()
+    for image, cleaned, h in zip(images.numpy(), found.numpy(), widths, strict=True):
         truth = denoise_nl_means(
-            image.transpose(1, 2, 0), patch, distance, strength * 0.1, fast_mode=True, channel_axis=-1
+            image.transpose(1, 2, 0), patch, distance, h, fast_mode=True, channel_axis=-1
         )
         np.testing.assert_allclose(
             cleaned.transpose(1, 2, 0), truth.reshape(height, width, channels), atol=1e-6
@@ -74,15 +74,12 @@ def test_an_image_without_noise_stays_as_it_is() -> None:
     found = non_local_means(images)
     assert torch.equal(found[0], images[0])
     assert not torch.equal(found[1], images[1])
-    assert torch.equal(non_local_means(images, sigma=torch.tensor([0.1, 0.0]))[1], images[1])
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"strength": 0}, "strength"),
-        ({"sigma": -1.0}, "sigma"),
-        ({"sigma": torch.ones(3)}, "sigma"),
         ({"patch_size": 0}, "patch_size"),
         ({"patch_distance": 1.5}, "patch_distance"),
     ],
@@ -110,51 +107,43 @@ def naive(images: Tensor, targets: Tensor, starts: Tensor, noise: Tensor, place:
 
 def test_integrated_points_give_captums_map() -> None:
     images, targets = draw(3), torch.tensor([0, 3, 1])
-    found = path_maps(MODEL, images, targets, integrated(7), batch_size=5)
+    found = Explainer(MODEL, "integrated_gradients", n_points=7, batch_size=5).maps(images, targets)
     truth = captum.attr.IntegratedGradients(MODEL).attribute(images, target=targets, n_steps=7)
-    torch.testing.assert_close(found, truth.float(), atol=1e-6, rtol=1e-4)
+    torch.testing.assert_close(found, truth.sum(1).float(), atol=1e-6, rtol=1e-4)
 
 
-def test_smoothed_and_expected_points_written_out() -> None:
-    images, targets = draw(2), torch.tensor([2, 1])
-    points = smoothed(images.shape[1:], 4, std=0.2, seed=5)
-    assert len({point.noise for point in points if isinstance(point.noise, Tensor)}) == 4
+@pytest.mark.parametrize("name", ["smooth_ig", "shap"])
+def test_smoothed_and_expected_points_written_out(name: str) -> None:
+    images, targets, clean = draw(2), torch.tensor([2, 1]), draw(3, seed=9)
+    detector = Explainer(MODEL, name, n_points=6, std=0.2, seed=5, batch_size=4).fit(clean)
+    starts, noise, places, weights = detector.ways(images.shape[1:])
     truth = sum(
-        w.weight * naive(images, targets, torch.zeros(3, 12, 12), torch.as_tensor(w.noise), w.place)
-        for w in points
+        weight * naive(images, targets, start, added, float(place))
+        for start, added, place, weight in zip(starts, noise, places, weights, strict=True)
     )
-    found = path_maps(MODEL, images, targets, points, batch_size=3)
-    torch.testing.assert_close(found, truth.float(), atol=1e-6, rtol=1e-4)  # type: ignore[union-attr]
-    points = expected(draw(3, seed=9), 6, std=0.1, seed=5)
-    truth = sum(
-        w.weight * naive(images, targets, torch.as_tensor(w.start), torch.as_tensor(w.noise), w.place)
-        for w in points
-    )
-    found = path_maps(MODEL, images, targets, points, batch_size=8)
-    torch.testing.assert_close(found, truth.float(), atol=1e-6, rtol=1e-4)  # type: ignore[union-attr]
-    assert [int(6 * point.place) for point in points] == [0, 1, 2, 3, 4, 5]
+    found = detector.maps(images, targets)
+    torch.testing.assert_close(found, truth.sum(1).float(), atol=1e-6, rtol=1e-4)  # type: ignore[union-attr]
+    assert weights.sum().item() == pytest.approx(1)
+    assert noise.std().item() == pytest.approx(0.2, rel=0.1)
+    if name == "shap":
+        assert (6 * places.flatten()).int().tolist() == [0, 1, 2, 3, 4, 5]
+        assert [int((start == clean).flatten(1).all(1).sum()) for start in starts] == [1] * 6
+    else:
+        nodes, expected = np.polynomial.legendre.leggauss(6)
+        np.testing.assert_allclose(places.flatten(), (nodes + 1) / 2, rtol=1e-6)
+        np.testing.assert_allclose(weights.flatten(), expected / 2, rtol=1e-6)
 
 
 def test_many_smoothed_points_come_to_a_noise_tunnel() -> None:
     """Both estimate one expectation: the distance shrinks to the error of the tunnel's own 400 copies."""
     images, targets = draw(1), torch.tensor([0])
-    tunnel = torch.stack(
-        [
-            captum.attr.IntegratedGradients(MODEL).attribute(
-                images + 0.3 * torch.randn(images.shape, generator=torch.Generator().manual_seed(seed)),
-                target=targets,
-                n_steps=20,
-            )
-            for seed in range(100)
-        ]
-    ).mean(0)
+    noise = 0.3 * torch.randn(100, 1, *images.shape[1:], generator=torch.Generator().manual_seed(0))
+    explain = captum.attr.IntegratedGradients(MODEL).attribute
+    tunnel = (
+        torch.stack([explain(images + each, target=targets, n_steps=20) for each in noise]).mean(0).sum(1)
+    )
     distances = [
-        float(
-            (
-                path_maps(MODEL, images, targets, smoothed(images.shape[1:], n, std=0.3, seed=NOISE)) - tunnel
-            ).norm()
-        )
-        for n in (4, 400)
+        float((Explainer(MODEL, n_points=n, std=0.3).maps(images, targets) - tunnel).norm()) for n in (4, 400)
     ]
     assert distances[1] < 0.35 * distances[0]
     assert distances[1] < 0.2 * float(tunnel.norm())

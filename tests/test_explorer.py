@@ -35,7 +35,7 @@ def subject() -> Subject:
     model = models.load("small_cnn", classes=test.classes, channels=1, input_size=28)
     images, _ = test.stack()
     labels = models.predict(model, images).argmax(dim=1)
-    return Subject(model, images, labels, tuple("0123456789"), 1.0, 3)
+    return Subject(model, images, labels, tuple("0123456789"), 1.0, 3, torch.arange(3))
 
 
 @pytest.fixture(scope="module")

@@ -278,7 +278,7 @@ def test_transfer_is_measured_on_the_other_model() -> None:
     assert torch.equal(shown.info["initially_wrong"], answers(defended, images) != labels)
     assert torch.equal(shown.l2, made.l2)
     assert made.success.float().mean() > shown.success.float().mean()
-    with pytest.raises(ValueError, match="result must be an attack on these images"):
+    with pytest.raises(ValueError, match="images and those of the attack, result, must have the same shape"):
         shown_to(defended, images[:3], labels[:3], made)
 
 

@@ -1,8 +1,10 @@
 """What is committed of a slow edition: complete, small, free of the machine, and all or nothing."""
 
 import base64
+import gzip
 import io
 import json
+import shutil
 from pathlib import Path
 
 import nbformat
@@ -16,6 +18,7 @@ from xaicore.book.claims.ledger import read_verdicts
 from xaicore.book.compact import JPEG, PNG, SVG, WIDTH, compact_figure, compact_notebook, machine_paths
 from xaicore.book.keeping import keep, kept_runs
 from xaicore.core.errors import UserError
+from xaicore.run.evidence import load_evidence
 
 
 def _files(folder: Path) -> dict[str, bytes]:
@@ -40,7 +43,7 @@ def test_a_kept_run_has_all_that_a_page_needs_and_nothing_more(tmp_path: Path) -
     (folder / "assets" / "tiles.png").write_bytes(figure())
     (folder / "tables" / "leftover.csv").write_text("a\n")
     kept = keep(root, "reference")
-    assert kept.notebooks == (P1,)
+    assert kept.notebooks == {P1: 1}
     assert "p2_gradcam_shift" in kept.left_out
     files = _files(root / "results" / "reference" / P1)
     assert set(files) == {"notebook.ipynb", "record.json", "status.json", "tables/p1.counts.csv"}
@@ -49,21 +52,48 @@ def test_a_kept_run_has_all_that_a_page_needs_and_nothing_more(tmp_path: Path) -
         assert files[name] == (folder / name).read_bytes()
     assert kept_runs(root, "reference") == {P1: root / "results" / "reference" / P1}
     assert not list(root.glob("_build/*"))
-    verdicts = read_verdicts(root / "claims" / "verdicts", "reference")
+    verdicts = read_verdicts(root)
     assert verdicts["p1.fgsm-drop"] == "reproduced"
 
 
 def test_of_the_embedded_edition_records_and_tables_are_committed(tmp_path: Path) -> None:
     root = project(tmp_path)
     folder = run(root, "embedded", {"p1.drop.fgsm": (30.0, 500, (28.0, 32.0))})
-    keeping.commit_runs(root, "embedded", {P1: folder})
+    keep(root, "embedded")
     run(root, "embedded", {"p1.drop.fgsm": (31.0, 500, (28.0, 32.0))})
-    size, _ = keeping.commit_runs(root, "embedded", {P1: folder})
+    size = keep(root, "embedded").size
     files = _files(root / "results")
     names = ("record.json", "tables/p1.counts.csv")
     assert files == {f"embedded/{P1}/{name}": (folder / name).read_bytes() for name in names}
     assert size == sum(map(len, files.values()))
     assert kept_runs(root, "embedded") == {}
+
+
+def test_runs_of_several_seeds_are_pooled_and_their_outcomes_kept(tmp_path: Path) -> None:
+    root = project(tmp_path)
+    for seed, value in enumerate((30.0, 32.0, 34.0)):
+        folder = run(root, "embedded", {"p1.drop.fgsm": (value, 500, (value - 2, value + 2))}, seed=seed)
+        (folder / "outcomes.csv").write_text(f"id,group,image,outcome\np1.drop.fgsm,,7,{value:g}\n")
+    kept = keep(root, "embedded")
+    assert kept.notebooks == {P1: 3}
+    results = root / "results" / "embedded" / P1
+    found = load_evidence(results)
+    assert found["seeds"] == [0, 1, 2]
+    drop = found["values"]["p1.drop.fgsm"]
+    assert (drop["value"], drop["each"], drop["runs"], drop["n"]) == (32.0, [30.0, 32.0, 34.0], 3, 1)
+    assert gzip.decompress((results / "outcomes.csv.gz").read_bytes()).decode().splitlines() == [
+        "id,group,image,outcome,seed",
+        *(f"p1.drop.fgsm,,7,{value},{seed}" for seed, value in enumerate((30, 32, 34))),
+    ]
+    shutil.rmtree(root / "runs" / "embedded" / "seed-2")
+    fewer = keep(root, "embedded")
+    assert fewer.notebooks == {}
+    assert fewer.noticed == (f"{P1}: 2 complete runs, the committed evidence has 3 and stays",)
+    assert load_evidence(results) == found
+    run(root, "embedded", {}, seed=1, parameters={"n_images": 5})
+    shutil.rmtree(root / "results")
+    with pytest.raises(UserError, match="differ in more than their seed \\(n_images\\); run them again"):
+        keep(root, "embedded")
 
 
 def test_to_keep_twice_changes_nothing(tmp_path: Path) -> None:
@@ -83,7 +113,7 @@ def test_a_changed_verdict_is_said_and_an_older_notebook_stays(tmp_path: Path) -
     (old / "status.json").unlink()
     run(root, "reference", {"p1.drop.fgsm": (14.0, 500, (10.0, 18.0))})
     kept = keep(root, "reference")
-    assert kept.notebooks == (P1,)
+    assert kept.notebooks == {P1: 1}
     assert "p1.fgsm-drop: reproduced → inconclusive" in kept.changes
     assert set(kept_runs(root, "reference")) == {P1, "p2_gradcam_shift"}
 
@@ -150,7 +180,7 @@ def test_a_run_that_breaks_off_leaves_the_results_as_they_were(
     ("edition", "message"),
     [
         ("reference", "there is no complete run of the edition reference; run: xaibook run --edition"),
-        ("embedded", "build --verdicts accept"),
+        ("quick", "only paper, reference, embedded are kept"),
         ("slow", "there is no edition 'slow'"),
     ],
 )
@@ -176,14 +206,27 @@ def test_the_command_says_what_it_kept_and_what_it_left_out(
     monkeypatch.chdir(root)
     assert cli.main(["keep"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert f"kept {P1}; results/reference takes 0.0 MB" in lines[-1]
+    assert f"kept {P1} (1 run); results/reference takes 0.0 MB" in lines[-1]
     assert "left out: arena has no complete run; run: xaibook run --edition reference" in lines
     assert cli.main(["verify", "--edition", "reference"]) == 0
-    assert capsys.readouterr().out.splitlines()[-1] == "1 identical"
-    (root / "runs" / "reference" / P1 / "record.json").unlink()
-    assert cli.main(["claims", "--edition", "reference", "--json"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "1 of 1 equal the one committed run"
+    shutil.rmtree(root / "runs")
+    assert cli.main(["claims", "--json"]) == 0
     (drop,) = [row for row in json.loads(capsys.readouterr().out) if row["id"] == "p1.fgsm-drop"]
     assert (drop["ours"], drop["edition"], drop["verdict"]) == (30.0, "reference", "reproduced")
+
+
+def test_this_machines_run_alone_is_judged_where_it_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = project(tmp_path)
+    run(root, "reference", {"p1.drop.fgsm": (30.0, 500, (28.0, 32.0))})
+    keep(root, "reference")
+    run(root, "embedded", {"p1.drop.fgsm": (14.0, 500, (10.0, 18.0))})
+    monkeypatch.chdir(root)
+    assert cli.main(["claims", "--edition", "embedded", "--json"]) == 0
+    (drop,) = [row for row in json.loads(capsys.readouterr().out) if row["id"] == "p1.fgsm-drop"]
+    assert (drop["ours"], drop["networks"], drop["verdict"]) == (14.0, 1, "inconclusive")
 
 
 def test_no_path_of_the_machine_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,8 +19,7 @@ from xaicore.run.engine import LocalEngine
 from xaicore.run.store import Store
 from xaicore.studies import layer_findings, steps
 from xaicore.studies.layer_names import literature_names, short_names
-from xaicore.studies.layer_similarity import layer_similarity
-from xaicore.studies.versions import Version
+from xaicore.studies.layer_similarity import Version, layer_similarity
 
 
 @pytest.fixture(scope="module")

@@ -8,28 +8,30 @@ from pathlib import Path
 
 import pytest
 
+from tests.kept import project
 from xaicore.book.claims.evidence import Verdict
 from xaicore.book.claims.ledger import (
+    accept_verdicts,
+    changed_verdicts,
     claims_table,
-    compare_verdicts,
     judge,
     read_verdicts,
-    write_verdicts,
 )
 from xaicore.book.claims.schema import Judgement, Paper, load_claims
 from xaicore.book.pages.ledgers import claim_list, ledger_page, scoreboard
 from xaicore.core.errors import UserError
+from xaicore.run.records import Run
 
 PAPERS = load_claims(Path(__file__).parents[1] / "claims")
 P1 = "p1_inspecting_attacks"
 
 
-def record(values: dict[str, tuple], status: str = "completed") -> dict:
+def record(values: dict[str, tuple], runs: int = 1) -> dict:
     entries = {
-        name: {"value": value, "n": n, "ci": [low, high], "unit": "points"}
+        name: {"value": value, "n": n, "ci": [low, high], "unit": "points", "runs": runs}
         for name, (value, low, high, n) in values.items()
     }
-    return {"schema": 1, "notebook": P1, "edition": "any", "status": status, "values": entries}
+    return {"schema": 1, "notebook": P1, "edition": "any", "seeds": list(range(runs)), "values": entries}
 
 
 EMBEDDED = record(
@@ -85,7 +87,6 @@ def test_the_larger_edition_makes_the_headline_and_its_own_check_counts() -> Non
     assert drop.verdict is Verdict.PARTLY  # it falls, but by less than half and not within 10 points of 27.43
     assert len(drop.outcome.parts) == 3
     assert drop.by_edition["embedded"].verdict is Verdict.REPRODUCED
-    assert drop.verdict_in("embedded") is Verdict.REPRODUCED
     assert found["p1.clean-accuracy"].verdict is Verdict.REPRODUCED
     turned = found[
         "p1.fgsm-reverses-heatmap"
@@ -93,8 +94,17 @@ def test_the_larger_edition_makes_the_headline_and_its_own_check_counts() -> Non
     assert (turned.edition, turned.verdict) == ("embedded", Verdict.PARTLY)
 
 
-def test_quick_and_unfinished_runs_make_no_headline() -> None:
-    found = judged({"quick": {P1: EMBEDDED}, "embedded": {P1: record({}, status="failed")}})
+def test_evidence_of_several_runs_comes_before_one_run_of_a_larger_edition() -> None:
+    several = EMBEDDED | {"seeds": [0, 1, 2]}
+    drop = judged({"embedded": {P1: several}, "reference": {P1: REFERENCE}})["p1.fgsm-drop"]
+    assert (drop.edition, drop.verdict) == ("embedded", Verdict.REPRODUCED)
+    assert drop.by_edition["reference"].verdict is Verdict.PARTLY
+    both = judged({"embedded": {P1: several}, "reference": {P1: REFERENCE | {"seeds": [0, 1]}}})
+    assert both["p1.fgsm-drop"].edition == "reference"
+
+
+def test_a_quick_run_makes_no_headline() -> None:
+    found = judged({"quick": {P1: EMBEDDED}})
     assert found["p1.fgsm-drop"].pending
     assert found["p1.fgsm-drop"].edition is None
 
@@ -118,36 +128,52 @@ def test_claims_table() -> None:
     assert len(json.loads(text)) == len(table)
 
 
+def commit(root: Path, values: dict[str, tuple]) -> None:
+    run = Run(P1, {"seed": 0}, root / "results" / "embedded" / P1, edition="embedded")
+    for name, (value, low, high, n) in values.items():
+        run.value(name, value, n=n, ci=(low, high), unit="points")
+    run.finish()
+
+
 def test_committed_verdicts(tmp_path: Path) -> None:
-    before = judge(PAPERS, {"embedded": {P1: EMBEDDED}})
-    assert read_verdicts(tmp_path, "embedded") == {}
-    assert compare_verdicts({}, before, "embedded") == []
-    path = write_verdicts(tmp_path / "verdicts", "embedded", before)
-    committed = read_verdicts(path.parent, "embedded")
-    assert list(path.parent.iterdir()) == [path]
+    root = project(tmp_path)
+    assert read_verdicts(root) == {}
+    commit(root, {"p1.drop.fgsm": (30.0, 28.0, 32.0, 500)})
+    assert accept_verdicts(root) == []
+    committed = read_verdicts(root)
     assert committed["p1.fgsm-drop"] is Verdict.REPRODUCED
     assert committed["p5.ic.around-99"] is Verdict.NOT_REPRODUCED
-    assert compare_verdicts(committed, before, "embedded") == []
+    assert accept_verdicts(root) == []
+    commit(root, {"p1.drop.fgsm": (14.0, 10.0, 18.0, 500)})
+    assert accept_verdicts(root) == ["p1.fgsm-drop: reproduced → inconclusive"]
 
-    weaker = json.loads(json.dumps(EMBEDDED))
-    weaker["values"]["p1.drop.fgsm"] |= {"value": 14.0, "ci": [10.0, 18.0]}
-    after = judge(PAPERS, {"embedded": {P1: weaker}, "reference": {P1: REFERENCE}})
-    assert compare_verdicts(committed, after, "embedded") == ["p1.fgsm-drop: reproduced → inconclusive"]
-
-    gone = committed | {"p1.old": Verdict.PARTLY}
-    del gone["p1.clean-accuracy"]
-    changes = compare_verdicts(gone, before, "embedded")
-    assert changes == [
+    path = root / "claims" / "verdicts.yml"
+    lines = [line for line in path.read_text().splitlines() if not line.startswith("p1.clean-accuracy")]
+    path.write_text("\n".join([*lines, "p1.old: partly"]))
+    assert changed_verdicts(root, judge(PAPERS, {})) == [
         "p1.clean-accuracy: new claim, not testable here",
+        "p1.fgsm-drop: inconclusive → not testable here",
         "p1.old: committed as partly, no such claim",
     ]
 
 
 @pytest.mark.parametrize("text", ["p1.fgsm-drop: maybe", "- a\n- list", "p1: [", "just words"])
 def test_damaged_verdicts_are_one_clear_line(tmp_path: Path, text: str) -> None:
-    (tmp_path / "embedded.yml").write_text(text, encoding="utf-8")
-    with pytest.raises(UserError, match=r"^claims/verdicts/embedded\.yml.*--verdicts accept$"):
-        read_verdicts(tmp_path, "embedded")
+    root = project(tmp_path)
+    (root / "claims" / "verdicts.yml").write_text(text, encoding="utf-8")
+    with pytest.raises(UserError, match=r"^claims/verdicts\.yml is not .*: xaibook claims --accept$"):
+        read_verdicts(root)
+
+
+def test_this_run_is_shown_beside_the_evidence() -> None:
+    judgements = judge(PAPERS, {"embedded": {P1: EMBEDDED}})
+    row = {"id": "p1.drop.fgsm", "here": 50.0}
+    block = ledger_page(PAPERS[0], judgements, {"p1.drop.fgsm": row | {"outcome": "outside"}})
+    assert "\nThis run\n: 0 of 1 values are where" in block
+    assert "not these: `p1.drop.fgsm` is 50" in block
+    block = ledger_page(PAPERS[0], judgements, {"p1.drop.fgsm": row | {"outcome": "inside"}})
+    assert "1 of 1 values are where" in block
+    assert "not these" not in block
 
 
 def test_a_ledger_shows_every_claim_and_every_reported_number() -> None:
@@ -206,8 +232,8 @@ def test_the_front_page_says_which_editions_its_verdicts_rest_on() -> None:
         f"{internal} on the papers' own numbers." in scoreboard(PAPERS, judgements)
     )
     text = claim_list(PAPERS, judgements)
-    assert "fgsm-drop <claim-p1-fgsm-drop>` (reference, n = 2000)" in text
-    assert "fgsm-reverses-heatmap <claim-p1-fgsm-reverses-heatmap>` (embedded, n = 300)" in text
+    assert "fgsm-drop <claim-p1-fgsm-drop>` (reference, n = 2000, one run)" in text
+    assert "fgsm-reverses-heatmap <claim-p1-fgsm-reverses-heatmap>` (embedded, n = 300, one run)" in text
 
 
 def test_scoreboard_counts_and_links() -> None:
@@ -217,7 +243,7 @@ def test_scoreboard_counts_and_links() -> None:
     text = claim_list(PAPERS, judgements)
     for judgement in judgements:
         assert f"<{judgement.claim.anchor}>`" in text
-    assert "fgsm-drop <claim-p1-fgsm-drop>` (embedded, n = 500)" in text
+    assert "fgsm-drop <claim-p1-fgsm-drop>` (embedded, n = 500, one run)" in text
 
 
 CONF = """

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from xaicore.attribution import PRESETS, Preset, gradient, input_times_gradient, lrp
-from xaicore.attribution.rules import RULES, RuleOptions
+from xaicore.attribution.rules import RULES
 from xaicore.core.errors import UserError
 
 LOW, HIGH = -1.0, 1.0
@@ -463,8 +463,8 @@ def test_rules_leave_their_layer_alone(name: str, monkeypatch: pytest.MonkeyPatc
 
     usual = nn.Module.__setattr__
     monkeypatch.setattr(nn.Module, "__setattr__", recorded)
-    rule = RULES[name](RuleOptions(low=torch.tensor(LOW), high=torch.tensor(HIGH)))
-    assert rule(layer, inputs, torch.ones(5, 3)).shape == inputs.shape
+    options = {"low": torch.tensor(LOW), "high": torch.tensor(HIGH)} if name == "bounded" else {}
+    assert RULES[name](layer, inputs, torch.ones(5, 3), **options).shape == inputs.shape
     assert not touched
     assert all(value is before[key] for key, value in layer.named_parameters())
     assert not layer._forward_hooks

@@ -2,21 +2,7 @@
 
 from benchmarks.attribution_metrics import rows
 
-KEYS = {
-    *(
-        "name",
-        "peer",
-        "subject",
-        "n",
-        "ours_ms",
-        "peer_ms",
-        "ratio",
-        "goal",
-        "met",
-        "max_relative_error",
-        "note",
-    )
-}
+KEYS = set("name peer subject n ours_ms peer_ms ratio goal met max_relative_error note".split())  # noqa: SIM905
 
 
 def test_rows() -> None:

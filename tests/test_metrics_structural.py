@@ -13,7 +13,7 @@ from skimage.metrics import structural_similarity
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from xaicore.metrics import bootstrap_ci, defined, mod, nissim, ssim, structural, undefined_count, vid
+from xaicore.metrics import bootstrap_ci, defined, mod, nissim, ssim, undefined_count, vid
 
 EQUAL = 1e-10
 """Both sides sum 49 numbers of at most 2 in float64, which errs by less than 1e-13; C2 = 0.0009 divides that."""
@@ -70,9 +70,6 @@ def test_ssim_is_skimages(case: str) -> None:
     expected = by_skimage(a, b)
     np.testing.assert_allclose(ssim(a, b), expected, atol=EQUAL)
     np.testing.assert_allclose(ssim(a / 8, b / 8), by_skimage(a / 8, b / 8), atol=EQUAL)
-    planes = (values.reshape(-1, *values.shape[-2:]) for values in (a, b))
-    pooled = structural._pooled(*planes).reshape(len(a), -1).mean(1)
-    np.testing.assert_allclose(pooled, expected, atol=EQUAL)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
@@ -97,7 +94,7 @@ def test_an_image_and_its_negative_by_hand() -> None:
     assert ssim(flat(0.5), 1 - flat(0.5)).item() == pytest.approx(1)
 
 
-def test_batches_threads_and_layout_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_batches_threads_and_layout_do_not_matter() -> None:
     a, b = smooth(7), smooth(7, seed=1)
     whole = ssim(a, b)
     threads = torch.get_num_threads()
@@ -113,10 +110,6 @@ def test_batches_threads_and_layout_do_not_matter(monkeypatch: pytest.MonkeyPatc
     torch.testing.assert_close(turned, whole)
     assert not turned.requires_grad
     torch.testing.assert_close(ssim(a.half(), b.half()), whole, atol=2e-3, rtol=0)  # half has 11 bits
-    pooled = structural._pooled(a, b)
-    monkeypatch.setattr(structural, "VALUES_AT_ONCE", 1000)
-    torch.testing.assert_close(structural._pooled(a, b), pooled, rtol=0, atol=1e-14)
-    assert structural._pooled(a[:0], b[:0]).shape == (0,)
 
 
 def test_constant_maps_by_hand() -> None:

@@ -10,7 +10,7 @@ from xaicore.attribution import METHODS
 from xaicore.studies.support import CALLS, KINDS, support
 
 LRP = ("LRP preset-a-flat", "CLRP", "SGLRP")
-GUIDED = ("guided backpropagation", "guided Grad-CAM")
+GUIDED = ("guided backpropagation", "Guided Grad-CAM")
 REFUSED = {
     **{("torch.compile", title): "scripted or compiled" for title in ("DeepLIFT", "Grad-CAM", *GUIDED)},
     ("half precision (bfloat16)", "attacks"): "float32",

@@ -221,8 +221,15 @@ def test_a_stored_head_is_only_the_head_and_fits_its_backbone_again(tmp_path: Pa
     recipe = models.Recipe(epochs=2, batch_size=6, precision="float32")
 
     def fitted() -> TrainingResult:
-        return steps.head_trained(
-            Store(tmp_path), "toy", model, images, labels, validation=(images, labels), recipe=recipe
+        return steps.trained(
+            Store(tmp_path),
+            "toy",
+            model,
+            images,
+            labels,
+            validation=(images, labels),
+            recipe=recipe,
+            head=True,
         )
 
     first, again = fitted(), fitted()

@@ -8,7 +8,7 @@ import nbformat
 import pytest
 
 from xaicore.book.claims.evidence import Measured
-from xaicore.book.claims.ledger import judge
+from xaicore.book.claims.ledger import committed_evidence, judge
 from xaicore.book.claims.schema import load_claims
 from xaicore.book.pages.ledgers import ledger_page
 from xaicore.core.errors import UserError
@@ -96,7 +96,7 @@ def test_a_number_has_one_unit_in_all_editions():
 
 
 def test_verdicts_and_ledgers_hold_no_impossible_number():
-    judgements = judge(PAPERS, RECORDS)
+    judgements = judge(PAPERS, committed_evidence(ROOT))
     for judgement in judgements:
         for runs in judgement.values_by_edition.values():
             for name in judgement.claim.results:
@@ -119,7 +119,7 @@ def test_verdicts_and_ledgers_hold_no_impossible_number():
 
 
 def test_the_overlap_of_chapter_1_is_printed_in_percent():
-    page = ledger_page(PAPERS[0], judge(PAPERS, RECORDS))
+    page = ledger_page(PAPERS[0], judge(PAPERS, committed_evidence(ROOT)))
     assert "36.09 % (95 % interval 35.11 to 37.12, n = 1673)" in page
     assert "3609" not in page
 

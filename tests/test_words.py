@@ -124,11 +124,11 @@ def test_a_number_links_to_what_it_comes_from_and_says_how_sure_it_is(committed:
         "[32 %](value:p4.adaptive_success), [96 %](value:p4.aware.pgd), [9](value:p4.plain)", committed
     )
     assert page == (
-        '<a class="bound" href="../book/claims/p4.html#claim-p4-adaptive-below-one-percent" title="31.76 %, 95 % '
-        'interval 21.18 to 42.35, n = 85, 5 runs, reference edition">32 %</a>, '
-        '<a class="bound" href="../book/statistics.html#run-reference-p4-heat-and-blur" title="96.1 %, 95 % interval '
-        '90.91 to 100, n = 77, 1 run, reference edition">96 %</a>, '
-        '<a class="bound" href="../book/statistics.html#run-reference-p4-heat-and-blur" title="9, 1 run, reference '
+        '<a class="bound number" href="../book/claims/p4.html#claim-p4-adaptive-below-one-percent" title="31.76 % (95 % '
+        'interval 21.18 to 42.35, n = 85, 5 runs), reference edition">32 %</a>, '
+        '<a class="bound number" href="../book/statistics.html#run-reference-p4-heat-and-blur" title="96.1 % (95 % '
+        'interval 90.91 to 100, n = 77), reference edition">96 %</a>, '
+        '<a class="bound number" href="../book/statistics.html#run-reference-p4-heat-and-blur" title="9, reference '
         'edition">9</a>'
     )
     page, _ = bind("[1](paper:p4.adaptive.success) [0](paper:p4.top1.targeted) [8/255](setting:)", committed)
@@ -312,10 +312,10 @@ def test_pages_are_filled_in_from_what_is_committed(book: Path, tmp_path: Path) 
     page.write_text((book / "book" / "page.md").read_text(encoding="utf-8"), encoding="utf-8")
     path = notebook(staged / "notebooks" / "a.ipynb", "# Title", "By [12](value:p1.drop.fgsm) points.")
     bind_pages(book, staged)
-    link = '<a class="bound" href="../book/claims/p1.html#claim-p1-fgsm-drop" title="12 points, 95 % interval 10 to 13, '
-    assert f'{link}n = 2,000, 1 run, reference edition">12 points</a>.' in page.read_text(encoding="utf-8")
+    link = '<a class="bound number" href="../book/claims/p1.html#claim-p1-fgsm-drop" title="12 points (95 % interval 10 '
+    assert f'{link}to 13, n = 2000), reference edition">12 points</a>.' in page.read_text(encoding="utf-8")
     cells = nbformat.read(path, as_version=4).cells
-    assert f'By {link}n = 2,000, 1 run, reference edition">12</a> points.' == cells[2].source
+    assert f'By {link}to 13, n = 2000), reference edition">12</a> points.' == cells[2].source
     assert cells[1].source == "x = 0.5  # 96 %, [1](value:p9.x)"
 
 

@@ -1,22 +1,21 @@
 """Images by batches as the network sees them, and the logits that are explained."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from xaicore.attribution.inputs import chosen_logits, naming_images, network_input, network_of
+from xaicore.attribution.inputs import check_call, chosen_logits, naming_images, network_input, network_of
 from xaicore.core.devices import device_of
 from xaicore.core.outputs import checked_logits
+from xaicore.core.undisturbed import undisturbed
 
 UNWATCHED = nullcontext()
 
 
-@dataclass(frozen=True)
-class Batch:
+class Batch(NamedTuple):
     """Some of the images.
 
     Attributes:
@@ -39,6 +38,25 @@ def batches(model: nn.Module, images: Tensor, targets: Tensor | None, batch_size
         yield Batch(rows, inputs, None if targets is None else targets[rows])
 
 
+def explained(
+    explain: Callable[[Batch], Tensor],
+    model: nn.Module,
+    images: Tensor,
+    targets: Tensor | int | None,
+    batch_size: int,
+) -> Tensor:
+    """Return what ``explain`` makes of each batch, (N, C, H, W) on the device of ``images``.
+
+    The call is checked as by :func:`check_call`, and the model is undisturbed.
+    """
+    indices = check_call(model, images, targets, batch_size)
+    with undisturbed(model):
+        maps = torch.empty_like(images, requires_grad=False)
+        for batch in batches(model, images, indices, batch_size):
+            maps[batch.rows] = explain(batch).to(images.device)
+    return maps
+
+
 def logits_of(network: nn.Module, inputs: Tensor, watch: AbstractContextManager[Any] = UNWATCHED) -> Tensor:
     """Run ``network`` within ``watch`` and return its logits (N, K), also of K = 1; ``inputs`` stay as they are.
 
@@ -58,11 +76,6 @@ def target_logits(
 ) -> tuple[Tensor, Tensor]:
     """Return :func:`chosen_logits` of :func:`logits_of`."""
     return chosen_logits(logits_of(network, inputs, watch), targets)
-
-
-def logits_at(logits: Tensor, chosen: Tensor) -> Tensor:
-    """Return the logits (B,) of the neurons ``chosen`` (B,); ``logits`` are (B, K) or, one for all, (1, K)."""
-    return logits.expand(len(chosen), -1).gather(1, chosen[:, None])[:, 0]
 
 
 def resolved_targets(model: nn.Module, images: Tensor, targets: Tensor | None, batch_size: int) -> Tensor:

@@ -25,7 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from xaicore.attribution.propagation import Pass, Propagation
-from xaicore.attribution.relevance import explained
+from xaicore.attribution.relevance import by_propagation
 
 Start = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 """(logits (N, K), chosen (N, 1)) -> scale (N, 1) and shares of the classes in the start of h⁻, (N, K)."""
@@ -45,24 +45,11 @@ def clrp(
     An image whose target has no positive logit gets an all-zero heatmap, as deep Taylor decomposition has
     nothing to say of it. Where the other classes hand down nothing, nothing is subtracted.
 
-    Args:
-        model: as for :func:`~xaicore.attribution.lrp`; at least two classes.
-        images: (N, C, H, W), finite, of the floating type of the model; in [0, 1] for a classifier.
-        targets: the classes to explain: one index for all, (N,) indices, or None for the arg max of the
-            logits.
-        low: the smallest value an image can have: a number or a tensor broadcastable to (C, H, W). Default 0;
-            the network's own normalisation applies to it too.
-        high: likewise the largest value. Default 1.
-        batch_size: how many images are propagated at once; memory grows with it and not with N.
+    Arguments and errors are those of :func:`~xaicore.attribution.lrp`; the model has at least two classes.
 
     Returns:
         (N, C, H, W): positive where the input speaks for the target more than for the other classes.
         Where something is subtracted, the values of an image sum to 0.
-
-    Raises:
-        ValueError: an argument is out of range or does not fit the model.
-        UserError: the network is not made of known layers, or the model lacks the target or has one class.
-        TypeError: ``images`` or ``targets`` is no tensor of the right kind.
 
     References:
         Gu, Yang, Tresp: Understanding Individual Decisions of CNNs via Contrastive Backpropagation, ACCV
@@ -125,4 +112,4 @@ def _contrast(
         ratio = torch.where(sums[1] == 0, 0, sums[0] / sums[1])
         return scale[:, :, None, None] * (positive - negative * ratio)
 
-    return explained(explain, model, images, targets, "deep-taylor-bounded", 0.0, low, high, batch_size)
+    return by_propagation(explain, model, images, targets, "deep-taylor-bounded", 0.0, low, high, batch_size)

@@ -13,13 +13,11 @@ are refused. The baseline runs first, and the k-th nonlinear call of the images 
 import torch
 from torch import Tensor, nn
 
-from xaicore.attribution.baselines import check_baselines, check_one_or_each
-from xaicore.attribution.batches import batches, logits_at, logits_of, target_logits
+from xaicore.attribution.batches import Batch, explained, logits_of, target_logits
 from xaicore.attribution.calls import check_visible
-from xaicore.attribution.inputs import check_call, network_input, network_of
+from xaicore.attribution.inputs import check_baselines, check_call, network_input, network_of
 from xaicore.attribution.rescale import Recording, Rescaling
 from xaicore.core.errors import UserError
-from xaicore.core.undisturbed import undisturbed
 
 
 def deep_lift(
@@ -33,54 +31,40 @@ def deep_lift(
 ) -> Tensor | tuple[Tensor, Tensor]:
     """Return the DeepLIFT contributions (rescale rule) of every value of the network's input.
 
-    Args:
-        model, images, targets: as for :func:`~xaicore.attribution.gradient`.
-        baselines: what the images are compared with, in their units: a number, or a tensor broadcastable to
-            (C, H, W) or to the images; None for black, 0.
-        return_convergence_delta: whether to return the completeness error too.
-        batch_size: how many images are computed at once; memory grows with it and not with N.
-
-    Returns:
-        (N, C, H, W) on the device of ``images``; with ``return_convergence_delta`` also (N,), the sum of each
-        map minus the difference of the logits.
+    Arguments, result and errors are those of :func:`~xaicore.attribution.integrated_gradients`, without ``n_steps``.
 
     Raises:
-        ValueError: an argument is out of range or does not fit the model.
         UserError: the network calls a function that has no rule (softmax, layer normalisation, products of two
             branches), holds scripted or compiled modules, or the contributions do not add up; the message
             says what.
-        TypeError: ``images``, ``targets`` or ``baselines`` is of a wrong kind.
     """
     indices = check_call(model, images, targets, batch_size)
-    starts = check_baselines(baselines, images)
-    check_one_or_each(starts, len(images))
+    starts = check_baselines(baselines, images, paired=True)
     network = network_of(model)
     check_visible(network, "deep_lift")
-    with undisturbed(model) as device:
-        maps, deltas = torch.empty_like(images, requires_grad=False), images.new_empty(len(images))
-        for batch in batches(model, images, indices, batch_size):
-            start = starts if len(starts) == 1 else starts[batch.rows]
-            contributions, delta = _contributions(
-                network, batch.inputs, network_input(model, start.to(device)), batch.targets
-            )
-            maps[batch.rows], deltas[batch.rows] = contributions.to(images.device), delta.to(images.device)
-    return (maps, deltas) if return_convergence_delta else maps
+    deltas = [images.new_empty(0)]
+
+    def explain(batch: Batch) -> Tensor:
+        start = (starts if len(starts) == 1 else starts[batch.rows]).to(batch.inputs.device)
+        contributions, delta = _contributions(network, batch, network_input(model, start))
+        deltas.append(delta.to(images.device))
+        return contributions
+
+    maps = explained(explain, model, images, indices, batch_size)
+    return (maps, torch.cat(deltas)) if return_convergence_delta else maps
 
 
-def _contributions(
-    network: nn.Module, inputs: Tensor, start: Tensor, targets: Tensor | None
-) -> tuple[Tensor, Tensor]:
+def _contributions(network: nn.Module, batch: Batch, start: Tensor) -> tuple[Tensor, Tensor]:
     """Return the contributions and the completeness error of a batch; ``start`` is one or one for each."""
     recording = Recording()
     with torch.no_grad():
         reference = logits_of(network, start, recording)
-    inputs.requires_grad_()
-    rescaling = Rescaling(recording.given)
-    chosen, values = target_logits(network, inputs, targets, rescaling)
+    inputs, rescaling = batch.inputs.requires_grad_(), Rescaling(recording.given)
+    chosen, values = target_logits(network, inputs, batch.targets, rescaling)
     rescaling.check_finished()
     (multipliers,) = torch.autograd.grad(values.sum(), inputs)
     contributions = multipliers * (inputs.detach() - start)
-    before, values = logits_at(reference, chosen), values.detach()
+    before, values = reference.expand(len(chosen), -1).gather(1, chosen[:, None])[:, 0], values.detach()
     delta = contributions.sum((1, 2, 3)) - (values - before)
     scale = contributions.abs().sum((1, 2, 3)) + values.abs() + before.abs()
     missed = delta.abs() / scale.where(scale > 0, 1)

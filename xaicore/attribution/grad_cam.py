@@ -7,6 +7,7 @@ for the activations :math:`A` (C, h, w) of a layer: Selvaraju et al., ICCV 2017,
 """
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from typing import Any
 
 import torch
@@ -51,11 +52,8 @@ def grad_cam(
     """Return the Grad-CAM of layers, all from one forward and one backward pass of each batch.
 
     Args:
-        model: a :class:`~xaicore.models.Classifier`, or a module that takes ``images`` as they are. It is run
-            in eval mode and left as it was. Activations may work in place.
-        images: (N, C, H, W), finite, of the floating type of the model; in [0, 1] for a classifier.
-        targets: the neurons to explain: one index for all, (N,) indices, or None for the arg max of the
-            logits.
+        model, images, targets, batch_size: as for :func:`~xaicore.attribution.gradient`, as are errors. Activations may
+            work in place.
         layers: ``"all"`` convolutions (Conv2d modules), the ``"last"`` one to run, or names of modules as in
             ``named_modules()`` of the model, of a classifier's network (``"features.0"``), that each give
             (N, C, h, w).
@@ -63,17 +61,14 @@ def grad_cam(
             batch normalisation: the output of that activation (``"post-relu"``) or what enters it
             (``"pre-relu"``). Of another convolution it is the output, through its batch normalisation, and of
             another module its output.
-        batch_size: how many images are computed at once; memory grows with it and not with N.
 
     Returns:
         Layer name to (N, h, w), at least 0, not normalised, on the device of ``images``; ``valid`` says which
         maps are not zero everywhere.
 
     Raises:
-        ValueError: an argument is out of range or does not fit the model.
         UserError: an unknown layer, one that takes no part in the forward pass or more than one, or does not
             give (N, C, h, w); the message names it.
-        TypeError: ``images`` or ``targets`` is no tensor of the right kind.
     """
     indices = check_call(model, images, targets, batch_size)
     if activations not in ACTIVATIONS:
@@ -121,17 +116,13 @@ def _wanted(network: nn.Module, layers: str | Sequence[str]) -> dict[str, nn.Mod
 def _batch_maps(
     network: nn.Module, batch: Batch, modules: dict[str, nn.Module], follower: "_Follower"
 ) -> tuple[dict[str, Tensor], Tensor]:
-    handles = []
-    try:
+    with ExitStack() as hooks:
         for name, module in modules.items():
-            handles.append(module.register_forward_hook(follower.recorder(name)))
+            hooks.callback(module.register_forward_hook(follower.recorder(name)).remove)
         chosen, values = target_logits(network, batch.inputs.requires_grad_(), batch.targets, follower)
-    finally:
-        for handle in handles:
-            handle.remove()
     edges = {name: layer.edge for name, layer in follower.layers.items() if layer.edge is not None}
     gradients = torch.autograd.grad(values.sum(), list(edges.values()), allow_unused=True) if edges else ()
-    maps = {name: layer.unexplained() for name, layer in follower.layers.items()}
+    maps = {name: torch.zeros_like(layer.values[:, 0]) for name, layer in follower.layers.items()}
     for name, slope in zip(edges, gradients, strict=True):
         if slope is not None:
             values = follower.layers[name].kept()
@@ -159,18 +150,10 @@ class _Layer:
             self.version = self.values._version
 
     def kept(self) -> Tensor:
-        """Return the values.
-
-        Raises:
-            UserError: the network has overwritten them unseen.
-        """
+        """Return the values; raise UserError where the network has overwritten them unseen."""
         if self.values._version != self.version:
             raise UserError(f"layers: what {self.name!r} gives is overwritten through a view: leave it out")
         return self.values
-
-    def unexplained(self) -> Tensor:
-        """Return the maps (N, h, w) of a layer that the logits do not depend on."""
-        return torch.zeros_like(self.values[:, 0])
 
 
 class _Follower(TorchFunctionMode):

@@ -12,9 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from xaicore.attribution.batches import UNWATCHED, batches, target_logits
-from xaicore.attribution.inputs import check_call, network_of
-from xaicore.core.undisturbed import undisturbed
+from xaicore.attribution.batches import UNWATCHED, Batch, explained, target_logits
+from xaicore.attribution.inputs import network_of
 
 
 def gradient(
@@ -37,7 +36,10 @@ def gradient(
         ValueError: an argument is out of range or does not fit the model.
         TypeError: ``images`` or ``targets`` is no tensor of the right kind.
     """
-    return _gradient(model, images, targets, batch_size, times_input=False)
+    network = network_of(model)
+    return explained(
+        lambda batch: slopes(network, batch.inputs, batch.targets), model, images, targets, batch_size
+    )
 
 
 def input_times_gradient(
@@ -48,7 +50,12 @@ def input_times_gradient(
     Arguments, result and errors are those of :func:`gradient`. For a classifier the input is the
     normalised image.
     """
-    return _gradient(model, images, targets, batch_size, times_input=True)
+    network = network_of(model)
+
+    def explain(batch: Batch) -> Tensor:
+        return slopes(network, batch.inputs, batch.targets) * batch.inputs
+
+    return explained(explain, model, images, targets, batch_size)
 
 
 def slopes(
@@ -62,15 +69,3 @@ def slopes(
     _, values = target_logits(network, leaf, targets, watch)
     (result,) = torch.autograd.grad(values.sum(), leaf)
     return result
-
-
-def _gradient(
-    model: nn.Module, images: Tensor, targets: Tensor | int | None, batch_size: int, *, times_input: bool
-) -> Tensor:
-    indices = check_call(model, images, targets, batch_size)
-    with undisturbed(model):
-        maps = torch.empty_like(images, requires_grad=False)
-        for batch in batches(model, images, indices, batch_size):
-            result = slopes(network_of(model), batch.inputs, batch.targets)
-            maps[batch.rows] = (result * batch.inputs if times_input else result).to(images.device)
-    return maps

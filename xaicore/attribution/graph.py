@@ -26,8 +26,8 @@ from xaicore.attribution.layers import (
     is_size,
     name_of,
     operation,
+    reweighted,
 )
-from xaicore.attribution.reweighting import reweighted
 from xaicore.core.errors import UserError
 from xaicore.core.outputs import checked_logits
 from xaicore.models.batchnorm import folded_weights
@@ -76,7 +76,7 @@ class Graph:
         Raises:
             UserError: the network is not made of known layers; the message names what does not fit.
         """
-        whole = isinstance(network, (*KINDS, *BATCH_NORMS)) or _is_compiled(network)
+        whole = isinstance(network, (*KINDS, *BATCH_NORMS)) or hasattr(network, "_orig_mod")
         self._network = nn.Sequential(network) if whole else network
         try:
             with _TRACING:
@@ -123,9 +123,8 @@ class Graph:
         if _is_norm(self._traced, node):
             step = self._normalised(node)
         else:
-            found = operation(self._traced, node, self._constants)
-            sources = tuple(self._positions[source] for source in found.inputs)
-            step = Step(found.kind, name_of(node), found.module, sources)
+            kind, module, inputs = operation(self._traced, node, self._constants)
+            step = Step(kind, name_of(node), module, tuple(self._positions[source] for source in inputs))
         self._positions[node] = len(self.steps)
         self.steps.append(step)
 
@@ -166,22 +165,19 @@ class Graph:
         recorder = _Recorder(self._traced, self._positions, self.steps, set(self._needed))
         with torch.no_grad():
             logits = checked_logits(recorder.run(inputs), len(inputs), fewest=1)
-        given = recorder.given
         if self._rewritten:
             self._check(inputs, logits)
-        return [given[position] for position in range(len(self.steps))], logits
+        return [recorder.given[position] for position in range(len(self.steps))], logits
 
     def given_to_first(self, inputs: Tensor) -> dict[int, Tensor]:
-        """Return what the layers of :attr:`first` are given, by their positions.
+        """Return the smallest and largest values that the layers of :attr:`first` are given, of those of the inputs.
 
-        Args:
-            inputs: the smallest and the largest value of each input of the network, (2, C, H, W); so are the results.
+        All are (2, C, H, W).
         """
         recorder = _Bounds(self._traced, self._positions, self.steps, self._raw)
         with torch.no_grad():
             recorder.run(inputs)
-        given = recorder.given
-        return {position: given[position][0] for position in self.first}
+        return {position: recorder.given[position][0] for position in self.first}
 
     def _check(self, inputs: Tensor, logits: Tensor) -> None:
         """Compare the logits of the first image, which is enough for what can go wrong and costs little."""
@@ -223,10 +219,6 @@ def _tensor_users(node: fx.Node) -> list[fx.Node]:
     return [user for user in node.users if not is_size(user)]
 
 
-def _is_compiled(module: nn.Module) -> bool:
-    return hasattr(module, "_orig_mod")
-
-
 def _is_norm(traced: fx.GraphModule, node: fx.Node) -> bool:
     return node.op == "call_module" and isinstance(traced.get_submodule(str(node.target)), BATCH_NORMS)
 
@@ -250,7 +242,7 @@ class _Tracer(fx.Tracer):
     ) -> Any:
         if threading.get_ident() != self._thread:
             return forward(*args, **kwargs)
-        if _is_compiled(m):
+        if hasattr(m, "_orig_mod"):
             return m._orig_mod(*args, **kwargs)  # type: ignore[operator]
         if network_of(m) is not m:
             self.unchecked = True  # whether its own forward pass computes that

@@ -12,18 +12,16 @@ autograd functions do, and a network that calls no ReLU at all, whose map would 
 
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
-from xaicore.attribution.batches import batches
+from xaicore.attribution.batches import Batch, explained
 from xaicore.attribution.calls import argument, check_visible, name_of
 from xaicore.attribution.grad_cam import grad_cam
 from xaicore.attribution.gradients import slopes
-from xaicore.attribution.inputs import check_call, network_of
+from xaicore.attribution.inputs import network_of
 from xaicore.core.errors import UserError
-from xaicore.core.undisturbed import undisturbed
 
 DISGUISES = frozenset({"clamp", "clamp_min", "clip", "maximum", "threshold", "where", "heaviside"})
 """Functions that may be a ReLU in disguise."""
@@ -34,30 +32,27 @@ def guided_backprop(
 ) -> Tensor:
     """Return the guided gradient of the chosen logit with respect to the network's input.
 
-    Arguments and result are those of :func:`~xaicore.attribution.gradient`. Activations other than ReLU and
+    Arguments, result and errors are those of :func:`~xaicore.attribution.gradient`. Activations other than ReLU and
     ReLU6 (also LeakyReLU and PReLU) pass their gradient as it is.
 
     Raises:
-        ValueError: an argument is out of range or does not fit the model.
         UserError: a network that calls no ReLU, calls a function that may be one in disguise (``clamp``,
             ``maximum``, …), or holds scripted or compiled modules; the message names it.
-        TypeError: ``images`` or ``targets`` is no tensor of the right kind.
     """
-    indices = check_call(model, images, targets, batch_size)
     network = network_of(model)
     check_visible(network, "guided backpropagation")
-    with undisturbed(model):
-        maps = torch.empty_like(images, requires_grad=False)
-        for batch in batches(model, images, indices, batch_size):
-            guide = _Guided()
-            result = slopes(network, batch.inputs, batch.targets, guide)
-            if not guide.relus:
-                raise UserError(
-                    f"guided backpropagation is a rule for ReLUs and {type(network).__name__} calls none: "
-                    "it would be the plain gradient; take attribution.gradient"
-                )
-            maps[batch.rows] = result.to(images.device)
-    return maps
+
+    def explain(batch: Batch) -> Tensor:
+        guide = _Guided()
+        result = slopes(network, batch.inputs, batch.targets, guide)
+        if not guide.relus:
+            raise UserError(
+                f"guided backpropagation is a rule for ReLUs and {type(network).__name__} calls none: "
+                "it would be the plain gradient; take attribution.gradient"
+            )
+        return result
+
+    return explained(explain, model, images, targets, batch_size)
 
 
 def guided_grad_cam(
@@ -70,17 +65,8 @@ def guided_grad_cam(
 ) -> Tensor:
     """Return guided backpropagation times the Grad-CAM of a layer, enlarged bilinearly.
 
-    Args:
-        model, images, targets: as for :func:`~xaicore.attribution.gradient`.
-        layer: name of the layer, as for :func:`~xaicore.attribution.grad_cam`; None for the last convolution
-            to run (in Inception v3 that is one branch of several).
-        batch_size: how many images are computed at once; memory grows with it and not with N.
-
-    Returns:
-        (N, C, H, W), on the device of ``images``.
-
-    Raises:
-        As :func:`guided_backprop` and :func:`~xaicore.attribution.grad_cam` do.
+    Arguments, result and errors are those of :func:`guided_backprop` and :func:`~xaicore.attribution.grad_cam`, but for
+    ``layer``, the name of the layer; None is the last convolution to run (in Inception v3 that is one branch of several).
     """
     guided = guided_backprop(model, images, targets, batch_size=batch_size)
     return guided * enlarged_grad_cam(model, images, targets, layer=layer, batch_size=batch_size)
@@ -126,9 +112,5 @@ class _Guided(TorchFunctionMode):
                 name == "hardtanh" and argument(args, kwargs, 1, "min_val") == 0
             ):
                 self.relus += 1
-                result.register_hook(_positive)
+                result.register_hook(lambda slope: slope.clamp(min=0))
         return result
-
-
-def _positive(slope: Tensor) -> Tensor:
-    return slope.clamp(min=0)

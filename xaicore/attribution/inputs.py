@@ -29,6 +29,36 @@ def check_call(
     return checks.targets(targets, len(images))
 
 
+def check_baselines(baselines: float | Tensor | None, images: Tensor, *, paired: bool = False) -> Tensor:
+    """Return ``baselines`` as (M, C, H, W) of the type and on the device of ``images``; None is black, 0.
+
+    Raises:
+        TypeError: no number and no floating-point tensor.
+        ValueError: not finite, empty, not broadcastable to images of this size or, if ``paired``, neither one for all
+            images nor one for each.
+    """
+    if baselines is None:
+        baselines = 0.0
+    number = isinstance(baselines, (int, float)) and not isinstance(baselines, bool)
+    if not number and not (isinstance(baselines, Tensor) and baselines.is_floating_point()):
+        raise TypeError("baselines must be None, a number or a floating-point tensor")
+    tensor = torch.as_tensor(baselines).detach().to(images).clone()
+    if not bool(torch.isfinite(tensor).all()):
+        raise UserError("baselines must be finite: NaN or infinity found")
+    count = len(tensor) if tensor.ndim == 4 else 1
+    try:
+        expanded = tensor.expand(count, *images.shape[1:])
+    except RuntimeError as error:
+        raise UserError(
+            f"baselines of shape {tuple(tensor.shape)} do not fit images of shape {tuple(images.shape)}"
+        ) from error
+    if not count:
+        raise UserError("baselines must hold at least one image")
+    if paired and count not in (1, len(images)):
+        raise UserError(f"baselines must be one for all images or one for each of {len(images)}, not {count}")
+    return expanded
+
+
 def chosen_logits(logits: Tensor, targets: Tensor | None) -> tuple[Tensor, Tensor]:
     """Return the indices (N,) of the chosen neurons (None: the arg max) and their logits (N,).
 

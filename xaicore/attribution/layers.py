@@ -8,9 +8,7 @@ listed is refused by name, because ignoring it would give heatmaps that look pla
 import copy
 import operator
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, fx, nn
@@ -19,56 +17,34 @@ from torchvision import transforms
 from torchvision.transforms import v2
 from torchvision.transforms.functional import normalize
 
-from xaicore.attribution.reweighting import reweighted
 from xaicore.core.errors import UserError
 
-
-class Sum(nn.Module):
-    """The sum of two tensors of equal shape."""
-
-    def forward(self, first: Tensor, second: Tensor) -> Tensor:
-        """Return ``first + second``."""
-        if first.shape != second.shape:
-            raise UserError(
-                f"lrp can only add tensors of equal shape, not {tuple(first.shape)} and {tuple(second.shape)}"
-            )
-        return first + second
+Layer = TypeVar("Layer", bound=nn.Module)
 
 
-class Affine(nn.Module):
-    """A function wx + b of each value x, such as a normalisation; w and b may differ from channel to channel."""
+class Function(nn.Module):
+    """A function of tensors as a layer.
 
-    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+    Attributes:
+        kind: what propagation tells apart.
+        dim: along which tensors are joined, of a concatenation.
+    """
+
+    def __init__(self, kind: str, function: Callable[..., Tensor], dim: int = 0) -> None:
         super().__init__()
-        self.function = function
-
-    def forward(self, values: Tensor) -> Tensor:
-        """Return the function of ``values``."""
-        return self.function(values)
-
-
-class Concatenation(nn.Module):
-    """The concatenation of tensors along a dimension other than the first."""
-
-    def __init__(self, dim: int) -> None:
-        super().__init__()
-        self.dim = dim
+        self.kind, self.function, self.dim = kind, function, dim
 
     def forward(self, *tensors: Tensor) -> Tensor:
-        """Return the tensors side by side."""
-        return torch.cat(tensors, self.dim)
+        """Return the function of the tensors."""
+        return self.function(*tensors)
 
 
-class SpatialMean(nn.Module):
-    """The mean over height and width."""
-
-    def __init__(self, keepdim: bool) -> None:
-        super().__init__()
-        self.keepdim = keepdim
-
-    def forward(self, values: Tensor) -> Tensor:
-        """Return the mean of (N, C, H, W), (N, C) or (N, C, 1, 1)."""
-        return values.mean((2, 3), self.keepdim)
+def _sum(first: Tensor, second: Tensor) -> Tensor:
+    if first.shape != second.shape:
+        raise UserError(
+            f"lrp can only add tensors of equal shape, not {tuple(first.shape)} and {tuple(second.shape)}"
+        )
+    return first + second
 
 
 KINDS: dict[type[nn.Module], str] = {
@@ -80,20 +56,17 @@ KINDS: dict[type[nn.Module], str] = {
     nn.AdaptiveMaxPool2d: "max-pool",
     nn.AvgPool2d: "average-pool",
     nn.AdaptiveAvgPool2d: "average-pool",
-    SpatialMean: "average-pool",
     nn.ZeroPad2d: "pad",
     nn.Flatten: "reshape",
     nn.Unflatten: "reshape",
     nn.Dropout: "identity",
     nn.Dropout2d: "identity",
     nn.Identity: "identity",
-    Affine: "affine",
     transforms.Normalize: "affine",
     v2.Normalize: "affine",
-    Sum: "sum",
-    Concatenation: "concatenation",
 }
 WITH_WEIGHTS = ("conv", "dense")
+"""Kinds of layers with weights."""
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.SyncBatchNorm)
 
 
@@ -119,7 +92,7 @@ def _max_pool(
 def _mean(dim: Any = None, keepdim: bool = False) -> nn.Module:
     if not isinstance(dim, (tuple, list)) or sorted(d % 4 for d in dim) != [2, 3]:
         raise UserError("lrp has no rule for a mean over other dimensions than height and width, (2, 3)")
-    return SpatialMean(keepdim)
+    return Function("average-pool", lambda values: values.mean((2, 3), keepdim))
 
 
 OPERATIONS: dict[Any, Callable[..., nn.Module]] = {
@@ -155,19 +128,8 @@ CONCATENATIONS = (torch.cat, torch.concat, torch.concatenate)
 RESHAPES = (torch.flatten, torch.reshape, "flatten", "view", "reshape", "contiguous")
 
 
-@dataclass(frozen=True)
-class Operation:
-    """An operation of a traced network.
-
-    Attributes:
-        kind: what propagation tells apart, a value of :data:`KINDS`.
-        module: the layer that computes it, out of place; None for a reshape that the trace knows best.
-        inputs: the nodes of the tensors that it takes.
-    """
-
-    kind: str
-    module: nn.Module | None
-    inputs: tuple[fx.Node, ...]
+Operation = tuple[str, nn.Module | None, tuple[fx.Node, ...]]
+"""Kind, the layer that computes it out of place (None for a reshape that the trace knows best), nodes of its inputs."""
 
 
 def operation(traced: fx.GraphModule, node: fx.Node, constants: Mapping[fx.Node, Any]) -> Operation:
@@ -185,7 +147,7 @@ def operation(traced: fx.GraphModule, node: fx.Node, constants: Mapping[fx.Node,
         if node.target in CONCATENATIONS:
             return _concatenation(node, constants, *node.args, **node.kwargs)
         if node.target in RESHAPES:
-            return Operation("reshape", None, _tensors(node, node.args[:1], constants))
+            return "reshape", None, _tensors(node, node.args[:1], constants)
         if node.target in OPERATIONS:
             others = {name: value for name, value in node.kwargs.items() if name != "input"}
             inputs = node.args[:1] or (node.kwargs.get("input"),)
@@ -198,7 +160,8 @@ def operation(traced: fx.GraphModule, node: fx.Node, constants: Mapping[fx.Node,
 
 
 def _of(module: nn.Module, node: fx.Node, inputs: Any, constants: Mapping[fx.Node, Any]) -> Operation:
-    return Operation(KINDS[type(module)], module, _tensors(node, inputs, constants))
+    kind = module.kind if isinstance(module, Function) else KINDS[type(module)]
+    return kind, module, _tensors(node, inputs, constants)
 
 
 def _arithmetic(
@@ -211,22 +174,21 @@ def _arithmetic(
     if others or alpha != 1 or (function is operator.truediv and variable != [0]):
         raise _no_rule(node)
     if function is operator.add and variable == [0, 1]:
-        return _of(Sum(), node, arguments, constants)
+        return _of(Function("sum", _sum), node, arguments, constants)
     if len(variable) != 1 or not all(isinstance(value, (fx.Node, int, float, Tensor)) for value in values):
         raise _no_rule(node)
     (place,) = variable
     before, after = values[:place], values[place + 1 :]
-    module = Affine(lambda tensor: function(*before, tensor, *after))
+    module = Function("affine", lambda tensor: function(*before, tensor, *after))
     return _of(module, node, arguments[place : place + 1], constants)
 
 
-def batchnorm(norm: nn.modules.batchnorm._BatchNorm) -> Affine:
+def batchnorm(norm: nn.modules.batchnorm._BatchNorm) -> Function:
     """Return what ``norm`` computes in eval mode."""
-    options: dict[str, Any] = {"weight": norm.weight, "bias": norm.bias, "training": False, "eps": norm.eps}
-    return Affine(
-        partial(
-            functional.batch_norm, running_mean=norm.running_mean, running_var=norm.running_var, **options
-        )
+    mean, variance = norm.running_mean, norm.running_var
+    return Function(
+        "affine",
+        lambda values: functional.batch_norm(values, mean, variance, norm.weight, norm.bias, eps=norm.eps),
     )
 
 
@@ -238,7 +200,7 @@ def _concatenation(
         raise UserError(
             f"lrp has no rule for {name_of(node)!r} along the first dimension, that of the images"
         )
-    return _of(Concatenation(dim), node, tensors, constants)
+    return _of(Function("concatenation", lambda *parts: torch.cat(parts, dim), dim), node, tensors, constants)
 
 
 def _usable(name: str, module: nn.Module) -> nn.Module:
@@ -256,6 +218,19 @@ def _usable(name: str, module: nn.Module) -> nn.Module:
             raise UserError(f"lrp has no rule for the layer {name!r}: its weight is made of other parameters")
         return reweighted(module, laid_out(module.weight), module.bias)
     return module
+
+
+def reweighted(layer: Layer, weight: Tensor, bias: Tensor | None) -> Layer:
+    """Return a copy of a convolution or linear layer with these weights, which need no gradient.
+
+    It shares everything else with its layer, which is never touched.
+    """
+    twin = copy.copy(layer)
+    twin._parameters = {
+        "weight": nn.Parameter(weight.detach(), requires_grad=False),
+        "bias": None if bias is None else nn.Parameter(bias.detach(), requires_grad=False),
+    }
+    return twin
 
 
 def laid_out(values: Tensor) -> Tensor:

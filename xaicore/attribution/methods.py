@@ -41,9 +41,7 @@ def smooth_grad(
     """Return the mean of ``method`` over noisy copies of each image.
 
     Args:
-        model: a :class:`~xaicore.models.Classifier`, or a module that takes ``images`` as they are.
-        images: (N, C, H, W), finite, of the floating type of the model; in [0, 1] for a classifier.
-        targets: the neurons to explain: one index for all, (N,) indices, or None for the arg max of the
+        model, images, targets: as for :func:`~xaicore.attribution.gradient`, as are errors; None for the arg max of the
             logits of the images without noise.
         method: a name in :data:`~xaicore.attribution.METHODS`, or a function that is called as
             ``method(model, images, targets, batch_size=…, **options)``. One that draws numbers itself gets
@@ -58,17 +56,14 @@ def smooth_grad(
 
     Returns:
         What ``method`` returns, (N, C, H, W), on the device of ``images``.
-
-    Raises:
-        ValueError: an argument is out of range or does not fit the model.
-        UserError: an unknown name of a method.
-        TypeError: ``images``, ``targets`` or ``method`` is of a wrong kind.
     """
     indices = check_call(model, images, targets, batch_size)
     checks.integer("n_samples", n_samples, least=1)
     checks.integer("seed", seed, least=0)
     checks.not_negative("std", std)
-    explain = _explanation(method)
+    explain = METHODS[checks.one_of("method", method, METHODS)] if isinstance(method, str) else method
+    if not callable(explain):
+        raise TypeError(f"method must be a name or a function, not {method!r}")
     with undisturbed(model):
         chosen = resolved_targets(model, images, indices, batch_size)
     draws = "seed" in inspect.signature(explain).parameters
@@ -91,14 +86,6 @@ def smooth_grad(
         total = part if total is None else total + part
     assert total is not None
     return total / n_samples
-
-
-def _explanation(method: str | Callable[..., Tensor]) -> Callable[..., Tensor]:
-    if isinstance(method, str):
-        return METHODS[checks.one_of("method", method, METHODS)]
-    if not callable(method):
-        raise TypeError(f"method must be a name or a function, not {method!r}")
-    return method
 
 
 METHODS: dict[str, Callable[..., Any]] = {

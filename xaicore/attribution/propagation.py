@@ -17,20 +17,20 @@ w-square rule; so do the presets w-square and flat, by their own rules for an ou
 A tensor that is used more than once gets the sum of what its users hand down.
 """
 
-from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from xaicore.attribution.graph import INPUT, Graph, Step
 from xaicore.attribution.inputs import naming_images
-from xaicore.attribution.layers import Concatenation, laid_out
+from xaicore.attribution.layers import Function, laid_out
 from xaicore.attribution.presets import Preset
-from xaicore.attribution.rules import RULES, Rule, RuleOptions, quotient
+from xaicore.attribution.rules import RULES, Rule, quotient
 
 
-@dataclass(frozen=True)
-class Pass:
+class Pass(NamedTuple):
     """A forward pass: what each step was given, and the logits (N, K)."""
 
     given: list[tuple[Tensor, ...]]
@@ -55,17 +55,14 @@ class Propagation:
         limits = {} if bounds is None else self._graph.given_to_first(bounds)
         self._rules: dict[int, Rule] = {}
         for position, step in enumerate(self._graph.steps):
-            options = RuleOptions(epsilon)
-            name = preset.rule(step.kind)
-            if position in self._graph.normalisation:
-                name = None
-            if position in self._graph.first and preset.first is not None:
-                name = preset.first
-                if position in limits:
-                    low, high = limits[position].split(1)
-                    options = RuleOptions(epsilon, low, high)
+            name = None if position in self._graph.normalisation else preset.rule(step.kind)
+            if position in self._graph.first:
+                name = preset.first or name
             if name is not None:
-                self._rules[position] = RULES[name](options)
+                options: dict[str, Any] = {"epsilon": epsilon} if name == "epsilon" else {}
+                if name == "bounded":
+                    options["low"], options["high"] = limits[position].split(1)
+                self._rules[position] = partial(RULES[name], **options)
 
     def forward(self, inputs: Tensor) -> Pass:
         """Run the network on its ``inputs`` (N, C, H, W).
@@ -101,7 +98,7 @@ class Propagation:
             share = quotient(relevance, given[0] + given[1])
             return given[0] * share, given[1] * share
         if step.kind == "concatenation":
-            assert isinstance(step.module, Concatenation)
+            assert isinstance(step.module, Function)
             sizes = [part.shape[step.module.dim] for part in given]
             return relevance.split(sizes, step.module.dim)
         if step.kind == "affine":

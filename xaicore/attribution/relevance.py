@@ -35,18 +35,13 @@ def lrp(
     """Return relevance heatmaps by layer-wise relevance propagation (LRP).
 
     Args:
-        model: a :class:`~xaicore.models.Classifier`, whose network is explained on its normalised input,
-            or any module made of Conv2d, Linear, ReLU, ReLU6, pooling, zero padding, flatten, dropout and
-            BatchNorm layers (or the same as functions), sums, concatenations and arithmetic with constants.
-            BatchNorm that directly follows a convolution or linear layer is folded into a copy of it; another,
-            like other arithmetic with constants, follows the z rule, or passes relevance on where the preset's
-            rules do not look at activations (:mod:`~xaicore.attribution.propagation`). What normalises the
-            images before the first layer with weights (``(x - mean) / std``, ``Normalize``, BatchNorm, a
-            classifier within the module) passes relevance through: the heatmap is that of the normalised
-            input, as for a classifier. The model is run in eval mode and left as it was.
-        images: (N, C, H, W), finite, of the floating type of the model; in [0, 1] for a classifier.
-        targets: the neurons to explain: one index for all, (N,) indices, or None for the arg max of the
-            logits.
+        model, images, targets: as for :func:`~xaicore.attribution.gradient`, as are errors. The network is made of
+            Conv2d, Linear, ReLU, ReLU6, pooling, zero padding, flatten, dropout and BatchNorm layers (or the same as
+            functions), sums, concatenations and arithmetic with constants; :mod:`xaicore.attribution.propagation` says
+            how relevance passes through each. BatchNorm that directly follows a convolution or linear layer is folded
+            into a copy of it. Of what normalises the images before the first layer with weights
+            (``(x - mean) / std``, ``Normalize``, BatchNorm, a classifier within the module) the result is explained,
+            as for a classifier.
         preset: a name in :data:`~xaicore.attribution.presets.PRESETS`.
         epsilon: stabiliser of the epsilon rule, at least 0, in units of a layer's output; for presets
             that use that rule. Default 0.1 (which is iNNvestigate's for its presets A and B; its plain
@@ -62,11 +57,10 @@ def lrp(
         their type.
 
     Raises:
-        ValueError: an argument is out of range, does not fit the model, or does not belong to the preset.
+        ValueError: also where an argument does not belong to the preset.
         UserError: an unknown preset, a target the model does not have, or a network that is not made of
             known layers; the message names what does not fit. Also where the network with its BatchNorm
             folded does not give the network's logits, to 1e-4 of the largest.
-        TypeError: ``images`` or ``targets`` is no tensor of the right kind.
 
     Notes:
         Without biases the values of an image sum to the logit (``z``; the alpha-beta presets and, with
@@ -85,10 +79,10 @@ def lrp(
         start = torch.zeros_like(forward.logits).scatter_(1, chosen[:, None], values)
         return propagation.backward(forward, start)
 
-    return explained(explain, model, images, targets, preset, epsilon, low, high, batch_size)
+    return by_propagation(explain, model, images, targets, preset, epsilon, low, high, batch_size)
 
 
-def explained(
+def by_propagation(
     explain: Callable[[Propagation, Pass, Tensor], Tensor],
     model: nn.Module,
     images: Tensor,
@@ -99,13 +93,7 @@ def explained(
     high: float | Tensor | None,
     batch_size: int,
 ) -> Tensor:
-    """Return what ``explain`` makes of each batch of ``images``.
-
-    Args:
-        explain: (propagation, its forward pass of a batch of n images, their targets (n,)) -> heatmaps
-            (n, C, H, W).
-        model: and the arguments after it, see :func:`lrp`, whose errors these are too.
-    """
+    """Return what ``explain`` makes of propagation, forward pass and targets (n,) of each batch; see :func:`lrp`."""
     indices = check_call(model, images, targets, batch_size)
     with undisturbed(model) as device:
         heatmaps = torch.empty_like(images, requires_grad=False)
@@ -134,7 +122,7 @@ def _checked_bounds(
     images: Tensor,
     device: torch.device,
 ) -> Tensor | None:
-    """Return the range of the network's input, (2, C, H, W): low and high; None where the preset needs none."""
+    """Return low and high of the network's input, (2, C, H, W); None where the preset needs none."""
     if not PRESETS[preset].uses("bounded"):
         if low is not None or high is not None:
             raise ValueError(f"low and high do not belong to preset {preset!r}, which has no bounded rule")

@@ -34,7 +34,6 @@ Sources: Bach et al., PLoS ONE 10(7), 2015 (z, epsilon, alpha-beta); Montavon et
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial, reduce
 from typing import cast
 
@@ -42,28 +41,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from xaicore.attribution.reweighting import reweighted
+from xaicore.attribution.layers import reweighted
 
 SMALLEST_DENOMINATOR = 1e-7
 
-Rule = Callable[[nn.Module, Tensor, Tensor], Tensor]
+Rule = Callable[..., Tensor]
 """Takes a layer, its inputs and the relevance of its outputs; returns the relevance of the inputs."""
-
-
-@dataclass(frozen=True)
-class RuleOptions:
-    """What a rule may need to know beside its layer.
-
-    Attributes:
-        epsilon: the stabiliser of the epsilon rule, in units of the layer's output; 0 gives the z rule.
-        low: smallest value of each input of the first layer, broadcastable to it; only for the bounded
-            rule.
-        high: largest value of each input of the first layer.
-    """
-
-    epsilon: float = 0.1
-    low: Tensor | None = None
-    high: Tensor | None = None
 
 
 def quotient(relevance: Tensor, denominator: Tensor) -> Tensor:
@@ -93,7 +76,7 @@ def _distribute(
     return reduce(torch.add, (part * slope for part, slope in zip(parts, slopes, strict=True))).detach()
 
 
-def _epsilon(layer: nn.Module, inputs: Tensor, relevance: Tensor, *, epsilon: float) -> Tensor:
+def _epsilon(layer: nn.Module, inputs: Tensor, relevance: Tensor, *, epsilon: float = 0.0) -> Tensor:
     return _distribute([inputs], [layer], relevance, epsilon=epsilon)
 
 
@@ -105,11 +88,7 @@ def _w_square(layer: nn.Module, inputs: Tensor, relevance: Tensor) -> Tensor:
 def _one_sign(
     layer: nn.Module, inputs: Tensor, relevance: Tensor, *, positive: bool = True, bias: bool = True
 ) -> Tensor:
-    """One part of the alpha-beta rule: shares are the products of activation and weight of one sign.
-
-    Inputs without a negative entry (the output of a ReLU) meet the weights of that sign only, which
-    halves the work.
-    """
+    """Inputs without a negative entry (the output of a ReLU) meet the weights of one sign only: half the work."""
     weight = cast(Tensor, layer.weight)
     same, opposite = weight.clamp(min=0), weight.clamp(max=0)
     if not positive:
@@ -122,17 +101,12 @@ def _one_sign(
 
 
 def _alpha2_beta1(layer: nn.Module, inputs: Tensor, relevance: Tensor) -> Tensor:
-    """Twice the positive part minus the negative part."""
     negative = _one_sign(layer, inputs, relevance, positive=False)
     return 2 * _one_sign(layer, inputs, relevance) - negative
 
 
 def _flat(layer: nn.Module, inputs: Tensor, relevance: Tensor) -> Tensor:
-    """The flat rule: every input that an output sees gets the same share.
-
-    All output channels of a convolution (of one group) see the same inputs, so their relevance is summed
-    first and one kernel of ones distributes the sum: the cost does not grow with the number of channels.
-    """
+    """All output channels of a convolution (of one group) see the same inputs: one kernel distributes their sum."""
     if isinstance(layer, nn.Linear):
         return (relevance.sum(-1, keepdim=True) / layer.in_features).expand_as(inputs)
     if not isinstance(layer, nn.Conv2d):
@@ -157,20 +131,18 @@ def _bounded(layer: nn.Module, inputs: Tensor, relevance: Tensor, *, low: Tensor
     return _distribute(parts, [reweighted(layer, each, None) for each in weights], relevance)
 
 
-def _with_bounds(options: RuleOptions) -> Rule:
-    if options.low is None or options.high is None:
-        raise ValueError("the bounded rule needs low and high, the range of the input")
-    return partial(_bounded, low=options.low, high=options.high)
-
-
-RULES: dict[str, Callable[[RuleOptions], Rule]] = {
-    "z": lambda options: partial(_epsilon, epsilon=0.0),
-    "epsilon": lambda options: partial(_epsilon, epsilon=options.epsilon),
-    "w-square": lambda options: _w_square,
-    "flat": lambda options: _flat,
-    "alpha1-beta0": lambda options: _one_sign,
-    "alpha2-beta1": lambda options: _alpha2_beta1,
-    "z-plus": lambda options: partial(_one_sign, bias=False),
-    "bounded": _with_bounds,
+RULES: dict[str, Rule] = {
+    "z": _epsilon,
+    "epsilon": _epsilon,
+    "w-square": _w_square,
+    "flat": _flat,
+    "alpha1-beta0": _one_sign,
+    "alpha2-beta1": _alpha2_beta1,
+    "z-plus": partial(_one_sign, bias=False),
+    "bounded": _bounded,
 }
-"""Every rule by name; each entry makes the rule of one layer."""
+"""Every rule by name.
+
+"epsilon" takes its stabiliser ``epsilon`` besides, in units of the layer's output; "bounded" the smallest and the largest
+value of each input of the layer, ``low`` and ``high``, broadcastable to it.
+"""

@@ -1,4 +1,4 @@
-"""What pages call the explanations of :data:`xaicore.attribution.METHODS`, with their defaults.
+"""What pages call the explanations of :data:`xaicore.attribution.METHODS`, with their defaults, and of the detectors.
 
 They stand apart from the explanations themselves: another title must not change the address of what was computed.
 """
@@ -12,8 +12,10 @@ TITLES = {
     "smooth_grad": "SmoothGrad",
     "guided_backprop": "guided backpropagation",
     "grad_cam": "Grad-CAM",
-    "guided_grad_cam": "guided Grad-CAM",
+    "guided_grad_cam": "Guided Grad-CAM",
     "lrp": "LRP preset-a-flat",
     "clrp": "CLRP",
     "sglrp": "SGLRP",
+    "smooth_ig": "IG + SmoothGrad",
+    "shap": "SHAP",
 }

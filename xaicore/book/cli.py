@@ -55,6 +55,11 @@ def _parser() -> argparse.ArgumentParser:
     run = add(_run, "execute the notebooks of an edition", "embedded")
     run.add_argument("--only", metavar="p1,p3", help="only notebooks whose names begin so")
     run.add_argument(
+        "--seeds",
+        metavar="0-4",
+        help="a run for each of these seeds, side by side (default: the edition's first)",
+    )
+    run.add_argument(
         "--engine", default="local", metavar="local|ray://…", help="where batches run (default: local)"
     )
     run.add_argument(
@@ -73,29 +78,30 @@ def _parser() -> argparse.ArgumentParser:
     again.add_argument(
         "--fresh", action="store_true", help="execute everything anew and take nothing from the store"
     )
-    build = add(
+    add(
         _build,
         "build the book from the executed notebooks and check it",
         "embedded",
         "whose runs the chapters show",
     )
-    build.add_argument(
-        "--verdicts",
-        choices=("auto", "fail", "report", "accept", "replicate"),
-        default="auto",
-        help="when a verdict differs from the committed one: fail, report it, accept it as the new one, "
-        "or keep it as what another processor came to "
-        "(default: fail, unless this machine trained other weights than the committed run)",
+    add(
+        _keep,
+        "pool the complete runs of an edition, and put them and the verdicts where they are committed",
+        "reference",
     )
-    add(_keep, "put the complete runs of a slow edition where they are committed", "reference")
     add(_verify, "compare this machine's values with the committed ones", "embedded")
-    claims = add(
-        _claims,
-        "list every claim with the paper's number, ours and the verdict",
-        "embedded",
-        "whose fresh runs count",
-    )
+    claims = add(_claims, "list every claim with the paper's number, ours and the verdict")
     claims.add_argument("--json", action="store_true", help="print JSON")
+    claims.add_argument(
+        "--edition",
+        default=None,
+        help="judge this machine's runs of an edition alone, not the committed evidence",
+    )
+    claims.add_argument(
+        "--accept",
+        action="store_true",
+        help="commit the verdicts of the committed evidence and say which changed",
+    )
     editions = add(_editions, "list what there is to run, what it needs, how long it takes")
     editions.add_argument(
         "--costs",
@@ -107,6 +113,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(root: Path, options: argparse.Namespace) -> int:
+    from xaicore.book.running.editions import chosen_seeds
     from xaicore.book.running.runner import run
 
     overrides: dict[str, str] = {}
@@ -122,6 +129,7 @@ def _run(root: Path, options: argparse.Namespace) -> int:
         options.edition,
         only=options.only,
         overrides=overrides,
+        seeds=None if options.seeds is None else chosen_seeds(options.seeds),
         fresh=options.fresh,
         engine=options.engine,
     )
@@ -143,12 +151,13 @@ def _absolute(place: str, root: Path) -> str:
 def _build(root: Path, options: argparse.Namespace) -> int:
     from xaicore.book.pages.build import build
 
-    page = build(root, options.edition, verdicts=options.verdicts)
+    page = build(root, options.edition)
     print(f"the book is built; open {page.relative_to(root)}")
     return 0
 
 
 def _keep(root: Path, options: argparse.Namespace) -> int:
+    from xaicore.book.claims.ledger import VERDICTS
     from xaicore.book.keeping import keep
 
     kept = keep(root, options.edition)
@@ -158,34 +167,43 @@ def _keep(root: Path, options: argparse.Namespace) -> int:
         print(f"left out: {name} has no complete run; run: xaibook run --edition {options.edition}")
     for change in kept.changes:
         print(f"verdict changed: {change}")
+    done = ", ".join(f"{name} ({runs} run{'s' * (runs > 1)})" for name, runs in kept.notebooks.items())
     print(
-        f"kept {', '.join(kept.notebooks)}; results/{options.edition} takes {kept.size / 1e6:.1f} MB, "
-        f"verdicts are in claims/verdicts/{options.edition}.yml"
+        f"kept {done or 'nothing'}; results/{options.edition} takes {kept.size / 1e6:.1f} MB, verdicts are in {VERDICTS}"
     )
     return 0
 
 
 def _verify(root: Path, options: argparse.Namespace) -> int:
-    from xaicore.book.verify import DIFFERENT, MISSING, verify
+    from xaicore.book.verify import INSIDE, SAME, summary, verify
 
     rows = verify(root, options.edition)
+    outside = rows[~rows["outcome"].isin((INSIDE, SAME))]
     _print_table(
         list(rows.columns),
-        [[_cell(value) for value in row] for row in rows.itertuples(index=False, name=None)],
+        [[_cell(value) for value in row] for row in outside.itertuples(index=False, name=None)],
     )
-    counts = rows["outcome"].value_counts()
-    print(", ".join(f"{count} {outcome}" for outcome, count in counts.items()))
-    return 1 if {DIFFERENT, MISSING} & set(counts.index) else 0
+    print(summary(rows))
+    return 0
 
 
 def _claims(root: Path, options: argparse.Namespace) -> int:
-    from xaicore.book.claims.ledger import claims_table, judge
+    from xaicore.book.claims.ledger import accept_verdicts, claims_table, committed_evidence, judge
     from xaicore.book.claims.schema import load_claims
-    from xaicore.book.pages.build import gather_records
     from xaicore.book.running.editions import load_edition
+    from xaicore.book.running.runner import completed_runs
+    from xaicore.run.evidence import load_evidence
 
-    load_edition(root, options.edition)
-    table = claims_table(judge(load_claims(root / "claims"), gather_records(root, options.edition)))
+    if options.accept:
+        for change in accept_verdicts(root):
+            print(f"verdict changed: {change}")
+        return 0
+    evidence = committed_evidence(root)
+    if options.edition is not None:
+        load_edition(root, options.edition)
+        runs = completed_runs(root, options.edition)
+        evidence = {options.edition: {name: load_evidence(folder) for name, folder in runs.items()}}
+    table = claims_table(judge(load_claims(root / "claims"), evidence))
     if options.json:
         print(json.dumps(table.to_dict("records"), indent=1, ensure_ascii=False, default=list))
     else:

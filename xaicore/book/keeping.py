@@ -1,35 +1,34 @@
-"""``xaibook keep``: what is committed of a slow edition, so that everyone's book can show it without running it.
+"""``xaibook keep``: what is committed of an edition's runs, which the claims are judged by.
 
-``results/<edition>/<notebook>/`` has the form of a run's folder (:mod:`xaicore.book.running.run_folder`): the record, the
-tables, the status with the date, and the executed notebook with smaller figures and without anything of the machine.
-What a page's own script loads (``assets``) stays out. All is made elsewhere and takes its place at the end.
+``results/<edition>/<notebook>/`` has the record and the tables of the run with the edition's first seed, and of all runs
+the pooled evidence and the outcomes of each image (:mod:`xaicore.run.evidence`). Of slow editions it has the status with
+the date and the executed notebook, too, with smaller figures and without anything of the machine, so that everyone's book
+can show it. What a page's own script loads (``assets``) stays out. All is made elsewhere and takes its place at the end.
 """
 
 from __future__ import annotations
 
+import gzip
+import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import nbformat
+import pandas as pd
 
-from xaicore.book.claims.ledger import (
-    committed_records,
-    compare_verdicts,
-    judge,
-    read_verdicts,
-    write_verdicts,
-)
-from xaicore.book.claims.schema import EDITIONS, load_claims
+from xaicore.book.claims.ledger import accept_verdicts, committed_evidence
+from xaicore.book.claims.schema import EDITIONS
 from xaicore.book.compact import compact_notebook, machine_paths
 from xaicore.book.gate import notebook_findings
-from xaicore.book.running.editions import load_edition
+from xaicore.book.running.editions import Edition, load_edition
 from xaicore.book.running.run_folder import NOTEBOOK, STATUS, RunFolder
 from xaicore.book.running.runner import completed_runs
 from xaicore.core.errors import UserError
 from xaicore.core.files import replace_folder, write_atomically
+from xaicore.run.evidence import EVIDENCE, KEPT_OUTCOMES, load_outcomes, pool
 from xaicore.run.params import SCHEMAS
 from xaicore.run.records import FILE, load_record
 
@@ -45,15 +44,15 @@ class Kept:
     """What a call of :func:`keep` has done.
 
     Attributes:
-        notebooks: written anew, in the order of the edition.
+        notebooks: written anew, in the order of the edition, and over how many runs.
         left_out: notebooks of the edition without a complete run.
         size: bytes of all results of the edition.
         changes: how verdicts differ from those committed before, one line each.
-        noticed: which results came from other images than those they replace, and what the notebooks show that a
-            chapter of the book could not, one line each.
+        noticed: whose committed results stay since they rest on more runs, which results came from other images than
+            those they replace, and what the notebooks show that a chapter of the book could not, one line each.
     """
 
-    notebooks: tuple[str, ...]
+    notebooks: Mapping[str, int]
     left_out: tuple[str, ...]
     size: int
     changes: tuple[str, ...]
@@ -67,76 +66,62 @@ def kept_runs(root: Path, edition: str) -> dict[str, Path]:
 
 
 def keep(root: Path, edition: str, *, limit: int = LIMIT_BYTES) -> Kept:
-    """Write the complete runs of a slow edition, and its verdicts, to where they are committed.
+    """Put the complete runs of an edition, pooled over their seeds, to where they are committed, and judge anew.
+
+    A notebook keeps what is committed where fewer runs are complete than that rests on.
 
     Args:
         root: the project's folder.
-        edition: ``reference`` or ``paper``.
+        edition: its name.
         limit: the most bytes that the results of the edition may take.
 
     Raises:
-        UserError: it is another edition, nothing of it was run, its results take too much, or they cannot be written.
-            The committed results are then as they were.
+        UserError: claims are not judged by this edition, nothing of it was run, runs differ in more than their seed, the
+            results take too much, or cannot be written. The committed results are then as they were.
     """
-    wanted = load_edition(root, edition).notebooks
-    if edition not in KEPT:
-        raise UserError(
-            f"only {' and '.join(KEPT)} are kept with their notebooks; the records of the edition {edition} are "
-            "committed by: xaibook build --verdicts accept"
-        )
-    done = {name: folder for name, folder in completed_runs(root, edition).items() if name in wanted}
-    if not done:
+    wanted = load_edition(root, edition)
+    if edition not in EDITIONS:
+        raise UserError(f"only {', '.join(EDITIONS)} are kept, whose results judge claims; not {edition}")
+    done = {name: _runs(root, wanted, name) for name in wanted.notebooks}
+    if not any(done.values()):
         raise UserError(
             f"there is no complete run of the edition {edition}; run: xaibook run --edition {edition}"
         )
-    size, noticed = commit_runs(root, edition, done, limit=limit)
-    for name, folder in done.items():
-        noticed += notebook_findings(folder / NOTEBOOK, wanted[name].optional_figures)
+    committed = committed_evidence(root).get(edition, {})
+    fewer = [
+        f"{name}: {len(runs)} complete runs, the committed evidence has {len(committed[name]['seeds'])} and stays"
+        for name, runs in done.items()
+        if runs and name in committed and len(runs) < len(committed[name]["seeds"])
+    ]
+    chosen = {
+        name: runs for name, runs in done.items() if runs and not any(f.startswith(f"{name}:") for f in fewer)
+    }
+    size, noticed = _commit(root, edition, chosen, limit=limit)
+    for name, runs in chosen.items() if edition in KEPT else ():
+        noticed += notebook_findings(runs[0] / NOTEBOOK, wanted.notebooks[name].optional_figures)
     return Kept(
-        tuple(name for name in wanted if name in done),
-        tuple(name for name in wanted if name not in done),
+        {name: len(runs) for name, runs in chosen.items()},
+        tuple(name for name, runs in done.items() if not runs),
         size,
-        tuple(_write_verdicts(root, edition)),
-        tuple(noticed),
+        tuple(accept_verdicts(root)),
+        (*fewer, *noticed),
     )
 
 
-def commit_runs(
-    root: Path, edition: str, done: Mapping[str, Path], *, limit: int = LIMIT_BYTES
-) -> tuple[int, list[str]]:
-    """Put runs where those of an edition are committed: records and tables, of a slow one also status and notebook.
+def _runs(root: Path, edition: Edition, notebook: str) -> list[Path]:
+    """Return the folders of a notebook's complete runs, that of the first seed first; none where that is missing."""
+    seeds = [None, *(seed for seed in edition.seeds_of(notebook) if seed != edition.seeds[0])]
+    found = [completed_runs(root, edition.name, seed).get(notebook) for seed in seeds]
+    return [folder for folder in found if folder] if found[0] else []
 
-    Args:
-        root: the project's folder.
-        edition: the edition's name.
-        done: notebook → folder of its complete run.
-        limit: the most bytes that the results of the edition may take.
 
-    Returns:
-        Bytes of all results of the edition, and which came from other images than those they replace.
-
-    Raises:
-        UserError: the results take too much, or cannot be written. The committed results are then as they were.
-    """
+def _commit(root: Path, edition: str, done: Mapping[str, list[Path]], *, limit: int) -> tuple[int, list[str]]:
+    """Write the results of notebooks; return the bytes of the edition's, and which came from other images than before."""
     results, work = root / "results" / edition, root / "_build" / f"keep-{edition}"
     shutil.rmtree(work, ignore_errors=True)
     try:
-        for name, folder in done.items():
-            files = [
-                *load_record(folder / FILE)["tables"].values(),
-                FILE,
-                *([STATUS] if edition in KEPT else []),
-            ]
-            for file in files:
-                write_atomically(
-                    work / name / file, (folder / file).read_bytes(), what=f"the results of {name}"
-                )
-            if edition in KEPT:
-                notebook = compact_notebook(
-                    nbformat.read(folder / NOTEBOOK, as_version=4), machine_paths(root)
-                )
-                text = nbformat.writes(notebook) + "\n"
-                write_atomically(work / name / NOTEBOOK, text, what=f"the notebook {name}")
+        for name, runs in done.items():
+            _write(work / name, runs, with_notebook=edition in KEPT, paths=machine_paths(root))
         stay = [path for path in results.glob("*/") if path.name not in done]
         sizes = {path.name: _size(path) for path in [*stay, *work.glob("*/")]}
         size = sum(sizes.values())
@@ -152,6 +137,33 @@ def commit_runs(
     finally:
         shutil.rmtree(work, ignore_errors=True)
     return size, noticed
+
+
+def _write(target: Path, runs: Sequence[Path], *, with_notebook: bool, paths: Mapping[str, str]) -> None:
+    """Write what is committed of a notebook's runs: of the first the record and tables, of all evidence and outcomes."""
+    what = f"the results of {target.name}"
+    first, records = runs[0], [load_record(folder / FILE) for folder in runs]
+    for file in (FILE, *records[0]["tables"].values(), *([STATUS] if with_notebook else [])):
+        write_atomically(target / file, (first / file).read_bytes(), what=what)
+    outcomes = [load_outcomes(folder) for folder in runs]
+    if len(runs) > 1:
+        text = json.dumps(pool(records, outcomes), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+        write_atomically(target / EVIDENCE, text, what=what)
+    frames = [
+        frame.assign(seed=record["parameters"].get("seed", 0))
+        for frame, record in zip(outcomes, records, strict=True)
+        if frame is not None
+    ]
+    if frames:
+        text = (
+            pd.concat(frames)
+            .astype({"image": "Int64"})
+            .to_csv(index=False, float_format="%.7g", lineterminator="\n")
+        )
+        write_atomically(target / KEPT_OUTCOMES, gzip.compress(text.encode(), mtime=0), what=what)
+    if with_notebook:
+        notebook = compact_notebook(nbformat.read(first / NOTEBOOK, as_version=4), paths)
+        write_atomically(target / NOTEBOOK, nbformat.writes(notebook) + "\n", what=what)
 
 
 def _other_images(committed: Path, new: Path) -> list[str]:
@@ -174,14 +186,6 @@ def _other_images(committed: Path, new: Path) -> list[str]:
 def _images(record: dict[str, Any]) -> dict[tuple[str, str], tuple[int, str]]:
     data = record["provenance"]["data"]
     return {(item["name"], item["split"]): (item["n"], item["fingerprint"]) for item in data}
-
-
-def _write_verdicts(root: Path, edition: str) -> list[str]:
-    judgements = judge(load_claims(root / "claims"), {edition: committed_records(root, edition)})
-    folder = root / "claims" / "verdicts"
-    changes = compare_verdicts(read_verdicts(folder, edition), judgements, edition)
-    write_verdicts(folder, edition, judgements)
-    return changes
 
 
 def _size(folder: Path) -> int:

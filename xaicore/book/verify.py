@@ -1,8 +1,9 @@
-"""``xaibook verify``: this machine's values against the committed ones.
+"""``xaibook verify``: this machine's values against the committed evidence.
 
-``runs/<edition>/<notebook>/record.json`` is held against ``results/<edition>/<notebook>/record.json``, value
-by value. A committed value may carry a ``tolerance`` (relative, or a mapping with ``relative`` and
-``absolute``); else values must agree to a relative 1e-6.
+A value of ``runs/<edition>/<notebook>/record.json`` is held against the 95 % interval that
+``results/<edition>/<notebook>/evidence.json`` predicts for one more run. Of evidence of one run, which predicts nothing,
+values must be equal to a relative 1e-4, by which kinds of processor differ where the networks are the same. Times are
+left out.
 """
 
 import math
@@ -12,30 +13,33 @@ from typing import Any
 
 import pandas as pd
 
-from xaicore.book.claims.ledger import committed_records
+from xaicore.book.claims.ledger import committed_evidence
 from xaicore.book.running.runner import completed_runs
 from xaicore.core.errors import UserError
 from xaicore.run.records import load_record
 
-RELATIVE = 1e-6
-IDENTICAL, WITHIN, DIFFERENT, MISSING = "identical", "within tolerance", "different", "missing"
+RELATIVE = 1e-4
+MANY = 0.05
+"""Share of values outside from which on it is worth a look: so many are expected by chance."""
+INSIDE, OUTSIDE, SAME, OTHER, MISSING = "inside", "outside", "same", "different", "missing"
 
 
 def verify(root: Path, edition: str = "embedded") -> pd.DataFrame:
-    """Compare the complete runs of an edition with its committed results.
+    """Compare the complete runs of an edition with its committed evidence.
 
     Args:
         root: the project's folder.
         edition: name of the edition.
 
     Returns:
-        One row a value: ``notebook``, ``id``, ``committed``, ``here``, ``tolerance``, ``outcome``
-        (``identical``, ``within tolerance``, ``different``, or ``missing`` on one side).
+        One row a value: ``notebook``, ``id``, ``committed``, ``runs``, ``prediction`` (low, high; None for one run),
+        ``here``, and ``outcome``: ``inside`` or ``outside`` of what several runs predict, ``same`` as or ``different``
+        from the one run, or ``missing`` on one side.
 
     Raises:
         UserError: there is nothing committed, or nothing was run.
     """
-    committed = committed_records(root, edition)
+    committed = committed_evidence(root).get(edition, {})
     if not committed:
         raise UserError(
             f"no results of the edition {edition} are committed, so there is nothing to compare with"
@@ -44,39 +48,52 @@ def verify(root: Path, edition: str = "embedded") -> pd.DataFrame:
     both = [name for name in committed if name in runs]
     if not both:
         raise UserError(f"no complete run of {', '.join(committed)}; run: xaibook run --edition {edition}")
-    rows = []
-    for notebook in both:
-        rows += compare(notebook, committed[notebook], load_record(runs[notebook]))
-    return pd.DataFrame(rows, columns=["notebook", "id", "committed", "here", "tolerance", "outcome"])
+    rows = [row for name in both for row in compare(committed[name], load_record(runs[name]))]
+    return pd.DataFrame(
+        rows, columns=["notebook", "id", "committed", "runs", "prediction", "here", "outcome"]
+    )
 
 
-def compare(notebook: str, committed: Mapping[str, Any], here: Mapping[str, Any]) -> list[tuple[Any, ...]]:
-    """Return the rows of :func:`verify` for one notebook's two records."""
+def compare(evidence: Mapping[str, Any], record: Mapping[str, Any]) -> list[tuple[Any, ...]]:
+    """Return the rows of :func:`verify` for one notebook."""
     rows = []
-    for id in [*committed["values"], *(id for id in here["values"] if id not in committed["values"])]:
-        left, right = committed["values"].get(id), here["values"].get(id)
-        relative, absolute = _tolerance(id, left)
-        if left is None or right is None:
-            outcome = MISSING
-        elif left["value"] == right["value"]:
-            outcome = IDENTICAL
-        elif math.isclose(left["value"], right["value"], rel_tol=relative, abs_tol=absolute):
-            outcome = WITHIN
-        else:
-            outcome = DIFFERENT
-        text = f"{relative:g}" + (f" or {absolute:g} absolute" if absolute else "")
-        rows.append((notebook, id, left and left["value"], right and right["value"], text, outcome))
+    for id in dict.fromkeys((*evidence["values"], *record["values"])):
+        committed, here = evidence["values"].get(id), record["values"].get(id)
+        if "s" in {entry["unit"] for entry in (committed, here) if entry}:
+            continue
+        outcome, ends = MISSING, committed and committed["prediction"]
+        if committed and here:
+            value, slack = here["value"], RELATIVE * abs(committed["value"])
+            if ends:
+                outcome = INSIDE if ends[0] - slack <= value <= ends[1] + slack else OUTSIDE
+            else:
+                outcome = SAME if math.isclose(value, committed["value"], rel_tol=RELATIVE) else OTHER
+        rows.append(
+            (
+                record["notebook"],
+                id,
+                committed and committed["value"],
+                committed and committed["runs"],
+                ends and tuple(ends),
+                here and here["value"],
+                outcome,
+            )
+        )
     return rows
 
 
-def _tolerance(id: str, entry: Mapping[str, Any] | None) -> tuple[float, float]:
-    given = (entry or {}).get("tolerance", RELATIVE)
-    pair = (
-        (given.get("relative", 0.0), given.get("absolute", 0.0))
-        if isinstance(given, Mapping)
-        else (given, 0.0)
+def summary(rows: pd.DataFrame) -> str:
+    """Return in a sentence or two how many values of :func:`verify` are as the evidence has them."""
+    counts = rows["outcome"].value_counts().to_dict()
+    judged = counts.get(INSIDE, 0) + counts.get(OUTSIDE, 0)
+    said = (
+        [f"{counts.get(INSIDE, 0)} of {judged} values lie where the committed runs predict them"]
+        if judged
+        else []
     )
-    for number in pair:
-        if isinstance(number, bool) or not isinstance(number, (int, float)) or not number >= 0:
-            raise UserError(f"the committed tolerance of {id} must be a number of at least 0, got {given!r}")
-    return float(pair[0]), float(pair[1])
+    alone = counts.get(SAME, 0) + counts.get(OTHER, 0)
+    said += [f"{counts.get(SAME, 0)} of {alone} equal the one committed run"] if alone else []
+    said += [f"{counts[MISSING]} are missing on one side"] if MISSING in counts else []
+    more = judged and counts.get(OUTSIDE, 0) > MANY * judged
+    advice = "; more than one in twenty outside is worth a look: xaibook verify" if more else ""
+    return "; ".join(said) + advice

@@ -71,10 +71,8 @@ class BatchedModel:
     def of(cls, model: nn.Module, images: Tensor, batch_size: int | None = None) -> Iterator[Self]:
         """Give the view of ``model`` within a block, where it is in eval mode and computes in plain float32.
 
-        Args:
-            model: checked by :func:`xaicore.core.checks.model`.
-            images: (N, C, H, W) such as it will be given.
-            batch_size: rows of every pass; None: what suits the size of the images and the device.
+        The model is checked by :func:`xaicore.core.checks.model`; of the images (N, C, H, W) and the device depends the
+        ``batch_size`` where it is None.
 
         Raises:
             UserError: ``batch_size`` is no positive integer.
@@ -90,13 +88,7 @@ class BatchedModel:
         return self.logits_of(len(images), images.shape[1:], lambda part: images[part])
 
     def logits_of(self, count: int, shape: torch.Size, build: Callable[[slice], Tensor]) -> Tensor:
-        """Return the logits (count, K) of images that exist one batch at a time.
-
-        Args:
-            count: number of images.
-            shape: (C, H, W) of an image.
-            build: gives the images of a slice of 0..count-1.
-        """
+        """Return the logits (count, K) of images (C, H, W), which ``build`` gives for a slice of 0..count-1 at a time."""
         buffer = self._buffer(shape)
         rows = []
         for part in self._parts(count):

@@ -21,22 +21,11 @@ def fitting_rows(
     least: int = 0,
     most: int = 32,
 ) -> int:
-    """Return how many images fit into a batch: as many as have ``pixels`` pixels, within bounds.
+    """Return how many images (…, H, W) fit into a batch of ``pixels`` pixels: ``least`` to ``most``, at least 1.
 
     What a batch needs grows with its pixels, so large images go in smaller batches and the memory of a run depends
     neither on their number nor much on their size. Small images go ``most`` at a time, since small batches are slow on
-    a processor.
-
-    Args:
-        size: (…, H, W) of an image.
-        device: where the network is that sees them, such as ``cpu`` or ``cuda:0``; off a processor all three numbers
-            count :data:`OFF_CPU` times.
-        pixels: of a batch, at most.
-        least: images, however large.
-        most: images, however small.
-
-    Returns:
-        At least 1.
+    a processor. On another ``device`` of the network, such as ``cuda:0``, all three numbers count :data:`OFF_CPU` times.
     """
     room = 1 if torch.device(device).type == "cpu" else OFF_CPU
     fitting = room * pixels // (size[-2] * size[-1])
@@ -44,15 +33,8 @@ def fitting_rows(
 
 
 def even_batch(images: Tensor, most: int = 32, device: str | torch.device = "cpu") -> int:
-    """Return how many images to put into a batch, so that all batches are about equally large.
-
-    Args:
-        images: (N, C, H, W), N ≥ 0.
-        most: as in :func:`fitting_rows`.
-        device: likewise.
-
-    Returns:
-        What fits, or fewer, so that the last batch is not much smaller than the others; at least 1.
+    """Return how many of the images (N, C, H, W), N ≥ 0, to put into a batch: as many as fit, by :func:`fitting_rows`,
+    or fewer, so that the last batch is not much smaller than the others; at least 1.
     """
     fitting = fitting_rows(images.shape, device, most=most)
     batches = max(1, -(-len(images) // fitting))
@@ -60,11 +42,8 @@ def even_batch(images: Tensor, most: int = 32, device: str | torch.device = "cpu
 
 
 def fixed_batch(size: Sequence[int], device: str | torch.device = "cpu") -> int:
-    """Return the rows of passes of one fixed shape: a power of two, on a processor 32 for digits, 4 at 224 pixels.
-
-    Args:
-        size: (…, H, W) of an image.
-        device: as in :func:`fitting_rows`.
+    """Return the rows of passes of one fixed shape, of images of the size (…, H, W): a power of two, on a processor 32
+    for digits, 4 at 224 pixels.
     """
     fitting = fitting_rows(size, device, pixels=FIXED_PIXELS, least=4)
     return 2 ** (fitting.bit_length() - 1)

@@ -59,7 +59,7 @@ def tensor(name: str, value: Any) -> Tensor:
 
 
 def images(value: Any, name: str = "images") -> Tensor:
-    """Return ``value`` if it is a non-empty float32 (N, C, H, W) tensor in [0, 1] without NaN.
+    """Return a non-empty float32 (N, C, H, W) tensor in [0, 1] without NaN.
 
     Raises:
         TypeError: it is not a tensor.
@@ -77,11 +77,8 @@ def images(value: Any, name: str = "images") -> Tensor:
 
 
 def floating(name: str, value: Any, shapes: Sequence[str] = IMAGES) -> Tensor:
-    """Return a floating-point tensor of one of the shapes, such as (N, H, W), without its graph.
-
-    Raises:
-        TypeError: not a floating-point tensor.
-        UserError: another number of dimensions, or nothing in one other than the first.
+    """Return a floating-point tensor of one of the shapes, such as (N, H, W), without its graph; raise TypeError for
+    another type, UserError for another number of dimensions, or nothing in one other than the first.
     """
     if not isinstance(value, Tensor) or not value.is_floating_point():
         raise TypeError(f"{name} must be a floating-point tensor {' or '.join(shapes)}")
@@ -106,8 +103,7 @@ def within(name: str, value: Tensor, high: float, *, slack: float = 0.0, hint: s
 
 def _finite_extremes(name: str, value: Tensor) -> tuple[float, float]:
     """Return the least and the greatest value, 0 and 0 of none; NaN or infinity, which would show there, is refused."""
-    extremes = torch.aminmax(value.detach()) if value.numel() else (torch.zeros(()), torch.zeros(()))
-    least, most = (extreme.item() for extreme in extremes)
+    least, most = (each.item() for each in value.detach().aminmax()) if value.numel() else (0.0, 0.0)
     if not (math.isfinite(least) and math.isfinite(most)):
         raise UserError(f"{name} must be finite: NaN or infinity found")
     return least, most
@@ -129,12 +125,7 @@ def booleans(name: str, value: Any) -> Tensor:
 
 
 def integers(name: str, value: Any, count: int) -> Tensor:
-    """Return ``value`` if it is an int64 (count,) tensor.
-
-    Raises:
-        TypeError: it is not a tensor.
-        UserError: its shape or type is wrong.
-    """
+    """Return ``value`` if it is an int64 (count,) tensor; raise TypeError if it is no tensor, else UserError."""
     given = tensor(name, value)
     if given.dtype != torch.int64:
         raise UserError(f"{name} must be int64, not {given.dtype}")
@@ -154,8 +145,7 @@ def targets(value: Any, count: int) -> Tensor | None:
     """
     if value is None:
         return None
-    number = isinstance(value, Integral) and not isinstance(value, bool)
-    given = torch.tensor(int(value)) if number else value
+    given = torch.tensor(int(value)) if _integral(value) else value
     if not isinstance(given, Tensor) or given.is_floating_point() or given.is_complex():
         raise TypeError("targets must be None, an integer or an integer tensor (N,)")
     if given.dtype == torch.bool:
@@ -175,7 +165,7 @@ def target(value: Any, labels: Tensor) -> Tensor | None:
     """
     if value is None:
         return None
-    if isinstance(value, Integral) and not isinstance(value, bool):
+    if _integral(value):
         classes = torch.full_like(labels, int(value))
     else:
         classes = integers("target", value, len(labels)).to(labels.device)
@@ -186,11 +176,7 @@ def target(value: Any, labels: Tensor) -> Tensor | None:
 
 
 def classes_in_range(name: str, value: Tensor, count: int) -> None:
-    """Check that the classes ``value`` (N,) lie in 0..count-1.
-
-    Raises:
-        UserError: one does not.
-    """
+    """Raise UserError unless the classes ``value`` (N,) lie in 0..count-1."""
     outside = (value < 0) | (value >= count)
     if outside.any():
         raise UserError(f"{name} must lie in 0..{count - 1} for this model; found {int(value[outside][0])}")
@@ -205,17 +191,9 @@ def number(
     below: float = math.inf,
     most: float = math.inf,
 ) -> float:
-    """Return ``value`` as a float if it is a finite number within the bounds.
-
-    Raises:
-        UserError: it is not.
-    """
-    if (
-        isinstance(value, bool)
-        or not isinstance(value, Real)
-        or not math.isfinite(value)
-        or not (above < float(value) < below and least <= float(value) <= most)
-    ):
+    """Return ``value`` as a float if it is a finite number within the bounds; raise UserError if not."""
+    real = isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+    if not real or not (above < float(value) < below and least <= float(value) <= most):
         words = {"greater than": above, "at least": least, "less than": below, "at most": most}
         bounds = " and ".join(f"{word} {bound:g}" for word, bound in words.items() if math.isfinite(bound))
         raise UserError(f"{name} must be a finite number{bounds and ', ' + bounds}, not {value!r}")
@@ -234,11 +212,14 @@ def not_negative(name: str, value: Any, most: float = math.inf) -> float:
 
 def integer(name: str, value: Any, least: int, most: int | None = None) -> int:
     """Return ``value`` as an int if it is an integer in least..most; raise UserError if not."""
-    integral = isinstance(value, Integral) and not isinstance(value, bool)
-    if not integral or value < least or (most is not None and value > most):
+    if not _integral(value) or value < least or (most is not None and value > most):
         limit = f" and at most {most}" if most is not None else ""
         raise UserError(f"{name} must be an integer of at least {least}{limit}, not {value!r}")
     return int(value)
+
+
+def _integral(value: Any) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool)
 
 
 def flag(name: str, value: Any) -> bool:

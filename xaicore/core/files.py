@@ -23,10 +23,8 @@ def is_disk_full(error: OSError) -> bool:
 
 @contextmanager
 def one_line(what: str) -> Iterator[None]:
-    """Tell in one line what the disk does not allow, wherever inside the block or decorated function it comes up.
-
-    Args:
-        what: what could not be written, such as ``the book``.
+    """Tell in one line that ``what``, such as ``the book``, cannot be written, wherever inside the block or decorated
+    function it comes up.
 
     Raises:
         UserError: the disk is full, or a folder cannot be written to.
@@ -48,16 +46,10 @@ def disk_full(what: str) -> str:
 
 
 def write_atomically(path: Path, content: bytes | str, *, what: str) -> Path:
-    """Write ``content`` to ``path``: to a temporary name in the same folder, synced to the disk, then
-    renamed.
+    """Write ``content``, text as UTF-8, to ``path``: to a temporary name in the same folder, synced to the disk, then
+    renamed, where it replaces a file of that name. Return ``path``.
 
-    Args:
-        path: final name; a file of that name is replaced.
-        content: what to write; text is encoded as UTF-8.
-        what: what it is, for the error message.
-
-    Returns:
-        ``path``.
+    The error message calls it ``what``.
 
     Raises:
         UserError: the disk is full or the folder cannot be written to; nothing is left behind.
@@ -84,12 +76,7 @@ def write_atomically(path: Path, content: bytes | str, *, what: str) -> Path:
 
 
 def replace_folder(new: Path, target: Path) -> None:
-    """Give a finished folder its final name; what had it stays there until then.
-
-    Args:
-        new: the finished folder, on the same disk.
-        target: its final name.
-    """
+    """Give a finished folder its final name ``target``, on the same disk; what had it stays there until then."""
     old = _displaced(target)
     if target.exists():
         shutil.rmtree(old, ignore_errors=True)

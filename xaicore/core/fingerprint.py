@@ -46,14 +46,12 @@ def digest(*things: Any) -> str:
 
 
 def _feed(state: Any, thing: Any) -> None:
+    if isinstance(thing, (np.integer, np.bool_)):
+        thing = thing.item()
     if thing is None or isinstance(thing, (bool, int, str)):
         _frame(state, type(thing).__name__, repr(thing).encode())
     elif isinstance(thing, (float, np.floating)):
         _frame(state, "float", struct.pack("<d", float(thing)))
-    elif isinstance(thing, np.integer):
-        _frame(state, "int", repr(int(thing)).encode())
-    elif isinstance(thing, np.bool_):
-        _frame(state, "bool", repr(bool(thing)).encode())
     elif isinstance(thing, bytes):
         _frame(state, "bytes", thing)
     elif isinstance(thing, torch.Tensor):
@@ -135,11 +133,8 @@ def code_digest(function: Callable[..., Any]) -> str:
 
 
 def source_digest(source: str) -> str:
-    """Return the digest of a piece of code: the code itself and the ``xaicore`` modules that it imports or
-    names.
-
-    Args:
-        source: Python source, such as the joined code cells of a notebook.
+    """Return the digest of Python source, such as the joined code cells of a notebook: the code itself and the
+    ``xaicore`` modules that it imports or names.
     """
     with _PARSING:
         tree = _without_docstrings(ast.parse(source))
@@ -169,8 +164,7 @@ def _outside(function: Callable[..., Any], seen: set[int]) -> list[Any]:
     modules = _dotted_modules(tree, bound) | _imports(tree, "__main__", is_package=False)
     parts: list[Any] = [
         ast.dump(tree),
-        getattr(function, "__defaults__", None),
-        getattr(function, "__kwdefaults__", None),
+        *(getattr(function, each, None) for each in ("__defaults__", "__kwdefaults__")),
     ]
     for name in sorted(names):
         value = scope[name]
@@ -193,28 +187,18 @@ def _outside(function: Callable[..., Any], seen: set[int]) -> list[Any]:
 
 
 def _dotted_modules(tree: ast.AST, bound: Mapping[str, str]) -> set[str]:
-    """Return the ``xaicore`` modules that dotted names such as ``xaicore.attacks.fgsm`` lead into.
+    """Return the ``xaicore`` modules that dotted names such as ``xaicore.attacks.fgsm`` in some code lead into.
 
-    Args:
-        tree: the code.
-        bound: names in the code that stand for modules → the full name of the module.
+    In ``bound`` are the names that stand for modules → the full name of the module.
     """
     found: set[str] = set()
     for node in ast.walk(tree):
-        attributes: list[str] = []
-        inner: ast.AST = node
-        while isinstance(inner, ast.Attribute):
-            attributes.insert(0, inner.attr)
-            inner = inner.value
-        if not isinstance(inner, ast.Name) or not _is_ours(bound.get(inner.id, "")):
-            continue
-        name = bound[inner.id]
-        found.add(name)
-        for attribute in attributes:
-            name = f"{name}.{attribute}"
-            if not _is_module(name):
-                break
-            found.add(name)
+        if isinstance(node, (ast.Name, ast.Attribute)):
+            first, *attributes = ast.unparse(node).split(".")
+            name = bound.get(first, "")
+            while _is_ours(name) and _is_module(name):
+                found.add(name)
+                name = f"{name}.{attributes.pop(0)}" if attributes else ""
     return found
 
 
@@ -250,11 +234,10 @@ def _imports(tree: ast.Module, module: str, *, is_package: bool) -> set[str]:
             base = node.module or ""
             if node.level:
                 parts = module.split(".")
-                parts = parts[: len(parts) - node.level + (1 if is_package else 0)]
-                base = ".".join([*parts, base]).rstrip(".")
+                base = ".".join([*parts[: len(parts) - node.level + is_package], base]).rstrip(".")
             found.add(base)
             found.update(f"{base}.{alias.name}" for alias in node.names)
-    return {name for name in found if name.split(".")[0] == PACKAGE and _is_module(name)}
+    return {name for name in found if _is_ours(name) and _is_module(name)}
 
 
 @cache
@@ -267,9 +250,8 @@ def _is_module(name: str) -> bool:
 
 def _without_docstrings(tree: ast.Module) -> ast.Module:
     for node in ast.walk(tree):
-        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
-            body = node.body
-            first = body[0].value if body and isinstance(body[0], ast.Expr) else None
-            if isinstance(first, ast.Constant) and isinstance(first.value, str):
-                node.body = body[1:] or [ast.Pass()]
+        if not isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
+            continue
+        if ast.get_docstring(node, clean=False) is not None:
+            node.body = node.body[1:] or [ast.Pass()]
     return tree

@@ -25,9 +25,6 @@ ONEDNN = {
 """What a processor can do, as torch names it → the code that oneDNN chooses for it (its page on CPU dispatching), the
 newest first."""
 
-SIZES = ("VmHWM", "RssFile")
-"""What Linux calls the largest resident memory of a process, and its pages of files, in KiB."""
-
 
 def device_name(device: str) -> str:
     """Return the name of the processor or GPU that ``device`` (such as ``cpu``, ``cuda:0``) stands for."""
@@ -61,8 +58,7 @@ def instruction_sets() -> dict[str, str]:
 def machine_name(provenance: Mapping[str, Any]) -> str:
     """Return the processor or GPU of a record, with its instruction sets where the record has them.
 
-    Args:
-        provenance: of a record, see :meth:`xaicore.run.records.Run.provenance`.
+    Its ``provenance`` is from :meth:`xaicore.run.records.Run.provenance`.
     """
     sets = ", ".join(f"{library} {name}" for library, name in provenance.get("instruction_sets", {}).items())
     return f"{provenance['device']} ({sets})" if sets else str(provenance["device"])
@@ -76,14 +72,11 @@ def peak_memory_bytes() -> int:
     asked elsewhere, counts them, and may count the process that started this one.
     """
     try:
-        lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
-        kibibytes = {
-            name: int(rest.split()[0])
-            for name, _, rest in (line.partition(":") for line in lines)
-            if name in SIZES
-        }
-        return (kibibytes["VmHWM"] - kibibytes["RssFile"]) * 1024
-    except (OSError, KeyError):
+        status = Path("/proc/self/status").read_text(encoding="utf-8")
+        # What Linux calls the largest resident memory of a process, and its pages of files, in KiB.
+        largest, of_files = (int(status.split(f"\n{name}:")[1].split()[0]) for name in ("VmHWM", "RssFile"))
+        return (largest - of_files) * 1024
+    except (OSError, IndexError):
         pass
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
@@ -94,7 +87,5 @@ def return_free_memory() -> None:
 
     glibc keeps freed tensors of up to 32 MiB, for each thread that ever had one: hundreds of MiB in a long run.
     """
-    if sys.platform == "linux":
-        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-        if trim is not None:
-            trim(0)
+    if sys.platform == "linux" and (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)):
+        trim(0)

@@ -3,22 +3,13 @@
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from xaicore.core.errors import UserError
 
 
 def checked_logits(output: Any, rows: int, *, fewest: int = 2) -> Tensor:
-    """Return ``output`` if it is the logits of ``rows`` images.
-
-    Args:
-        output: what the model returned.
-        rows: images it was given.
-        fewest: classes it must have at least; 1 where a single logit will do.
-
-    Returns:
-        (rows, K), floating point.
+    """Return what a model returned of ``rows`` images if it is logits (rows, K), floating point, K at least ``fewest``.
 
     Raises:
         UserError: it is something else.
@@ -48,16 +39,12 @@ def look_like_probabilities(logits: Tensor) -> bool:
 
 def _described(output: Any) -> str:
     """Say what a model's output is that is no tensor, and how to come by the tensor in it that may be its logits."""
-    kind = type(output).__name__
-    if isinstance(output, Mapping):
-        names = [name for name, value in output.items() if isinstance(value, torch.Tensor)]
-        best = next((name for name in ("logits", *names) if name in names), None)
-        entry = None if best is None else f"output[{best!r}]"
-    elif isinstance(output, (tuple, list)):
-        number = next((at for at, value in enumerate(output) if isinstance(value, torch.Tensor)), None)
-        entry = None if number is None else f"output[{number}]"
-    else:
-        entry = "output.logits" if isinstance(getattr(output, "logits", None), torch.Tensor) else None
-    if entry is None:
-        return f"a {kind}: wrap it in a module that returns them"
-    return f"a {kind}: wrap it in a module that returns them, such as {entry}"
+    entries: list[str] = []
+    if isinstance(output, (Mapping, tuple, list)):
+        items = output.items() if isinstance(output, Mapping) else enumerate(output)
+        names = [name for name, value in items if isinstance(value, Tensor)]
+        entries = [f"output[{name!r}]" for name in sorted(names, key=lambda name: name != "logits")]
+    elif isinstance(getattr(output, "logits", None), Tensor):
+        entries = ["output.logits"]
+    such = f", such as {entries[0]}" if entries else ""
+    return f"a {type(output).__name__}: wrap it in a module that returns them{such}"

@@ -5,6 +5,7 @@ one JSON object a line to it. Without that variable every function here does not
 stays free of it.
 """
 
+import contextlib
 import json
 import os
 import time
@@ -14,13 +15,7 @@ VARIABLE = "XAICORE_PROGRESS"
 
 
 def report(step: str, done: int, total: int) -> None:
-    """Say that ``done`` of ``total`` parts of ``step`` are finished.
-
-    Args:
-        step: what is being done, a few words.
-        done: finished parts, 0 … total.
-        total: parts in all.
-    """
+    """Say that ``done`` (0 … total) of ``total`` parts of ``step``, a few words, are finished."""
     _append({"step": step, "done": int(done), "total": int(total)})
 
 
@@ -34,13 +29,6 @@ def _append(event: dict[str, Any]) -> None:
     if not path:
         return
     line = json.dumps({"time": round(time.time(), 3), **event}, ensure_ascii=False) + "\n"
-    try:
-        file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-    except OSError:
-        return  # nobody follows any more; the work itself is not concerned
-    try:
-        os.write(file, line.encode())  # one write under O_APPEND: lines of several processes do not mix
-    except OSError:
-        return
-    finally:
-        os.close(file)
+    # Where nobody follows any more, the work itself is not concerned.
+    with contextlib.suppress(OSError), open(path, "ab", buffering=0) as file:
+        file.write(line.encode())  # one write under O_APPEND: lines of several processes do not mix

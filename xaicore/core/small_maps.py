@@ -6,7 +6,7 @@ times as fast. The result is the same but for rounding.
 """
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -33,9 +33,7 @@ def products(device: torch.device) -> AbstractContextManager[Any]:
 class SmallMaps(TorchFunctionMode):
     """While active: every ungrouped 2-D convolution with a small output is a matrix product; all others are as ever.
 
-    Args:
-        channels: fewest input channels of a kernel larger than 1 x 1 that is taken over.
-        pointwise: of a kernel of 1 x 1.
+    The fewest input channels of a kernel that is taken over are ``pointwise`` of 1 x 1, ``channels`` of a larger one.
     """
 
     def __init__(self, channels: int = CHANNELS, pointwise: int = 1) -> None:
@@ -95,7 +93,11 @@ class _Windows(torch.autograd.Function):
     def forward(
         ctx: Any, images: Tensor, kernel: tuple[int, int], stride: tuple[int, int], cells: tuple[int, int]
     ) -> Tensor:
-        ctx.shape, ctx.places = images.shape, list(_places(kernel, stride, cells))
+        ctx.shape = images.shape
+        ctx.places = [  # where each cell of the kernel lies on the image, for all windows at once
+            tuple(slice(o, o + s * n, s) for o, s, n in zip(offsets, stride, cells, strict=True))
+            for offsets in itertools.product(range(kernel[0]), range(kernel[1]))
+        ]
         return torch.cat([images[:, rows, columns] for rows, columns in ctx.places], 3)
 
     @staticmethod
@@ -104,18 +106,6 @@ class _Windows(torch.autograd.Function):
         for (rows, columns), part in zip(ctx.places, gradients[0].split(ctx.shape[3], 3), strict=True):
             whole[:, rows, columns] += part
         return whole, None, None, None
-
-
-def _places(
-    kernel: tuple[int, int], stride: tuple[int, int], cells: tuple[int, int]
-) -> Iterator[tuple[slice, slice]]:
-    """Where each cell of the kernel lies on the image, for all windows at once."""
-    for offsets in itertools.product(range(kernel[0]), range(kernel[1])):
-        rows, columns = (
-            slice(offset, offset + step * count, step)
-            for offset, step, count in zip(offsets, stride, cells, strict=True)
-        )
-        yield rows, columns
 
 
 def _pair(value: int | Sequence[int]) -> tuple[int, int]:

@@ -1,7 +1,7 @@
 """Contexts in which a model is used without leaving a trace on it, and float32 means float32."""
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 from torch import nn
@@ -27,15 +27,12 @@ def exact_arithmetic(device: torch.device) -> Iterator[None]:
 
     Gradients are not recorded unless asked for within; the caller's inference mode is left meanwhile.
     """
-    with ExitStack() as stack:
-        stack.enter_context(torch.inference_mode(False))
-        stack.enter_context(torch.no_grad())
-        stack.enter_context(torch.autocast(device.type, enabled=False))
-        if device.type == "cuda":
-            flags = torch.backends.cudnn.flags(
-                enabled=True, benchmark=False, deterministic=True, allow_tf32=False
-            )
-            stack.enter_context(flags)
+    plain: AbstractContextManager[None] = nullcontext()
+    if device.type == "cuda":
+        plain = torch.backends.cudnn.flags(
+            enabled=True, benchmark=False, deterministic=True, allow_tf32=False
+        )
+    with torch.inference_mode(False), torch.no_grad(), torch.autocast(device.type, enabled=False), plain:
         yield
 
 

@@ -54,27 +54,14 @@ ROUNDING = 1e-9
 
 
 def known_unit(name: str | None) -> str | None:
-    """Return the name of a unit.
-
-    Raises:
-        ValueError: :data:`UNITS` has none of that name.
-    """
+    """Return the name of a unit; raise ValueError where :data:`UNITS` has none of that name."""
     if name not in UNITS:
         raise ValueError(f"unit must be one of {', '.join(filter(None, UNITS))}, or None, got {name!r}")
     return name
 
 
 def check_range(what: str, value: float, unit: str | None) -> None:
-    """Refuse a value that its unit cannot have.
-
-    Args:
-        what: the value's name in the message.
-        value: finite.
-        unit: a name of :data:`UNITS`.
-
-    Raises:
-        ValueError: the unit is not known, or the value lies outside its range.
-    """
+    """Raise ValueError, which calls the value ``what``, where a finite value is outside its unit's range."""
     spec = UNITS[known_unit(unit)]
     for bound, beyond in ((spec.low, spec.low - value), (spec.high, value - spec.high)):
         if beyond > ROUNDING * max(1.0, abs(bound)):

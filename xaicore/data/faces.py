@@ -23,7 +23,6 @@ MARGIN = 12
 """Pixels by which that copy is continued at its edges, so that faces that fill an image are found."""
 SMALLEST = 40
 """Side of the smallest face looked for in it."""
-SCALE_STEP = 1.1
 
 
 class Box(NamedTuple):
@@ -66,7 +65,11 @@ def crop_faces(images: ImageSet, size: int) -> Cropped:
         image, _ = images[index]
         box = find_face(image)
         found.append(box is not None)
-        pixels.append(_cut(image, box or _central(image), size))
+        if box is None:
+            height, width = image.shape[-2:]
+            side = min(height, width)
+            box = Box((height - side) / 2, (width - side) / 2, side)
+        pixels.append(_cut(image, box, size))
     return Cropped(torch.stack(pixels), torch.tensor(found))
 
 
@@ -82,13 +85,8 @@ def find_face(image: Tensor) -> Box | None:
     scale = WORKING_SIDE / min(grey.size)
     small = grey.resize((round(grey.width * scale), round(grey.height * scale)), Image.Resampling.BILINEAR)
     pixels = np.pad(np.asarray(small, dtype=np.float64) / 255, MARGIN, mode="edge")
-    boxes = _detector().detect_multi_scale(
-        pixels,
-        scale_factor=SCALE_STEP,
-        step_ratio=1,
-        min_size=(SMALLEST, SMALLEST),
-        max_size=(min(pixels.shape), min(pixels.shape)),
-    )
+    sizes = {"min_size": (SMALLEST, SMALLEST), "max_size": (min(pixels.shape), min(pixels.shape))}
+    boxes = _detector().detect_multi_scale(pixels, scale_factor=1.1, step_ratio=1, **sizes)
     if not boxes:
         return None
     largest = max(boxes, key=lambda box: (box["width"], -box["r"], -box["c"]))
@@ -103,22 +101,15 @@ def _detector() -> Any:
     return Cascade(lbp_frontal_face_cascade_filename())
 
 
-def _central(image: Tensor) -> Box:
-    height, width = image.shape[-2:]
-    side = min(height, width)
-    return Box((height - side) / 2, (width - side) / 2, side)
-
-
 def _cut(image: Tensor, box: Box, size: int) -> Tensor:
     height, width = image.shape[-2:]
     beyond = max(0, -box.top, -box.left, box.top + box.side - height, box.left + box.side - width)
     margin = int(np.ceil(beyond))
     array = np.asarray(_picture(image))
     padded = np.pad(array, [(margin, margin), (margin, margin)] + [(0, 0)] * (array.ndim - 2), mode="edge")
-    corner = (box.left + margin, box.top + margin)
-    area = (*corner, corner[0] + box.side, corner[1] + box.side)
-    result = Image.fromarray(padded).resize((size, size), Image.Resampling.BILINEAR, box=area)
-    return tensor_of(result)
+    left, top = box.left + margin, box.top + margin
+    area = (left, top, left + box.side, top + box.side)
+    return tensor_of(Image.fromarray(padded).resize((size, size), Image.Resampling.BILINEAR, box=area))
 
 
 def _picture(image: Tensor) -> Image.Image:

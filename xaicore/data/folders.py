@@ -14,8 +14,8 @@ import os
 import re
 from collections.abc import Collection as Members
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -26,17 +26,15 @@ from xaicore.data.sources import FileSource, Source
 
 SPLITS = ("train", "validation", "train+validation", "test", "all")
 SPLIT_FOLDERS = {"train": ("train",), "validation": ("val", "valid", "validation"), "test": ("test",)}
-IMAGE_SUFFIXES = frozenset(
-    {".jpg", ".jpeg", ".png", ".pgm", ".ppm", ".bmp", ".gif", ".tif", ".tiff", ".webp"}
-)
-CLUTTER = frozenset({"thumbs.db", "desktop.ini", "__macosx"})
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".pgm", ".ppm", ".bmp", ".gif", ".tif", ".tiff", ".webp")
+CLUTTER = ("thumbs.db", "desktop.ini", "__macosx")
 LAYOUT = "{train,test}/<class>/*.jpg or <class>/*.jpg"
 Wanted = Members[str | int] | None
+Root = str | os.PathLike[str] | None
 SPLIT_SEED = 0  # how a set is split is part of the set, not of a run: one constant for everyone
 
 
-@dataclass(frozen=True)
-class Collection:
+class Collection(NamedTuple):
     """Labelled images before any selection: what a reader of a set gives back."""
 
     source: Source
@@ -55,7 +53,7 @@ class Collection:
         if rest:
             parts["test"] = rest[0]
         indices = torch.tensor(parts[split], dtype=torch.int64)
-        return Collection(self.source, self.labels[indices], self.classes, indices)
+        return self._replace(labels=self.labels[indices], indices=indices)
 
 
 def natural(path: Path) -> list[tuple[int, int, str]]:
@@ -64,17 +62,12 @@ def natural(path: Path) -> list[tuple[int, int, str]]:
     return [(0, int(piece), piece) if piece.isdecimal() else (1, 0, piece) for piece in pieces]
 
 
-def given_folder(name: str, root: str | os.PathLike[str] | None = None) -> tuple[Path, str]:
-    """Return the folder that a user gave for an image set, and how to name it in a message.
-
-    Args:
-        name: the set's name.
-        root: the folder; ``$XAICORE_DATA`` when None.
+def given_folder(name: str, root: Root = None) -> tuple[Path, str]:
+    """Return the folder ``root``, or ``$XAICORE_DATA``, that a user gave for a set, and how to name it in a message.
 
     Raises:
         UserError: none is given, or there is no such folder.
     """
-    shown = "$XAICORE_DATA" if root is None else str(root)
     given = os.environ.get("XAICORE_DATA", "") if root is None else os.fspath(root)
     if not given:
         raise UserError(
@@ -83,23 +76,15 @@ def given_folder(name: str, root: str | os.PathLike[str] | None = None) -> tuple
     folder = Path(given).expanduser()
     if not folder.is_dir():
         raise UserError(
-            f"there is no folder {shown}; data_root must be the folder of {name} or its parent"
+            f"there is no folder {root}; data_root must be the folder of {name} or its parent"
             if root is not None
             else f"XAICORE_DATA names a folder that is not there; it must be the one that holds {name}"
         )
-    return folder, shown
+    return folder, "$XAICORE_DATA" if root is None else str(root)
 
 
-def find_root(name: str, root: str | os.PathLike[str] | None = None) -> Path:
-    """Find the folder of an image set.
-
-    Args:
-        name: the set's name, say ``"faces"``.
-        root: the set's own folder, or a folder that holds one whose name starts with ``name``, say
-            ``faces-21``; ``$XAICORE_DATA`` when None.
-
-    Returns:
-        The set's own folder.
+def find_root(name: str, root: Root = None) -> Path:
+    """Find the folder of an image set, as :func:`xaicore.data.find_root` does.
 
     Raises:
         UserError: no root is given, there is no such folder, or several folders could be meant.
@@ -125,11 +110,11 @@ def find_root(name: str, root: str | os.PathLike[str] | None = None) -> Path:
 
 def _own_folder(folder: Path) -> bool:
     """Whether the folder itself looks like an image set: split folders, or a class folder with an image."""
-    children = [entry for entry in folder.iterdir() if entry.is_dir()]
-    splits = {name for names in SPLIT_FOLDERS.values() for name in names}
-    return any(
-        child.name in splits or any(file.suffix.lower() in IMAGE_SUFFIXES for file in child.iterdir())
-        for child in children
+    return bool(_split_folders(folder)) or any(
+        file.suffix.lower() in IMAGE_SUFFIXES
+        for child in folder.iterdir()
+        if child.is_dir()
+        for file in child.iterdir()
     )
 
 
@@ -163,11 +148,14 @@ def read_folder(root: Path, split: str, only: Wanted = None) -> Collection:
                 f"{root.name} has no folder for the {part} split, only {there}; expected {LAYOUT}"
             )
     names = _class_names(next(iter(folders.values()), root), root)
-    chosen = _chosen(names, only)
-    places = [folders[part] for part in parts] or [root]
-    everything = _collection(
-        [file for place in places for file in _scan(place, root, names, chosen)], root, names
-    )
+    files: list[tuple[Path, int]] = []
+    for place in [folders[part] for part in parts] or [root]:
+        if odd := sorted(set(_class_names(place, root)) ^ set(names)):
+            raise UserError(
+                f"{root.name} has class folder {odd[0]!r} in one split but not in the other; make the classes agree"
+            )
+        files += _scan(place, root, dict(zip(names, range(len(names)), strict=True)), names, only)
+    everything = _collection(files, root, names)
     return everything.cut(split, fractions, root.name) if fractions else everything
 
 
@@ -176,14 +164,9 @@ def read_imagenet(
 ) -> Collection:
     """Read one split of ImageNet: synset folders under ``val/``, ``train/`` or in the folder itself.
 
-    The validation photographs of ImageNet, or a folder of synsets without split folders, are the test split.
-
-    Args:
-        root: the folder.
-        split: ``"train"``, ``"test"`` or ``"all"`` (everything there is).
-        synsets: class index of each synset.
-        classes: the 1,000 class names.
-        only: names or indices of the classes whose folders are looked into; None: all.
+    The validation photographs of ImageNet, or a folder of synsets without split folders, are the test split; there are
+    ``"train"``, ``"test"`` and ``"all"``. In ``synsets`` is the class index of each, in ``classes`` the 1,000 names;
+    ``only`` is as in :func:`read_folder`.
 
     Raises:
         UserError: a folder is not a synset, has no image, or there is no such split.
@@ -191,77 +174,65 @@ def read_imagenet(
     folders = _split_folders(root)
     wanted = {
         "train": [folders[part] for part in ("train",) if part in folders],
-        "test": [folders[part] for part in ("test", "validation") if part in folders][:1]
-        or ([] if folders else [root]),
-        "all": list(folders.values()) or [root],
+        "test": [folders[part] for part in ("test", "validation") if part in folders][:1],
+        "all": list(folders.values()),
     }.get(split, [])
+    if not folders and split in ("test", "all"):
+        wanted = [root]
     if not wanted:
         raise UserError(
             f"{root.name} has no {split} split; expected {{train,val}}/<synset>/*.jpg or <synset>/*.jpg"
         )
     files: list[tuple[Path, int]] = []
-    chosen = _chosen(classes, only)
     for folder in wanted:
-        names = _class_names(folder, root)
-        unknown = [name for name in names if name not in synsets]
-        if unknown:
-            raise UserError(
-                f"{unknown[0]} in {root.name} is no ImageNet synset; expected folders such as n01440764"
-            )
-        labels = [synsets[name] for name in names]
-        found = _scan(folder, root, names, {k for k, label in enumerate(labels) if label in chosen})
-        files += [(file, labels[k]) for file, k in found]
+        for name in _class_names(folder, root):
+            if name not in synsets:
+                raise UserError(
+                    f"{name} in {root.name} is no ImageNet synset; expected folders such as n01440764"
+                )
+        files += _scan(folder, root, synsets, classes, only)
     return _collection(files, root, classes)
 
 
 def _split_folders(root: Path) -> dict[str, Path]:
-    found = {}
-    for split, names in SPLIT_FOLDERS.items():
-        for name in names:
-            if (root / name).is_dir():
-                found[split] = root / name
-                break
-    return found
+    found = {
+        split: [root / name for name in names if (root / name).is_dir()]
+        for split, names in SPLIT_FOLDERS.items()
+    }
+    return {split: folders[0] for split, folders in found.items() if folders}
+
+
+def _entries(folder: Path, *, folders: bool) -> list[Path]:
+    """Return the folders or the files in a folder in their natural order, without clutter."""
+    found = (entry for entry in os.scandir(folder) if entry.is_dir() == folders)
+    return sorted(
+        (Path(e.path) for e in found if not e.name.startswith(".") and e.name.lower() not in CLUTTER),
+        key=natural,
+    )
 
 
 def _class_names(folder: Path, root: Path) -> tuple[str, ...]:
-    folders = [
-        entry
-        for entry in folder.iterdir()
-        if not entry.name.startswith(".") and entry.name.lower() not in CLUTTER and entry.is_dir()
-    ]
-    if not folders:
+    names = tuple(entry.name for entry in _entries(folder, folders=True))
+    if not names:
         raise UserError(f"{_shown(folder, root)} has no class folders; expected {LAYOUT}")
-    return tuple(entry.name for entry in sorted(folders, key=natural))
+    return names
 
 
-def _chosen(names: tuple[str, ...], only: Wanted) -> set[int]:
-    """Return the positions of the classes asked for; what is no class is told where classes are selected."""
-    if only is None:
-        return set(range(len(names)))
-    return {
-        names.index(entry) if isinstance(entry, str) else entry
-        for entry in only
-        if entry in names or isinstance(entry, int)
-    }
-
-
-def _scan(folder: Path, root: Path, names: tuple[str, ...], chosen: set[int]) -> list[tuple[Path, int]]:
-    """Return the files of the chosen classes, each with the position of its class among ``names``."""
-    found = _class_names(folder, root)
-    if found != names:
-        odd = sorted(set(found) ^ set(names))[0]
-        raise UserError(
-            f"{root.name} has class folder {odd!r} in one split but not in the other; make the classes agree"
-        )
+def _scan(
+    folder: Path, root: Path, labels: dict[str, int], classes: tuple[str, ...], only: Wanted
+) -> list[tuple[Path, int]]:
+    """Return the files of the class folders asked for, each with its label."""
     files: list[tuple[Path, int]] = []
     strangers: list[str] = []
-    for label in sorted(chosen & set(range(len(found)))):
-        members, others = _images(folder / found[label])
-        if not members and not others:
-            raise UserError(_without_images(folder / found[label], root))
-        files.extend((file, label) for file in members)
-        strangers.extend(_shown(other, root) for other in others)
+    for name in _class_names(folder, root):
+        label = labels[name]
+        if only is not None and label not in only and classes[label] not in only:
+            continue  # what is no class is told where classes are selected
+        found = _entries(folder / name, folders=False)
+        if not found:
+            raise UserError(_without_images(folder / name, root))
+        files += [(file, label) for file in found if file.suffix.lower() in IMAGE_SUFFIXES]
+        strangers += [_shown(file, root) for file in found if file.suffix.lower() not in IMAGE_SUFFIXES]
     if strangers:
         raise UserError(
             f"{some_names(strangers)} {'are no image files' if len(strangers) > 1 else 'is no image file'} "
@@ -270,21 +241,8 @@ def _scan(folder: Path, root: Path, names: tuple[str, ...], chosen: set[int]) ->
     return files
 
 
-def _images(folder: Path) -> tuple[list[Path], list[Path]]:
-    """Return the image files of a class folder, and the files that are none by their suffix."""
-    files: list[Path] = []
-    others: list[Path] = []
-    for entry in os.scandir(folder):
-        if entry.name.startswith(".") or entry.name.lower() in CLUTTER or entry.is_dir():
-            continue
-        path = Path(entry.path)
-        (files if path.suffix.lower() in IMAGE_SUFFIXES else others).append(path)
-    return sorted(files, key=natural), sorted(others, key=natural)
-
-
 def _without_images(folder: Path, root: Path) -> str:
-    inner = sorted(entry.name for entry in folder.iterdir() if entry.is_dir())
-    if not inner:
+    if not (inner := sorted(entry.name for entry in folder.iterdir() if entry.is_dir())):
         return f"class folder {_shown(folder, root)} has no image; add images or remove the folder"
     return (
         f"class folder {_shown(folder, root)} has no image of its own, only folders ({inner[0]}, …); "

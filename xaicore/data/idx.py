@@ -6,7 +6,6 @@ the number of dimensions), the length of each dimension as a big-endian 32-bit n
 """
 
 import gzip
-import os
 import zlib
 from math import prod
 from pathlib import Path
@@ -16,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from xaicore.core.errors import UserError
-from xaicore.data.folders import Collection, given_folder
+from xaicore.data.folders import Collection, Root, given_folder
 from xaicore.data.sources import MemorySource
 
 FILES = {
@@ -24,38 +23,26 @@ FILES = {
     "test": ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"),
 }
 LAYOUT = "MNIST/raw/train-images-idx3-ubyte and the three files beside it, packed (.gz) or not"
-UNSIGNED_BYTES = 8
 MOST_BYTES = 2**30
 """Far above the 47 MB of MNIST: what claims to be larger is not unpacked."""
 
 
-def find_mnist(name: str, root: str | os.PathLike[str] | None = None) -> Path:
-    """Return the folder that holds the four files.
-
-    Args:
-        name: ``"mnist"``.
-        root: that folder, or one or two levels above it; ``$XAICORE_DATA`` when None.
+def find_mnist(name: str, root: Root = None) -> Path:
+    """Return the folder that holds the four files: ``root`` (None: ``$XAICORE_DATA``) or one or two levels below it.
 
     Raises:
         UserError: no root is given, there is no such folder, or none of the files is in it.
     """
     folder, shown = given_folder(name, root)
-    inside = sorted(
-        child for child in folder.iterdir() if child.is_dir() and child.name.lower().startswith(name)
-    )
-    for place in (folder, *inside):
-        for candidate in (place, place / "raw"):
-            if any(_file(candidate, part) for parts in FILES.values() for part in parts):
-                return candidate
+    inside = sorted(child for child in folder.iterdir() if child.name.lower().startswith(name))
+    for place in (path for parent in (folder, *inside) for path in (parent, parent / "raw")):
+        if any(_file(place, part) for parts in FILES.values() for part in parts):
+            return place
     raise UserError(f"{shown} holds no {name}; expected {LAYOUT}")
 
 
 def read_mnist_files(folder: Path, split: str) -> Collection:
     """Read one split: the test files, or of the training files nine tenths (train) and one tenth (validation).
-
-    Args:
-        folder: as :func:`find_mnist` gives it.
-        split: ``"train"``, ``"validation"``, ``"train+validation"``, ``"test"`` or ``"all"``.
 
     Raises:
         UserError: a file is missing, damaged or of another kind, or images and labels do not belong together.
@@ -95,8 +82,7 @@ def _read(path: Path, dimensions: int) -> NDArray[np.uint8]:
     """Return the values of an IDX file of unsigned bytes."""
     try:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-            magic = file.read(4)
-            if magic != bytes([0, 0, UNSIGNED_BYTES, dimensions]):
+            if file.read(4) != bytes([0, 0, 8, dimensions]):  # 8 is the type of unsigned bytes
                 raise UserError(
                     f"{path.name} is no IDX file of bytes with {dimensions} dimensions; fetch it again"
                 )

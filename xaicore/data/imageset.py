@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -61,14 +62,11 @@ class ImageSet(Dataset[tuple[Tensor, int]]):
     def _decode(self, index: int) -> Tensor:
         return self._source.tensor(int(self._indices[index]), self._geometry)
 
+    def _label(self, index: int) -> str:
+        return self._source.label(int(self._indices[index]))
+
     def stack(self, indices: Tensor | Sequence[int] | None = None) -> tuple[Tensor, Tensor]:
-        """Decode images with a pool of threads.
-
-        Args:
-            indices: which ones, in which order; all of them by default.
-
-        Returns:
-            images (N, C, H, W) float32 in [0, 1] and labels (N,) int64.
+        """Return the images at ``indices``, or all, (N, C, H, W) float32 in [0, 1], and their labels (N,) int64.
 
         Raises:
             UnreadableFiles: naming all files that cannot be decoded.
@@ -82,24 +80,21 @@ class ImageSet(Dataset[tuple[Tensor, int]]):
         except UnreadableFiles:
             self._take(wanted).verify()
             raise
-        pixels = np.empty(
-            (len(wanted), *first.shape), dtype=np.float32
-        )  # written by threads, whatever torch's grad mode here
+        # Written by threads, whatever torch's grad mode here.
+        pixels = np.empty((len(wanted), *first.shape), dtype=np.float32)
 
         def place(position: int) -> None:
             image = self._decode(int(wanted[position]))
             if image.shape != first.shape:
-                raise UserError(
-                    f"images of {self.name} differ in shape ({self._label(int(wanted[0]))}: {_shown(first)}, "
-                    f"{self._label(int(wanted[position]))}: {_shown(image)}); give a size"
+                sizes = ", ".join(
+                    f"{self._label(int(wanted[at]))}: {'×'.join(map(str, each.shape[-2:]))}"
+                    for at, each in ((0, first), (position, image))
                 )
+                raise UserError(f"images of {self.name} differ in shape ({sizes}); give a size")
             pixels[position] = image.numpy()
 
         _each(place, len(wanted))
         return torch.from_numpy(pixels), self.labels[wanted]
-
-    def _label(self, index: int) -> str:
-        return self._source.label(int(self._indices[index]))
 
     def verify(self) -> None:
         """Decode every image once.
@@ -145,9 +140,8 @@ class ImageSet(Dataset[tuple[Tensor, int]]):
             ValueError: the fractions do not fit.
             UserError: a class is too small to give an image to every part.
         """
-        parts = stratified(
-            self.labels, fractions, seed, lambda k: f"class {self.classes[k]!r} of {self.name}"
-        )
+        called = "class {!r} of {}".format
+        parts = stratified(self.labels, fractions, seed, lambda k: called(self.classes[k], self.name))
         return tuple(self._take(torch.tensor(part, dtype=torch.int64)) for part in parts)
 
     def select(self, classes: Iterable[str | int]) -> "ImageSet":
@@ -164,15 +158,15 @@ class ImageSet(Dataset[tuple[Tensor, int]]):
             raise UserError(
                 f"classes must name one or more different classes, got {[self.classes[k] for k in chosen]}"
             )
-        counts = torch.bincount(self.labels, minlength=len(self.classes))
         for entry in chosen:
-            if counts[entry] == 0:
+            if not (self.labels == entry).any():
                 raise UserError(f"class {self.classes[entry]!r} has no image in {self.name} ({self.split})")
         relabel = torch.full((len(self.classes),), -1, dtype=torch.int64)
         relabel[chosen] = torch.arange(len(chosen))
-        labels = relabel[self.labels]
-        kept = torch.nonzero(labels >= 0).flatten()
-        return self._take(kept, labels[kept], tuple(self.classes[k] for k in chosen))
+        kept = torch.nonzero(relabel[self.labels] >= 0).flatten()
+        found = self._take(kept)
+        found.labels, found.classes = relabel[found.labels], tuple(self.classes[k] for k in chosen)
+        return found
 
     def _class_index(self, entry: str | int) -> int:
         if isinstance(entry, str) and entry in self.classes:
@@ -182,28 +176,21 @@ class ImageSet(Dataset[tuple[Tensor, int]]):
         some = ", ".join(self.classes[:12]) + (", …" if len(self.classes) > 12 else "")
         raise UserError(f"{self.name} has no class {entry!r}; its classes are {some}")
 
-    def _take(
-        self, positions: Tensor, labels: Tensor | None = None, classes: tuple[str, ...] | None = None
-    ) -> "ImageSet":
-        return ImageSet(
-            self._source,
-            self.labels[positions] if labels is None else labels,
-            self.classes if classes is None else classes,
-            name=self.name,
-            split=self.split,
-            indices=self._indices[positions],
-            geometry=self._geometry,
-        )
+    def _take(self, positions: Tensor) -> "ImageSet":
+        indices, geometry = self._indices[positions], self._geometry
+        given: dict[str, Any] = {
+            "name": self.name,
+            "split": self.split,
+            "indices": indices,
+            "geometry": geometry,
+        }
+        return ImageSet(self._source, self.labels[positions], self.classes, **given)
 
 
 def from_tensors(images: Tensor, labels: Tensor, classes: Sequence[str], name: str) -> ImageSet:
-    """Wrap images that are already in memory.
+    """Wrap images (N, C, H, W) float32 in [0, 1] that are already in memory, copied; records call the set ``name``.
 
-    Args:
-        images: (N, C, H, W) float32 in [0, 1].
-        labels: (N,) integers, each an index into ``classes``.
-        classes: the class names.
-        name: what records should call the set.
+    The labels (N,) are integers, each an index into ``classes``, the class names.
 
     Raises:
         ValueError: shapes or ranges do not fit.
@@ -237,13 +224,8 @@ def _each(function: Callable[[int], object], count: int) -> None:
 
     pool = ThreadPoolExecutor()
     try:
-        for _ in pool.map(attempt, range(count)):
-            pass
+        list(pool.map(attempt, range(count)))
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
     if reasons:
         raise UnreadableFiles(dict(sorted(reasons.items())))
-
-
-def _shown(image: Tensor) -> str:
-    return "×".join(map(str, image.shape[-2:]))

@@ -1,18 +1,16 @@
 """Every image set by its name: splits, sizes and subsets."""
 
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from xaicore.core.errors import UserError
 from xaicore.data import embedded, folders, idx
-from xaicore.data.folders import SPLITS, Collection
+from xaicore.data.folders import SPLITS, Collection, Root
 from xaicore.data.imageset import ImageSet
 from xaicore.data.sources import Geometry
 
 MAX_SIDE = 4096
-Root = str | os.PathLike[str] | None
 
 
 @dataclass(frozen=True)
@@ -25,8 +23,7 @@ class SetSpec:
         read: split -> images, for a set inside a package.
         read_root: (folder, split, classes looked for or None) -> images of at least these, for a set in a folder.
         find: (name, root) -> that folder.
-        pad_to: see :class:`xaicore.data.sources.Geometry`.
-        crop: see :class:`xaicore.data.sources.Geometry`.
+        pad_to: and ``crop``: see :class:`xaicore.data.sources.Geometry`.
     """
 
     about: str
@@ -45,9 +42,9 @@ def _imagenet(root: Path, split: str, only: folders.Wanted) -> Collection:
 def _own_root(name: str, root: Root) -> Path:
     if root is None:
         raise UserError(f"give data_root, a folder laid out as {folders.LAYOUT}")
-    if not Path(root).expanduser().is_dir():
+    if not (folder := Path(root).expanduser()).is_dir():
         raise UserError(f"there is no folder {root}; data_root must be laid out as {folders.LAYOUT}")
-    return Path(root).expanduser()
+    return folder
 
 
 SETS: dict[str, SetSpec] = {
@@ -130,32 +127,18 @@ def load(
         raise UserError(f"split must be one of {', '.join(SPLITS)}, got {split!r}")
     if channels not in (None, 1, 3):
         raise UserError(f"channels must be 1 or 3, got {channels!r}")
-    geometry = Geometry(_size(size), channels or spec.channels, spec.pad_to, spec.crop)
-    if spec.read is not None:
-        collection = spec.read(split)
-    else:
-        assert spec.read_root is not None
-        collection = spec.read_root(find_root(name, root), split, classes)
-    images = ImageSet(
-        collection.source,
-        collection.labels,
-        collection.classes,
-        name=name,
-        split=split,
-        indices=collection.indices,
-        geometry=geometry,
-    )
-    if classes is not None:
-        images = images.select(classes)
-    return images if n is None else images.subset(n, seed)
-
-
-def _size(size: int | tuple[int, int] | None) -> tuple[int, int] | None:
-    if size is None:
-        return None
-    sides = (size, size) if isinstance(size, int) else tuple(size)
-    if len(sides) != 2 or not all(isinstance(side, int) and 1 <= side <= MAX_SIDE for side in sides):
+    sides = (size, size) if isinstance(size, int) else size
+    if sides and (len(sides) != 2 or not all(isinstance(s, int) and 1 <= s <= MAX_SIDE for s in sides)):
         raise UserError(
             f"size must be a side, or (height, width), between 1 and {MAX_SIDE} pixels, got {size!r}"
         )
-    return sides[0], sides[1]
+    geometry = Geometry(sides and (sides[0], sides[1]), channels or spec.channels, spec.pad_to, spec.crop)
+    if spec.read_root is not None:
+        found = spec.read_root(find_root(name, root), split, classes)
+    else:
+        assert spec.read is not None
+        found = spec.read(split)
+    images = ImageSet(*found[:3], name=name, split=split, indices=found.indices, geometry=geometry)
+    if classes is not None:
+        images = images.select(classes)
+    return images if n is None else images.subset(n, seed)

@@ -18,29 +18,19 @@ def _rank(*key: object) -> bytes:
 
 
 def _ranked_by_class(labels: Tensor, seed: int) -> dict[int, list[int]]:
-    members: dict[int, list[int]] = {}
-    for position, label in enumerate(labels.tolist()):
-        members.setdefault(label, []).append(position)
-    return {
-        label: [
-            positions[i] for i in sorted(range(len(positions)), key=lambda i: _rank("image", seed, label, i))
-        ]
-        for label, positions in sorted(members.items())
-    }
+    ranked: dict[int, list[int]] = {}
+    for label in labels.unique().tolist():
+        members = (labels == label).nonzero().flatten().tolist()
+        ranks = [_rank("image", seed, label, number) for number in range(len(members))]
+        ranked[label] = [position for _, position in sorted(zip(ranks, members, strict=True))]
+    return ranked
 
 
 def balanced_order(labels: Tensor, seed: int) -> list[int]:
     """Order all positions so that every prefix is as evenly spread over the classes as the classes allow.
 
     One image of each class, in shuffled class order, then a second one of each class, and so on; classes that
-    run out are skipped.
-
-    Args:
-        labels: (N,) integer labels.
-        seed: any integer; another seed gives another order.
-
-    Returns:
-        A permutation of 0..N-1.
+    run out are skipped. From (N,) integer labels, a permutation of 0..N-1; another seed gives another order.
     """
     ranked = _ranked_by_class(labels, seed)
     rounds = [
@@ -60,14 +50,8 @@ def stratified(
     leaves when the fractions sum to one. Every part of a positive fraction gets at least one image of every
     class.
 
-    Args:
-        labels: (N,) integer labels.
-        fractions: non-negative, with a sum of at most 1.
-        seed: any integer.
-        called: what a message calls a class.
-
-    Returns:
-        One ascending list of positions per fraction.
+    From (N,) integer labels and non-negative fractions with a sum of at most 1, one ascending list of positions per
+    fraction; a message calls a class what ``called`` says.
 
     Raises:
         ValueError: the fractions do not fit.

@@ -74,12 +74,7 @@ def tensor_of(image: Image.Image) -> Tensor:
 
 
 class FileSource:
-    """Images in files, opened when asked for.
-
-    Args:
-        paths: the files.
-        base: the folder that error messages name files relative to.
-    """
+    """Images in files, opened when asked for; messages name them relative to the folder ``base``."""
 
     def __init__(self, paths: list[Path], base: Path) -> None:
         self.paths = paths
@@ -105,12 +100,17 @@ class FileSource:
                 deep = file.mode.startswith(("I", "F"))
                 if not deep or _is_sixteen_bit_grey(file):
                     turned = ImageOps.exif_transpose(file)
-                    return geometry.apply(_eight_bit(turned) if deep else turned)
+                    if deep:
+                        levels = np.rint(np.asarray(turned).astype(np.float64) / 257)
+                        turned = Image.fromarray(levels.astype(np.uint8))
+                    return geometry.apply(turned)
             problem = f"{name} is neither an 8-bit nor a plain 16-bit image; save it as an 8-bit image"
         except FileNotFoundError:
             problem = f"{name} has gone; restore the file and run again"
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            problem = f"{name} is corrupt or no image ({_reason(error)}); replace or remove the file"
+            reason = str(error).split("\n")[0]
+            reason = "not an image format" if "cannot identify" in reason else reason
+            problem = f"{name} is corrupt or no image ({reason}); replace or remove the file"
         raise UnreadableFiles({name: problem})
 
     def digest(self, index: int) -> str:
@@ -119,16 +119,12 @@ class FileSource:
             with self.paths[index].open("rb") as file:
                 return hashlib.file_digest(file, "sha256").hexdigest()
         except OSError as error:
-            problem = f"{self.label(index)} cannot be read ({error.strerror})"
-            raise UnreadableFiles({self.label(index): problem}) from None
+            name = self.label(index)
+            raise UnreadableFiles({name: f"{name} cannot be read ({error.strerror})"}) from None
 
 
 class MemorySource:
-    """Images in memory.
-
-    Args:
-        images: float32 (N, C, H, W) in [0, 1], given out exactly as they are; or uint8 (N, H, W) or (N, H, W, 3).
-    """
+    """Images in memory: float32 (N, C, H, W) in [0, 1], given out as they are; or uint8 (N, H, W) or (N, H, W, 3)."""
 
     def __init__(self, images: Tensor | NDArray[np.uint8]) -> None:
         self.images = images
@@ -159,12 +155,3 @@ def _is_sixteen_bit_grey(file: Image.Image) -> bool:
     sixteen = file.mode.startswith("I;16") or (file.mode == "I" and file.format in ("PNG", "PPM"))
     bits = getattr(file, "tag_v2", {}).get(258, (16,))  # a TIFF of 12 bits is opened as one of 16
     return sixteen and tuple(bits) == (16,) and "transparency" not in file.info
-
-
-def _eight_bit(image: Image.Image) -> Image.Image:
-    return Image.fromarray(np.rint(np.asarray(image).astype(np.float64) / 257).astype(np.uint8))
-
-
-def _reason(error: Exception) -> str:
-    text = str(error).split("\n")[0]
-    return "not an image format" if "cannot identify" in text else text

@@ -1,4 +1,8 @@
-"""Defences: what makes a model, or its input, harder to attack; and attacks that know of them."""
+"""Defences: what makes a model, or its input, harder to attack; and attacks that know of them.
+
+Images are everywhere (N, C, H, W) floating point in [0, 1], float32 for attacks and training, and labels (N,) int64.
+What is of another kind raises TypeError; a shape, type, range or number that does not fit ValueError.
+"""
 
 from xaicore.defenses.adaptive import masked_attack, shown_to
 from xaicore.defenses.blur import gaussian_blur

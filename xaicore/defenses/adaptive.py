@@ -21,7 +21,6 @@ from xaicore.attacks.iterated_sign import pgd
 from xaicore.attacks.result import AttackResult, perturbation_norms
 from xaicore.core import checks
 from xaicore.core.batched_model import BatchedModel
-from xaicore.core.errors import UserError
 from xaicore.core.undisturbed import exact_arithmetic
 from xaicore.defenses.heat_and_blur import HeatAndBlur
 
@@ -39,8 +38,8 @@ def shown_to(
 
     Args:
         model: (N, C, H, W) images in [0, 1] to (N, K) logits, the one to show the images to.
-        images: (N, C, H, W) float32 in [0, 1], the clean images of the attack.
-        labels: (N,) int64, the true classes.
+        images: the clean images of the attack.
+        labels: the true classes.
         result: the attack.
         target: as in the attack.
         batch_size: images in one pass of the model; None: what suits their size and the device.
@@ -48,18 +47,10 @@ def shown_to(
     Returns:
         The result with ``success``, ``info["initially_wrong"]``, ``info["margin"]`` and ``info["nonfinite"]`` of this
         model; images, norms, queries and seconds are those of the attack. Other ``info`` is left out.
-
-    Raises:
-        TypeError: an argument is of the wrong kind.
-        ValueError: shape, type, range, labels or target do not fit.
     """
     checks.model(model)
     images = checks.images(images).detach()
-    if result.adversarial.shape != images.shape:
-        raise UserError(
-            f"result must be an attack on these images: it holds {tuple(result.adversarial.shape)}, "
-            f"images {tuple(images.shape)}"
-        )
+    checks.same_shape("images and those of the attack, result,", images, result.adversarial)
     goal = Goal.of(labels, target, images)
     with BatchedModel.of(model, images, batch_size) as batched:
         clean, final = (batched.logits(each).to(images.device) for each in (images, result.adversarial))
@@ -93,8 +84,8 @@ def masked_attack(
 
     Args:
         defended: the defended classifier; its heatmap is used, its network attacked.
-        images: (N, C, H, W) float32 in [0, 1].
-        labels: (N,) int64, the true classes.
+        images: the clean images.
+        labels: the true classes.
         attack: the Att(·) of the paper, a function of :mod:`xaicore.attacks`, untargeted, on the whole image.
         eps: largest change of a value over all rounds, in (0, 1]; that of the attack in each round, where it takes one.
         iterations: most rounds.
@@ -108,10 +99,6 @@ def masked_attack(
         and two passes a round, mask and check. In ``info``: ``rounds`` (N,) int64; ``defence_right`` (N,) bool, where
         the defence classifies the clean image correctly; ``defence_fooled`` (N,) bool, where besides it is wrong about
         the result.
-
-    Raises:
-        TypeError: an argument is of the wrong kind.
-        ValueError: shape, type, range, labels or a parameter does not fit.
 
     References:
         Brama and Grinshpoun, Heat and Blur, 2020, Sec. 5.2 and Alg. 2.

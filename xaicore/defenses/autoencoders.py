@@ -72,12 +72,8 @@ def trained_autoencoder(
     Args:
         images: (N, C, H, W) in [0, 1].
         bottleneck: as in :class:`Autoencoder`.
-        noise: standard deviation of the Gaussian noise on its inputs, which are cut to [0, 1].
-        epochs: passes over the images.
-        batch_size: images in an update.
-        learning_rate: of Adam.
         seed: of weights, order and noise.
-        device: where it computes.
+        device: where it computes; the other numbers are those of :func:`fit_denoising`.
     """
     network = Autoencoder(images.shape[1], bottleneck=bottleneck)
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -18,9 +18,6 @@ class Defended(nn.Module):
     Attributes:
         model: the classifier behind the defence.
         classes: its class names; ``name``, ``channels``, ``input_size``, ``fixed_size`` and ``options`` likewise.
-
-    Raises:
-        TypeError: ``model`` is no module.
     """
 
     def __init__(self, model: nn.Module) -> None:

@@ -67,10 +67,6 @@ def trained_denoiser(
         seed: of weights, order and noise.
         device: where it computes; None: where the images are.
 
-    Raises:
-        TypeError: an argument is no tensor.
-        UserError: shapes, types or values do not fit.
-
     References:
         Vincent, Larochelle, Bengio and Manzagol, Extracting and Composing Robust Features with Denoising Autoencoders,
         ICML 2008. Gu and Rigazio, Towards Deep Neural Network Architectures Robust to Adversarial Examples, ICLR

@@ -53,8 +53,8 @@ def distill(
 
     Args:
         model: the untrained network both start from; it is not changed.
-        images: (N, C, H, W) float32 in [0, 1].
-        labels: (N,) int64.
+        images: to learn from.
+        labels: their classes.
         temperature: T, at least 1; the paper has 20 for MNIST, up to 100 elsewhere.
         epochs: passes over the images, for each of the two.
         batch_size: images in an update.
@@ -62,8 +62,7 @@ def distill(
         seed: of the order of the images and of dropout.
 
     Raises:
-        TypeError: an argument is no tensor.
-        UserError: images and labels do not fit, a number is out of range, or the loss is no longer finite.
+        UserError: also where the loss is no longer finite.
 
     References:
         Papernot, McDaniel, Wu, Jha and Swami, Distillation as a Defense to Adversarial Perturbations against Deep Neural
@@ -80,13 +79,7 @@ def distill(
 
 
 def soft_labels(model: Classifier, images: Tensor, temperature: float) -> Tensor:
-    """Return the answers of ``model`` at a temperature, (N, K), each row of sum 1.
-
-    Args:
-        model: images to logits, in eval mode for the time of the call.
-        images: (N, C, H, W) in [0, 1].
-        temperature: T, greater than 0.
-    """
+    """Return the answers of ``model``, in eval mode, at a temperature greater than 0, (N, K), each row of sum 1."""
     return (predict(model, images) / temperature).softmax(dim=1)
 
 

@@ -38,13 +38,6 @@ def restore(images: Tensor, masks: Tensor, sigma: float) -> Tensor:
 
     Returns:
         (N, C, H, W) in [0, 1]; differentiable with respect to ``images``, the mask held.
-
-    Raises:
-        TypeError: ``images`` are not floating point, ``masks`` not boolean.
-        ValueError: a shape or ``sigma`` does not fit.
-
-    References:
-        Brama and Grinshpoun, Heat and Blur, 2020, Alg. 1.
     """
     checks.floating("images", images)
     if not isinstance(masks, Tensor) or masks.dtype != torch.bool:
@@ -83,11 +76,6 @@ class HeatAndBlur(Defended):
         gradient: ``"held-mask"``, the derivative with the mask held, or ``"straight-through"``, that of the
             network at the cleaned image, handed to the image as it is (BPDA with the identity).
         seed: of the random mask.
-
-    Raises:
-        TypeError: ``model`` is no module, or a mask no boolean tensor.
-        ValueError: a number is out of range.
-        UserError: an unknown preset, mask or gradient.
 
     References:
         Brama and Grinshpoun, Heat and Blur: An Interpretability Based Defense Against Adversarial Examples, 2020,
@@ -131,23 +119,13 @@ class HeatAndBlur(Defended):
         return digest("heat-and-blur", code_digest(HeatAndBlur), inner, self._settings)
 
     def variant(self, **changes: Any) -> "HeatAndBlur":
-        """Return the same defence of the same classifier with some settings changed: a control, another gradient.
-
-        Args:
-            changes: arguments of :class:`HeatAndBlur` by name.
-        """
+        """Return the same defence of the same classifier with some settings changed: a control, another gradient."""
         return HeatAndBlur(self.model, **{**self._settings, **changes})
 
     def masks(self, images: Tensor) -> Tensor:
         """Return which pixels are kept, (N, H, W) booleans (Alg. 1, steps 1 to 3).
 
-        Args:
-            images: (N, C, H, W) in [0, 1].
-
-        Raises:
-            TypeError: ``images`` is no floating-point tensor.
-            ValueError: its shape or values do not fit.
-            UserError: the network is not made of layers that relevance knows.
+        A network that is not made of layers that relevance knows raises UserError.
         """
         images = checks.floating("images", images)
         checks.within("images", images, 1)
@@ -171,31 +149,13 @@ class HeatAndBlur(Defended):
     def clean(self, images: Tensor) -> Tensor:
         """Return the images blurred outside their masks, the output of Alg. 1, without a gradient.
 
-        Args:
-            images: (N, C, H, W) in [0, 1].
-
-        Returns:
-            (N, C, H, W) in [0, 1]. With several σ, for the first of them.
-
-        Raises:
-            TypeError: as :meth:`masks` does.
-            ValueError: likewise.
-            UserError: likewise.
+        With several σ, the first of them counts; raises as :meth:`masks` does.
         """
         masks = self.masks(images)
         return restore(images.detach(), masks, self._settings["sigma"][0])
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return the logits (N, K) of the cleaned images.
-
-        Args:
-            images: (N, C, H, W) floating point in [0, 1].
-
-        Raises:
-            TypeError: as :meth:`masks` and the classifier do.
-            ValueError: likewise.
-            UserError: likewise.
-        """
+        """Return the logits (N, K) of the cleaned images; raises as :meth:`masks` and the classifier do."""
         masks = self.masks(images)
         logits = []
         for sigma in self._settings["sigma"]:
@@ -207,14 +167,9 @@ class HeatAndBlur(Defended):
 
 
 def scattered(masks: Tensor, seed: int = 0) -> Tensor:
-    """Return masks with as many pixels as the given ones, the first of one random order of all places.
+    """Return masks (N, H, W) with as many pixels as the given ones, the first of one random order of all places.
 
-    Args:
-        masks: (N, H, W) booleans.
-        seed: of the order, which is the same for all images.
-
-    Returns:
-        (N, H, W) booleans.
+    The order is the same for all images.
     """
     generator = torch.Generator().manual_seed(seed)
     place = torch.randperm(masks[0].numel(), generator=generator).to(masks.device)

@@ -1,9 +1,9 @@
 r"""A network in front of the network: what an image passes through before it is classified.
 
-MagNet's reformer (Meng and Chen 2017, Sec. 4.3) moves an image towards those it knows by replacing it with its
-reconstruction :math:`ae(x)`, learned from clean images alone. For MNIST the paper takes the autoencoder of detector I.
-A :class:`Reformed` classifier, :math:`f(r(x))`, is attacked as any other: its gradient goes through the reformer, which
-is what an attacker has who knows of it.
+MagNet's reformer (Meng and Chen, MagNet: a Two-Pronged Defense against Adversarial Examples, CCS 2017, Sec. 4.3)
+moves an image towards those it knows by replacing it with its reconstruction :math:`ae(x)`, learned from clean images
+alone. For MNIST the paper takes the autoencoder of detector I. A :class:`Reformed` classifier, :math:`f(r(x))`, is
+attacked as any other: its gradient goes through the reformer, which is what an attacker has who knows of it.
 """
 
 from torch import Tensor, nn
@@ -23,12 +23,6 @@ class Reformed(Defended):
 
     Attributes:
         reformer: what stands in front of the classifier; others as for :class:`~xaicore.defenses.base.Defended`.
-
-    Raises:
-        TypeError: an argument is no module.
-
-    References:
-        Meng and Chen, MagNet: a Two-Pronged Defense against Adversarial Examples, CCS 2017, Sec. 4.3.
     """
 
     def __init__(self, model: nn.Module, reformer: nn.Module) -> None:
@@ -46,14 +40,7 @@ class Reformed(Defended):
         return digest("reformed", code_digest(Reformed), inner, before)
 
     def reform(self, images: Tensor) -> Tensor:
-        """Return what the classifier is given, (N, C, H, W) in [0, 1].
-
-        Args:
-            images: (N, C, H, W) floating point in [0, 1].
-
-        Raises:
-            ValueError: the reformer changes the shape.
-        """
+        """Return what the classifier is given, (N, C, H, W) in [0, 1]; the reformer must keep the shape."""
         reformed: Tensor = self.reformer(images)
         if reformed.shape != images.shape:
             raise UserError(
@@ -62,13 +49,6 @@ class Reformed(Defended):
         return reformed.clamp(0, 1)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return the logits (N, K) of the reformed images.
-
-        Args:
-            images: (N, C, H, W) floating point in [0, 1].
-
-        Raises:
-            ValueError: as :meth:`reform` does.
-        """
+        """Return the logits (N, K) of the reformed images; raises as :meth:`reform` does."""
         logits: Tensor = self.model(self.reform(images))
         return logits

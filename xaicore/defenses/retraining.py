@@ -21,21 +21,14 @@ def extended_set(images: Tensor, labels: Tensor, result: AttackResult) -> tuple[
     An image that the model misclassified before the attack was not attacked and is not repeated.
 
     Args:
-        images: (N, C, H, W) float32 in [0, 1], the images that were attacked.
-        labels: (N,) int64, their true classes.
+        images: the images that were attacked.
+        labels: their true classes.
         result: the attack on all of them, in the same order.
 
     Returns:
         Images (N + S, C, H, W) and labels (N + S,), S being the number of successes.
-
-    Raises:
-        ValueError: ``images``, ``labels`` and ``result`` do not belong together.
     """
-    if result.adversarial.shape != images.shape:
-        raise UserError(
-            f"result must be an attack on these images: it holds {tuple(result.adversarial.shape)}, "
-            f"images {tuple(images.shape)}"
-        )
+    checks.same_shape("images and those of the attack, result,", images, result.adversarial)
     checks.integers("labels", labels, len(images))
     fooled = (result.success & ~result.info["initially_wrong"]).to(images.device)
     return torch.cat([images, result.adversarial.to(images.device)[fooled]]), torch.cat(
@@ -57,19 +50,16 @@ def adversarial_retraining(
 
     Args:
         model: the trained classifier; it is not changed.
-        train_images: (N, C, H, W) float32 in [0, 1].
-        train_labels: (N,) int64.
-        adversarial_images: (M, C, H, W) float32 in [0, 1]; M of at least 1.
-        adversarial_labels: (M,) int64, the *true* classes.
+        train_images: the clean images.
+        train_labels: their classes.
+        adversarial_images: (M, C, H, W), M of at least 1.
+        adversarial_labels: (M,), the *true* classes.
         validation: images and labels by which the best epoch is chosen. With clean images alone, an epoch is
             chosen that may have forgotten the adversarial ones; give an extended set.
         recipe: how to train.
 
     Returns:
         What :func:`xaicore.models.train` returns; its ``model`` is the immune one.
-
-    Raises:
-        ValueError: images and labels do not fit each other, or there is no adversarial image.
     """
     checks.integers("train_labels", train_labels, len(train_images))
     checks.integers("adversarial_labels", adversarial_labels, len(adversarial_images))

@@ -4,7 +4,7 @@ All share the contract of :class:`Detector`: fitted on clean images, a score (hi
 for a false-positive rate. :class:`Explainer` is the detector of paper 5, :class:`MagNet` and :class:`FeatureSqueezing`
 are those it compares itself with, :func:`adaptive_attack` knows the detector it faces. The others stand for further
 ideas: signatures of relevance and of SHAP values, which learn from adversarial examples too, the maps of all layers,
-and the uncertainty of dropout.
+and the uncertainty of dropout. What is raised is said once, in :mod:`xaicore.detectors.base`.
 """
 
 from xaicore.detectors.adaptive import adaptive_attack

@@ -7,7 +7,7 @@ ball, and keeps a step where the network stays fooled and the score falls. That 
 serves against any :class:`~xaicore.detectors.Detector`.
 """
 
-from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -70,14 +70,11 @@ def adaptive_attack(
         network, not those within the detector. In ``info``: ``score`` (N,) float64 of the image returned; ``evaded``
         (N,) bool, where the network is fooled and the score is at most the limit; ``scored`` (N,) int64, how often the
         detector was asked.
-
-    Raises:
-        TypeError: an argument is of the wrong kind.
-        UserError: shape, type, range, labels or a parameter does not fit, or the detector was not fitted.
     """
     if not isinstance(detector, Detector):
         raise TypeError(f"detector must be a Detector, not {type(detector).__name__}")
-    search = RandomSearch(
+    step = partial(
+        _search,
         detector=detector,
         eps=checks.positive("eps", eps, most=1),
         steps=checks.integer("steps", steps, least=1),
@@ -87,90 +84,71 @@ def adaptive_attack(
         limit=detector.limit if limit is None else float(limit),
         seed=checks.integer("seed", seed, least=0),
     )
-    return run(search, detector.model, images, labels, target=target, index=index, batch_size=batch_size)
+    return run(step, detector.model, images, labels, target=target, index=index, batch_size=batch_size)
 
 
-@dataclass(frozen=True)
-class RandomSearch:
-    """The attack as a step of the base; see :func:`adaptive_attack` for the fields."""
+def _search(
+    victim: Victim,
+    images: Tensor,
+    goal: Goal,
+    index: Tensor,
+    *,
+    detector: Detector,
+    eps: float,
+    steps: int,
+    starts: int,
+    generations: int,
+    candidates: int,
+    limit: float,
+    seed: int,
+) -> Attempt:
+    """The attack as a step of the base: keeps the least suspicious point found for each image so far."""
+    best, fooled = images.clone(), torch.zeros_like(goal.labels, dtype=torch.bool)
+    score = torch.full_like(goal.labels, torch.inf, dtype=torch.float64)
+    queries, scored = torch.zeros_like(goal.labels), torch.zeros_like(goal.labels)
 
-    detector: Detector
-    eps: float
-    steps: int
-    starts: int
-    generations: int
-    candidates: int
-    limit: float
-    seed: int
-
-    def __call__(self, victim: Victim, images: Tensor, goal: Goal, index: Tensor) -> Attempt:
-        """Run on images (n, C, H, W)."""
-        best = _Best(self.detector, victim, images, goal)
-        low, high = bound(images, -self.eps), bound(images, self.eps)
-        everyone = torch.arange(len(images), device=images.device)
-        for number in range(self.starts):
-            radius = self.eps * (number + 1) / self.starts
-            ascent = Ascent(
-                eps=radius,
-                steps=self.steps,
-                step_size=2.5 * radius / self.steps,
-                early_stop=number % 2 == 0,
-                seed=self.seed + number,
-                random_start=True,
-            )
-            attempt = ascent(victim, images, goal, index)
-            best.queries += attempt.queries
-            best.consider(everyone, attempt.adversarial)
-        for generation in range(self.generations):
-            active = (best.fooled & (best.score > self.limit)).nonzero()[:, 0]
-            if not len(active):
-                break
-            copies = active.repeat_interleave(self.candidates)
-            order = torch.arange(len(copies), device=copies.device) % self.candidates
-            changed = self._changed(best.point[copies], images[copies], index[copies], order, generation)
-            best.consider(copies, changed.clamp(low[copies], high[copies]))
-        evaded = best.fooled & (best.score <= self.limit)
-        info = {"score": best.score, "evaded": evaded, "scored": best.scored}
-        return Attempt(best.point, best.queries, info)
-
-    def _changed(
-        self, points: Tensor, images: Tensor, index: Tensor, order: Tensor, generation: int
-    ) -> Tensor:
-        """Return copies in which some pixels go back to the image or anywhere in the ball."""
-        changed = torch.empty_like(points)
-        for row, (number, copy) in enumerate(zip(index.tolist(), order.tolist(), strict=True)):
-            step = 1 + generation * self.candidates + copy
-            draws = randomness.stream(self.seed, number, step, purpose=2)
-            share = np.exp(draws.uniform(*np.log(SHARES)))
-            chosen = torch.from_numpy(draws.random(points.shape[2:]) < share).to(points.device)
-            shift = 0.0 if draws.random() < 0.5 else self.eps * draws.uniform(-1, 1, tuple(points.shape[1:]))
-            replacement = images[row] + torch.as_tensor(shift, dtype=points.dtype, device=points.device)
-            changed[row] = torch.where(chosen, replacement, points[row])
-        return changed
-
-
-class _Best:
-    """The least suspicious point found for each image so far."""
-
-    def __init__(self, detector: Detector, victim: Victim, images: Tensor, goal: Goal) -> None:
-        self.detector, self.victim, self.goal = detector, victim, goal
-        self.point = images.clone()
-        self.fooled = torch.zeros_like(goal.labels, dtype=torch.bool)
-        self.score = torch.full_like(goal.labels, torch.inf, dtype=torch.float64)
-        self.queries, self.scored = torch.zeros_like(goal.labels), torch.zeros_like(goal.labels)
-
-    def consider(self, rows: Tensor, points: Tensor) -> None:
+    def consider(rows: Tensor, points: Tensor) -> None:
         """Take over the ``points`` (m, C, H, W) that are better than those of the images ``rows`` (m,) have."""
-        logits, goal = self.victim.logits(points), self.goal[rows]
-        fools = goal.attained(logits) & goal.reached(logits)
-        self.queries.index_add_(0, rows, torch.ones_like(rows))
-        unsuccessful = ~self.fooled[rows] & ~fools
-        self.point[rows[unsuccessful]] = points[unsuccessful]
+        logits, wanted = victim.logits(points), goal[rows]
+        fools = wanted.attained(logits) & wanted.reached(logits)
+        queries.index_add_(0, rows, torch.ones_like(rows))
+        unsuccessful = ~fooled[rows] & ~fools
+        best[rows[unsuccessful]] = points[unsuccessful]
         which = fools.nonzero()[:, 0]
         if not len(which):
             return
-        scores = self.detector.score(points[which]).to(self.score)
-        self.scored.index_add_(0, rows[which], torch.ones_like(which))
-        for row, place, score in zip(rows[which].tolist(), which.tolist(), scores.tolist(), strict=True):
-            if score < self.score[row]:
-                self.score[row], self.fooled[row], self.point[row] = score, True, points[place]
+        scores = detector.score(points[which]).to(score)
+        scored.index_add_(0, rows[which], torch.ones_like(which))
+        for row, place, value in zip(rows[which].tolist(), which.tolist(), scores.tolist(), strict=True):
+            if value < score[row]:
+                score[row], fooled[row], best[row] = value, True, points[place]
+
+    for number in range(starts):
+        radius = eps * (number + 1) / starts
+        ascent = Ascent(
+            eps=radius,
+            steps=steps,
+            step_size=2.5 * radius / steps,
+            early_stop=number % 2 == 0,
+            seed=seed + number,
+            random_start=True,
+        )
+        attempt = ascent(victim, images, goal, index)
+        queries += attempt.queries
+        consider(torch.arange(len(images), device=images.device), attempt.adversarial)
+    low, high = bound(images, -eps), bound(images, eps)
+    for generation in range(generations):
+        rows = (fooled & (score > limit)).nonzero()[:, 0].repeat_interleave(candidates)
+        if not len(rows):
+            break
+        points = best[rows]
+        for copy, row in enumerate(rows.tolist()):
+            number = 1 + generation * candidates + copy % candidates
+            draws = randomness.stream(seed, int(index[row]), number, purpose=2)
+            share = np.exp(draws.uniform(*np.log(SHARES)))
+            chosen = torch.from_numpy(draws.random(points.shape[2:]) < share).to(points.device)
+            shift = 0.0 if draws.random() < 0.5 else eps * draws.uniform(-1, 1, tuple(points.shape[1:]))
+            replacement = images[row] + torch.as_tensor(shift, dtype=points.dtype, device=points.device)
+            points[copy] = torch.where(chosen, replacement, points[copy])
+        consider(rows, points.clamp(low[rows], high[rows]))
+    return Attempt(best, queries, {"score": score, "evaded": fooled & (score <= limit), "scored": scored})

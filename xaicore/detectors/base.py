@@ -2,6 +2,9 @@
 
 A threshold comes from clean images alone, so that no detector is tuned on the attacks it is measured against. Those
 that learn from adversarial examples too say so by :attr:`Detector.supervised`.
+
+Images are everywhere (N, C, H, W) float32 in [0, 1]. What is no tensor, or a model that is no module, raises TypeError;
+another shape, type or range, a setting out of range, or a detector that was not fitted where it must be, UserError.
 """
 
 import abc
@@ -31,10 +34,6 @@ class Detector(abc.ABC):
         model: the classifier.
         fpr: as given.
         supervised: whether fitting takes adversarial examples too.
-
-    Raises:
-        TypeError: ``model`` is no module.
-        UserError: ``fpr`` is out of range, or the model does not compute in float32.
     """
 
     supervised: ClassVar[bool] = False
@@ -58,16 +57,12 @@ class Detector(abc.ABC):
         """Learn what clean images look like, and what scores they get.
 
         Args:
-            clean: (N, C, H, W) float32 in [0, 1], clean images.
+            clean: clean images.
             calibration: clean images, held out, from whose scores the thresholds come; None: ``clean``.
-            adversarial: (M, C, H, W) adversarial examples, for a detector that is ``supervised`` and no other.
+            adversarial: adversarial examples, for a detector that is ``supervised`` and no other.
 
         Returns:
             The detector itself.
-
-        Raises:
-            TypeError: an argument is no tensor.
-            UserError: a shape, type or range does not fit, or ``adversarial`` is missing or not wanted.
         """
         clean = checks.images(clean, "clean").detach()
         calibration = clean if calibration is None else checks.images(calibration, "calibration").detach()
@@ -83,46 +78,23 @@ class Detector(abc.ABC):
         return self
 
     def score(self, images: Tensor) -> Tensor:
-        """Return how suspicious each image is, (N,) float64 on the CPU; higher is more.
-
-        Args:
-            images: (N, C, H, W) float32 in [0, 1].
-
-        Raises:
-            TypeError: ``images`` is no tensor.
-            UserError: its shape, type or range does not fit, or the detector was not fitted.
-        """
+        """Return how suspicious each image is, (N,) float64 on the CPU; higher is more."""
         return self._score(checks.images(images).detach())
 
     def threshold(self, fpr: float) -> float:
-        """Return the threshold above which at most a share ``fpr`` of the calibration images score.
+        """Return the threshold above which at most a share ``fpr``, in [0, 1], of the calibration images score.
 
         With n of them, floor(fpr·n) may; where scores tie with the threshold, fewer do.
-
-        Args:
-            fpr: the share, in [0, 1].
-
-        Raises:
-            UserError: ``fpr`` is out of range, or the detector was not fitted.
         """
-        fpr = checks.not_negative("fpr", fpr, most=1)
-        scores = self._known(self._calibration)
-        return threshold_of(scores, fpr)
+        return threshold_of(self._known(self._calibration), checks.not_negative("fpr", fpr, most=1))
 
     @property
     def limit(self) -> float:
-        """The score above which the detector's own rule flags an image: the threshold for :attr:`fpr`.
-
-        Raises:
-            UserError: the detector was not fitted.
-        """
+        """The score above which the detector's own rule flags an image: the threshold for :attr:`fpr`."""
         return self.threshold(self.fpr)
 
     def flagged(self, images: Tensor) -> Tensor:
-        """Return which images are called adversarial by the detector's own rule, (N,) bool: score above :attr:`limit`.
-
-        Raises as :meth:`score` does.
-        """
+        """Return which images are called adversarial by the detector's own rule, (N,) bool: score above :attr:`limit`."""
         return self.score(images) > self.limit
 
     def _learn(self, clean: Tensor, calibration: Tensor, adversarial: Tensor | None) -> None:  # noqa: B027

@@ -29,8 +29,7 @@ def clustered(
         seed: of the starting points, of which ten are tried.
 
     Raises:
-        TypeError: an argument is no tensor.
-        UserError: a shape or value does not fit, or fewer than two different values.
+        UserError: also where there are fewer than two different values.
     """
     checks.one_of("method", method, METHODS)
     for name, given in (("values", values), ("scores", scores)):

@@ -8,19 +8,21 @@ image. Otherwise, it will be considered as an adversarial image" (Sec. Implement
 """
 
 import math
-from collections.abc import Callable
 from functools import partial
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from xaicore.attribution import METHODS
+from xaicore.attribution.integrated import Points, path_integral, quadrature
 from xaicore.core import checks
+from xaicore.core.batched_model import BatchedModel
 from xaicore.core.batches import fixed_batch
 from xaicore.core.devices import device_of
+from xaicore.core.randomness import stream
 from xaicore.detectors.base import Detector, in_batches
 from xaicore.detectors.non_local_means import non_local_means
-from xaicore.detectors.path_maps import Waypoint, expected, integrated, path_maps, smoothed
 from xaicore.metrics import shannon_entropy
 
 EXPLANATIONS = (
@@ -33,9 +35,10 @@ EXPLANATIONS = (
     "gradient",
 )
 """The paper's explanations: IG with SmoothGrad, IG, DeepLIFT, SHAP, Grad-CAM, Guided Grad-CAM, plain gradient."""
-DIRECT: dict[str, Callable[..., Tensor]] = {
-    name: METHODS[name] for name in ("deep_lift", "grad_cam", "guided_grad_cam", "gradient")
-}
+NOISE, ORDER, PLACE = range(3)
+"""Purposes of random draws."""
+PATHS = ("smooth_ig", "integrated_gradients", "shap")
+"""Those that are integrals along ways to the image; the others are entries of METHODS."""
 
 
 class Explainer(Detector):
@@ -57,10 +60,6 @@ class Explainer(Detector):
         hold_class: whether the map of the denoised image explains the class of the image; otherwise its own.
         batch_size: rows of a pass of the network; None: what suits the size of the images.
         seed: of the noise, which is the same for all images.
-
-    Raises:
-        TypeError: ``model`` is no module.
-        UserError: another argument is out of range.
 
     References:
         Su, Yang, Ren and Jin, Explanation-based Adversarial Detection with Noise Reduction, 2022.
@@ -102,15 +101,7 @@ class Explainer(Detector):
         return str(self._settings["explanation"])
 
     def denoised(self, images: Tensor) -> Tensor:
-        """Return the images after non-local means, (N, C, H, W) in [0, 1].
-
-        Args:
-            images: (N, C, H, W) float32 in [0, 1].
-
-        Raises:
-            TypeError: ``images`` is no tensor.
-            UserError: its shape, type or range does not fit.
-        """
+        """Return the images after non-local means, (N, C, H, W) in [0, 1]."""
         chosen = {name: self._settings[name] for name in ("strength", "patch_size", "patch_distance")}
         return non_local_means(checks.images(images), **chosen).clamp_(0, 1)
 
@@ -118,29 +109,38 @@ class Explainer(Detector):
         """Return the explanation of each image, channels added up, (N, H, W).
 
         Args:
-            images: (N, C, H, W) float32 in [0, 1].
+            images: as everywhere; ``shap`` must have been fitted.
             targets: (N,) int64 classes to explain; None: the predicted ones.
-
-        Raises:
-            TypeError: an argument is of the wrong kind.
-            UserError: a shape, type or range does not fit, or ``shap`` was not fitted.
         """
         images = checks.images(images).detach()
         rows = self._settings["batch_size"] or fixed_batch(images.shape, device_of(self.model))
         if targets is None:
             targets = self._logits(images, rows).argmax(1)
         targets = checks.integers("targets", targets, len(images))
-        if self.explanation in DIRECT:
-            explain = partial(DIRECT[self.explanation], self.model, batch_size=rows)
+        if self.explanation not in PATHS:
+            explain = partial(METHODS[self.explanation], self.model, batch_size=rows)
             return in_batches(explain, rows, images, targets).sum(1)
-        points = self._points(images.shape[1:])
-        return path_maps(self.model, images, targets, points, batch_size=rows).sum(1)
+        count, clean = self._settings["n_points"], images.cpu()
+        starts, noise, places, weights = self.ways(images.shape[1:])
+
+        def points(number: Tensor, sample: Tensor) -> Points:
+            ends = clean[number] + noise[sample]
+            ways = ends - starts[sample]
+            return Points(ends - (1 - places[sample]) * ways, ways, weights[sample])
+
+        with BatchedModel.of(self.model, images, rows) as batched:
+            wanted = targets.to(batched.device)
+
+            def gradient(inputs: Tensor, number: Tensor) -> Tensor:
+                chosen = wanted[number.to(batched.device), None]
+                return batched.differentiate(
+                    inputs.to(batched.device), lambda logits, part: logits.gather(1, chosen[part])[:, 0]
+                )[1].cpu()
+
+            return path_integral(gradient, points, len(images), count, rows).to(images.device).sum(1)
 
     def entropies(self, images: Tensor) -> Tensor:
-        """Return the entropies of the map of each image and of its denoised version, (N, 2) float64, in bits.
-
-        Raises as :meth:`maps` does.
-        """
+        """Return the entropies of the map of each image and of its denoised version, (N, 2) float64, in bits."""
         images = checks.images(images).detach()
         cleaned, count = self.denoised(images), len(images)
         targets = None
@@ -162,10 +162,29 @@ class Explainer(Detector):
     def _learn(self, clean: Tensor, calibration: Tensor, adversarial: Tensor | None) -> None:
         self._baselines = clean.cpu() if self.explanation == "shap" else None
 
-    def _points(self, shape: torch.Size) -> list[Waypoint]:
+    def ways(self, shape: torch.Size) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return where the ways to any image begin, what is added to it, the places on the ways and their weights.
+
+        ``integrated_gradients`` takes the points of a quadrature of the way from black (Sundararajan et al., ICML 2017,
+        Eq. 1). ``smooth_ig`` takes each of them on the way to a noisy copy of its own: the expectation over the noise of
+        integrated gradients, which SmoothGrad (Smilkov et al. 2017) estimates by a full quadrature for each copy, at a
+        fraction of the passes. ``shap`` takes random ones, one in each of as many equal parts of the way, between random
+        clean images, each as often as another as far as the number allows, and the noisy image (Lundberg and Lee,
+        NeurIPS 2017). The noise is the same for all images, so that an image and its denoised version are compared at the
+        same points, and what comes out for an image does not depend on its number.
+        """
         count, std, seed = (self._settings[name] for name in ("n_points", "std", "seed"))
-        if self.explanation == "integrated_gradients":
-            return integrated(count)
-        if self.explanation == "smooth_ig":
-            return smoothed(shape, count, std=std, seed=seed)
-        return expected(self._known(self._baselines), count, std=std, seed=seed)
+        places, weights = (each.float() for each in quadrature(count))
+        starts, noise = torch.zeros(count, *shape), torch.zeros(count, *shape)
+        if self.explanation != "integrated_gradients":
+            for number in range(count):
+                draws = stream(seed, 0, number, purpose=NOISE)
+                noise[number] = std * torch.from_numpy(draws.standard_normal(tuple(shape), dtype=np.float32))
+        if self.explanation == "shap":
+            baselines = self._known(self._baselines)
+            order = stream(seed, 0, purpose=ORDER).permutation(len(baselines))
+            starts = baselines[order[np.arange(count) % len(baselines)]]
+            drawn = (np.arange(count) + stream(seed, 0, purpose=PLACE).random(count)) / count
+            places = torch.from_numpy(drawn).float().view(-1, 1, 1, 1)
+            weights = torch.full_like(places, 1 / count)
+        return starts, noise, places, weights

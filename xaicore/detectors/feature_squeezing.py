@@ -33,7 +33,7 @@ def squeezed(images: Tensor, squeezer: str) -> Tensor:
     """Return images with less detail.
 
     Args:
-        images: (N, C, H, W) float32 in [0, 1].
+        images: (N, C, H, W) float32 in [0, 1]; checked as everywhere, as is the name.
         squeezer: ``bit_depth_B``, B bits a value, rounded to the nearest; ``median_S``, the median of S x S pixels, for
             even S the upper one, as SciPy takes it; ``non_local_means_W_P_H``, window W, patches P, strength H in
             steps of 1/255. The last is what the paper has from OpenCV, without its rounding to 8 bits: colours go to
@@ -41,10 +41,6 @@ def squeezed(images: Tensor, squeezer: str) -> Tensor:
 
     Returns:
         (N, C, H, W) in [0, 1].
-
-    Raises:
-        TypeError: ``images`` is no tensor.
-        UserError: its shape, type or range does not fit, or there is no such squeezer.
     """
     images = checks.images(images).detach()
     bits, side, window, patch, strength = _parsed(squeezer)
@@ -83,10 +79,6 @@ class FeatureSqueezing(Detector):
         fpr: the share of calibration images that :meth:`flagged` flags at most; the paper has 0.05.
         batch_size: rows of a pass of the network; None: what suits the size of the images.
 
-    Raises:
-        TypeError: ``model`` is no module.
-        UserError: another argument is out of range.
-
     References:
         Xu, Evans and Qi, Feature Squeezing: Detecting Adversarial Examples in Deep Neural Networks, NDSS 2018.
     """
@@ -112,15 +104,7 @@ class FeatureSqueezing(Detector):
         )
 
     def distances(self, images: Tensor) -> Tensor:
-        """Return the L1 distance for each squeezer, (N, squeezers) float64 on the CPU, from 0 to 2.
-
-        Args:
-            images: (N, C, H, W) float32 in [0, 1].
-
-        Raises:
-            TypeError: ``images`` is no tensor.
-            UserError: its shape, type or range does not fit.
-        """
+        """Return the L1 distance for each squeezer, (N, squeezers) float64 on the CPU, from 0 to 2."""
         images = checks.images(images).detach()
         names = self._settings["squeezers"] or (PHOTOGRAPHS if images.shape[1] == 3 else DIGITS)
         plain, *others = (

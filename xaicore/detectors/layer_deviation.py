@@ -29,10 +29,6 @@ class LayerDeviation(Detector):
         sigma: standard deviation of the Gaussian blur, in pixels, positive.
         layers: ``"all"``, ``"last"``, or names as for :func:`xaicore.attribution.grad_cam`.
         fpr: the share of calibration images that :meth:`flagged` flags at most.
-
-    Raises:
-        TypeError: ``model`` is no module.
-        UserError: another argument is out of range.
     """
 
     def __init__(
@@ -46,15 +42,7 @@ class LayerDeviation(Detector):
         super().__init__(model, fpr=fpr, sigma=checks.positive("sigma", sigma), layers=layers)
 
     def deviations(self, images: Tensor) -> Tensor:
-        """Return the dissimilarity of each layer's maps, (N, layers) float64 in [0, 1]; NaN where there is no map.
-
-        Args:
-            images: (N, C, H, W) float32 in [0, 1].
-
-        Raises:
-            TypeError: ``images`` is no tensor.
-            UserError: its shape, type or range does not fit, or a layer is unknown.
-        """
+        """Return the dissimilarity of each layer's maps, (N, layers) float64 in [0, 1]; NaN where there is no map."""
         images = checks.images(images).detach()
         width = (0, 0, self._settings["sigma"], self._settings["sigma"])
         blurred = torch.from_numpy(gaussian_filter(images.cpu().numpy(), width)).to(images).clamp_(0, 1)

@@ -45,10 +45,6 @@ class MagNet(Detector):
         learning_rate: of Adam.
         seed: of the training.
 
-    Raises:
-        TypeError: ``model`` is no module.
-        UserError: another argument is out of range.
-
     References:
         Meng and Chen, MagNet: a Two-Pronged Defense against Adversarial Examples, CCS 2017.
     """
@@ -88,30 +84,16 @@ class MagNet(Detector):
     def reformer(self) -> Autoencoder:
         """The autoencoder that reforms images, that of detector I, as a module: it has the gradient that
         :meth:`reform` hides.
-
-        Raises:
-            UserError: this detector was not fitted.
         """
         network: Autoencoder = self._known(self._autoencoders)[0]
         return network
 
     def reform(self, images: Tensor) -> Tensor:
-        """Return the images as the reformer gives them to the classifier, (N, C, H, W) in [0, 1].
-
-        Args:
-            images: (N, C, H, W) float32 in [0, 1].
-
-        Raises:
-            TypeError: ``images`` is no tensor.
-            UserError: its shape, type or range does not fit, or the detector was not fitted.
-        """
+        """Return the images as the reformer gives them to the classifier, (N, C, H, W) in [0, 1]."""
         return self._reconstructed(checks.images(images).detach(), 0)
 
     def values(self, images: Tensor) -> Tensor:
-        """Return what each detector says of each image, (N, detectors) float64 on the CPU.
-
-        Raises as :meth:`reform` does.
-        """
+        """Return what each detector says of each image, (N, detectors) float64 on the CPU."""
         images = checks.images(images).detach()
         first, second = self._reconstructed(images, 0), self._reconstructed(images, 1)
         columns = [
@@ -127,11 +109,7 @@ class MagNet(Detector):
 
     @property
     def thresholds(self) -> Tensor:
-        """The threshold of each detector, (detectors,) float64.
-
-        Raises:
-            UserError: the detector was not fitted.
-        """
+        """The threshold of each detector, (detectors,) float64."""
         known: Tensor = self._known(self._thresholds)
         return known
 
@@ -146,8 +124,7 @@ class MagNet(Detector):
     def _learn(self, clean: Tensor, calibration: Tensor, adversarial: Tensor | None) -> None:
         if clean.shape[2] % 2 or clean.shape[3] % 2:
             raise UserError(f"clean images must have even sides for MagNet, not {tuple(clean.shape[2:])}")
-        names = ("noise", "epochs", "batch_size", "learning_rate", "seed")
-        chosen = {name: self._settings[name] for name in names}
+        chosen = {name: value for name, value in self._settings.items() if name != "temperatures"}
         device = device_of(self.model)
         first, second = (
             trained_autoencoder(clean, bottleneck=bottleneck, device=device, **chosen)

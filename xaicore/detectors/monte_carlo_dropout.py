@@ -31,10 +31,6 @@ class MCDropout(Detector):
         fpr: the share of calibration images that :meth:`flagged` flags at most.
         seed: of the masks.
 
-    Raises:
-        TypeError: ``model`` is no module.
-        UserError: another argument is out of range, or the model has no dropout.
-
     References:
         Gal and Ghahramani, Dropout as a Bayesian Approximation, ICML 2016. Smith and Gal, Understanding Measures of
         Uncertainty for Adversarial Example Detection, UAI 2018.
@@ -63,15 +59,7 @@ class MCDropout(Detector):
             raise UserError("model must have a dropout layer with a rate above 0 for Monte Carlo dropout")
 
     def probabilities(self, images: Tensor) -> Tensor:
-        """Return the answers under each mask, (N, n_samples, K) float64 on the CPU.
-
-        Args:
-            images: (N, C, H, W) float32 in [0, 1].
-
-        Raises:
-            TypeError: ``images`` is no tensor.
-            UserError: its shape, type or range does not fit.
-        """
+        """Return the answers under each mask, (N, n_samples, K) float64 on the CPU."""
         images = checks.images(images).detach()
         answers = []
         for sample in range(self._settings["n_samples"]):

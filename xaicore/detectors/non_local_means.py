@@ -5,6 +5,9 @@ r"""Non-local means denoising of batches, and the noise level it is set by.
 Buades, Coll and Morel (IPOL 1, 2011), in the fast form of Darbon et al. (ISBI 2008), which scikit-image computes and
 which is called here: with integral images a digit takes (2D + 1)(D + 1) shifts of some thirty operations a pixel for
 search distance D, 2 to 8 ms, less than its explanation. It holds no lock, so threads share the images out.
+
+Images are (N, C, H, W) floating point, finite; what is no such tensor raises TypeError, a shape or a number out of range
+ValueError.
 """
 
 from functools import lru_cache
@@ -28,31 +31,25 @@ def non_local_means(
     images: Tensor,
     *,
     strength: float = 0.8,
-    sigma: float | Tensor | None = None,
     patch_size: int = 5,
     patch_distance: int = 6,
 ) -> Tensor:
     """Return denoised images: each pixel becomes a mean of those whose surroundings look alike.
 
     Every image gives what ``skimage.restoration.denoise_nl_means`` gives with ``fast_mode=True`` and
-    ``h=strength * sigma``. In that mode scikit-image adds up the differences of s - 1 by s - 1 of a patch's s by s pixels
-    and divides by all: for small patches it denoises more than the formula, which :func:`exact_means` keeps to.
+    ``h=strength * sigma``, sigma being its :func:`noise_level`; one without noise is returned as it is. In that mode
+    scikit-image adds up the differences of s - 1 by s - 1 of a patch's s by s pixels and divides by all: for small
+    patches it denoises more than the formula, which :func:`exact_means` keeps to.
 
     Args:
-        images: (N, C, H, W) floating point, finite; sides of at least 2 pixels.
+        images: of at least 2 pixels a side.
         strength: how far patches may differ, in standard deviations of the noise, positive; scikit-image's gallery
             takes 0.8 in this mode.
-        sigma: standard deviation of the noise, one for all or (N,), at least 0; None: :func:`noise_level`. An image
-            without noise is returned as it is.
         patch_size: side of the patches that are compared, at least 1; an even number counts as the next odd one.
         patch_distance: how far a patch is looked for, in pixels along each axis, at least 1.
 
     Returns:
         (N, C, H, W) of the type and on the device of ``images``.
-
-    Raises:
-        TypeError: ``images`` is no floating-point tensor.
-        ValueError: a shape or a parameter is out of range.
 
     References:
         Buades, Coll and Morel, Non-Local Means Denoising, Image Processing On Line 1, 2011.
@@ -63,10 +60,7 @@ def non_local_means(
     checks.positive("strength", strength)
     checks.integer("patch_size", patch_size, least=1)
     checks.integer("patch_distance", patch_distance, least=1)
-    levels = noise_level(images) if sigma is None else torch.as_tensor(sigma, dtype=torch.float64).cpu()
-    levels = levels.expand(len(images)) if levels.ndim == 0 else levels
-    if levels.shape != (len(images),) or not bool((levels.isfinite() & (levels >= 0)).all()):
-        raise UserError("sigma must be a finite number of at least 0, or one for each image")
+    levels = noise_level(images)
     layout = images.permute(0, 2, 3, 1).cpu().contiguous().numpy()
     denoised = layout.copy()
 
@@ -95,15 +89,9 @@ def exact_means(images: Tensor, window: int, patch: int, strength: float) -> Ten
 
     Args:
         images: (N, C, H, W) floating point; sides of more than half of window and patch together.
-        window: side of the square in which patches are looked for, odd.
-        patch: side of the patches, odd.
+        window: side of the square in which patches are looked for, odd, as that of the patches is.
+        patch: side of the patches.
         strength: h, in the units of ``images``, positive.
-
-    Returns:
-        (N, C, H, W).
-
-    Raises:
-        ValueError: the images are too small, or a side is even.
     """
     reach, half = window // 2, patch // 2
     height, width = images.shape[2:]
@@ -131,13 +119,6 @@ def noise_level(images: Tensor) -> Tensor:
     black patches left out: the estimate of ``skimage.restoration.estimate_sigma`` with ``average_sigmas=True``, which
     leaves out exact zeros. The two part where the coefficient of a patch with light in it is zero to the last bit by
     chance. 0 for a black channel.
-
-    Args:
-        images: (N, C, H, W) floating point, finite.
-
-    Raises:
-        TypeError: ``images`` is no floating-point tensor.
-        ValueError: another shape, or values that are not finite.
 
     References:
         Donoho and Johnstone, Ideal spatial adaptation by wavelet shrinkage, Biometrika 81, 1994.

@@ -61,10 +61,6 @@ class SignatureDetector(_Separator):
         fpr: the share of calibration images that :meth:`flagged` flags at most.
         seed: of the machine.
 
-    Raises:
-        TypeError: ``model`` is no module.
-        UserError: another argument is out of range.
-
     References:
         Klawikowska, Mikołajczyk and Grochowski, 2020, Sec. 3.2.
     """
@@ -76,11 +72,7 @@ class SignatureDetector(_Separator):
         super().__init__(model, fpr=fpr, preset=preset, seed=checks.integer("seed", seed, least=0))
 
     def features(self, images: Tensor) -> NDArray[np.float64]:
-        """Return the relevance of the predicted class, (N, H·W) of unit length.
-
-        Args:
-            images: (N, C, H, W) float32 in [0, 1].
-        """
+        """Return the relevance of the predicted class, (N, H·W) of unit length."""
         explain = partial(lrp, self.model, preset=self._settings["preset"], batch_size=ROWS)
         return signatures(in_batches(explain, ROWS, images)).astype(np.float64)
 
@@ -101,10 +93,6 @@ class ShapSignature(_Separator):
             paper; otherwise those for the predicted class alone.
         fpr: the share of calibration images that :meth:`flagged` flags at most.
         seed: of the machine.
-
-    Raises:
-        TypeError: ``model`` is no module.
-        UserError: another argument is out of range, or the model has no linear layer.
 
     References:
         Fidel, Bitton and Shabtai, When Explainability Meets Adversarial Learning: Detecting Adversarial Examples using
@@ -127,14 +115,7 @@ class ShapSignature(_Separator):
         self._mean: Tensor | None = None
 
     def features(self, images: Tensor) -> NDArray[np.float64]:
-        """Return the SHAP values of the penultimate neurons, (N, K·D), or (N, D) of the predicted class.
-
-        Args:
-            images: (N, C, H, W) float32 in [0, 1].
-
-        Raises:
-            UserError: the detector was not fitted, or the last linear layer does not give the logits.
-        """
+        """Return the SHAP values of the penultimate neurons, (N, K·D), or (N, D) of the predicted class."""
         activations, logits = self._activations(images)
         weights = self._last.weight.detach().cpu().double()
         apart = activations - self._known(self._mean)

@@ -10,12 +10,13 @@ from xaicore.figures.charts import (
     curves,
     distributions,
     estimated,
+    layer_boxes,
+    layer_curves,
     scatter_groups,
     scatter_panels,
     training_curves,
 )
 from xaicore.figures.detection import entropy_planes, group_boxes, roc_panels
-from xaicore.figures.layers import layer_boxes, layer_curves
 from xaicore.figures.pictures import (
     attack_illustration,
     cluster_panels,

@@ -16,6 +16,7 @@ from xaicore.figures.style import (
     STYLE,
     BookFigure,
     at_most_colours,
+    known,
     line,
     new_figure,
     new_panel,
@@ -74,12 +75,7 @@ def scatter_groups(
 
 @mpl.rc_context(STYLE)
 def scatter_panels(panels: Groups, groups: Groups) -> BookFigure:
-    """Draw the same groups in several maps, say one a random seed.
-
-    Args:
-        panels: (title, (N, 2) coordinates).
-        groups: (label, (N,) mask).
-    """
+    """Draw the same groups (label, (N,) mask) in several maps (title, (N, 2) coordinates), say one a random seed."""
     figure, grid = new_figure(1, len(panels), 2.9)
     for axes, (title, points) in zip(grid[0], panels, strict=True):
         scale = _scatter(axes, points, groups)
@@ -114,27 +110,20 @@ def distributions(
     """
     figure, axes = new_panel(0.62 * len(samples) + 0.9)
     jitter = np.random.default_rng(0)
-    labels = []
+    box: dict[str, Any] = {"orientation": "horizontal", "widths": 0.55, "showfliers": False}
+    box["medianprops"] = {"color": PALETTE[1], "linewidth": 2}
+    labels = {}
     for position, (label, values) in enumerate(samples.items()):
-        shown = np.asarray(values, dtype=float)
-        shown = shown[np.isfinite(shown)]
-        labels.append(f"{label}\n(n = {len(shown)})")
-        height = -position
-        scattered = height + jitter.uniform(-0.22, 0.22, len(shown))
+        shown = known(values)
+        labels[-position] = f"{label}\n(n = {len(shown)})"
+        scattered = jitter.uniform(-0.22, 0.22, len(shown)) - position
         axes.scatter(shown, scattered, s=9, alpha=0.45, linewidths=0, color=PALETTE[0])
         if len(shown):
-            axes.boxplot(
-                shown,
-                positions=[height],
-                orientation="horizontal",
-                widths=0.55,
-                showfliers=False,
-                medianprops={"color": PALETTE[1], "linewidth": 2},
-            )
-            axes.plot(shown.mean(), height, marker="D", color="black", markersize=5, linestyle="none")
+            axes.boxplot(shown, positions=[-position], **box)
+            axes.plot(shown.mean(), -position, marker="D", color="black", markersize=5, linestyle="none")
     if reference is not None:
         axes.axvline(reference, **DASHED)
-    axes.set_yticks([-position for position in range(len(labels))], labels)
+    axes.set_yticks(list(labels), list(labels.values()))
     axes.set_xlabel(xlabel)
     return figure
 
@@ -142,17 +131,15 @@ def distributions(
 def estimated(
     x: Iterable[float], estimates: Iterable[Estimate | None]
 ) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
-    """Return estimates as a line of :func:`curves`: x (m,), values (m,), intervals (m, 2).
+    """Return estimates, and the place of each, as a line of :func:`curves`: x (m,), values (m,), intervals (m, 2).
 
-    Args:
-        x: a place for each estimate.
-        estimates: those that are None are left out.
+    Those that are None are left out.
     """
-    known = [(place, each) for place, each in zip(x, estimates, strict=True) if each is not None]
+    there = [(place, each) for place, each in zip(x, estimates, strict=True) if each is not None]
     return (
-        np.array([place for place, _ in known], dtype=np.float64),
-        np.array([each.value for _, each in known]),
-        np.array([(each.low, each.high) for _, each in known]),
+        np.array([place for place, _ in there], dtype=np.float64),
+        np.array([each.value for _, each in there]),
+        np.array([(each.low, each.high) for _, each in there]),
     )
 
 
@@ -197,8 +184,7 @@ def curve_panels(
     Args:
         panels: title to (quantity and unit of y, curves as for :func:`curves`).
         xlabel: quantity and unit of x, the same in all panels; whole numbers are marked only as such.
-        low: lower end of every y axis; None: as the curves need.
-        high: upper end.
+        low: and ``high``: ends of every y axis; None: as the curves need.
 
     Raises:
         ValueError: more different labels than colours.
@@ -220,3 +206,55 @@ def curve_panels(
     ncols = min(4, len(handles))
     figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=ncols)
     return figure
+
+
+@mpl.rc_context(STYLE)
+def layer_boxes(panels: Mapping[str, NDArray[Any]], layers: Sequence[str], *, ylabel: str) -> BookFigure:
+    """Draw one box a layer, the panels below each other on one scale: median, quartiles, 1.5 quartile ranges, outliers.
+
+    The ``panels`` are title to (N, L) values, undefined ones (NaN) left out; ``ylabel`` is the quantity with its unit.
+    """
+    figure, grid = new_figure(len(panels), 1, 2.4 * len(panels) + 0.3, sharex=True, sharey=True)
+    for axes, (title, values), colour in zip(grid[:, 0], panels.items(), PALETTE, strict=False):
+        columns = [known(column) for column in np.transpose(values)]
+        look = {"medianprops": {"color": colour, "linewidth": 2}}
+        look["flierprops"] = {"markersize": 3, "markeredgecolor": "#777777"}
+        axes.boxplot(columns, positions=range(len(layers)), widths=0.6, **look)
+        means = [column.mean() if len(column) else np.nan for column in columns]
+        axes.plot(range(len(layers)), means, "D", color=colour, markersize=4)
+        axes.set(title=title, ylabel=ylabel)
+    _name_layers(grid[-1, 0], layers)
+    return figure
+
+
+@mpl.rc_context({**STYLE, "xtick.labelsize": 8})
+def layer_curves(
+    panels: Mapping[str, Mapping[str, tuple[NDArray[Any], NDArray[Any] | None]]],
+    layers: Sequence[str],
+    *,
+    ylabel: str,
+) -> BookFigure:
+    """Draw lines over the layers, the panels side by side on one scale.
+
+    The ``panels`` are title to label to (values (L,), band (L, 2) of lower and upper bounds or None); ``layers`` name the
+    axis; ``ylabel`` is the quantity with its unit.
+    """
+    figure, grid = new_figure(1, len(panels), 3.4, sharey=True)
+    places = np.arange(len(layers))
+    sizes: dict[str, Any] = {"markersize": 3.5, "linewidth": 1.4}
+    for axes, (title, lines) in zip(grid[0], panels.items(), strict=True):
+        for (label, (values, band)), colour, marker in zip(lines.items(), PALETTE, MARKERS, strict=False):
+            line(axes, places, values, band, color=colour, marker=marker, label=label, **sizes)
+        axes.set_title(title)
+        _name_layers(axes, layers)
+    grid[0, 0].set_ylabel(ylabel)
+    handles, labels = grid[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 5))
+    return figure
+
+
+def _name_layers(axes: Any, layers: Sequence[str]) -> None:
+    step = -(-len(layers) // 16)
+    places = range(0, len(layers), step)
+    axes.set_xticks(list(places), [layers[place] for place in places], rotation=45 if len(layers) > 8 else 0)
+    axes.set_xlabel("layer")

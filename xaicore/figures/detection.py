@@ -15,6 +15,7 @@ from xaicore.figures.style import (
     STYLE,
     BookFigure,
     at_most_colours,
+    known,
     new_panels,
 )
 
@@ -37,27 +38,22 @@ def group_boxes(panels: Mapping[str, Mapping[str, Mapping[str, Values]]], *, yla
         "panels", (group for panel in panels.values() for place in panel.values() for group in place)
     )
     figure, grid = new_panels(len(panels), 1, 2.6, 0.5)
+    look: dict[str, Any] = {"manage_ticks": False, "patch_artist": True}
+    look["medianprops"] = {"color": "black", "linewidth": 1.6}
+    look["flierprops"] = {"markersize": 2, "markeredgecolor": "#777777"}
+    fills: dict[str, dict[str, Any]] = {
+        group: {"facecolor": colour, "alpha": 0.75} for group, colour in zip(groups, PALETTE, strict=False)
+    }
     for axes, (title, places) in zip(grid, panels.items(), strict=True):
         for centre, of_place in enumerate(places.values()):
             step = 0.8 / len(of_place)
             for number, (group, values) in enumerate(of_place.items()):
-                known = np.asarray(values, dtype=float)
-                axes.boxplot(
-                    known[np.isfinite(known)],
-                    positions=[centre + (number - (len(of_place) - 1) / 2) * step],
-                    widths=0.8 * step,
-                    manage_ticks=False,
-                    patch_artist=True,
-                    boxprops={"facecolor": PALETTE[groups.index(group)], "alpha": 0.75, "linewidth": 0.8},
-                    medianprops={"color": "black", "linewidth": 1.6},
-                    flierprops={"markersize": 2, "markeredgecolor": "#777777"},
-                )
+                position = centre + (number - (len(of_place) - 1) / 2) * step
+                box = {**fills[group], "linewidth": 0.8}
+                axes.boxplot(known(values), positions=[position], widths=0.8 * step, boxprops=box, **look)
         axes.set_xticks(range(len(places)), list(places))
         axes.set(title=title, ylabel=ylabel, xlim=(-0.6, len(places) - 0.4))
-    patches = [
-        mpl.patches.Patch(facecolor=colour, alpha=0.75, label=group)
-        for group, colour in zip(groups, PALETTE, strict=False)
-    ]
+    patches = [mpl.patches.Patch(label=group, **fill) for group, fill in fills.items()]
     figure.legend(handles=patches, loc="outside lower center", ncols=min(len(groups), 4))
     return figure
 
@@ -71,8 +67,8 @@ def entropy_planes(panels: Mapping[str, Mapping[str, Values]]) -> BookFigure:
             the entropy rises.
     """
     every = np.concatenate([points for panel in panels.values() for points in panel.values()])
-    low, high = float(every.min()) - 0.2, float(every.max()) + 0.2
-    figure, grid = _squares(panels, 2.55, 0.4, (low, high), (low, high))
+    limits = float(every.min()) - 0.2, float(every.max()) + 0.2
+    figure, grid = _squares(panels, 2.55, 0.4, limits, limits)
     for axes, groups in zip(grid, panels.values(), strict=True):
         for (label, points), colour, marker in zip(groups.items(), PALETTE, MARKERS, strict=False):
             look: dict[str, Any] = {"s": 14, "color": colour, "marker": marker, "alpha": 0.6, "linewidths": 0}

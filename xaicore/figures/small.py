@@ -42,8 +42,7 @@ def estimate_rows(
             latter None for a number without an interval. None and missing series leave a gap. A series has one colour
             and marker throughout.
         xlabel: quantity and unit.
-        low: left end of the axis; None: as the numbers need.
-        high: right end.
+        low: and ``high``: ends of the axis; None: as the numbers need.
         reference: where to draw a dashed line.
 
     Raises:
@@ -86,19 +85,17 @@ def estimate_rows(
 
 @mpl.rc_context({**STYLE, "axes.titlesize": 9.5})
 def relevance_strip(image: Images, maps: Mapping[str, Images], *, title: str = "image") -> BookFigure:
-    """Draw an image and some heatmaps of it in one row, each map on a scale of its own, symmetric about zero.
+    """Draw an image (C, H, W) in [0, 1] below its ``title`` and some heatmaps of it, by title, in one row.
 
-    Args:
-        image: (C, H, W) in [0, 1].
-        maps: title to heatmap (C, h, w) or (h, w); channels are summed, colours end at the largest absolute value.
-        title: of the image.
+    Heatmaps (C, h, w), whose channels are summed, or (h, w) each have a scale of their own, symmetric about zero, which
+    ends at the largest absolute value.
     """
     columns = len(maps) + 1
-    lines = max(len(textwrap.wrap(each, 48 // columns)) for each in (title, *maps))
-    side = SMALL / columns
-    figure = BookFigure(figsize=(SMALL, side + 0.17 * lines + 0.1), layout="constrained")
+    titles = [textwrap.fill(each, 48 // columns) for each in (title, *maps)]
+    lines = 1 + max(each.count("\n") for each in titles)
+    figure = BookFigure(figsize=(SMALL, SMALL / columns + 0.17 * lines + 0.1), layout="constrained")
     grid: Any = np.ravel(figure.subplots(1, columns))
-    show_image(grid[0], image, textwrap.fill(title, 48 // columns))
-    for axes, (each, heatmap) in zip(grid[1:], maps.items(), strict=True):
-        show_relevance(axes, heatmap, textwrap.fill(each, 48 // columns))
+    show_image(grid[0], image, titles[0])
+    for axes, heatmap, each in zip(grid[1:], maps.values(), titles[1:], strict=True):
+        show_relevance(axes, heatmap, each)
     return figure

@@ -15,12 +15,9 @@ PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 MARKERS = ("o", "^", "s", "D", "v", "P", "X")
 RELEVANCE_MAP = "RdBu_r"
 FRAME = "#bbbbbb"
-SHOWN = 0.995
-"""Share of a map's pixels within the scale of an explanation."""
 DASHED: Any = {"color": "#555555", "linestyle": "--", "linewidth": 1}
 """A line to compare with, such as that of chance."""
 WIDTH = 7.4
-DPI = 144
 
 STYLE: Any = {
     "font.size": 10,
@@ -45,7 +42,7 @@ class BookFigure(Figure):
 
     def _repr_png_(self) -> bytes:
         buffer = io.BytesIO()
-        self.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})
+        self.savefig(buffer, format="png", dpi=144, metadata={"Software": None})
         return buffer.getvalue()
 
 
@@ -97,6 +94,12 @@ def at_most_colours(name: str, labels: Iterable[str]) -> list[str]:
     return found
 
 
+def known(values: Any) -> NDArray[Any]:
+    """Return those of values (n,) that are defined and finite."""
+    array = np.asarray(values, dtype=float)
+    return array[np.isfinite(array)]
+
+
 def array_of(values: Images) -> NDArray[Any]:
     """Return an image or a map as an array."""
     return np.asarray(values.detach().cpu() if isinstance(values, torch.Tensor) else values)
@@ -122,7 +125,7 @@ def scale_of(*heatmaps: Images) -> float:
     It ends at the largest where that is zero, and at 1 for maps of zeros.
     """
     size = np.abs(np.stack([relevance(heatmap) for heatmap in heatmaps]))
-    return float(np.quantile(size, SHOWN)) or float(size.max()) or 1.0
+    return float(np.quantile(size, 0.995)) or float(size.max()) or 1.0
 
 
 def show_image(axes: Axes, image: Images, title: str = "") -> None:
@@ -145,9 +148,7 @@ def bare(axes: Axes, title: str) -> None:
     axes.set_xticks([])
     axes.set_yticks([])
     axes.grid(False)
-    for spine in axes.spines.values():
-        spine.set_visible(True)
-        spine.set_color(FRAME)
+    axes.spines[:].set(visible=True, color=FRAME)
 
 
 def relevance_bar(figure: Figure, axes: Sequence[Axes], label: str = "relevance / largest") -> None:

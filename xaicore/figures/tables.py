@@ -17,15 +17,12 @@ Numbers = Mapping[str, Mapping[str, float]]
 def heat_table(
     values: Numbers, *, label: str, low: float, high: float, colours: str = "viridis", digits: int = 2
 ) -> BookFigure:
-    """Draw numbers as a table.
+    """Draw numbers, row to column to number, as a table; every row has the same columns.
 
     Args:
-        values: row to column to number; every row has the same columns.
+        values: the numbers, written with ``digits`` decimals.
         label: quantity and unit, for the colour bar.
-        low: number at the dark end of the colours.
-        high: number at the light end.
-        colours: name of a colour map of matplotlib.
-        digits: decimals in the cells.
+        low: number at the dark end of ``colours``, a colour map of matplotlib; ``high`` that at the light end.
     """
     figure, axes = new_panel(0.34 * len(values) + 1.3)
     columns = _cells(axes, values, label, low, high, colours, digits)

@@ -3,6 +3,11 @@
 A higher score is more suspicious; adversarial images are the positives. Intervals draw the clean and the adversarial
 images independently of each other (percentile bootstrap, as in :mod:`xaicore.metrics.intervals`). Where the groups
 separate wholly, the interval of the area is the point 1: the bootstrap cannot know what it has not seen.
+
+Scores are finite numbers, (n,) of the clean images and (m,) of the adversarial ones, at least one each. What are no
+numbers raises TypeError; another shape, no score, NaN or infinite scores, or another argument out of range ValueError.
+Intervals take the confidence ``level``, between 0 and 1, the number of draws ``n_resamples`` and the ``seed`` of the
+generators of the draws, one for each group.
 """
 
 import math
@@ -47,16 +52,7 @@ class OperatingPoint(NamedTuple):
 
 
 def roc_curve(scores_clean: ArrayLike | Tensor, scores_adversarial: ArrayLike | Tensor) -> RocCurve:
-    """Return the receiver operating characteristic, with a point for every distinct score.
-
-    Args:
-        scores_clean: (n,) finite scores of the clean images.
-        scores_adversarial: (m,) of the adversarial ones.
-
-    Raises:
-        TypeError: the scores are not numbers.
-        ValueError: another shape, no score, or NaN or infinite scores.
-    """
+    """Return the receiver operating characteristic, with a point for every distinct score."""
     clean, adversarial = _scores(scores_clean, scores_adversarial)
     labels = np.repeat([0, 1], [len(clean), len(adversarial)])
     return RocCurve(*metrics.roc_curve(labels, np.concatenate([clean, adversarial]), drop_intermediate=False))
@@ -65,16 +61,8 @@ def roc_curve(scores_clean: ArrayLike | Tensor, scores_adversarial: ArrayLike | 
 def auroc(scores_clean: ArrayLike | Tensor, scores_adversarial: ArrayLike | Tensor) -> float:
     """Return the area under the ROC curve: how often an adversarial image scores higher than a clean one.
 
-    Args:
-        scores_clean: (n,) finite scores of the clean images.
-        scores_adversarial: (m,) of the adversarial ones.
-
     Returns:
         The area, in [0, 1]; a tie counts one half. 0.5 is chance; below it the score is the wrong way round.
-
-    Raises:
-        TypeError: the scores are not numbers.
-        ValueError: another shape, no score, or NaN or infinite scores.
 
     References:
         Hanley and McNeil, Radiology 143, 1982.
@@ -91,15 +79,7 @@ def auroc_ci(
     n_resamples: int = 2000,
     seed: int = 0,
 ) -> Interval:
-    """Return the percentile bootstrap interval of :func:`auroc`.
-
-    Args:
-        scores_clean: (n,) as for :func:`auroc`, which says what is raised.
-        scores_adversarial: (m,) likewise, drawn independently of the clean.
-        level: the confidence level, between 0 and 1.
-        n_resamples: number of draws.
-        seed: of the generators of the draws, one for each group.
-    """
+    """Return the percentile bootstrap interval of :func:`auroc`."""
     groups = zip(_levels(scores_clean, scores_adversarial), _generators(seed), strict=True)
     return percentiles(resampled(_areas, *groups, n_resamples=n_resamples), level)
 
@@ -113,13 +93,9 @@ def tpr_at_fpr(
     what is greater is flagged: where clean scores tie with it, fewer than allowed are.
 
     Args:
-        scores_clean: (n,) finite scores of the clean images, from which alone the threshold comes.
-        scores_adversarial: (m,) of the adversarial ones.
+        scores_clean: from which alone the threshold comes.
+        scores_adversarial: of which the rate is.
         fpr: the share of clean images that may be flagged, in [0, 1].
-
-    Raises:
-        TypeError: the scores are not numbers.
-        ValueError: another shape, no score, NaN or infinite scores, or fpr out of range.
     """
     clean, adversarial = _scores(scores_clean, scores_adversarial)
     threshold = float(_thresholds(clean[None], _allowed(fpr, len(clean)))[0])
@@ -140,14 +116,6 @@ def tpr_at_fpr_ci(
     """Return the percentile bootstrap interval of the true-positive rate of :func:`tpr_at_fpr`.
 
     The threshold is chosen anew in every draw, so the interval holds its uncertainty too.
-
-    Args:
-        scores_clean: (n,) as for :func:`tpr_at_fpr`, which says what is raised.
-        scores_adversarial: (m,) likewise, drawn independently of the clean.
-        fpr: the share of clean images that may be flagged, in [0, 1].
-        level: the confidence level, between 0 and 1.
-        n_resamples: number of draws.
-        seed: of the generators of the draws, one for each group.
 
     Returns:
         The interval; Wilson's for the m adversarial images where no draw differs from 0, or none from 1.
@@ -192,7 +160,7 @@ def _levels(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return each score's rank, from 0, among the distinct scores of both groups."""
     clean, adversarial = _scores(scores_clean, scores_adversarial)
-    _, levels = np.unique(np.concatenate([clean, adversarial]), return_inverse=True)
+    levels = np.unique(np.concatenate([clean, adversarial]), return_inverse=True)[1]
     return levels[: len(clean)], levels[len(clean) :]
 
 

@@ -1,10 +1,13 @@
-r"""Normalised discounted cumulative gain of a prediction (Brama and Grinshpoun 2020, Sec. 4, Eq. 3-7).
+r"""Normalised discounted cumulative gain of a prediction (Brama and Grinshpoun, Heat and Blur, 2020, Sec. 4, Eq. 3-7).
 
 Top-1 accuracy does not tell a tiger shark taken for a white shark from one taken for a broom. Here the prediction for
 a benign image grades all classes, and a prediction for its adversarial or cleaned version is judged as a ranking of
 graded results. What the paper leaves open is decided so: logits are shifted by the least one of the image, as
 relevances would be negative otherwise; they are divided by their sum over the graded classes; equal logits rank in
 the order of classes. The base of the logarithm cancels.
+
+Logits are (N, classes), finite, of two classes or more; ``coverage``, the probability that the graded classes may have
+together, lies in (0, 1]. What is no floating-point tensor raises TypeError, anything else that does not fit ValueError.
 """
 
 import math
@@ -39,21 +42,10 @@ def relevances(logits: Tensor, *, coverage: float = 0.99) -> Relevances:
               K = \max \{k : \textstyle\sum_{j \le k} p_j \le \text{coverage}\}, \text{ at least } 1
 
     with the classes in descending order of their softmax probability p. So the first class is always graded, and
-    alone where its probability exceeds the coverage, then with 1.
-
-    Args:
-        logits: (N, classes) finite, at least two classes.
-        coverage: probability that the graded classes may have together, in (0, 1].
+    alone where its probability exceeds the coverage, then with 1 (Eq. 3).
 
     Returns:
         The relevances and the number of graded classes. Where all logits are equal, each graded class has 1 / K.
-
-    Raises:
-        TypeError: not a floating-point tensor.
-        ValueError: another shape, values that are not finite, or a coverage out of range.
-
-    References:
-        Brama and Grinshpoun, Heat and Blur, 2020, Eq. 3.
     """
     values = _logits(logits, "logits")
     order, counts = _ranking(values, coverage)
@@ -72,23 +64,16 @@ def ndcg(reference_logits: Tensor, logits: Tensor, *, coverage: float = 0.99, k:
               \mathrm{DCG} = \sum_j \frac{2^{R_j} - 1}{\log(1 + j)}
 
     j is the place of a class in the order of the prediction, R its relevance by :func:`relevances`. A prediction's
-    sum ends with its own coverage (K2 of Eq. 4): a class that it ranks beyond gains nothing.
+    sum ends with its own coverage (K2 of Eq. 4): a class that it ranks beyond gains nothing (Eq. 4-7).
 
     Args:
-        reference_logits: (N, classes) of the benign images.
-        logits: (N, classes) of the same images attacked, cleaned or otherwise changed.
-        coverage: of both predictions, in (0, 1].
+        reference_logits: of the benign images.
+        logits: of the same images attacked, cleaned or otherwise changed.
+        coverage: of both predictions.
         k: end both sums after k places as well (NDCG@k, as in Fig. 5); None: coverage alone ends them.
 
     Returns:
         (N,) float64 in [0, 1]: 1 where the graded classes stand in the benign order, 0 where none of them appears.
-
-    Raises:
-        TypeError: not floating-point tensors.
-        ValueError: shapes differ, values are not finite, or coverage or k is out of range.
-
-    References:
-        Brama and Grinshpoun, Heat and Blur, 2020, Eq. 4-7.
     """
     reference, values = _logits(reference_logits, "reference_logits"), _logits(logits, "logits")
     checks.same_shape("reference_logits and logits", reference, values)

@@ -23,17 +23,12 @@ class Norms(NamedTuple):
 
 
 def norms(delta: Tensor) -> Norms:
-    """Return the L0, L2 and L-infinity norms of perturbations.
+    """Return the L0, L2 and L-infinity norms of perturbations (N, C, H, W) or (N, H, W) in the units of the images.
 
-    Args:
-        delta: (N, C, H, W) or (N, H, W), finite, in the units of the images.
-
-    Raises:
-        ValueError: a wrong shape or values that are not finite.
+    Another shape, or values that are not finite, raise ValueError.
     """
     values = checks.finite("delta", delta, checks.MAPS).double()
-    if values.ndim == 3:
-        values = values[:, None]
+    values = values[:, None] if values.ndim == 3 else values
     changed = (values != 0).any(1).sum((1, 2))
     return Norms(changed, values.square().sum((1, 2, 3)).sqrt(), values.abs().amax((1, 2, 3)))
 

@@ -11,6 +11,9 @@ it has not seen. For a proportion, use :func:`proportion_ci`, which has a width 
 
 One sample's draws are those of ``scipy.stats.bootstrap`` with a generator of the same seed. Scipy draws two groups from
 one generator, refuses a single image and returns no interval where a draw leaves the statistic undefined.
+
+Everywhere ``level`` is the confidence level, between 0 and 1, ``n_resamples`` the number of draws, at least 1, and
+``seed`` that of the generator of the draws; what is out of range raises ValueError, values that are no numbers TypeError.
 """
 
 from collections.abc import Callable
@@ -60,21 +63,13 @@ def bootstrap_ci(
     n_resamples: int = 2000,
     seed: int = 0,
 ) -> Interval:
-    """Return the percentile bootstrap interval of a statistic of ``values``.
+    """Return the percentile bootstrap interval of a statistic, ``"mean"`` or ``"median"``.
 
     Args:
-        values: (n,) finite numbers or booleans, one per image.
-        statistic: ``"mean"`` or ``"median"``.
-        level: the confidence level, between 0 and 1.
-        n_resamples: number of draws.
-        seed: of the generator of the draws.
+        values: (n,) finite numbers or booleans, one per image, n at least 1.
 
     Returns:
         The interval, in the units of the values. For the mean of booleans that are all equal it is Wilson's.
-
-    Raises:
-        ValueError: empty or not finite values, or another argument out of range.
-        TypeError: values that are not numbers.
     """
     array = sample("values", values)
     if statistic == "mean" and as_array(values).dtype == np.bool_ and array.min() == array.max():
@@ -94,12 +89,8 @@ def bootstrap_difference_ci(
     """Return the interval of statistic(a) − statistic(b) for two independent groups of images.
 
     Args:
-        a: (n,) values of one group.
+        a: (n,) values of one group, as for :func:`bootstrap_ci`.
         b: (m,) values of the other; each group is drawn on its own, the second after the first.
-        statistic: see :func:`bootstrap_ci`, as for the other arguments and errors.
-        level: the confidence level.
-        n_resamples: number of draws.
-        seed: of the generator of the draws.
     """
     rng = np.random.default_rng(seed)
     groups = sample("a", a), sample("b", b)
@@ -115,15 +106,13 @@ def row_bootstrap(
     Args:
         statistic: takes arrays with the same rows drawn from each, returns a number; NaN where a draw leaves it
             undefined, which is left out of the interval.
-        arrays: (N, ...) each, one row an image, of the same N.
-        n_resamples: number of draws.
-        seed: of the generator of the draws.
+        arrays: (N, ...) each, one row an image, of the same N of at least 1.
 
     Returns:
         The estimate; ``n`` is N.
 
     Raises:
-        ValueError: no array, no row, different numbers of rows, an undefined statistic, or an argument out of range.
+        ValueError: the arrays do not fit, or leave the statistic undefined.
     """
     (found,) = row_bootstraps(statistic, *arrays, n_resamples=n_resamples, seed=seed)
     if not np.isfinite(found.value):
@@ -137,10 +126,7 @@ def row_bootstraps(
     """Return several statistics of arrays, each with a 95 % interval over their rows, from the same draws.
 
     Args:
-        statistic: as for :func:`row_bootstrap`, as the other arguments and errors; returns numbers (K,), or one.
-        arrays: (N, ...) each, one row an image, of the same N.
-        n_resamples: number of draws.
-        seed: of the generator of the draws.
+        statistic: as for :func:`row_bootstrap`, as ``arrays``; returns numbers (K,), or one.
 
     Returns:
         K estimates; NaN with NaN bounds where a statistic is undefined for the arrays as they are.
@@ -148,8 +134,7 @@ def row_bootstraps(
     values = [np.asarray(array, dtype=np.float64) for array in arrays]
     if not values or any(array.ndim == 0 for array in values) or len({len(array) for array in values}) != 1:
         raise UserError("arrays must have rows, each the same number of them")
-    n = len(values[0])
-    if not n:
+    if not (n := len(values[0])):
         raise UserError("arrays must have at least one row")
 
     def each(draws: NDArray[np.int64]) -> list[Array]:
@@ -173,15 +158,10 @@ def proportion_ci(successes: int, n: int, *, level: float = 0.95) -> Interval:
     .. math:: \frac{\hat p + z^2/2n \pm z \sqrt{\hat p(1-\hat p)/n + z^2/4n^2}}{1 + z^2/n}
 
     Args:
-        successes: how many of the ``n`` trials succeeded.
-        n: number of trials, at least 1.
-        level: the confidence level, between 0 and 1.
+        successes: how many of the ``n`` trials, at least one, succeeded.
 
     Returns:
         The interval, within [0, 1].
-
-    Raises:
-        ValueError: an argument is out of range.
     """
     if n < 1 or not 0 <= successes <= n:
         raise UserError(f"successes must lie in 0..n with n at least 1, not {successes} of {n}")
@@ -204,13 +184,9 @@ def resampled(
     Args:
         statistic: takes draws (rows, n) from each group, returns (rows, ...), one entry a draw.
         groups: values (n,), and the generator that draws n of them with replacement, one draw after the other.
-        n_resamples: number of draws.
 
     Returns:
         (n_resamples, ...).
-
-    Raises:
-        ValueError: ``n_resamples`` is below 1.
     """
     checks.integer("n_resamples", n_resamples, least=1)
     step = max(1, VALUES_AT_ONCE // sum(len(values) for values, _ in groups))

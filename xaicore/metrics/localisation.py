@@ -1,7 +1,9 @@
 """Where the relevance lies: the rank of one pixel, and the share inside a region.
 
-Relevance of a pixel is the absolute value of its channels' sum. Results are float64 tensors (N,), one
-number per image.
+Maps are finite, (N, C, H, W) or (N, H, W); relevance of a pixel is the absolute value of its channels' sum. A region is
+given by masks, (N, H, W) or (H, W) booleans, true inside; a pixel by integer tensors (N,), its rows, 0 to H − 1, and its
+columns, 0 to W − 1. All raise TypeError for tensors of another kind, and ValueError for a wrong shape, a pixel outside
+the image, or values that are not finite.
 """
 
 import torch
@@ -17,18 +19,9 @@ INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 def relevance_rank(maps: Tensor, rows: Tensor, cols: Tensor) -> Tensor:
     """Return the percentile of one pixel's absolute relevance among all pixels of its map.
 
-    Args:
-        maps: (N, C, H, W) or (N, H, W) with at least two pixels; channels are added up.
-        rows: (N,) integer row of the pixel in each image, 0 to H − 1.
-        cols: (N,) integer column, 0 to W − 1.
-
     Returns:
-        (N,) in percent of the other pixels: 100 the most relevant pixel, 0 the least; equal pixels share
-        the middle of their ranks (so 50 in a constant map).
-
-    Raises:
-        ValueError: a wrong shape, a pixel outside the map, or values that are not finite.
-        TypeError: rows or cols are not integer tensors.
+        (N,) float64 in percent of the other pixels, of which there must be one: 100 the most relevant pixel, 0 the least;
+        equal pixels share the middle of their ranks (so 50 in a constant map).
     """
     values = single_maps("maps", maps).abs()
     n, height, width = values.shape
@@ -47,16 +40,8 @@ def relevance_rank(maps: Tensor, rows: Tensor, cols: Tensor) -> Tensor:
 def relevance_share(maps: Tensor, masks: Tensor) -> Tensor:
     """Return the share of the absolute relevance that lies inside a region.
 
-    Args:
-        maps: (N, C, H, W) or (N, H, W) finite maps; channels are added up.
-        masks: (N, H, W) or (H, W) booleans, true inside.
-
     Returns:
-        (N,) in [0, 1]; NaN where a map is zero everywhere. Compare with the region's share of the area.
-
-    Raises:
-        ValueError: a wrong shape or values that are not finite.
-        TypeError: masks are not boolean.
+        (N,) float64 in [0, 1]; NaN where a map is zero everywhere. Compare with the region's share of the area.
     """
     values, inside = _regions(maps, masks)
     total = values.sum((1, 2))
@@ -66,17 +51,9 @@ def relevance_share(maps: Tensor, masks: Tensor) -> Tensor:
 def pointing_hits(maps: Tensor, masks: Tensor) -> Tensor:
     """Return whether the pixel of largest absolute relevance lies inside a region: one round of the pointing game.
 
-    Args:
-        maps: (N, C, H, W) or (N, H, W) finite maps; channels are added up.
-        masks: (N, H, W) or (H, W) booleans, true inside.
-
     Returns:
         (N,) booleans on the device of ``maps``. Where several pixels share the largest value, all of them must lie
         inside; so a map that is constant never hits.
-
-    Raises:
-        ValueError: a wrong shape or values that are not finite.
-        TypeError: masks are not boolean.
 
     References:
         Zhang, Bargal, Lin, Brandt, Shen and Sclaroff, Top-down neural attention by excitation backprop, IJCV 126, 2018.
@@ -89,19 +66,10 @@ def pointing_hits(maps: Tensor, masks: Tensor) -> Tensor:
 def window_mask(rows: Tensor, cols: Tensor, height: int, width: int, radius: int) -> Tensor:
     """Return the square window around one pixel of each image, cut at the border.
 
-    Args:
-        rows: (N,) integer row of each centre, 0 to height − 1.
-        cols: (N,) integer column, 0 to width − 1.
-        height: rows of the image.
-        width: columns of the image.
-        radius: pixels on each side of the centre, at least 0; the window is 2·radius + 1 wide.
+    It reaches ``radius`` pixels, at least 0, to each side of the centre, and is 2·radius + 1 wide.
 
     Returns:
         (N, height, width) booleans on the device of ``rows``.
-
-    Raises:
-        ValueError: a centre outside the image, lengths that differ, or a negative radius.
-        TypeError: rows or cols are not integer tensors.
     """
     checks.integer("radius", radius, least=0)
     rows, cols = _positions(rows, "rows", height), _positions(cols, "cols", width)

@@ -1,7 +1,8 @@
 r"""Numbers from heatmaps: how alike two are, how rough and how spread out one is.
 
-Maps are (N, C, H, W) or (N, H, W); channels are added up first, so that a pixel has one relevance. Every
-result is a float64 tensor (N,) on the device of the maps, one number per image.
+Maps are finite, (N, C, H, W) or (N, H, W); channels are added up first, so that a pixel has one relevance. Every
+result is a float64 tensor (N,) on the device of the maps, one number per image. All raise TypeError for what is no
+floating-point tensor, and ValueError for a wrong shape, two shapes that differ, or values that are not finite.
 """
 
 import math
@@ -20,38 +21,19 @@ from xaicore.metrics.threads import share_out
 def rank_correlation(a: Tensor, b: Tensor) -> Tensor:
     """Return Spearman's rank correlation of two maps over their pixels, with average ranks for ties.
 
-    Args:
-        a: (N, C, H, W) or (N, H, W) finite maps; channels are added up.
-        b: maps of the same shape.
-
     Returns:
         (N,) in [-1, 1]: 1 the same order of pixels, 0 unrelated, -1 reversed; NaN where a map is constant.
-
-    Raises:
-        ValueError: shapes differ, or values are not finite.
     """
-    first, second = single_maps("a", a), single_maps("b", b)
-    checks.same_shape("a and b", first, second)
-    ranks = [_centred_ranks(maps) for maps in (first, second)]
-    return _cosine(*ranks)
+    return _cosine(*(_centred_ranks(maps) for maps in _pair(a, b)))
 
 
 def cosine_similarity(a: Tensor, b: Tensor) -> Tensor:
-    """Return the cosine between two maps taken as vectors of pixels.
-
-    Args:
-        a: (N, C, H, W) or (N, H, W) finite maps; channels are added up. Raw relevance, not colours.
-        b: maps of the same shape.
+    """Return the cosine between two maps, raw relevance and not colours, taken as vectors of pixels.
 
     Returns:
         (N,) in [-1, 1]; NaN where a map is zero everywhere, for which the cosine is not defined.
-
-    Raises:
-        ValueError: shapes differ, or values are not finite.
     """
-    first, second = single_maps("a", a), single_maps("b", b)
-    checks.same_shape("a and b", first, second)
-    return _cosine(_scaled(first).flatten(1), _scaled(second).flatten(1))
+    return _cosine(*(_scaled(maps).flatten(1) for maps in _pair(a, b)))
 
 
 def total_variation(maps: Tensor) -> Tensor:
@@ -60,16 +42,10 @@ def total_variation(maps: Tensor) -> Tensor:
     .. math:: \frac{1}{\max|m|} \frac{\sum_{i,j} |m_{i+1,j}-m_{i,j}| + |m_{i,j+1}-m_{i,j}|}{(H-1)W + H(W-1)}
 
     The anisotropic total variation (after Rudin, Osher and Fatemi, Physica D 60, 1992), made independent
-    of the map's scale and size.
-
-    Args:
-        maps: (N, C, H, W) or (N, H, W) with at least two pixels; channels are added up.
+    of the map's scale and size. Maps have at least two pixels.
 
     Returns:
         (N,) in [0, 2]: 0 for a constant map, 2 for one that alternates between −m and m.
-
-    Raises:
-        ValueError: a wrong shape or values that are not finite.
     """
     values = _scaled(single_maps("maps", maps))
     _, height, width = values.shape
@@ -89,39 +65,29 @@ def shannon_entropy(maps: Tensor, *, bins: int = 256) -> Tensor:
     counts pixels.
 
     Args:
-        maps: (N, C, H, W) or (N, H, W) finite maps; channels are added up.
+        maps: as for all functions here.
         bins: number of bins, at least 2.
 
     Returns:
         (N,) in [0, log2(bins)]: 0 for a map whose absolute value is constant, which a zero map is too.
-
-    Raises:
-        ValueError: a wrong shape, values that are not finite, or fewer than 2 bins.
     """
+    from xaicore.metrics.kernels import histograms  # numba takes half a second to load
+
     checks.integer("bins", bins, least=2)
     values = checks.finite("maps", maps, checks.MAPS)
     values = values.sum(1, dtype=torch.float64) if values.ndim == 4 else values
-    counts = _compiled_histograms(values, bins) if values.device.type == "cpu" else _histograms(values, bins)
-    shares = counts.double() / math.prod(values.shape[1:])
-    nats: Tensor = torch.special.entr(shares).sum(1)
+    array = values.to(torch.promote_types(values.dtype, torch.float32)).cpu().contiguous().numpy()
+    counts = np.zeros((len(values), bins), dtype=np.int64)
+    share_out(len(values), lambda part: histograms(array[part], counts[part]))
+    shares = torch.from_numpy(counts).double() / math.prod(values.shape[1:])
+    nats: Tensor = torch.special.entr(shares).sum(1).to(values.device)
     return nats / math.log(2)
 
 
-def _compiled_histograms(maps: Tensor, bins: int) -> Tensor:
-    """Return the counts (N, bins) of maps (N, H, W) on the CPU."""
-    from xaicore.metrics.kernels import histograms  # numba takes half a second to load
-
-    kind = torch.promote_types(maps.dtype, torch.float32)
-    values, counts = maps.to(kind).contiguous().numpy(), np.zeros((len(maps), bins), dtype=np.int64)
-    share_out(len(maps), lambda part: histograms(values[part], counts[part]))
-    return torch.from_numpy(counts)
-
-
-def _histograms(maps: Tensor, bins: int) -> Tensor:
-    """Return the counts (N, bins) of maps (N, H, W) on any device."""
-    levels = (_scaled(maps.double()).abs() * bins).long().clamp(max=bins - 1).flatten(1)
-    levels += torch.arange(len(maps), device=maps.device)[:, None] * bins
-    return torch.bincount(levels.flatten(), minlength=len(maps) * bins).reshape(-1, bins)
+def _pair(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    first, second = single_maps("a", a), single_maps("b", b)
+    checks.same_shape("a and b", first, second)
+    return first, second
 
 
 def _scaled(maps: Tensor) -> Tensor:

@@ -1,4 +1,8 @@
-"""Where a heatmap is strong: its binary mask, how much of the image that covers, and how far two masks agree."""
+"""Where a heatmap is strong: its binary mask, how much of the image that covers, and how far two masks agree.
+
+Masks are (N, H, W) booleans. All raise TypeError for tensors of another kind, and ValueError for another shape, shapes
+that differ, or values that are not finite.
+"""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,10 +26,6 @@ def relevance_mask(maps: Tensor, *, k_std: float = 2.0) -> Tensor:
     Returns:
         (N, H, W) booleans; all false for a constant map.
 
-    Raises:
-        TypeError: not a floating-point tensor.
-        ValueError: a wrong shape, values or a k that are not finite.
-
     References:
         Brama and Grinshpoun, Heat and Blur, 2020, Eq. 2.
     """
@@ -39,31 +39,15 @@ def relevance_mask(maps: Tensor, *, k_std: float = 2.0) -> Tensor:
 
 
 def mask_fraction(masks: Tensor) -> Tensor:
-    """Return the share of each mask's pixels that are true, (N,) float64.
-
-    Args:
-        masks: (N, H, W) booleans.
-
-    Raises:
-        TypeError: not booleans.
-        ValueError: another shape.
-    """
+    """Return the share of each mask's pixels that are true, (N,) float64."""
     return checks.booleans("masks", masks).flatten(1).double().mean(1)
 
 
 def mask_iou(a: Tensor, b: Tensor) -> Tensor:
     """Return the intersection over union of masks (Jaccard's index).
 
-    Args:
-        a: (N, H, W) booleans.
-        b: masks of the same shape.
-
     Returns:
         (N,) float64 in [0, 1]: 1 for equal masks, 0 for disjoint ones; NaN where both are empty.
-
-    Raises:
-        TypeError: not booleans.
-        ValueError: another shape, or shapes that differ.
     """
     first, second = checks.booleans("a", a), checks.booleans("b", b)
     checks.same_shape("a and b", first, second)
@@ -72,9 +56,6 @@ def mask_iou(a: Tensor, b: Tensor) -> Tensor:
 
 def mean_iou_with_others(masks: Tensor) -> NDArray[np.float64]:
     """Return the mean overlap of each mask with those of all other images, what chance gives.
-
-    Args:
-        masks: (N, H, W) booleans.
 
     Returns:
         (N,) in [0, 1]; NaN for a single mask, and where an overlap of :func:`mask_iou` is undefined.

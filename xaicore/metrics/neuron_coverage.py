@@ -67,7 +67,7 @@ class NeuronCoverage:
         return self._coverage
 
     def share(self) -> float:
-        """Return the share of all neurons that are covered. Raises ValueError without an image."""
+        """Return the share of all neurons that are covered; raises as :attr:`coverage` does."""
         return self.coverage.share()
 
 

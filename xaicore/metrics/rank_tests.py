@@ -1,4 +1,7 @@
-"""Wilcoxon's rank test with the size of the effect beside the p-value, and Holm's correction for a family of tests."""
+"""Wilcoxon's rank test with the size of the effect beside the p-value, and Holm's correction for a family of tests.
+
+Values that are no numbers raise TypeError; another shape, no value, values out of range or not finite ValueError.
+"""
 
 from typing import NamedTuple
 
@@ -39,10 +42,6 @@ def wilcoxon(a: ArrayLike | Tensor, b: ArrayLike | Tensor) -> RankTest:
         ``effect`` is the matched-pairs rank-biserial correlation, (W+ − W−) / (W+ + W−): 1 where a is larger in all
         pairs, −1 in none. Where no pair differs, the p-value is 1 and the effect 0.
 
-    Raises:
-        TypeError: the values are not numbers.
-        ValueError: lengths differ, another shape, no value, or NaN or infinite values.
-
     References:
         Wilcoxon, Biometrics Bulletin 1, 1945; Kerby, Comprehensive Psychology 3, 2014.
     """
@@ -71,10 +70,6 @@ def holm(p_values: ArrayLike | Tensor) -> NDArray[np.float64]:
 
     Returns:
         (m,) in the order given.
-
-    Raises:
-        TypeError: the values are not numbers.
-        ValueError: another shape, no value, or values outside [0, 1].
 
     References:
         Holm, Scandinavian Journal of Statistics 6, 1979.

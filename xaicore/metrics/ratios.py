@@ -3,7 +3,8 @@
 An extended test set holds a clean image and, where the attack succeeded, its adversarial twin as well.
 The two are not independent, so the bootstrap of :mod:`xaicore.metrics.intervals` draws *images*:
 image i brings ``numerators[i]`` correct answers out of ``denominators[i]``, and a rate is the ratio of
-the sums. Two rates on the same images are compared on the same draws, which pairs them.
+the sums. Two rates on the same images are compared on the same draws, which pairs them. Shapes that differ, nothing to
+count, or values out of range raise ValueError.
 """
 
 import numpy as np
@@ -26,15 +27,12 @@ def ratio(
         numerators: (N,) what each image contributes above, finite.
         denominators: (N,) what each image contributes below, non-negative; None: 1 each, so that the
             ratio is a mean.
-        n_resamples: number of draws.
-        seed: of the generator of the draws.
+        n_resamples: number of draws, whose generator has the ``seed``.
+        seed: likewise for all functions here.
 
     Returns:
         The estimate; ``n`` is the sum of the denominators, rounded. Where every image of a plain rate
         agrees, the interval is Wilson's, since the bootstrap has no spread there.
-
-    Raises:
-        ValueError: shapes differ, nothing to count, or a value is not finite.
     """
     above, below = _checked(numerators, denominators)
     value = float(above.sum() / below.sum())
@@ -54,10 +52,8 @@ def ratio_difference(
     """First ratio minus second on the same N images, paired: each draw takes the same images for both.
 
     Args:
-        first: numerators and denominators as in :func:`ratio`, as the other arguments and errors.
+        first: numerators and denominators as in :func:`ratio`.
         second: likewise, of the same length.
-        n_resamples: number of draws.
-        seed: of the generator of the draws.
 
     Returns:
         The estimate; ``n`` is the number of images.
@@ -90,9 +86,6 @@ def matched_difference(
 
     Returns:
         The difference, NaN where no stratum has both kinds.
-
-    Raises:
-        ValueError: ``strata`` is below 1 or a shape differs.
     """
     checks.integer("strata", strata, least=1)
     kinds = _known(a, score_a), _known(b, score_b)

@@ -109,8 +109,7 @@ def deepest_layer(model: nn.Module, images: Tensor, cells: int) -> str:
     Raises:
         UserError: no layer has so many cells.
     """
-    maps = grad_cam(model, images[:1])
-    fitting = [name for name, values in maps.items() if min(values.shape[1:]) >= cells]
+    fitting = [name for name, maps in grad_cam(model, images[:1]).items() if min(maps.shape[1:]) >= cells]
     if not fitting:
         raise UserError(f"no layer's map has {cells} x {cells} cells; give a smaller number or larger images")
     return fitting[-1]

@@ -14,7 +14,6 @@ import math
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import avg_pool2d
 
 from xaicore.core import checks
 from xaicore.core.errors import UserError
@@ -25,7 +24,6 @@ SIDE = 7
 C1, C2 = 0.01**2, 0.03**2
 ROUNDING = 1e-6
 """By how much resizing may leave the range."""
-VALUES_AT_ONCE = 1_000_000
 
 
 def ssim(a: Tensor, b: Tensor) -> Tensor:
@@ -50,6 +48,8 @@ def ssim(a: Tensor, b: Tensor) -> Tensor:
     References:
         Wang, Bovik, Sheikh and Simoncelli, Image quality assessment, IEEE Trans. Image Processing 13, 2004, Eq. 13.
     """
+    from xaicore.metrics.kernels import uniform_ssim  # numba takes half a second to load
+
     first, second = checks.floating("a", a, checks.MAPS), checks.floating("b", b, checks.MAPS)
     checks.same_shape("a and b", first, second)
     height, width = first.shape[-2:]
@@ -58,31 +58,10 @@ def ssim(a: Tensor, b: Tensor) -> Tensor:
     for values, name in ((first, "a"), (second, "b")):
         checks.within(name, values, 1.0, slack=ROUNDING)
     kind = torch.promote_types(torch.promote_types(first.dtype, second.dtype), torch.float32)
-    p, q = (values.to(kind).reshape(-1, height, width) for values in (first, second))
-    found = _compiled(p, q) if first.device.type == "cpu" else _pooled(p, q)
+    p, q = (
+        values.to(kind).reshape(-1, height, width).cpu().contiguous().numpy() for values in (first, second)
+    )
+    result = np.empty(len(p))
+    share_out(len(p), lambda part: uniform_ssim(p[part], q[part], C1, C2, result[part]))
+    found = torch.from_numpy(result).to(first.device)
     return found.reshape(len(first), math.prod(first.shape[1:-2])).mean(1)
-
-
-def _compiled(a: Tensor, b: Tensor) -> Tensor:
-    """Return the index of planes (M, H, W) on the CPU, (M,)."""
-    from xaicore.metrics.kernels import uniform_ssim  # numba takes half a second to load
-
-    first, second = a.contiguous().numpy(), b.contiguous().numpy()
-    result = np.empty(len(first))
-    share_out(len(first), lambda part: uniform_ssim(first[part], second[part], C1, C2, result[part]))
-    return torch.from_numpy(result)
-
-
-def _pooled(a: Tensor, b: Tensor) -> Tensor:
-    """Return the index of planes (M, H, W) on any device, (M,)."""
-    unbiased = SIDE**2 / (SIDE**2 - 1)
-    step = max(1, VALUES_AT_ONCE // a[0].numel()) if len(a) else 1
-    found = [a.new_empty(0, dtype=torch.float64)]
-    for p, q in zip(a.double().split(step), b.double().split(step), strict=True):
-        moments = torch.stack([p, q, p * q, p * p + q * q], 1)
-        mean_p, mean_q, mean_pq, mean_squares = avg_pool2d(moments, SIDE, stride=1).unbind(1)
-        product, squares = mean_p * mean_q, mean_p**2 + mean_q**2
-        covariance, variances = unbiased * (mean_pq - product), unbiased * (mean_squares - squares)
-        index = (2 * product + C1) * (2 * covariance + C2) / ((squares + C1) * (variances + C2))
-        found.append(index.mean((1, 2)))
-    return torch.cat(found)

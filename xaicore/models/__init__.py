@@ -5,13 +5,12 @@ activation is a module of its own that is called once per forward pass, and noth
 """
 
 from xaicore.models.classifier import Classifier
-from xaicore.models.face_recipes import face_recipe
 from xaicore.models.heads import train_head
 from xaicore.models.inference import accuracy, predict
 from xaicore.models.loading import load
-from xaicore.models.recipe import Recipe
+from xaicore.models.recipe import Recipe, face_recipe
 from xaicore.models.registry import REGISTRY
-from xaicore.models.residual import start_as_identity
+from xaicore.models.shape import start_as_identity
 from xaicore.models.training import TrainingResult, train
 from xaicore.models.two_logits import TwoLogits
 from xaicore.models.weights import save

@@ -11,17 +11,11 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights, fuse_linear_bn_weights
 
 
 def fold(network: nn.Module) -> nn.Module:
-    """Fold every batch normalisation of ``network`` into the convolution registered before it, in place.
+    """Fold every ``BatchNorm2d`` of ``network`` into the ``Conv2d`` registered before it, in place; return ``network``.
 
     Each convolution must be followed, in the order of registration, by the normalisation that is applied to
     its output; all architectures of this package are built so. In a ``Sequential`` the normalisation
     disappears and the layers are renumbered, elsewhere an ``Identity`` takes its place.
-
-    Args:
-        network: a network of ``Conv2d`` and ``BatchNorm2d`` layers.
-
-    Returns:
-        The same network, without batch normalisation.
 
     Raises:
         ValueError: a normalisation has no convolution of the same width before it.
@@ -43,12 +37,9 @@ def fold(network: nn.Module) -> nn.Module:
 def folded_weights(
     layer: nn.Conv2d | nn.Linear, norm: nn.modules.batchnorm._BatchNorm, dtype: torch.dtype | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Return weight and bias of the convolution or linear layer that computes ``norm(layer(x))`` in eval mode.
+    """Return weight and bias of the layer that computes ``norm(layer(x))`` in eval mode, by the running statistics.
 
-    Args:
-        layer: a convolution or linear layer.
-        norm: with running statistics.
-        dtype: what they are computed in; None: in the layer's own.
+    They are computed in ``dtype``; None: in the layer's own.
     """
     fuse = fuse_linear_bn_weights if isinstance(layer, nn.Linear) else fuse_conv_bn_weights
     weight, bias, mean, variance, scale, shift = (
@@ -61,26 +52,14 @@ def folded_weights(
 def _remove(network: nn.Module) -> None:
     for module in list(network.modules()):
         for name, child in list(module.named_children()):
-            if not isinstance(child, nn.BatchNorm2d):
-                continue
-            if isinstance(module, nn.Sequential):
-                delattr(module, name)
-            else:
-                setattr(module, name, nn.Identity())
+            if isinstance(child, nn.BatchNorm2d):
+                module._modules[name] = nn.Identity()
+                if isinstance(module, nn.Sequential):
+                    del module._modules[name]
         if isinstance(module, nn.Sequential) and all(name.isdecimal() for name in module._modules):
-            children = list(module.children())
-            module._modules.clear()
-            for position, child in enumerate(children):
-                module.add_module(str(position), child)
+            module._modules = {str(place): child for place, child in enumerate(module.children())}
 
 
 def has_batchnorm(network: nn.Module) -> bool:
     """Whether any layer of ``network`` is a batch normalisation."""
     return any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in network.modules())
-
-
-def largest_difference(first: nn.Module, second: nn.Module, images: torch.Tensor) -> float:
-    """Return the largest difference of two networks' outputs, relative to the largest output or 1."""
-    with torch.no_grad():
-        one, other = first(images), second(images)
-    return float((one - other).abs().max() / one.abs().max().clamp_min(1.0))

@@ -14,8 +14,7 @@ from efficientnet_lite_pytorch import EfficientNet
 from torch import Tensor, nn
 
 from xaicore.data.embedded import package_data
-from xaicore.models.residual import Add
-from xaicore.models.shape import Shape, he_initialised
+from xaicore.models.shape import Add, Shape, he_initialised
 
 MEAN, STD = (127 / 255,) * 3, (128 / 255,) * 3
 DROPOUT = 0.2
@@ -25,9 +24,8 @@ WEIGHTS = "models/efficientnet-lite0-57934424.pth"
 class InvertedResidual(nn.Module):
     """A mobile inverted bottleneck: expand, convolve depthwise, project, add the shortcut.
 
-    Args:
-        block: the package's block whose layers, and their names, are taken over.
-        drop: probability that the branch of an image is left out in training (stochastic depth).
+    It takes over the layers of the package's ``block``, and their names; ``drop`` is the probability that the branch of
+    an image is left out in training (stochastic depth).
     """
 
     def __init__(self, block: Any, drop: float) -> None:
@@ -95,17 +93,9 @@ def _plain(layer: Any) -> tuple[nn.Module, nn.Conv2d]:
     """Return the padding that must come before, and the package's convolution as a plain one."""
     left, right, top, bottom = getattr(layer.static_padding, "padding", (0, 0, 0, 0))
     even = left == right and top == bottom
-    convolution = nn.utils.skip_init(
-        nn.Conv2d,
-        layer.in_channels,
-        layer.out_channels,
-        layer.kernel_size,
-        layer.stride,
-        (top, left) if even else 0,
-        layer.dilation,
-        layer.groups,
-        bias=False,
-    )
+    shape = (layer.in_channels, layer.out_channels, layer.kernel_size, layer.stride)
+    padding = (top, left) if even else 0
+    convolution = nn.utils.skip_init(nn.Conv2d, *shape, padding, layer.dilation, layer.groups, bias=False)
     convolution.weight = layer.weight
     return nn.Identity() if even else nn.ZeroPad2d((left, right, top, bottom)), convolution
 

@@ -30,16 +30,7 @@ def train_head(
 ) -> TrainingResult:
     """Train the head of a copy of ``model``, from the head's present weights; everything before it is frozen.
 
-    Args:
-        model: made by :func:`xaicore.models.load`; it is not changed.
-        images: (N, C, H, W) in [0, 1].
-        labels: (N,) int64.
-        validation: images and labels that choose the epoch.
-        recipe: how; it cannot augment, since the images pass through the network only once.
-        batch_size: images in one pass of the frozen layers.
-
-    Returns:
-        The model with the trained head, and its history.
+    The arguments are those of :func:`xaicore.models.train`; ``batch_size`` images are in one pass of the frozen layers.
 
     Raises:
         ValueError: the recipe augments, or labels do not fit the images or the classes.
@@ -49,17 +40,9 @@ def train_head(
         raise ValueError(f"recipe must not augment, since the layers before the head are run once: {recipe}")
     name = REGISTRY[model.name].head.rstrip(".")
     head = model.network.get_submodule(name)
-    network = _Head(copy.deepcopy(head), model)
-    held_out = None
-    if validation is not None:
-        held_out = (features(model, head, validation[0], batch_size), validation[1])
-    result = train(
-        network,  # type: ignore[arg-type]
-        features(model, head, images, batch_size),
-        labels,
-        held_out,
-        replace(recipe, precision="float32"),
-    )
+    held_out = validation and (features(model, head, validation[0], batch_size), validation[1])
+    inputs, recipe = features(model, head, images, batch_size), replace(recipe, precision="float32")
+    result = train(_Head(copy.deepcopy(head), model), inputs, labels, held_out, recipe)  # type: ignore[arg-type]
     whole = copy.deepcopy(model).eval()
     whole.network.set_submodule(name, result.model.head)  # type: ignore[arg-type]
     return replace(result, model=whole)

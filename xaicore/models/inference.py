@@ -13,15 +13,12 @@ from xaicore.data import ImageSet
 
 
 def predict(model: nn.Module, images: Tensor | ImageSet, batch_size: int = 256) -> Tensor:
-    """Return the logits of images, computed in batches, in eval mode and plain float32.
+    """Return the logits (N, K) of images, float32 on the CPU, computed in batches, in eval mode and plain float32.
 
     Args:
         model: (N, C, H, W) images in [0, 1] to (N, K) logits; its mode is as before afterwards.
         images: (N, C, H, W) in [0, 1] on any device, or an image set, which is decoded batch by batch.
         batch_size: images per forward pass.
-
-    Returns:
-        (N, K) float32 logits on the CPU.
 
     Raises:
         ValueError: ``batch_size`` is not positive, there are no images, or the model does not return logits.
@@ -42,11 +39,7 @@ def accuracy(
 ) -> float:
     """Return the share of images, 0..1, whose largest logit is that of their label.
 
-    Args:
-        model: as for :func:`predict`.
-        images: as for :func:`predict`.
-        labels: (N,) integers; those of the image set when None.
-        batch_size: images per forward pass.
+    The arguments are those of :func:`predict`, and ``labels`` (N,) integers, those of the image set when None.
     """
     truth = labels_of(images, labels)
     return float((predict(model, images, batch_size).argmax(1) == truth.cpu()).double().mean())

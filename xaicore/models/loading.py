@@ -13,8 +13,6 @@ from xaicore.models.classifier import Classifier
 from xaicore.models.registry import REGISTRY, Architecture, Shape
 from xaicore.models.weights import IMAGENET_CLASSES, download, is_imagenet, put, read
 
-GREY_MEAN, GREY_STD = (0.5,), (0.5,)
-
 
 def load(
     name: str,
@@ -56,24 +54,28 @@ def load(
     architecture = REGISTRY.get(name)
     if architecture is None:
         raise UserError(f"there is no model {name!r}; there are {', '.join(REGISTRY)}")
-    state = None
-    if weights is not None and weights != "imagenet":
-        state = read(weights)
+    published = weights == "imagenet"
+    state = None if weights is None or published else read(weights)
+    normalised = state is None or any(key.endswith("running_mean") for key in state)
     if batch_norm is None:
-        batch_norm = _usual_batchnorm(architecture, weights, state)
-    class_names = _class_names(classes, weights)
+        batch_norm = normalised and not (architecture.plain and published)
+    class_names = _class_names(classes, published)
     shape = _shape(name, architecture, len(class_names), channels, input_size, width, batch_norm, dropout)
-    if weights == "imagenet":
-        _check_imagenet(name, architecture, shape)
+    fetch = architecture.imagenet
+    if published and fetch is None:
+        raise UserError(f"there are no ImageNet weights for {name}; train it (weights=None) or give a file")
+    if published and channels != 3:
+        raise UserError("ImageNet weights are for colour images; use channels=3 for the images and the model")
+    if published and width != 1:
+        raise UserError(f"ImageNet weights are for width=1, got width={width:g}")
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         network = architecture.build(shape)
     folded_later = not architecture.plain and not batch_norm
-    if folded_later and state is not None and not _has_batchnorm(state):
+    if folded_later and not normalised:
         fold(network)
         folded_later = False
-    if weights == "imagenet" and architecture.imagenet is not None:
-        fetch = architecture.imagenet
+    if published and fetch is not None:
         state = download(name, lambda: fetch(batch_norm))
     if state is not None:
         if architecture.ignored is not None:
@@ -86,8 +88,8 @@ def load(
         network,
         classes=class_names,
         name=name,
-        mean=architecture.mean if channels == 3 else GREY_MEAN,
-        std=architecture.std if channels == 3 else GREY_STD,
+        mean=architecture.mean if channels == 3 else (0.5,),
+        std=architecture.std if channels == 3 else (0.5,),
         input_size=shape.input_size,
         fixed_size=architecture.fixed_size,
         options={"width": shape.width, "batch_norm": shape.batch_norm, "dropout": shape.dropout},
@@ -107,23 +109,9 @@ def _transfers(
     return True
 
 
-def _usual_batchnorm(
-    architecture: Architecture, weights: str | os.PathLike[str] | None, state: Mapping[str, Tensor] | None
-) -> bool:
-    if state is not None:
-        return _has_batchnorm(state)
-    return not (architecture.plain and weights == "imagenet")
-
-
-def _has_batchnorm(state: Mapping[str, Tensor]) -> bool:
-    return any(name.endswith("running_mean") for name in state)
-
-
-def _class_names(
-    classes: int | Sequence[str] | None, weights: str | os.PathLike[str] | None
-) -> tuple[str, ...]:
+def _class_names(classes: int | Sequence[str] | None, published: bool) -> tuple[str, ...]:
     if classes is None:
-        if weights != "imagenet":
+        if not published:
             raise UserError("classes must be given: their number, or their names")
         return imagenet_classes()
     if isinstance(classes, int) and not isinstance(classes, bool):
@@ -164,12 +152,3 @@ def _shape(
         raise UserError(f"dropout does not fit {name}: {why}, got {dropout!r}")
     probability = architecture.dropout if dropout is None else dropout
     return Shape(classes, channels, size, float(width), batch_norm, probability or 0.0)
-
-
-def _check_imagenet(name: str, architecture: Architecture, shape: Shape) -> None:
-    if architecture.imagenet is None:
-        raise UserError(f"there are no ImageNet weights for {name}; train it (weights=None) or give a file")
-    if shape.channels != 3:
-        raise UserError("ImageNet weights are for colour images; use channels=3 for the images and the model")
-    if shape.width != 1:
-        raise UserError(f"ImageNet weights are for width=1, got width={shape.width:g}")

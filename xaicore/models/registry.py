@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -29,14 +30,12 @@ class Architecture:
         build: makes the network with initial weights drawn from torch's (forked, seeded) generator.
         head: prefix of the parameter names of its head.
         ignored: prefix of names in published weights that it has no use for.
-        input_size: side of the images it was published for.
-        min_size: smallest side it takes.
+        input_size: side of the images it was published for; it takes those from ``min_size``.
         fixed_size: whether it only takes the side it was built for.
         dropout: its dropout probability by default; None if it has no dropout.
         scalable: whether it has a ``width``.
         plain: whether ``build`` knows ``batch_norm=False``; for the others the normalisation is folded away.
-        mean: of its normalisation of colour images (grey images: 0.5).
-        std: likewise.
+        mean: and ``std``: of its normalisation of colour images (grey images: 0.5).
         imagenet: batch_norm -> published ImageNet weights; None if there are none.
     """
 
@@ -59,38 +58,33 @@ def _torchvision(name: str) -> dict[str, Tensor]:
     from torchvision.models import get_model_weights
 
     weights = next(entry for entry in get_model_weights(name) if entry.name == "IMAGENET1K_V1")
-    file = weights.url.rpartition("/")[2]
-    # Its name ends in the beginning of its sha256, which torch checks on download only.
-    check_cached(Path(torch.hub.get_dir(), "checkpoints", file), Path(file).stem.rpartition("-")[2])
+    file = Path(torch.hub.get_dir(), "checkpoints", Path(weights.url).name)
+    check_cached(file, file.stem.rpartition("-")[2])  # of its sha256, which torch checks on download only
     return dict(weights.get_state_dict(check_hash=True, progress=False, weights_only=True))
 
 
-def _vgg(name: str, about: str) -> Architecture:
+def _vgg(name: str) -> Architecture:
     return Architecture(
-        about,
+        f"{name.upper()} (Simonyan and Zisserman 2015)",
         partial(vgg.VGG, name),
-        head="classifier.",
-        input_size=vgg.FULL_SIZE,
-        min_size=vgg.MIN_SIZE,
-        fixed_size=True,
         dropout=0.5,
-        scalable=True,
-        plain=True,
         imagenet=lambda batch_norm: _torchvision(f"{name}_bn" if batch_norm else name),
+        **CHAIN,
     )
 
 
-def _resnet(name: str, about: str) -> Architecture:
-    build = partial(resnet.ResNet, name)
-    return Architecture(about, build, head="fc.", imagenet=lambda batch_norm: _torchvision(name))
+def _resnet(name: str) -> Architecture:
+    about = f"ResNet-{name.removeprefix('resnet')} (He et al. 2016)"
+    return Architecture(
+        about, partial(resnet.ResNet, name), head="fc.", imagenet=lambda _: _torchvision(name)
+    )
 
+
+CHAIN: dict[str, Any] = {"head": "classifier.", "fixed_size": True, "scalable": True, "plain": True}
 
 REGISTRY: dict[str, Architecture] = {
-    "vgg16": _vgg("vgg16", "VGG16 (Simonyan and Zisserman 2015)"),
-    "vgg19": _vgg("vgg19", "VGG19 (Simonyan and Zisserman 2015)"),
-    "resnet18": _resnet("resnet18", "ResNet-18 (He et al. 2016)"),
-    "resnet50": _resnet("resnet50", "ResNet-50 (He et al. 2016)"),
-    "resnet101": _resnet("resnet101", "ResNet-101 (He et al. 2016)"),
+    **{name: _vgg(name) for name in vgg.DEPTHS},
+    **{name: _resnet(name) for name in resnet.LAYOUTS},
     "inception_v3": Architecture(
         "Inception v3 (Szegedy et al. 2016)",
         inception.Inception3,
@@ -125,12 +119,9 @@ REGISTRY: dict[str, Architecture] = {
     "small_cnn": Architecture(
         "four convolutions and two dense layers, for digits",
         vgg.SmallCNN,
-        head="classifier.",
         input_size=28,
         min_size=vgg.SMALL_CNN_MIN_SIZE,
-        fixed_size=True,
         dropout=0.0,
-        scalable=True,
-        plain=True,
+        **CHAIN,
     ),
 }

@@ -9,8 +9,7 @@ convolution, as in torchvision.
 from torch import Tensor, nn
 from torchvision.models import resnet
 
-from xaicore.models.residual import Add
-from xaicore.models.shape import Shape, he_initialised
+from xaicore.models.shape import Add, Shape, he_initialised
 
 
 class BasicBlock(resnet.BasicBlock):
@@ -19,11 +18,6 @@ class BasicBlock(resnet.BasicBlock):
     def __init__(self, fan_in: int, planes: int, stride: int, downsample: nn.Module | None) -> None:
         super().__init__(fan_in, planes, stride, downsample)
         self.relu, self.add, self.relu2 = nn.ReLU(), Add(), nn.ReLU()
-
-    @property
-    def last_norm(self) -> nn.Module:
-        """The batch normalisation that ends the branch."""
-        return self.bn2
 
     def forward(self, features: Tensor) -> Tensor:
         """Return the block's features."""
@@ -43,11 +37,6 @@ class Bottleneck(resnet.Bottleneck):
         for name in ("relu", "conv2", "bn2", "relu2", "conv3", "bn3", "downsample", "add", "relu3"):
             if name in self._modules:  # in the order of execution
                 self._modules[name] = self._modules.pop(name)
-
-    @property
-    def last_norm(self) -> nn.Module:
-        """The batch normalisation that ends the branch."""
-        return self.bn3
 
     def forward(self, features: Tensor) -> Tensor:
         """Return the block's features."""
@@ -76,10 +65,9 @@ class ResNet(nn.Module):
         self.bn1 = nn.BatchNorm2d(64)
         self.relu = nn.ReLU()
         self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
-        fan_in, stages = 64, []
+        fan_in = 64
         for stage, depth in enumerate(depths):
-            planes = 64 * 2**stage
-            blocks: list[nn.Module] = []
+            planes, blocks = 64 * 2**stage, nn.Sequential()
             for position in range(depth):
                 stride, fan_out = 2 if stage > 0 and position == 0 else 1, planes * block.expansion
                 shortcut = None
@@ -88,8 +76,7 @@ class ResNet(nn.Module):
                     shortcut = nn.Sequential(convolution, nn.BatchNorm2d(fan_out))
                 blocks.append(block(fan_in, planes, stride, shortcut))
                 fan_in = fan_out
-            stages.append(nn.Sequential(*blocks))
-        self.layer1, self.layer2, self.layer3, self.layer4 = stages
+            self.add_module(f"layer{stage + 1}", blocks)
         self.avgpool = nn.AdaptiveAvgPool2d(1)
         self.flatten = nn.Flatten()
         self.fc = nn.Linear(fan_in, shape.classes)
@@ -98,6 +85,6 @@ class ResNet(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Return logits (N, K) of normalised images (N, C, H, W)."""
         features = self.maxpool(self.relu(self.bn1(self.conv1(images))))
-        features = self.layer4(self.layer3(self.layer2(self.layer1(features))))
+        features = self.layer4(self.layer3(self.layer2(self.layer1(features))))  # type: ignore[operator]
         logits: Tensor = self.fc(self.flatten(self.avgpool(features)))
         return logits

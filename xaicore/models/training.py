@@ -5,6 +5,7 @@ seeded by the recipe; no global generator, mode, flag or thread count is changed
 """
 
 import copy
+import itertools
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -65,20 +66,18 @@ class TrainingResult:
 
     @classmethod
     def from_arrays(cls, model: Classifier, arrays: Mapping[str, Any], seconds: float) -> "TrainingResult":
-        """Rebuild a result from :meth:`arrays`.
+        """Rebuild a result from what :meth:`arrays` returned, with ``seconds`` as its training time.
 
-        Args:
-            model: the model that was trained, or one built alike; it is copied. Weights that ``arrays`` lacks stay.
-            arrays: what :meth:`arrays` returned.
-            seconds: what to report as training time.
+        The model is a copy of ``model``, the one that was trained or one built alike, whose weights stay where ``arrays``
+        lacks them.
         """
+        parts: dict[str, dict[str, Any]] = {"network": {}, "history": {}, "best_epoch": {}}
+        for key, value in arrays.items():
+            part, _, name = key.partition(".")
+            parts[part][name] = value
         trained = copy.deepcopy(model).eval()
-        prefix = "network."
-        kept = {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}
-        trained.network.load_state_dict({**trained.network.state_dict(), **kept})
-        columns = {
-            k.removeprefix("history."): v.tolist() for k, v in arrays.items() if k.startswith("history.")
-        }
+        trained.network.load_state_dict({**trained.network.state_dict(), **parts["network"]})
+        columns = {name: column.tolist() for name, column in parts["history"].items()}
         rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
         history = [{**row, "epoch": int(row["epoch"])} for row in rows]
         return cls(trained, history, int(arrays["best_epoch"]), seconds)
@@ -92,7 +91,7 @@ def train(
     recipe: Recipe | None = None,
     progress: Progress | None = None,
 ) -> TrainingResult:
-    """Train a copy of ``model``; the model itself is not changed.
+    """Train a copy of ``model``, which is not changed; return it with its history.
 
     Args:
         model: where training starts, on the device where it is to run.
@@ -102,9 +101,6 @@ def train(
         recipe: how; ``Recipe()`` when None.
         progress: called with each finished epoch's history entry.
 
-    Returns:
-        The trained model with the history.
-
     Raises:
         ValueError: labels do not fit the images or the classes.
         UserError: the loss is no longer finite; the message names the epoch and the learning rate.
@@ -112,7 +108,10 @@ def train(
     recipe = recipe or Recipe()
     started = time.perf_counter()
     labels = _checked(model, train_images, train_labels, "train_labels")
-    held_out = _validation(model, validation)
+    held_out = None
+    if validation is not None:
+        images, truth = (validation, None) if isinstance(validation, ImageSet) else validation
+        held_out = images, _checked(model, images, truth, "validation labels")
     network = copy.deepcopy(model)
     with _reproducible(network.device, recipe.seed):
         history, best_epoch, best = _run(network, train_images, labels, held_out, recipe, progress)
@@ -130,25 +129,28 @@ def _run(
     progress: Progress | None,
 ) -> tuple[list[dict[str, float]], int, dict[str, Tensor]]:
     generator = torch.Generator().manual_seed(recipe.seed)
+    device, home = network.device, "cpu" if isinstance(images, ImageSet) else images.device
     batches = math.ceil(len(labels) / recipe.batch_size)
     network.to(memory_format=torch.channels_last)
-    optimizer = _optimizer(network, recipe)
-    scheduler = _scheduler(optimizer, recipe, recipe.epochs * batches)
+    optimizer, scheduler = _optimizer(network, recipe, recipe.epochs * batches)
     history: list[dict[str, float]] = []
     best_epoch, best_score, best = 0, (-1.0, 0.0), network.state_dict()
-    statistics = _Statistics(network) if recipe.unbiased_statistics else None
+    norms = [
+        (module, module.momentum)
+        for module in network.modules()
+        if isinstance(module, nn.BatchNorm2d) and recipe.unbiased_statistics
+    ]
+    steps = itertools.count(1)
     for epoch in range(1, recipe.epochs + 1):
         network.train()
         order = torch.randperm(len(labels), generator=generator)
         loss_sum, hits = 0.0, 0
-        for indices in order.tensor_split(batches):
-            batch = augment(take(images, indices.to(_device_of(images))), recipe.augment, generator).to(
-                network.device
-            )
-            truth = labels[indices].to(network.device)
-            if statistics is not None:
-                statistics.next()
-            with _autocast(network.device, recipe.precision), _products(network.device, recipe):
+        for indices, step in zip(order.tensor_split(batches), steps, strict=False):
+            batch = augment(take(images, indices.to(home)), recipe.augment, generator).to(device)
+            truth = labels[indices].to(device)
+            for layer, momentum in norms:  # 1/i in step i until it is the layer's own
+                layer.momentum = max(momentum or 0.0, 1 / step)
+            with _autocast(device, recipe), _products(device, recipe):
                 logits = network(batch.contiguous(memory_format=torch.channels_last))
             loss = functional.cross_entropy(logits.float(), truth)
             value = float(loss.detach())
@@ -180,27 +182,9 @@ def _run(
             best_epoch, best_score, best = epoch, score, copy.deepcopy(network.state_dict())
         if progress is not None:
             progress(entry)
-    if statistics is not None:
-        statistics.restore()
+    for layer, momentum in norms:
+        layer.momentum = momentum
     return history, best_epoch, best
-
-
-class _Statistics:
-    """Momentum of the running statistics of batch normalisation, 1/i in step i until it is the layer's own."""
-
-    def __init__(self, network: Classifier) -> None:
-        layers = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
-        self.own = [(layer, layer.momentum) for layer in layers]
-        self.steps = 0
-
-    def next(self) -> None:
-        self.steps += 1
-        for layer, momentum in self.own:
-            layer.momentum = max(momentum or 0.0, 1 / self.steps)
-
-    def restore(self) -> None:
-        for layer, momentum in self.own:
-            layer.momentum = momentum
 
 
 def _checked(model: Classifier, images: Tensor | ImageSet, labels: Tensor | None, name: str) -> Tensor:
@@ -215,40 +199,20 @@ def _checked(model: Classifier, images: Tensor | ImageSet, labels: Tensor | None
     return checked
 
 
-def _validation(
-    model: Classifier, given: Labelled | ImageSet | None
-) -> tuple[Tensor | ImageSet, Tensor] | None:
-    if given is None:
-        return None
-    images, labels = (given, None) if isinstance(given, ImageSet) else given
-    return images, _checked(model, images, labels, "validation labels")
-
-
-def _optimizer(network: Classifier, recipe: Recipe) -> torch.optim.Optimizer:
+def _optimizer(
+    network: Classifier, recipe: Recipe, steps: int
+) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
+    rate, decay = recipe.learning_rate, recipe.decay
+    given: dict[str, Any] = {"lr": rate, "weight_decay": recipe.weight_decay}
+    optimizer: torch.optim.Optimizer
     if recipe.optimizer == "adamw":
-        return torch.optim.AdamW(
-            network.parameters(),
-            lr=recipe.learning_rate,
-            weight_decay=recipe.weight_decay,
-            fused=recipe.fused or None,
-        )
-    return torch.optim.SGD(
-        network.parameters(),
-        lr=recipe.learning_rate,
-        momentum=recipe.momentum,
-        weight_decay=recipe.weight_decay,
-    )
-
-
-def _scheduler(
-    optimizer: torch.optim.Optimizer, recipe: Recipe, steps: int
-) -> torch.optim.lr_scheduler.LRScheduler:
+        optimizer = torch.optim.AdamW(network.parameters(), fused=recipe.fused or None, **given)
+    else:
+        optimizer = torch.optim.SGD(network.parameters(), momentum=recipe.momentum, **given)
     if recipe.schedule == "one-cycle":
-        return torch.optim.lr_scheduler.OneCycleLR(
-            optimizer, max_lr=recipe.learning_rate, total_steps=steps + 1, cycle_momentum=False
-        )
-    decay = recipe.decay
-    return torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 / (1 + decay * step))
+        one_cycle = torch.optim.lr_scheduler.OneCycleLR
+        return optimizer, one_cycle(optimizer, max_lr=rate, total_steps=steps + 1, cycle_momentum=False)
+    return optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 / (1 + decay * step))
 
 
 def native_bfloat16(device: torch.device) -> bool:
@@ -259,10 +223,9 @@ def native_bfloat16(device: torch.device) -> bool:
     return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
 
 
-def _autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:
-    if precision == "float32" or (precision == "auto" and not native_bfloat16(device)):
-        return nullcontext()
-    return torch.autocast(device.type, dtype=torch.bfloat16)
+def _autocast(device: torch.device, recipe: Recipe) -> AbstractContextManager[object]:
+    halved = recipe.precision == "bfloat16" or (recipe.precision == "auto" and native_bfloat16(device))
+    return torch.autocast(device.type, dtype=torch.bfloat16) if halved else nullcontext()
 
 
 def _products(device: torch.device, recipe: Recipe) -> AbstractContextManager[object]:
@@ -290,7 +253,3 @@ def _reproducible(device: torch.device, seed: int) -> Iterator[None]:
     finally:
         torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
         torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = cudnn
-
-
-def _device_of(images: Tensor | ImageSet) -> torch.device:
-    return images.device if isinstance(images, Tensor) else torch.device("cpu")

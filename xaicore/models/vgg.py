@@ -18,10 +18,7 @@ from torch import Tensor, nn
 
 from xaicore.models.shape import Shape
 
-DEPTHS = {
-    "vgg16": (2, 2, 3, 3, 3),
-    "vgg19": (2, 2, 4, 4, 4),
-}
+DEPTHS = {"vgg16": (2, 2, 3, 3, 3), "vgg19": (2, 2, 4, 4, 4)}
 FULL_SIZE = 224
 MIN_SIZE, SMALL_CNN_MIN_SIZE = 32, 4
 
@@ -29,10 +26,8 @@ MIN_SIZE, SMALL_CNN_MIN_SIZE = 32, 4
 class Chain(nn.Module):
     """Blocks of 3x3 convolutions with ReLUs, each block with a 2x2 max-pool, then a head with one hidden layer or more.
 
-    Args:
-        blocks: convolutions of each block, and their channels at width 1.
-        hidden: units of the hidden layers at width 1.
-        shape: what it is built with.
+    Of each block, the number of convolutions and their channels are given, then the units of the hidden layers, both at
+    width 1.
     """
 
     def __init__(self, blocks: Sequence[tuple[int, int]], hidden: Sequence[int], shape: Shape) -> None:

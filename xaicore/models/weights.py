@@ -26,20 +26,16 @@ from xaicore.models.classifier import Classifier
 
 SUFFIXES = (".safetensors", ".pt", ".pth")
 WRAPPERS = ("state_dict", "model_state_dict", "model")
-PREFIXES = ("module.", "network.")
 IMAGENET_CLASSES = 1000
 
 
 def read(path: str | os.PathLike[str]) -> dict[str, Tensor]:
-    """Read a file of weights.
+    """Return the weights in a file, name -> tensor, on the CPU.
 
     Args:
         path: a ``.safetensors``, ``.pt`` or ``.pth`` file of a state dict, possibly wrapped in
             ``{"state_dict": …}`` or ``{"model_state_dict": …}``, names possibly prefixed with ``module.`` or
             ``network.``.
-
-    Returns:
-        Name -> tensor, on the CPU.
 
     Raises:
         UserError: the file is missing, truncated, of another kind, or would have to execute code to be read.
@@ -62,79 +58,51 @@ def read(path: str | os.PathLike[str]) -> dict[str, Tensor]:
             f"{shown} holds more than tensors, a whole model for instance, or is damaged; nothing of it was executed; "
             "save model.state_dict() instead"
         ) from None
-    except (
-        SafetensorError,
-        RuntimeError,
-        EOFError,
-        OSError,
-        ValueError,
-        KeyError,
-        IndexError,
-        TypeError,
-        AttributeError,
-    ):
+    except Exception:  # what a damaged file raises depends on where the damage is
         raise UserError(f"{shown} is truncated or no weights file; fetch or save it again") from None
     for wrapper in WRAPPERS:
         if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
             content = content[wrapper]
-    if (
-        not isinstance(content, Mapping)
-        or not content
-        or not all(isinstance(entry, Tensor) for entry in content.values())
-    ):
+    tensors = content.values() if isinstance(content, Mapping) else ()
+    if not tensors or not all(isinstance(entry, Tensor) for entry in tensors):
         raise UserError(f"{shown} holds no state dict (names and tensors); save model.state_dict() instead")
-    return {_bare(str(name)): tensor for name, tensor in content.items()}
-
-
-def _bare(name: str) -> str:
-    for prefix in PREFIXES:
-        name = name.removeprefix(prefix)
-    return name
+    return {
+        str(name).removeprefix("module.").removeprefix("network."): tensor for name, tensor in content.items()
+    }
 
 
 def put(network: nn.Module, state: Mapping[str, Tensor], shown: str, *, head: str, transfer: bool) -> None:
-    """Put weights into a network, all of them or none.
+    """Put weights (name -> tensor), which messages call ``shown``, into a network, all of them or none.
 
-    Args:
-        network: the network.
-        state: name -> tensor.
-        shown: what messages call the weights.
-        head: prefix of the names of the last layers, such as ``"fc."``.
-        transfer: leave the network's own head as initialised and ignore the one in ``state``.
+    With ``transfer`` the network's own head, whose names begin with ``head``, such as ``"fc."``, stays as initialised,
+    and the one in ``state`` is ignored.
 
     Raises:
         UserError: naming the first tensor that is missing, superfluous, of another shape, or not finite.
     """
-    expected = {
-        name: tensor
-        for name, tensor in network.state_dict().items()
-        if not (transfer and name.startswith(head))
-    }
-    given = {name: tensor for name, tensor in state.items() if not (transfer and name.startswith(head))}
+
+    def shape(tensor: Tensor) -> str:
+        return "x".join(map(str, tensor.shape)) or "a scalar"
+
+    expected, given = (
+        {name: tensor for name, tensor in each.items() if not (transfer and name.startswith(head))}
+        for each in (network.state_dict(), state)
+    )
     for name, tensor in expected.items():
         if name not in given:
             if name.endswith("num_batches_tracked"):
                 continue
-            raise UserError(f"{shown} does not fit: it has no {name} (expected {_shape(tensor)})")
+            raise UserError(f"{shown} does not fit: it has no {name} (expected {shape(tensor)})")
         if given[name].shape != tensor.shape:
-            raise UserError(
-                f"{shown} does not fit: {name} is {_shape(given[name])}, expected {_shape(tensor)}"
-            )
+            raise UserError(f"{shown} does not fit: {name} is {shape(given[name])}, expected {shape(tensor)}")
         if not bool(torch.isfinite(given[name]).all()):
             raise UserError(f"{shown} is damaged: {name} holds values that are not finite")
     for name in given:
         if name not in expected:
             raise UserError(
-                f"{shown} does not fit: it has {name} ({_shape(given[name])}), which the network lacks"
+                f"{shown} does not fit: it has {name} ({shape(given[name])}), which the network lacks"
             )
-    network.load_state_dict(
-        {name: given[name].to(tensor.dtype) for name, tensor in expected.items() if name in given},
-        strict=False,
-    )
-
-
-def _shape(tensor: Tensor) -> str:
-    return "x".join(map(str, tensor.shape)) or "a scalar"
+    network.load_state_dict(given, strict=False)
 
 
 def is_imagenet(state: Mapping[str, Tensor], head: str) -> bool:
@@ -146,12 +114,8 @@ def is_imagenet(state: Mapping[str, Tensor], head: str) -> bool:
 def check_cached(file: Path, digest: str) -> None:
     """Refuse a downloaded file that was damaged since, say by a full disk.
 
-    Args:
-        file: where it would lie.
-        digest: beginning of the sha256 of its content, hexadecimal.
-
     Raises:
-        UserError: it is there and holds something else.
+        UserError: it is there, and the sha256 of its content, hexadecimal, does not begin with ``digest``.
     """
     if not file.is_file():
         return
@@ -182,15 +146,12 @@ def download(name: str, fetch: Callable[[], Mapping[str, Tensor]]) -> dict[str, 
 
 
 def save(model: Classifier, path: str | os.PathLike[str]) -> Path:
-    """Save the weights of a model, whole or not at all.
+    """Save the weights of a model, whole or not at all; return the path.
 
     Args:
         model: the model.
         path: a ``.safetensors`` file, which also holds the name, classes and options of the model, or a
             ``.pt``/``.pth`` file.
-
-    Returns:
-        The path.
 
     Raises:
         UserError: the suffix is another, the folder does not exist or cannot be written to, or the disk is full.
@@ -201,12 +162,7 @@ def save(model: Classifier, path: str | os.PathLike[str]) -> Path:
     if not file.parent.is_dir():
         raise UserError(f"there is no folder for {path}; make it first")
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.network.state_dict().items()}
-    about = {
-        "name": model.name,
-        "classes": model.classes,
-        "input_size": model.input_size,
-        "options": model.options,
-    }
+    about = {name: getattr(model, name) for name in ("name", "classes", "input_size", "options")}
     with one_line("the weights file"):
         handle, temporary = tempfile.mkstemp(dir=file.parent, suffix=file.suffix)
         os.close(handle)

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
-from xaicore.models.residual import Add
-from xaicore.models.shape import Shape
+from xaicore.models.shape import Add, Shape
 
 if TYPE_CHECKING:
     from timm.models.xception import Block as TimmBlock
@@ -21,11 +20,7 @@ BLOCKS = [f"block{number}" for number in range(1, 13)]
 
 
 class Block(nn.Module):
-    """A chain of separable convolutions and a shortcut, from the layers of timm's block.
-
-    Args:
-        block: the block whose layers, and their names, are taken over.
-    """
+    """A chain of separable convolutions and a shortcut, from the layers of timm's block, and under their names."""
 
     def __init__(self, block: "TimmBlock") -> None:
         super().__init__()

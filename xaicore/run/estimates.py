@@ -6,6 +6,7 @@ The outcome of each image is kept beside its estimate, so that runs can be poole
 ``images``, (N,) whole numbers, says which image of the set each is, so that other runs know it again.
 """
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,10 +26,12 @@ class Estimates:
 
     Attributes:
         seed: of the draws of the intervals.
+        values: id → the number as it is recorded.
         outcomes: id → the outcomes behind the value, columns ``group``, ``image`` and ``outcome``, in its unit.
     """
 
     seed: int
+    values: dict[str, dict[str, Any]]
     outcomes: dict[str, pd.DataFrame]
 
     def value(
@@ -151,7 +154,13 @@ class Estimates:
         return self.mean(id, values, unit, images=images)
 
     def difference(
-        self, id: str, first: ArrayLike | Tensor, second: ArrayLike | Tensor, unit: str | None = None
+        self,
+        id: str,
+        first: ArrayLike | Tensor,
+        second: ArrayLike | Tensor,
+        unit: str | None = None,
+        *,
+        images: tuple[ArrayLike | Tensor, ArrayLike | Tensor] | None = None,
     ) -> Estimate | None:
         """Record the mean of one group of images minus that of another, independent one; ``n`` counts the first.
 
@@ -160,13 +169,14 @@ class Estimates:
             first: (N,); fewer than two are not recorded.
             second: (M,).
             unit: see :meth:`estimate`.
+            images: (N,) and (M,), see the module.
         """
         one, other = np.asarray(first, dtype=float), np.asarray(second, dtype=float)
         if len(one) < 2:
             return None
         interval = metrics.bootstrap_difference_ci(one, other, seed=self.seed)
         estimate = self.estimate(id, Estimate(one.mean() - other.mean(), *interval, len(one)), unit)
-        self._groups(id, {"first": one, "second": other}, UNITS[unit].of_one)
+        self.grouped(id, {"first": one, "second": other}, images=images)
         return estimate
 
     def median(
@@ -187,7 +197,7 @@ class Estimates:
         interval = metrics.bootstrap_ci(given, statistic="median", seed=self.seed)
         middle = np.quantile(given, 0.5, method="inverted_cdf") if lower else np.median(given)
         estimate = self.estimate(id, Estimate(float(middle), *interval, len(given)), unit)
-        self._groups(id, {"all": given}, UNITS[unit].of_one)
+        self.grouped(id, {"all": given})
         return estimate
 
     def auroc(self, id: str, clean: ArrayLike | Tensor, other: ArrayLike | Tensor) -> Estimate | None:
@@ -202,7 +212,7 @@ class Estimates:
             return None
         interval = metrics.auroc_ci(clean, other, seed=self.seed)
         estimate = self.estimate(id, Estimate(metrics.auroc(clean, other), *interval, len(other)))  # type: ignore[arg-type]
-        self._groups(id, {"clean": clean, "other": other})
+        self.grouped(id, {"clean": clean, "other": other})
         return estimate
 
     def detected(
@@ -221,14 +231,34 @@ class Estimates:
         interval = metrics.tpr_at_fpr_ci(clean, other, fpr=fpr, seed=self.seed)
         rate = metrics.tpr_at_fpr(clean, other, fpr=fpr).true_positive_rate
         estimate = self.estimate(id, Estimate(rate, *interval, len(other)), "%")  # type: ignore[arg-type]
-        self._groups(id, {"clean": clean, "other": other})
+        self.grouped(id, {"clean": clean, "other": other}, factor=1)
         return estimate
 
-    def _groups(self, id: str, groups: dict[str, ArrayLike | Tensor], factor: float = 1) -> None:
-        """Keep the outcomes of a value that is no mean over images, each group by its name."""
+    def grouped(
+        self,
+        id: str,
+        groups: Mapping[str, ArrayLike | Tensor],
+        *,
+        images: Sequence[ArrayLike | Tensor] | None = None,
+        factor: float | None = None,
+    ) -> None:
+        """Keep the outcomes of a recorded value that is no mean over images, each group by its name.
+
+        Runs are pooled from them where the value is the mean of the group ``first`` minus that of ``second``.
+
+        Args:
+            id: of the value; where it was not recorded, nothing is kept.
+            groups: name → (N,) or (N, K), NaN where there is none.
+            images: (N,) of each group, see the module.
+            factor: what the outcomes are multiplied by; None: as many of the value's unit as make one.
+        """
+        if id not in self.values:
+            return
+        factor = UNITS[self.values[id]["unit"]].of_one if factor is None else factor
+        numbers = [None] * len(groups) if images is None else images
         frames = [
-            _frame(np.asarray(values, dtype=float) * factor, None).assign(group=name)
-            for name, values in groups.items()
+            _frame(np.asarray(values, dtype=float) * factor, each).assign(group=name)
+            for (name, values), each in zip(groups.items(), numbers, strict=True)
         ]
         self.outcomes[id] = pd.concat(frames, ignore_index=True)
 

@@ -19,12 +19,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from xaicore.core.errors import UserError
 from xaicore.core.units import UNITS
 from xaicore.metrics.intervals import Estimate, Interval
-from xaicore.metrics.pooling import Pooled, pooled_estimates, pooled_outcomes
+from xaicore.metrics.pooling import Pooled, pooled_differences, pooled_estimates, pooled_outcomes
 from xaicore.run.recorded import FILE, load_record
 
 EVIDENCE = "evidence.json"
@@ -149,15 +150,10 @@ def _value(
         for entry, frame in zip(entries, outcomes, strict=True)
         if entry is not None and frame is not None
     ]
-    if found.runs > 1 and len(given) == found.runs and _paired(given, there):
-        of_one = UNITS[unit].of_one
-        per_image = [frame.groupby("image")["outcome"].mean() for frame in given]
-        shares = unit == "%" and all(frame["outcome"].isin((0, of_one)).all() for frame in given)
-        value, ends = pooled_outcomes(
-            [part / of_one for part in per_image], [part.index for part in per_image], shares=shares
-        )
-        value, interval, method = value * of_one, Interval(*(end * of_one for end in ends)), "images and runs"
-        n = len(set().union(*(part.index for part in per_image)))
+    pooled_ = _from_outcomes(given, there) if 1 < found.runs == len(given) else None
+    if pooled_ is not None and (pooled_[1].low < pooled_[1].high or interval is None):
+        (value, interval), method = pooled_, "images and runs"
+        n = len(set().union(*(frame["image"] for frame in given)))
     return {
         "value": value,
         "ci": _within(interval, unit),
@@ -175,13 +171,39 @@ def _estimate(entry: Mapping[str, Any]) -> Estimate:
     return Estimate(entry["value"], low, high, entry["n"] or 1)
 
 
-def _paired(frames: Sequence[pd.DataFrame], entries: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether the outcomes of all runs are of known images, and the values are their means."""
-    known = all(frame["image"].notna().all() and frame["group"].isna().all() for frame in frames)
-    return known and all(
-        math.isclose(frame["outcome"].mean(), entry["value"], rel_tol=1e-5, abs_tol=1e-6)
-        for frame, entry in zip(frames, entries, strict=True)
-    )
+def _from_outcomes(
+    frames: Sequence[pd.DataFrame], entries: Sequence[Mapping[str, Any]]
+) -> tuple[float, Interval] | None:
+    """Return a value over the runs from their outcomes, where the images are known and the runs' values are the mean of
+    the outcomes, or that of the group ``first`` minus that of ``second``; else None.
+    """
+    if any(frame["image"].isna().any() for frame in frames):
+        return None
+    unit = entries[0]["unit"]
+    scale = UNITS[unit].of_one
+    names = {frozenset(frame["group"].fillna("")) for frame in frames}
+    if names == {frozenset({""})}:
+        groups = [list(frames)]
+    elif names == {frozenset({"first", "second"})}:
+        groups = [[frame[frame["group"] == name] for frame in frames] for name in ("first", "second")]
+    else:
+        return None
+    means = [np.array([frame["outcome"].mean() for frame in group]) for group in groups]
+    if not np.allclose(
+        means[0] - sum(means[1:]), [entry["value"] for entry in entries], rtol=1e-5, atol=1e-6
+    ):
+        return None
+    given = [
+        each
+        for group in groups
+        for each in ([frame["outcome"] / scale for frame in group], [frame["image"] for frame in group])
+    ]
+    if len(groups) == 2:
+        value, ends = pooled_differences(*given)
+    else:
+        shares = unit == "%" and all(frame["outcome"].isin((0, scale)).all() for frame in frames)
+        value, ends = pooled_outcomes(*given, shares=shares)
+    return value * scale, Interval(*(end * scale for end in ends))
 
 
 def _within(interval: Interval | None, unit: str | None) -> list[float] | None:

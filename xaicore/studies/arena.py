@@ -1,11 +1,13 @@
 """What the pages across the papers share: one network with dropout, its digits, and every attack on them.
 
-Both notebooks call these with the same parameters, so that the second takes network and attacks from the store.
+Both notebooks call these with the same parameters, so that the second takes network and attacks from the store. What
+many of them take: ``engine`` runs the batches; ``store`` keeps what is computed; ``params`` has sizes and the seed;
+``images`` are (N, C, H, W) in [0, 1]; ``labels`` (N,) int64; ``title`` is what the progress line says.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -42,7 +44,7 @@ class Setting(NamedTuple):
     Attributes:
         untrained: the network before training.
         network: trained, with dropout layers.
-        train: images (N, C, H, W) in [0, 1] and labels (N,), in random order.
+        train: images and labels, in random order.
         validation: likewise.
         images: (N, C, H, W), test images that the network classifies correctly, in random order.
         labels: (N,) int64, their classes.
@@ -61,34 +63,22 @@ class Setting(NamedTuple):
 
 
 def setting(params: SharedParameters, store: Store, run: Run) -> Setting:
-    """Return the network, trained or from the store, and its images.
-
-    Args:
-        params: which set, network and how many images.
-        store: keeps the trained network.
-        run: its record names the data and the weights.
+    """Return the network, trained or from the store, and its images; the record of ``run`` names data and weights.
 
     Raises:
         UserError: the network gets fewer than four test images right, or has no dropout.
     """
-    sets = {
-        split: data.load(
-            params.dataset,
-            params.data_root,
-            split=split,
-            n=n,
-            seed=params.seed,
-            size=params.size,
-            channels=params.channels,
-        )
-        for split, n in (("train", params.n_train), ("validation", None), ("test", None))
-    }
-    for images in sets.values():
+    size: dict[str, Any] = {"size": params.size, "channels": params.channels}
+    counts = {"train": params.n_train, "validation": None, "test": None}
+    sets = [
+        data.load(params.dataset, params.data_root, split=split, n=n, **size) for split, n in counts.items()
+    ]
+    for images in sets:
         run.data(images)
-    train, validation, test = (sets[split].stack() for split in ("train", "validation", "test"))
+    train, validation, test = (images.stack() for images in sets)
     untrained = models.load(
         params.model,
-        classes=sets["train"].classes,
+        classes=sets[0].classes,
         weights=params.weights,
         channels=train[0].shape[1],
         input_size=params.size,
@@ -96,36 +86,51 @@ def setting(params: SharedParameters, store: Store, run: Run) -> Setting:
         dropout=params.dropout,
         seed=params.seed,
     ).to(params.torch_device)
-    recipe = models.Recipe(
-        epochs=params.epochs, learning_rate=3e-3, precision="float32", seed=params.seed, small_maps=True
-    )
-    trained = steps.trained(store, "digit", untrained, *train, validation=validation, recipe=recipe)
-    network = trained.model
+    recipe = models.Recipe(epochs=params.epochs, learning_rate=3e-3, seed=params.seed, small_maps=True)
+    network = steps.trained(store, "digit", untrained, *train, validation=validation, recipe=recipe).model
     run.model("digits", network)
     right = models.predict(network, test[0]).argmax(1) == test[1]
-    order = torch.randperm(len(right), generator=torch.Generator().manual_seed(params.seed))
+    order = shuffled(len(right))
     taken = order[right[order]][: params.n_images]
     if len(taken) < 4:
         raise UserError(f"{params.model} classifies only {len(taken)} test images correctly: train it longer")
-    mixed = torch.randperm(len(train[1]), generator=torch.Generator().manual_seed(params.seed + 1))
-    shuffled = train[0][mixed], train[1][mixed]
-    return Setting(untrained, network, shuffled, validation, test[0][taken], test[1][taken], right, test)
+    mixed = shuffled(len(train[1]), 1)
+    return Setting(
+        untrained,
+        network,
+        (train[0][mixed], train[1][mixed]),
+        validation,
+        test[0][taken],
+        test[1][taken],
+        right,
+        test,
+    )
+
+
+def shuffled(n: int, key: int = 0) -> Tensor:
+    """Return an order (n,) of images, the same in every run: the seed of the parameters chooses none.
+
+    Args:
+        n: number of images.
+        key: another one gives another order.
+    """
+    return torch.randperm(n, generator=torch.Generator().manual_seed(key))
 
 
 def options(params: SharedParameters, name: str) -> dict[str, Any]:
     """Return the parameters of an attack of :data:`TITLES`; the four with a given ball take all their steps."""
     ball = {"eps": params.eps, "steps": params.steps, "early_stop": False}
-    made: dict[str, Callable[[], dict[str, Any]]] = {
-        "fgsm": lambda: {"eps": params.eps},
-        "bim": lambda: ball,
-        "mim": lambda: ball,
-        "pgd": lambda: {**ball, "seed": params.seed},
-        "cw_l2": lambda: {"steps": params.scaled(25), "search_steps": 3},
-        "cw_linf": lambda: {"steps": params.scaled(12), "decrease_factor": 0.75},
-        "cw_l0": lambda: {"steps": params.scaled(20), "attempts": 2},
-        "boundary": lambda: {"steps": params.scaled(300), "seed": params.seed},
+    made: dict[str, dict[str, Any]] = {
+        "fgsm": {"eps": params.eps},
+        "bim": ball,
+        "mim": ball,
+        "pgd": {**ball, "seed": params.seed},
+        "cw_l2": {"steps": params.scaled(25), "search_steps": 3},
+        "cw_linf": {"steps": params.scaled(12), "decrease_factor": 0.75},
+        "cw_l0": {"steps": params.scaled(20), "attempts": 2},
+        "boundary": {"steps": params.scaled(300), "seed": params.seed},
     }
-    return made[name]()
+    return made[name]
 
 
 def attacked(
@@ -139,30 +144,13 @@ def attacked(
     step: str | None = None,
     **changes: Any,
 ) -> AttackResult:
-    """Attack images by an attack of :data:`TITLES`, batch by batch, each kept in the store.
+    """Attack images by the attack ``name`` of :data:`TITLES`, batch by batch, each kept in the store.
 
-    Args:
-        engine: where batches run.
-        params: sizes and steps.
-        name: of the attack.
-        model: the classifier under attack, or a defence.
-        images: (N, C, H, W) in [0, 1].
-        labels: (N,) int64.
-        step: what the progress line says; None: the attack's name.
-        changes: parameters of the attack that differ from :func:`options`.
+    The progress line says ``step``, or the attack's name; ``changes`` are parameters of the attack that differ from
+    :func:`options`; ``model`` may be a defence.
     """
-    given = {**options(params, name), **changes}
-    return steps.attacked(
-        engine,
-        name,
-        model,  # type: ignore[arg-type]
-        images,
-        labels,
-        batch_size=ROWS,
-        rows=ROWS,
-        step=step or TITLES[name],
-        **given,
-    )
+    given = {"step": step or TITLES[name], **options(params, name), **changes}
+    return steps.attacked(engine, name, model, images, labels, batch_size=ROWS, rows=ROWS, **given)  # type: ignore[arg-type]
 
 
 def noise_of(
@@ -177,14 +165,7 @@ def noise_of(
 ) -> AttackResult:
     """Return Gaussian noise with the mean and standard deviation of each image's perturbation, times ``scale``.
 
-    Args:
-        engine: where batches run.
-        params: gives the seed.
-        model: what the noise is shown to.
-        images: (N, C, H, W) in [0, 1].
-        labels: (N,) int64.
-        attacked: (N, C, H, W), the images under attack.
-        scale: above 1 where clipping to [0, 1] is to be made up for.
+    The images under attack are ``attacked`` (N, C, H, W). A scale above 1 makes up for clipping to [0, 1].
     """
     return steps.attacked(
         engine,
@@ -209,43 +190,29 @@ def noise_of_equal_size(
     labels: Tensor,
     result: AttackResult,
 ) -> tuple[AttackResult, float]:
-    """Return :func:`noise_of` an attack with the same median L2, and the factor on the noise that gives it.
+    """Return :func:`noise_of` an attack's ``result`` with the same median L2, and the factor on the noise that gives it.
 
     Clipping to [0, 1] makes noise smaller, so it is made larger, twice, by what it lacks.
-
-    Args:
-        engine: where batches run.
-        params: gives the seed.
-        model: what the noise is shown to.
-        images: (N, C, H, W) in [0, 1].
-        labels: (N,) int64.
-        result: of the attack on them.
     """
-    factor = 1.0
-    noise = noise_of(engine, params, model, images, labels, result.adversarial)
+    given = (engine, params, model, images, labels, result.adversarial)
+    factor, noise = 1.0, noise_of(*given)
     for _ in range(2):
         factor *= (result.l2.double().median() / noise.l2.double().median().clamp(min=1e-9)).item()
-        noise = noise_of(engine, params, model, images, labels, result.adversarial, scale=factor)
+        noise = noise_of(*given, scale=factor)
     return noise, factor
 
 
 def scores(
     store: Store, title: str, detector: Detector, images: Mapping[str, Tensor]
 ) -> dict[str, NDArray[np.float64]]:
-    """Return a detector's scores of groups of images, (N,) each, from the store where they lie there.
-
-    Args:
-        store: where they are kept.
-        title: of the detector, for the progress line.
-        detector: fitted.
-        images: group → (N, C, H, W) in [0, 1].
-    """
+    """Return the scores of a fitted detector for groups of images, group → (N,), from the store where they lie there."""
 
     def score(given: Tensor) -> NDArray[np.float64]:
-        inputs = {"detector": detector.fingerprint, "images": given}
-        kept = store.get_or_compute(
-            f"scores, {title}", inputs, lambda: {"score": detector.score(given)}, code=type(detector)
+        inputs, compute = (
+            {"detector": detector.fingerprint, "images": given},
+            lambda: {"score": detector.score(given)},
         )
+        kept = store.get_or_compute(f"scores, {title}", inputs, compute, code=type(detector))
         return kept["score"].numpy()
 
     return {group: score(given) for group, given in images.items()}
@@ -255,10 +222,6 @@ def scores_without_network(
     store: Store, images: Mapping[str, Tensor]
 ) -> dict[str, dict[str, NDArray[np.float64]]]:
     """Return what groups of images give away without a network: their entropy, and how far denoising changes them.
-
-    Args:
-        store: where the scores are kept.
-        images: group → (N, C, H, W) in [0, 1].
 
     Returns:
         Title of the score → group → (N,).
@@ -277,14 +240,7 @@ def scores_without_network(
 
 
 def predictions(store: Store, title: str, model: models.Classifier, images: Tensor) -> Tensor:
-    """Return the classes (N,) that a defence predicts, from the store where they lie there.
-
-    Args:
-        store: where they are kept.
-        title: of the defence, for the progress line.
-        model: the defence.
-        images: (N, C, H, W) in [0, 1].
-    """
+    """Return the classes (N,) that a defence predicts, from the store where they lie there."""
     return store.get_or_compute(
         f"predictions, {title}",
         {"model": model.fingerprint, "images": images},

@@ -65,12 +65,9 @@ def drifted(strengths: Sequence[float]) -> list[tuple[float, float]]:
     result is the image that the next strength starts from: a_k = a_{k-1} - 1 + s_k, with a_0 = 1. The Gaussian image of
     the same strength is made of what is left after taking off.
 
-    Args:
-        strengths: in the order of the loop.
-
     Returns:
-        For each strength the multiple of N_a in its adversarial image, and the multiple of N_a that its Gaussian image
-        holds beside s N_g. Without the drift these would be s and 0.
+        For each strength, in the order of the loop, the multiple of N_a in its adversarial image, and the multiple of N_a
+        that its Gaussian image holds beside s N_g. Without the drift these would be s and 0.
     """
     held, found = 1.0, []
     for strength in strengths:
@@ -96,10 +93,7 @@ def softmax_grad_cam(model: nn.Module, images: Tensor, layers: str | Sequence[st
     taken off, for the perturbed images. The gradient of p_t is p_t (dz_t - sum_k p_k dz_k): the other classes enter with
     a minus sign, and where p_t rounds to 1 it is zero and with it the map.
 
-    Args:
-        model: see :func:`xaicore.attribution.grad_cam`.
-        images: (N, C, H, W) in [0, 1].
-        layers: as there.
+    The arguments are those of :func:`xaicore.attribution.grad_cam`.
     """
     prefix = "0." if network_of(model) is model else "0.network."
     inner: str | list[str] = layers if isinstance(layers, str) else [prefix + name for name in layers]
@@ -127,14 +121,9 @@ def coloured(images: Callable[[], Tensor], *, overlay: bool) -> Measure:
 def pictures(maps: Tensor, images: Tensor, *, overlay: bool) -> Tensor:
     """Return maps as the pictures of ``Grad_CAM.py``.
 
-    Each map is divided by its maximum, cut into 256 levels, coloured with the colour map jet, stretched to 0 … 255,
-    enlarged to the image (bicubic), weighted with 0.4, laid over the image where that is asked for, and stretched again.
-    A map that is zero everywhere is the lowest colour all over.
-
-    Args:
-        maps: (N, h, w), at least 0.
-        images: (N, C, H, W) in [0, 1].
-        overlay: whether the image is in the picture.
+    Each map (N, h, w), at least 0, is divided by its maximum, cut into 256 levels, coloured with the colour map jet,
+    stretched to 0 … 255, enlarged to the image (N, C, H, W) in [0, 1] (bicubic), weighted with 0.4, laid over the image
+    where ``overlay`` asks for that, and stretched again. A map that is zero everywhere is the lowest colour all over.
 
     Returns:
         (N, H, W, 3) float32, whole numbers from 0 to 255.
@@ -156,40 +145,29 @@ def pictures(maps: Tensor, images: Tensor, *, overlay: bool) -> Tensor:
 def _stretched(picture: NDArray[np.float32]) -> NDArray[np.uint8]:
     """Return values stretched to 0 … 255 and rounded down, as Keras' ``array_to_img`` does."""
     above = picture - picture.min()
-    highest = above.max()
-    if highest > 0:
+    if (highest := above.max()) > 0:
         above /= highest
-    above *= 255
-    return above.astype(np.uint8)
+    return (above * 255).astype(np.uint8)
 
 
 def compromise(adversarial: ArrayLike, gaussian: ArrayLike) -> NDArray[np.float64]:
     """Return the probability that ``experiment.py`` prints for each strength (``calc_vulnerablility``).
 
-    The similarities are averaged over the examples first, which leaves one number for each layer. What is counted is the
-    share of layers whose number lies below the mean of all layers under Gaussian noise. At the first strength these are
-    the layers under adversarial noise; at all others the code takes the Gaussian ones there, too.
-
-    Args:
-        adversarial: (N, S, L) similarities, by strength.
-        gaussian: (N, S, L) likewise.
-
-    Returns:
-        (S,) shares in [0, 1].
+    The similarities (N, S, L), by strength, are averaged over the examples first, which leaves one number for each layer.
+    What is counted is the share of layers, (S,) in [0, 1], whose number lies below the mean of all layers under Gaussian
+    noise. At the first strength these are the layers under adversarial noise; at all others the code takes the Gaussian
+    ones there, too.
     """
     attack, noise = (mean_of_known(each, 0) for each in (adversarial, gaussian))
     compared = np.concatenate([attack[:1], noise[1:]])
-    found: NDArray[np.float64] = mean_of_known(below(compared, mean_of_known(noise, 1)[:, None]), 1)
-    return found
+    return mean_of_known(below(compared, mean_of_known(noise, 1)[:, None]), 1)
 
 
 def compromised(adversarial: ArrayLike, gaussian: ArrayLike) -> NDArray[np.float64]:
     """Return which layers are compromised by the rule of :func:`compromise`, with its arguments, example by example.
 
-    The files that can be read hold no code for the paper's Fig. 7; this carries the rule over to single examples.
-
-    Returns:
-        (N, S, L), 1 where compromised, 0 where not, NaN where the similarity is undefined.
+    The files that can be read hold no code for the paper's Fig. 7; this carries the rule over to single examples, (N, S,
+    L): 1 where compromised, 0 where not, NaN where the similarity is undefined.
     """
     attack, noise = (np.asarray(each, dtype=np.float64) for each in (adversarial, gaussian))
     threshold = mean_of_known(mean_of_known(noise, 0), 1)

@@ -88,59 +88,55 @@ def explore(
     batch_size: int = 16,
     seed: int = 0,
 ) -> Explored:
-    """Attack, add noise and explain, each step kept in the store.
+    """Attack, add noise and explain the images of a subject, each step kept in the store of ``engine``.
 
     Args:
-        engine: where batches run.
+        engine: and ``batch_size``: see :mod:`xaicore.studies.steps`.
         subject: a network and images that it classifies correctly.
         attacks: names; ``cw_l2`` looks for the smallest perturbation, the others are run at each ε, every step.
         eps: sizes, largest change of a value.
         explanations: names of :data:`xaicore.attribution.METHODS`, or of a preset for relevance propagation with it.
-        iterations: steps of the attacks that iterate.
-        cw_steps: steps of CW in one search.
-        cw_searches: constants that CW tries.
+        iterations: steps of the attacks that iterate; ``cw_steps`` those of CW in one search of ``cw_searches``.
         samples: steps of integrated gradients.
-        batch_size: images at a time; nothing depends on it.
         seed: of the noise and of what an attack draws at random.
     """
     model, clean, labels = subject.model, subject.images, subject.labels
     common: dict[str, Any] = {"batch_size": batch_size, "rows": batch_size, "seed": seed}
-    of_smallest = {"steps": cw_steps, "search_steps": cw_searches}
+    iterated = {"steps": iterations, "early_stop": False}
     versions: list[Variant] = []
     for name in attacks:
-        attack = ATTACKS[name]
-        iterated = {"steps": iterations, "early_stop": False}
-        of_size = {key: value for key, value in iterated.items() if attack.accepts(key)}
-        sizes: list[tuple[str, dict[str, Any]]] = [
-            (size_text(value), {"eps": value} | of_size) for value in eps
-        ]
-        for size, parameters in sizes if attack.accepts("eps") else [(SMALLEST, of_smallest)]:
+        sizes: dict[str, dict[str, Any]] = {SMALLEST: {"steps": cw_steps, "search_steps": cw_searches}}
+        if (accepts := ATTACKS[name].accepts)("eps"):
+            of_size = {key: value for key, value in iterated.items() if accepts(key)}
+            sizes = {size_text(value): {"eps": value, **of_size} for value in eps}
+        for size, parameters in sizes.items():
             hit = steps.attacked(engine, name, model, clean, labels, **parameters, **common).adversarial
-            like, step = {"like": hit - clean}, f"noise like {name}"
-            noise = steps.attacked(
-                engine, "gaussian", model, clean, labels, per_image=like, step=step, **common
-            )
+            like: dict[str, Any] = {"per_image": {"like": hit - clean}, "step": f"noise like {name}"}
+            noise = steps.attacked(engine, "gaussian", model, clean, labels, **like, **common)
             versions += [Variant(name, size, "attack", hit), Variant(name, size, "noise", noise.adversarial)]
     everything = torch.stack([clean, *(version.images for version in versions)])
     logits = models.predict(model, everything.flatten(0, 1), batch_size=batch_size)
     probabilities = logits.double().softmax(dim=1).unflatten(0, everything.shape[:2])
-    rows, images, targets = _to_explain(everything, probabilities, labels)
+    explained = [  # version, image, which class, and that class
+        (version, image, kind, target)
+        for version, predictions in enumerate(probabilities.argmax(dim=2).tolist())
+        for image, (predicted, label) in enumerate(zip(predictions, labels.tolist(), strict=True))
+        for kind, target in {ANSWER: predicted, TRUE: label}.items()
+        if kind == ANSWER or predicted != label
+    ]
+    images = torch.stack([everything[version, image] for version, image, *_ in explained])
+    targets = torch.tensor([target for *_, target in explained], device=everything.device)
     maps = {}
     for name in explanations:
-        options: dict[str, Any] = {} if name in METHODS else {"preset": name}
+        options: dict[str, Any] = {"method": name} if name in METHODS else {"preset": name}
         if name == "integrated_gradients":
             options["n_steps"] = samples
-        found = steps.explained(
-            engine,
-            model,
-            images,
-            targets,
-            method=name if name in METHODS else "lrp",
-            batch_size=batch_size,
-            step=f"{name} for the explorer",
-            **options,
-        )
-        maps[name] = dict(zip(rows, found.sum(dim=1), strict=True))
+        options |= {"batch_size": batch_size, "step": f"{name} for the explorer"}
+        found = steps.explained(engine, model, images, targets, **options)
+        maps[name] = {
+            (v, image, kind): heat
+            for (v, image, kind, _), heat in zip(explained, found.sum(dim=1), strict=True)
+        }
     return Explored(versions, probabilities, maps)
 
 
@@ -177,18 +173,3 @@ def comparisons(explored: Explored, subject: Subject) -> pd.DataFrame:
             shifts = {name: values.tolist() for name, values in compare(before, after).items()}
             frames.append(pd.DataFrame(described).assign(**shifts))
     return pd.concat(frames, ignore_index=True)
-
-
-def _to_explain(
-    everything: Tensor, probabilities: Tensor, labels: Tensor
-) -> tuple[list[tuple[int, int, str]], Tensor, Tensor]:
-    """Return which maps there are, and image and class of each."""
-    rows, images, targets = [], [], []
-    for version, predictions in enumerate(probabilities.argmax(dim=2).tolist()):
-        for image, (predicted, label) in enumerate(zip(predictions, labels.tolist(), strict=True)):
-            for explained, target in {ANSWER: predicted, TRUE: label}.items():
-                if explained == ANSWER or predicted != label:
-                    rows.append((version, image, explained))
-                    images.append(everything[version, image])
-                    targets.append(target)
-    return rows, torch.stack(images), torch.tensor(targets, device=everything.device)

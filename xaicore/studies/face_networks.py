@@ -2,7 +2,7 @@
 
 The images are taken as they are and cropped to the face. The network is trained whole on both and its head once more on
 the cropped ones, or, where there are published weights, its head alone. Both chapters make the same calls of
-:mod:`xaicore.studies.steps`, so what one of them has computed the other takes from the store.
+:mod:`xaicore.studies.steps`, so what one of them has computed the other takes from the ``store``.
 """
 
 from __future__ import annotations
@@ -50,51 +50,41 @@ def face_sets(
     shares: list[float] | None = None,
     n_images: int | None = None,
     channels: int | None = None,
-    seed: int = 0,
 ) -> dict[str, Faces]:
     """Return training, validation and test faces, prepared in both ways.
 
     Args:
         store: keeps the cropped faces.
-        dataset: name of the set.
-        data_root: where it lies.
+        dataset: its name; ``data_root`` as in :func:`xaicore.data.load`.
         size: height and width of the images in pixels.
         shares: of training, validation and test images of a person; None: the set's own split.
         n_images: test images at most, evenly over the people; None: all.
         channels: of the images; None: as the set has.
-        seed: of the choice of images.
 
     Raises:
         UserError: a folder or file does not fit.
     """
 
     def parts(side: int | None) -> list[data.ImageSet]:
-        options: dict[str, Any] = {"size": side, "seed": seed, "channels": channels}
+        options: dict[str, Any] = {"size": side, "channels": channels}
         if shares is None:
-            return [
-                data.load(dataset, data_root, split=s, **options) for s in ("train", "validation", "test")
-            ]
-        return list(data.load(dataset, data_root, split="all", **options).partition(shares, seed=seed))
+            splits = ("train", "validation", "test")
+            found = [data.load(dataset, data_root, split=split, **options) for split in splits]
+        else:
+            found = list(data.load(dataset, data_root, split="all", **options).partition(shares))
+        return found if n_images is None else [*found[:2], found[2].subset(min(n_images, len(found[2])))]
 
-    stored, resized = parts(None), parts(size)
-    if n_images is not None:
-        count = min(n_images, len(stored[2]))
-        stored, resized = ([*each[:2], each[2].subset(count, seed)] for each in (stored, resized))
-    return {
-        name: _prepared(store, first, second, size)
-        for name, first, second in zip(PARTS, stored, resized, strict=True)
-    }
+    def prepared(stored: data.ImageSet, resized: data.ImageSet) -> Faces:
+        stored.verify()
+        kept = store.get_or_compute(
+            "crop-faces",
+            {"images": stored.fingerprint, "size": size},
+            lambda: data.crop_faces(stored, size)._asdict(),
+            code=data.crop_faces,
+        )
+        return Faces(resized, resized.stack()[0], kept["images"], kept["found"], resized.labels)
 
-
-def _prepared(store: Store, stored: data.ImageSet, resized: data.ImageSet, size: int) -> Faces:
-    stored.verify()
-    kept = store.get_or_compute(
-        "crop-faces",
-        {"images": stored.fingerprint, "size": size},
-        lambda: data.crop_faces(stored, size)._asdict(),
-        code=data.crop_faces,
-    )
-    return Faces(resized, resized.stack()[0], kept["images"], kept["found"], resized.labels)
+    return dict(zip(PARTS, map(prepared, parts(None), parts(size)), strict=True))
 
 
 def face_backbone(
@@ -112,13 +102,11 @@ def face_backbone(
 
     Args:
         store: keeps what is trained.
-        name: of the architecture.
+        name: of the architecture; progress lines have its ``title`` or else this.
         faces: from :func:`face_sets`.
         recipe: how the whole network is trained on both kinds of images, where no weights are given.
         weights: published weights or a file of them, taken as they are; None: none.
-        title: what progress lines call it; None: ``name``.
         device: where it is; None: the CPU.
-        seed: of the initial weights.
 
     Returns:
         The network, batch normalisation folded away in VGGs, and its training; None with given weights.
@@ -132,15 +120,15 @@ def face_backbone(
         "channels": train.raw.shape[1],
         "input_size": train.raw.shape[-1],
     }
-    device = device or torch.device("cpu")
-    if weights is not None:
-        return models.load(name, weights=weights, seed=seed, **options).to(device), None
-    if models.REGISTRY[name].dropout is not None:
+    if weights is None and models.REGISTRY[name].dropout is not None:
         options["dropout"] = 0.0
-    start = models.start_as_identity(models.load(name, seed=seed, **options)).to(device)
+    start = models.load(name, weights=weights, seed=seed, **options).to(device or torch.device("cpu"))
+    if weights is not None:
+        return start, None
     both, held_out = (
         (torch.cat([part.raw, part.aligned]), torch.cat([part.labels] * 2)) for part in (train, validation)
     )
+    start = models.start_as_identity(start)
     result = steps.trained(store, title or name, start, *both, validation=held_out, recipe=recipe)
     network = result.model.fold_batchnorm() if name.startswith("vgg") else result.model
     return network.to(memory_format=torch.channels_last), result  # type: ignore[call-overload]
@@ -155,17 +143,13 @@ def with_head(
     *,
     recipe: models.Recipe,
 ) -> models.Classifier:
-    """Return the network with a head trained on one kind of images.
+    """Return a network from :func:`face_backbone` with a head trained on one kind of ``faces``, ``raw`` or ``aligned``.
 
-    Args:
-        store: keeps what is trained.
-        name: what progress lines call it.
-        backbone: from :func:`face_backbone`; all but its head stays as it is.
-        faces: from :func:`face_sets`.
-        kind: ``"raw"`` or ``"aligned"``.
-        recipe: how the head is trained.
+    Progress lines call it ``name``.
     """
     (images, labels), held_out = (
         (getattr(faces[part], kind), faces[part].labels) for part in ("training", "validation")
     )
-    return steps.head_trained(store, name, backbone, images, labels, validation=held_out, recipe=recipe).model
+    return steps.trained(
+        store, name, backbone, images, labels, validation=held_out, recipe=recipe, head=True
+    ).model

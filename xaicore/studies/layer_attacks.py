@@ -12,7 +12,7 @@ from xaicore.attacks import AttackResult, noise_like
 from xaicore.core.batches import even_batch
 from xaicore.core.devices import device_of
 from xaicore.studies import steps
-from xaicore.studies.versions import needed, versions_of
+from xaicore.studies.layer_similarity import needed, versions_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -54,18 +54,14 @@ def compared(
 
     Args:
         engine: where batches run.
-        subject: the network and its images.
-        n: how many of them are attacked, at most.
-        name: an attack of :data:`xaicore.attacks.ATTACKS`.
-        title: what the progress line says.
+        subject: the network and its images, the first ``n`` of which, at most, are attacked.
+        name: an attack of :data:`xaicore.attacks.ATTACKS`, with its ``options``; progress lines have its ``title``.
         strengths: multiples of the perturbation.
         seed: of the attack and of the noise.
-        options: passed to the attack.
     """
     model, seeds, truth = subject.model, subject.images[:n], subject.labels[:n]
-    result = steps.attacked(
-        engine, name, model, seeds, truth, batch_size=64, step=title, seed=seed, **options
-    )
+    options |= {"batch_size": 64, "step": title, "seed": seed}
+    result = steps.attacked(engine, name, model, seeds, truth, **options)
     found = result.success.nonzero().squeeze(1)
     if len(found) < 2:
         return result, None

@@ -4,6 +4,7 @@ Every function takes similarities by image, strength and layer, NaN where a map 
 intervals draw images, each with all of its strengths, layers and both kinds of noise.
 """
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import combinations, islice
@@ -54,15 +55,8 @@ def compromise_probability(adversarial: ArrayLike, gaussian: ArrayLike) -> Array
 def compromised(adversarial: ArrayLike, gaussian: ArrayLike) -> Array:
     """Return which layers an image compromises: its similarity is below the layer's median under Gaussian noise.
 
-    Args:
-        adversarial: (N, S, L) similarities, by strength.
-        gaussian: (N, S, L) those under Gaussian noise of the same strength.
-
-    Returns:
-        (N, S, L), 1 where compromised, 0 where not, NaN where undefined.
-
-    References:
-        Renkhoff et al. (2022), Sec. III-C.
+    From similarities (N, S, L), by strength, under adversarial and under Gaussian noise, (N, S, L): 1 where compromised,
+    0 where not, NaN where undefined (Renkhoff et al. 2022, Sec. III-C).
     """
     attack, noise = (np.asarray(each, dtype=np.float64) for each in (adversarial, gaussian))
     return below(attack, median_of_known(noise))
@@ -77,15 +71,13 @@ def findings(
     n_resamples: int = 1000,
     seed: int = 0,
 ) -> Findings:
-    """Return the quantities of an analysis with 95 % intervals over images.
+    """Return the quantities of an analysis with 95 % intervals over images, by ``n_resamples`` bootstrap draws.
 
     Args:
         adversarial: (N, S, L) similarities with the clean maps under adversarial noise, by strength.
         gaussian: (N, S, L) the same under Gaussian noise.
         reference: which strength is 1.
         compromise: similarities to the probability of a compromise at each strength, (S,).
-        n_resamples: bootstrap draws.
-        seed: of the draws.
 
     Raises:
         ValueError: shapes differ or there is no image.
@@ -121,28 +113,17 @@ def findings(
         return list(islice(found, count))
 
     return Findings(
-        gap=take(layers),
-        rank=take(layers),
-        variance_ratio=take(layers),
-        adversarial=take(strengths),
-        gaussian=take(strengths),
-        adversarial_change=next(found),
-        gaussian_change=next(found),
-        depth_correlation=next(found),
-        distance=dict(zip(pairs, take(len(pairs)), strict=True)),
-        compromise=take(strengths),
+        *(take(layers), take(layers), take(layers), take(strengths), take(strengths)),
+        *(next(found), next(found), next(found)),
+        dict(zip(pairs, take(len(pairs)), strict=True)),
+        take(strengths),
     )
 
 
 def paired_tests(adversarial: ArrayLike, gaussian: ArrayLike) -> list[tuple[RankTest, float]]:
-    """Return Wilcoxon's test of each layer, Gaussian against adversarial similarity, and its p-value after Holm.
+    """Return Wilcoxon's test of each layer, Gaussian against adversarial similarity (N, L), and its p-value after Holm.
 
-    Args:
-        adversarial: (N, L) similarities at one strength.
-        gaussian: (N, L) of the same images.
-
-    Returns:
-        One pair a layer; a layer without a pair of defined similarities has n = 0 and p = 1.
+    There is one pair a layer; a layer without a pair of defined similarities has n = 0 and p = 1.
     """
     attack, noise = (np.asarray(each, dtype=np.float64) for each in (adversarial, gaussian))
     tests = []
@@ -155,14 +136,14 @@ def paired_tests(adversarial: ArrayLike, gaussian: ArrayLike) -> list[tuple[Rank
 def variance_ratio(first: Array, second: Array) -> Array:
     """Return the variance of ``first`` (N, L) over that of ``second``, by layer; NaN where the latter has none."""
     known = np.isfinite(first) & np.isfinite(second)
-    above, below = (_variance(np.where(known, each, np.nan)) for each in (first, second))
+    kept = [np.where(known, each, np.nan) for each in (first, second)]
+    above, below = (mean_of_known((each - mean_of_known(each, 0)) ** 2, 0) for each in kept)
     return np.divide(above, below, out=np.full_like(above, np.nan), where=below > 0)
 
 
 def ranks(values: Array) -> Array:
     """Return the ranks of ``values`` (L,), 1 the largest; NaN has the last."""
-    found: Array = rankdata(-np.where(np.isfinite(values), values, -np.inf))
-    return found
+    return np.asarray(rankdata(-np.where(np.isfinite(values), values, -np.inf)))
 
 
 def depth_correlation(curve: Array) -> float:
@@ -181,25 +162,15 @@ def below(values: Array, threshold: Array) -> Array:
 
 def mean_of_known(values: ArrayLike, axis: int | Sequence[int]) -> Array:
     """Return the mean over ``axis`` of what is not NaN; NaN where nothing is left."""
-    array = np.asarray(values, dtype=np.float64)
-    axes = axis if isinstance(axis, int) else tuple(axis)
-    known = np.isfinite(array)
-    count = known.sum(axes)
-    total = np.where(known, array, 0).sum(axes)
-    return np.divide(total, count, out=np.full(np.shape(total), np.nan), where=count > 0)
+    return _known(np.nanmean, values, axis)
 
 
 def median_of_known(values: ArrayLike) -> Array:
     """Return the median over the first axis of what is not NaN; NaN where nothing is left."""
-    ordered = np.sort(np.asarray(values, dtype=np.float64), axis=0)  # NaN come last
-    count = np.isfinite(ordered).sum(0)
-    low, high = np.maximum(count - 1, 0) // 2, np.maximum(count, 1) // 2
-    halves = [
-        np.take_along_axis(ordered, place[None], 0)[0] for place in (low, np.minimum(high, len(ordered) - 1))
-    ]
-    return np.where(count > 0, (halves[0] + halves[1]) / 2, np.nan)
+    return _known(np.nanmedian, values, 0)
 
 
-def _variance(values: Array) -> Array:
-    centred = values - mean_of_known(values, 0)
-    return mean_of_known(centred**2, 0)
+def _known(statistic: Callable[..., Array], values: ArrayLike, axis: int | Sequence[int]) -> Array:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # where nothing is left
+        return statistic(np.asarray(values, np.float64), axis if isinstance(axis, int) else tuple(axis))

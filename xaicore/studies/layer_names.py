@@ -13,26 +13,20 @@ from xaicore.models.vgg import VGG
 
 
 def literature_names(model: nn.Module) -> dict[str, str]:
-    """Return the name of every convolution in the literature by its name as a module.
-
-    Args:
-        model: a :class:`~xaicore.models.Classifier` or its network.
+    """Return the name of every convolution in the literature by its name as a module, of a classifier or its network.
 
     Returns:
         Module name, as :func:`~xaicore.attribution.grad_cam` gives it, to ``block<b>_conv<c>`` in a VGG network. In any
         other network each name stands for itself, since no second naming is in use.
     """
     network = network_of(model)
-    convolutions = [name for name, module in network.named_modules() if isinstance(module, nn.Conv2d)]
-    if not isinstance(network, VGG):
-        return {name: name for name in convolutions}
     names, block, position = {}, 1, 0
     for name, module in network.named_modules():
         if isinstance(module, nn.MaxPool2d):
             block, position = block + 1, 0
         elif isinstance(module, nn.Conv2d):
             position += 1
-            names[name] = f"block{block}_conv{position}"
+            names[name] = f"block{block}_conv{position}" if isinstance(network, VGG) else name
     return names
 
 

@@ -2,12 +2,11 @@
 
 Renkhoff et al. 2022 (Sec. III-C, Eq. 5 to 7): the cosine between the map of an image S and that of S + N, layer by
 layer, for an adversarial perturbation N_a and for Gaussian noise N_g of the same moments, each at several strengths. Here
-for any model, any attack and any layers. The images of all strengths are made one at a time, from S, N_a and N_g, and all
-layers come from one forward and one backward pass, so memory does not grow with the strengths;
+for any model, any attack and any layers. Memory does not grow with the strengths, whose images are made one at a time;
 :func:`xaicore.studies.steps.similar` takes the images in batches.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -19,10 +18,57 @@ from xaicore.core.errors import UserError
 from xaicore.metrics import cosine_similarity
 from xaicore.metrics.map_comparison import Measure, compare_maps
 from xaicore.studies import as_published
-from xaicore.studies.versions import Version
+from xaicore.studies.as_published import CORRECTED, Deviations
 
 MEASURES = ("maps", "pictures", "overlays")
 HEADS = ("logits", "softmax")
+
+
+class Version(NamedTuple):
+    """One perturbed version of an image S, ``clip(S + adversarial N_a + gaussian N_g, 0, 1)``.
+
+    What an image of nominal strength s really holds depends on the deviations of the published code
+    (:mod:`xaicore.studies.as_published`), so a version is told by its multiples; analyses share most of theirs.
+
+    Attributes:
+        adversarial: multiple of the adversarial perturbation N_a.
+        gaussian: multiple of the Gaussian noise N_g.
+        truncated: stored with 8 bits, every value rounded down to a whole grey level.
+    """
+
+    adversarial: float = 0.0
+    gaussian: float = 0.0
+    truncated: bool = False
+
+    def image(self, clean: Tensor, adversarial_noise: Tensor, gaussian_noise: Tensor) -> Tensor:
+        """Return the version of images (N, C, H, W) in [0, 1] whose perturbations are given."""
+        noise = self.adversarial * adversarial_noise + self.gaussian * gaussian_noise
+        image = (clean + noise).clamp(0, 1)
+        return as_published.truncate(image) if self.truncated else image
+
+
+class Pair(NamedTuple):
+    """The versions that one analysis compares, S each: those that stand for adversarial and for Gaussian noise."""
+
+    adversarial: tuple[Version, ...]
+    gaussian: tuple[Version, ...]
+
+
+def versions_of(strengths: Sequence[float], deviations: Deviations = CORRECTED) -> Pair:
+    """Return the versions of nominal ``strengths``, as the text has them or as the published code makes them."""
+    held = (
+        as_published.drifted(strengths) if deviations.drift else [(strength, 0.0) for strength in strengths]
+    )
+    stored = deviations.truncation
+    return Pair(
+        tuple(Version(multiple, 0.0, stored) for multiple, _ in held),
+        tuple(Version(rest, s, stored) for (_, rest), s in zip(held, strengths, strict=True)),
+    )
+
+
+def needed(pairs: Iterable[Pair]) -> tuple[Version, ...]:
+    """Return every version of several analyses, each once, in order of appearance."""
+    return tuple(dict.fromkeys(v for pair in pairs for side in pair for v in side))
 
 
 class LayerSimilarity(NamedTuple):
@@ -62,19 +108,15 @@ def layer_similarity(
     """Return the similarity of the maps of perturbed versions of images with those of the clean images.
 
     Args:
-        model: see :func:`xaicore.attribution.grad_cam`.
+        model: and ``layers``: see :func:`xaicore.attribution.grad_cam`.
         clean: (N, C, H, W) in [0, 1].
         adversarial_noise: (N, C, H, W), the perturbation N_a of each image by whatever attack.
         gaussian_noise: (N, C, H, W), as :func:`xaicore.attacks.noise_like` makes it of N_a.
         versions: V perturbed versions of each image.
-        layers: as for :func:`~xaicore.attribution.grad_cam`.
         measures: ``"maps"``, the cosine of the maps, and those of :mod:`xaicore.studies.as_published`:
             ``"pictures"``, the cosine of the maps as coloured pictures, and ``"overlays"``, the same laid over the image.
         heads: where the *clean* map's gradient starts, ``"logits"`` or ``"softmax"``. Other maps start at the logits.
         hold_class: whether the versions' maps explain the class predicted for the clean image.
-
-    Returns:
-        The similarities, and which maps say something.
 
     Raises:
         ValueError: shapes do not fit, there is no version, or as for :func:`~xaicore.attribution.grad_cam`.

@@ -24,18 +24,24 @@ def first_subject(params: P3Parameters, store: Store, run: Run) -> Subject:
 
     Faces: the network of chapter 2, trained on the spot, for the cropped images. ImageNet photographs: the network with
     the given weights. Any other set: a file of weights as it is; ``imagenet``: the head is trained; none: the whole
-    network is trained on the set's own training images.
-
-    Args:
-        params: which set, network and weights.
-        store: keeps what is trained.
-        run: its record names the data and the weights.
+    network is trained on the set's own training images. The ``store`` keeps what is trained; the record of ``run`` names
+    the data and the weights.
 
     Raises:
         UserError: something does not fit, or the network gets no image right.
     """
+    recipe = models.face_recipe(
+        params.model,
+        epochs=params.epochs,
+        batch_size=params.batch_size,
+        learning_rate=params.learning_rate,
+        augment=params.augment,
+        seed=params.seed,
+    )
+    head_recipe = models.Recipe(
+        epochs=params.head_epochs, batch_size=32, learning_rate=params.head_learning_rate, seed=params.seed
+    )
     if params.with_faces:
-        channels = 3 if params.weights is not None else None
         faces = face_sets(
             store,
             params.dataset,
@@ -43,29 +49,41 @@ def first_subject(params: P3Parameters, store: Store, run: Run) -> Subject:
             size=params.size,
             shares=params.shares,
             n_images=params.n_images,
-            channels=channels,
-            seed=params.seed,
+            channels=3 if params.weights is not None else None,
         )
         title = "VGG16" if params.model == "vgg16" else params.model
-        backbone, _ = face_backbone(
-            store,
-            params.model,
-            faces,
-            recipe=models.face_recipe(params.model, **_training(params)),
-            weights=params.weights,
-            title=title,
-            device=params.torch_device,
-            seed=params.seed,
-        )
-        model = with_head(store, title, backbone, faces, "aligned", recipe=_head_recipe(params))
-        test = faces["test"]
+        given: dict[str, Any] = {
+            "weights": params.weights,
+            "device": params.torch_device,
+            "seed": params.seed,
+        }
+        backbone, _ = face_backbone(store, params.model, faces, recipe=recipe, title=title, **given)
+        model = with_head(store, title, backbone, faces, "aligned", recipe=head_recipe)
         for part in faces.values():
             run.data(part.images)
+        test = faces["test"]
         return _right(run, "first", model, test.aligned, test.labels, test.images)
-    test_images = _load(params, "test", params.n_images)
-    run.data(test_images)
-    model = _network(params, store, run, test_images).to(params.torch_device)
-    return _right(run, "first", model, *test_images.stack(), test_images)
+    images = _load(params, "test", params.n_images)
+    run.data(images)
+    model = models.load(
+        params.model,
+        weights=params.weights,
+        classes=images.classes,
+        channels=images.stack([0])[0].shape[1],
+        input_size=params.size,
+        seed=params.seed,
+    ).to(params.torch_device)
+    if params.trains:
+        train, validation = _load(params, "train", params.n_train), _load(params, "validation", None)
+        run.data(train)
+        head = params.weights == "imagenet"
+        fit: dict[str, Any] = {"recipe": head_recipe if head else recipe, "head": head}
+        model = steps.trained(
+            store, params.model, model, *train.stack(), validation=validation.stack(), **fit
+        ).model
+        if params.weights is None and params.model.startswith("vgg"):
+            model = model.fold_batchnorm()
+    return _right(run, "first", model, *images.stack(), images)
 
 
 def second_subject(params: P3Parameters, run: Run) -> Subject | None:
@@ -78,7 +96,6 @@ def second_subject(params: P3Parameters, run: Run) -> Subject | None:
         split="test",
         n=params.n_second if params.second_dataset != "imagenet-20" or params.n_second < 20 else None,
         size=params.second_size,
-        seed=params.seed,
     )
     model = models.load(
         params.second_model,
@@ -96,49 +113,9 @@ def eight_bit(images: Tensor) -> Tensor:
     return (images * 255).round() / 255
 
 
-def _network(params: P3Parameters, store: Store, run: Run, images: data.ImageSet) -> models.Classifier:
-    options: dict[str, Any] = {
-        "classes": images.classes,
-        "channels": images.stack([0])[0].shape[1],
-        "input_size": params.size,
-        "seed": params.seed,
-    }
-    if not params.trains:
-        return models.load(params.model, weights=params.weights, **options)
-    train, validation = (
-        _load(params, split, n) for split, n in (("train", params.n_train), ("validation", None))
-    )
-    run.data(train)
-    start = models.load(params.model, weights=params.weights, **options).to(params.torch_device)
-    if params.weights == "imagenet":
-        fit, recipe = steps.head_trained, _head_recipe(params)
-    else:
-        fit, recipe = steps.trained, models.face_recipe(params.model, **_training(params))
-    found = fit(
-        store, params.model, start, *train.stack(), validation=validation.stack(), recipe=recipe
-    ).model
-    return found.fold_batchnorm() if params.weights is None and params.model.startswith("vgg") else found
-
-
 def _load(params: P3Parameters, split: str, n: int | None) -> data.ImageSet:
-    images = data.load(params.dataset, params.data_root, split=split, size=params.size, seed=params.seed)
-    return images if n is None or n >= len(images) else images.subset(n, params.seed)
-
-
-def _training(params: P3Parameters) -> dict[str, Any]:
-    return {
-        "epochs": params.epochs,
-        "batch_size": params.batch_size,
-        "learning_rate": params.learning_rate,
-        "augment": params.augment,
-        "seed": params.seed,
-    }
-
-
-def _head_recipe(params: P3Parameters) -> models.Recipe:
-    return models.Recipe(
-        epochs=params.head_epochs, batch_size=32, learning_rate=params.head_learning_rate, seed=params.seed
-    )
+    images = data.load(params.dataset, params.data_root, split=split, size=params.size)
+    return images if n is None or n >= len(images) else images.subset(n)
 
 
 def _right(
@@ -151,6 +128,5 @@ def _right(
     if not len(right):
         raise UserError(f"{model.name} classifies no image of {images.name} correctly: train it longer")
     run.model(label, model)
-    return Subject(
-        model, stored[right], labels[right], tuple(images.classes), len(right) / len(labels), len(labels)
-    )
+    accuracy = len(right) / len(labels)
+    return Subject(model, stored[right], labels[right], tuple(images.classes), accuracy, len(labels), right)

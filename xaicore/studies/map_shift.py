@@ -5,6 +5,7 @@ paper 5 by the entropy.
 """
 
 from collections.abc import Callable, Mapping
+from itertools import combinations
 
 import numpy as np
 import torch
@@ -16,11 +17,8 @@ from xaicore import metrics
 
 
 def compare(before: Tensor, after: Tensor) -> dict[str, Tensor]:
-    """Return how alike maps are, (N,) float64 each, as the metrics say it; NaN where a measure is not defined.
-
-    Args:
-        before: (N, H, W) finite maps.
-        after: maps of the same shape, of other versions of the same images.
+    """Return how alike finite maps (N, H, W) of two versions of the same images are, (N,) float64 each, as the metrics
+    say it; NaN where a measure is not defined.
 
     Returns:
         ``nissim`` of the absolute maps over their largest values, ``cosine``, ``rank`` (Spearman's correlation),
@@ -29,9 +27,13 @@ def compare(before: Tensor, after: Tensor) -> dict[str, Tensor]:
     Raises:
         ValueError: shapes do not fit, or a value is not finite.
     """
+
+    def unit_scaled(maps: Tensor) -> Tensor:
+        return maps.abs() / maps.abs().amax(dim=(1, 2), keepdim=True).clamp(min=1e-30)
+
     masks = metrics.relevance_mask(before), metrics.relevance_mask(after)
     return {
-        "nissim": metrics.nissim(_unit_scaled(before), _unit_scaled(after)),
+        "nissim": metrics.nissim(unit_scaled(before), unit_scaled(after)),
         "cosine": metrics.cosine_similarity(before, after),
         "rank": metrics.rank_correlation(before, after),
         "iou": metrics.mask_iou(*masks),
@@ -59,33 +61,22 @@ def map_shifts(before: Tensor, after: Tensor) -> dict[str, Tensor]:
     return {name: shift(found).where(known, torch.nan) for name, shift in SHIFTS.items()}
 
 
-def _unit_scaled(maps: Tensor) -> Tensor:
-    """Return absolute maps (N, H, W) over their own maximum, in [0, 1]; a zero map stays zero."""
-    absolute = maps.abs()
-    return absolute / absolute.amax(dim=(1, 2), keepdim=True).clamp(min=1e-30)
-
-
 def agreement(values: Mapping[str, NDArray[np.float64]], cases: NDArray[np.int64]) -> NDArray[np.float64]:
     """Return how alike measures rank images, (M, M): Spearman's correlation within each case, averaged over cases.
 
     Within a case, say one explanation and one attack, what differs is the image alone. Averages weigh cases by their
-    number of images; a case in which a measure is undefined for all but two images, or constant, is left out.
-
-    Args:
-        values: name to (N,) numbers, NaN where undefined.
-        cases: (N,) number of the case of each.
+    number of images; a case in which a measure is undefined for all but two images, or constant, is left out. The values
+    are name to (N,) numbers, NaN where undefined; ``cases`` (N,) has the number of the case of each.
     """
     names = list(values)
     matrix = np.eye(len(names))
-    for i, first in enumerate(names):
-        for j in range(i):
-            total, weight = 0.0, 0
-            for case in np.unique(cases):
-                a, b = values[first][cases == case], values[names[j]][cases == case]
-                both = np.isfinite(a) & np.isfinite(b)
-                if both.sum() < 3 or np.ptp(a[both]) == 0 or np.ptp(b[both]) == 0:
-                    continue
+    for i, j in combinations(range(len(names)), 2):
+        total, weight = 0.0, 0
+        for case in np.unique(cases):
+            a, b = (values[names[k]][cases == case] for k in (j, i))
+            both = np.isfinite(a) & np.isfinite(b)
+            if both.sum() >= 3 and np.ptp(a[both]) > 0 and np.ptp(b[both]) > 0:
                 correlation = np.corrcoef(rankdata(a[both]), rankdata(b[both]))[0, 1]
                 total, weight = total + correlation * both.sum(), weight + int(both.sum())
-            matrix[i, j] = matrix[j, i] = total / weight if weight else np.nan
+        matrix[i, j] = matrix[j, i] = total / weight if weight else np.nan
     return matrix

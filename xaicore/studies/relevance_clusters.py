@@ -35,15 +35,10 @@ class RelevanceClusters(NamedTuple):
 
 
 def relevance_clusters(maps: Tensor, *, side: int = 7, most: int = 10, seed: int = 0) -> RelevanceClusters:
-    """Cluster relevance maps by their look.
+    """Cluster relevance maps (N, C, H, W) or (N, H, W) by their look; N is at least 4.
 
-    The graph joins each map to its log N nearest ones, rounded up, as the paper has it, and to at least 3.
-
-    Args:
-        maps: (N, C, H, W) or (N, H, W), N of at least 4.
-        side: height and width that maps are averaged down to.
-        most: clusters at most; there are at least 2.
-        seed: of k-means on the eigenvectors.
+    Maps are averaged down to ``side`` x ``side``. The graph joins each to its log N nearest ones, rounded up, as the
+    paper has it, and to at least 3. There are 2 clusters to ``most``; ``seed`` is that of k-means on the eigenvectors.
 
     Raises:
         ValueError: too few maps, or a number is out of range.
@@ -84,16 +79,11 @@ class PairedAgreement(NamedTuple):
 def paired_agreement(
     clusters: NDArray[np.int64], second: NDArray[np.bool_], *, permutations: int = 999, seed: int = 0
 ) -> PairedAgreement:
-    """Compare clusters of N images followed by another version of each with which version an image is.
+    """Compare clusters (2N,) of N images, then of another version of each, with which version an image is.
 
     The null exchanges the two versions of an image at random, for every image on its own: what both versions share, such
-    as their class, then cannot make clusters look as if they told them apart.
-
-    Args:
-        clusters: (2N,) the cluster of each first version, then of each second version in the same order.
-        second: (2N,) bool, N times false, then N times true.
-        permutations: number of random exchanges.
-        seed: of these.
+    as their class, then cannot make clusters look as if they told them apart. There are so many ``permutations``, drawn
+    by ``seed``; ``second`` (2N,) is N times false, then N times true.
 
     Raises:
         ValueError: the groups are not of that form.
@@ -113,11 +103,7 @@ def paired_agreement(
 
 
 def rand_indices(clusters: NDArray[np.int64], groups: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Return the adjusted Rand index of clusters with each of several divisions in two, (P,).
-
-    Args:
-        clusters: (N,) from 0.
-        groups: (P, N) bool, in which of two groups each is.
+    """Return the adjusted Rand index (P,) of clusters (N,) from 0 with each of several divisions in two (P, N).
 
     References:
         Hubert and Arabie, Comparing Partitions, Journal of Classification 2, 1985.

@@ -5,6 +5,7 @@ the plane with UMAP (McInnes et al. 2018). What a signature is here: :func:`xaic
 """
 
 import warnings
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,42 +22,32 @@ AT_ONCE = 4096
 
 
 def embed(points: NDArray[np.float32], *, neighbors: int = 15, seed: int = 0) -> NDArray[np.float32]:
-    """Project points (N, D) to the plane (N, 2) with UMAP, Euclidean metric; the same seed gives the same map.
+    """Project points (N, D), N ≥ 4, to the plane (N, 2) with UMAP, Euclidean metric; the same seed gives the same map.
 
-    Args:
-        points: (N, D), N ≥ 4.
-        neighbors: neighbours that the map tries to keep; at most N − 1 are used.
-        seed: seed of the layout.
+    The map tries to keep so many ``neighbors`` of a point; at most N − 1 are used.
 
     Raises:
         ValueError: too few points.
     """
     if points.ndim != 2 or len(points) < 4:
         raise ValueError(f"points must be (N, D) with N of at least 4, got {points.shape}")
-    threads = torch.get_num_threads()
+    threads, neighbors = torch.get_num_threads(), min(neighbors, len(points) - 1)
+    known: tuple[Any, ...] = (None, None, None)
+    if len(points) < FEW:  # UMAP would take the same, in code that takes longer to compile than all else
+        distances = pairwise_distances(points)
+        nearest = distances.argsort(axis=1, kind="stable")[:, :neighbors]
+        known = nearest, np.take_along_axis(distances, nearest, axis=1)
     with warnings.catch_warnings():
         # Importing umap warns of missing widgets in a notebook; on tiny or disconnected graphs its eigenvalue
         # solver warns and falls back to a random start by itself.
         warnings.simplefilter("ignore")
         import umap
 
-        neighbors = min(neighbors, len(points) - 1)
-        known = _nearest(points, neighbors) if len(points) < FEW else (None, None, None)
         layout = umap.UMAP(n_neighbors=neighbors, random_state=seed, n_jobs=1, precomputed_knn=known)
         try:
             return np.asarray(layout.fit_transform(points), dtype=np.float32)
         finally:
             torch.set_num_threads(threads)  # numba, below UMAP, sets it to the number of cores
-
-
-def _nearest(points: NDArray[np.float32], neighbors: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """Return the nearest points of each point, itself first, and their distances, each (N, neighbors).
-
-    UMAP would take the same from the matrix of distances, in code that takes longer to compile than all else.
-    """
-    distances = pairwise_distances(points)
-    nearest = distances.argsort(axis=1, kind="stable")[:, :neighbors]
-    return nearest, np.take_along_axis(distances, nearest, axis=1)
 
 
 def classify(
@@ -68,14 +59,8 @@ def classify(
     scikit-learn's with its default width. But matrix products give the whole kernel at once, where libsvm would compute
     its rows one by one, again and again.
 
-    Args:
-        points: (N, D) to fit on.
-        labels: (N,) their classes, at least two different ones. Memory grows with 8 N² bytes.
-        held_out: (M, D) to predict.
-        seed: seed of the solver.
-
-    Returns:
-        (M,) predicted classes.
+    From ``points`` (N, D) and their labels (N,), at least two different ones, and those held out (M, D), the predicted
+    classes (M,). Memory grows with 8 N² bytes.
     """
     scale = StandardScaler().fit(points)
     known = scale.transform(points).astype(np.float64)

@@ -4,9 +4,9 @@ A chapter calls these instead of the rooms directly, so that a killed run contin
 second run takes its results from the store. Each step is addressed by the code of its own room only: a change in an
 explanation does not compute the attacks again.
 
-What many of them take: ``engine`` runs the batches and keeps each finished one in its store; ``model`` is a classifier;
-``images`` are (N, C, H, W) in [0, 1]; ``labels`` (N,) int64 true classes; ``batch_size`` images are in a batch, on which
-the result does not depend; ``step`` is what the progress line says.
+What many of them take: ``engine`` runs the batches and keeps each finished one in its store; ``model`` is a classifier,
+which is not changed; ``images`` are (N, C, H, W) in [0, 1]; ``labels`` (N,) int64 true classes; ``batch_size`` images are
+in a batch, on which the result does not depend; ``step`` or ``label`` is what the progress line says.
 """
 
 from __future__ import annotations
@@ -23,8 +23,7 @@ from xaicore.attribution import METHODS, grad_cam
 from xaicore.core import progress
 from xaicore.metrics.shift import LayerShift, layer_shift
 from xaicore.models import REGISTRY, Classifier, Recipe, TrainingResult, train, train_head
-from xaicore.studies.layer_similarity import LayerSimilarity, layer_similarity
-from xaicore.studies.versions import Version
+from xaicore.studies.layer_similarity import LayerSimilarity, Version, layer_similarity
 
 if TYPE_CHECKING:
     from xaicore.run.engine import Engine
@@ -42,59 +41,32 @@ def trained(
     *,
     validation: tuple[Tensor, Tensor],
     recipe: Recipe,
+    head: bool = False,
 ) -> TrainingResult:
-    """Train ``model`` as :func:`xaicore.models.train` does, or take the result from the store.
+    """Train as :func:`xaicore.models.train` does, or take the result from the store.
 
     Args:
         store: where results are kept.
         label: what the progress line calls this model.
-        model: the network to start from; it is not changed.
-        images: (N, C, H, W) in [0, 1].
-        labels: (N,) int64.
+        model: the network to start from.
+        images: to train on.
+        labels: of these.
         validation: images and labels that choose the epoch.
         recipe: how to train.
+        head: whether only the head is trained, as :func:`xaicore.models.train_head` does.
     """
 
     def report(entry: dict[str, float]) -> None:
         progress.report(f"training the {label} network", int(entry["epoch"]), recipe.epochs)
 
-    return _fitted(store, "train", train, model, images, labels, validation, recipe, progress=report)
-
-
-def head_trained(
-    store: Store,
-    label: str,
-    model: Classifier,
-    images: Tensor,
-    labels: Tensor,
-    *,
-    validation: tuple[Tensor, Tensor],
-    recipe: Recipe,
-) -> TrainingResult:
-    """Train the head of ``model`` as :func:`xaicore.models.train_head` does, or take the result from the store.
-
-    The arguments are those of :func:`trained`.
-    """
-    progress.report(f"training the head of the {label} network", 0, recipe.epochs)
-    head = REGISTRY[model.name].head
-    return _fitted(store, "train-head", train_head, model, images, labels, validation, recipe, part=head)
-
-
-def _fitted(
-    store: Store,
-    step: str,
-    function: Callable[..., TrainingResult],
-    model: Classifier,
-    images: Tensor,
-    labels: Tensor,
-    validation: tuple[Tensor, Tensor],
-    recipe: Recipe,
-    part: str = "",
-    **unaddressed: Any,
-) -> TrainingResult:
-    """Return what ``function`` makes of ``part`` of ``model``, from the store where it lies there."""
-    inputs = {"model": model, "images": images, "labels": labels, "validation": validation, "recipe": recipe}
-    given = {"validation": validation, "recipe": recipe, **unaddressed}
+    given: dict[str, Any] = {"validation": validation, "recipe": recipe}
+    inputs = {"model": model, "images": images, "labels": labels, **given}
+    function: Callable[..., TrainingResult] = train_head if head else train
+    if head:
+        progress.report(f"training the head of the {label} network", 0, recipe.epochs)
+    else:
+        given["progress"] = report
+    step, part = ("train-head", REGISTRY[model.name].head) if head else ("train", "")
     kept = store.get_or_compute(
         step, inputs, lambda: function(model, images, labels, **given).arrays(part), code=function
     )
@@ -117,13 +89,9 @@ def attacked(
     """Attack images batch by batch.
 
     Args:
-        engine: where batches run.
+        engine: and ``model``, ``images``, ``labels``, ``batch_size``: see above.
         name: an attack of :data:`xaicore.attacks.ATTACKS`.
-        model: the classifier under attack.
-        images: (N, C, H, W) in [0, 1].
-        labels: (N,) int64 true classes.
-        batch_size: images in a batch.
-        step: what the progress line says; None: the attack's name.
+        step: None: the attack's name.
         per_image: parameters of the attack with a row for each image, such as ``starts`` or ``like``.
         rows: images in one pass of the model, the attack's own ``batch_size``; None: its default.
         parameters: passed to the attack.
@@ -172,20 +140,13 @@ def explained(
     step: str = "relevance",
     **options: Any,
 ) -> Tensor:
-    """Explain images batch by batch.
+    """Explain images batch by batch; return heatmaps (N, C, H, W).
 
     Args:
-        engine: where batches run.
-        model: the classifier to explain.
-        images: (N, C, H, W) in [0, 1].
+        engine: and ``model``, ``images``, ``batch_size``, ``step``: see above.
         targets: (N,) int64 classes to explain; None: the predicted ones.
         method: an explanation of :data:`xaicore.attribution.METHODS` that draws nothing at random.
-        batch_size: images in a batch.
-        step: what the progress line says.
         options: passed to the method, such as ``preset`` of :func:`xaicore.attribution.lrp`.
-
-    Returns:
-        (N, C, H, W) heatmaps.
 
     Raises:
         ValueError: the method draws at random, by the number of an image in its batch.
@@ -213,35 +174,15 @@ def shifted(
     before: Tensor,
     after: Tensor,
     *,
-    layers: tuple[str, ...] | str = "all",
     batch_size: int = 32,
     step: str = "shift of the maps",
+    layers: tuple[str, ...] | str = "all",
     **targets: Tensor,
 ) -> LayerShift:
-    """Compare Grad-CAM maps as :func:`xaicore.metrics.shift.layer_shift` does, batch by batch.
-
-    Args:
-        engine: where batches run.
-        model: the classifier to explain.
-        before: (N, C, H, W) in [0, 1].
-        after: (N, V, C, H, W), V versions of each image.
-        layers: ``"all"``, ``"last"`` or names.
-        batch_size: images in a batch.
-        step: what the progress line says.
-        targets: ``targets`` (N,) and ``targets_after`` (N, V) of :func:`~xaicore.metrics.shift.layer_shift`.
-    """
+    """Compare Grad-CAM maps as :func:`xaicore.metrics.shift.layer_shift` does, with its arguments, batch by batch."""
     arrays = {"before": before, "after": after, **targets}
-    constants = {"model": model, "layers": layers}
-    result = engine.map(
-        step, _shift_batch, arrays, constants=constants, batch_size=batch_size, code=layer_shift
-    )
-    names = tuple(grad_cam(model, before[:1], layers=layers))
-    return LayerShift(names, **{name: result[name] for name in LayerShift._fields[1:]})
-
-
-def _shift_batch(**given: Any) -> dict[str, Tensor]:
-    shift = layer_shift(**given)
-    return {name: values for name, values in shift._asdict().items() if name != "layers"}
+    found = _by_layer(engine, layer_shift, model, arrays, batch_size, step, {"layers": layers})
+    return LayerShift(**found)
 
 
 def similar(
@@ -256,22 +197,34 @@ def similar(
     step: str = "similarity of the maps",
     **options: Any,
 ) -> LayerSimilarity:
-    """Compare maps as :func:`~xaicore.studies.layer_similarity.layer_similarity` does, batch by batch.
-
-    The tensors and ``options`` are those of :func:`~xaicore.studies.layer_similarity.layer_similarity`.
-    """
+    """Compare maps as :func:`~xaicore.studies.layer_similarity.layer_similarity` does, with its arguments, by batches."""
     arrays = {"clean": clean, "adversarial_noise": adversarial_noise, "gaussian_noise": gaussian_noise}
-    constants = {"model": model, "versions": tuple(versions), "options": options}
-    result = engine.map(
-        step, _similarity_batch, arrays, constants=constants, batch_size=batch_size, code=layer_similarity
-    )
-    names = tuple(grad_cam(model, clean[:1], layers=options.get("layers", "all")))
-    return LayerSimilarity(names, **{name: result[name] for name in LayerSimilarity._fields[1:]})
+    options["versions"] = tuple(versions)
+    return LayerSimilarity(**_by_layer(engine, layer_similarity, model, arrays, batch_size, step, options))
 
 
-def _similarity_batch(*, options: dict[str, Any], **given: Any) -> dict[str, Tensor]:
-    found = layer_similarity(**given, **options)
-    return {name: values for name, values in found._asdict().items() if name != "layers"}
+LAYER_BY_LAYER = {function.__name__: function for function in (layer_shift, layer_similarity)}
+
+
+def _by_layer(
+    engine: Engine,
+    function: Callable[..., LayerShift | LayerSimilarity],
+    model: Classifier,
+    arrays: dict[str, Tensor],
+    batch_size: int,
+    step: str,
+    options: dict[str, Any],
+) -> dict[str, Any]:
+    constants = {"name": function.__name__, "model": model, "options": options}
+    found = engine.map(step, _layer_batch, arrays, constants=constants, batch_size=batch_size, code=function)
+    first = next(iter(arrays.values()))[:1]
+    return {**found, "layers": tuple(grad_cam(model, first, layers=options.get("layers", "all")))}
+
+
+def _layer_batch(*, name: str, options: dict[str, Any], **given: Any) -> dict[str, Tensor]:
+    found = LAYER_BY_LAYER[name](**given, **options)._asdict()
+    found.pop("layers")
+    return found
 
 
 def neurons_covered(

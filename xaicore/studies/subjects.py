@@ -32,6 +32,7 @@ class Subject:
         names: of the classes.
         accuracy: of the network on the whole test set, in [0, 1].
         n_test: size of that set.
+        index: (N,) int64, which images of that set they are.
     """
 
     model: models.Classifier
@@ -40,21 +41,19 @@ class Subject:
     names: tuple[str, ...]
     accuracy: float
     n_test: int
+    index: Tensor
 
 
 def subjects(params: InstrumentParameters, store: Store, run: Run) -> dict[str, Subject]:
     """Return the subjects ``digits`` (or whatever ``params.dataset`` holds) and ``photographs``.
 
-    Args:
-        params: which sets, networks and how many images.
-        store: keeps the trained network.
-        run: its record names the data and the weights.
+    The ``store`` keeps the trained network; the record of ``run`` names the data and the weights.
 
     Raises:
         UserError: a network gets no image right.
     """
     train, test = (
-        data.load(params.dataset, params.data_root, split=split, n=n, seed=params.seed, size=params.size)
+        data.load(params.dataset, params.data_root, split=split, n=n, size=params.size)
         for split, n in (("train", params.n_train), ("test", None))
     )
     untrained = models.load(
@@ -65,11 +64,10 @@ def subjects(params: InstrumentParameters, store: Store, run: Run) -> dict[str, 
         input_size=params.size,
         seed=params.seed,
     ).to(params.torch_device)
-    recipe = models.Recipe(epochs=params.epochs, precision="float32", seed=params.seed)
+    recipe = models.Recipe(epochs=params.epochs, seed=params.seed)
     validation = data.load(params.dataset, params.data_root, split="validation", size=params.size).stack()
-    network = steps.trained(
-        store, "digit", untrained, *train.stack(), validation=validation, recipe=recipe
-    ).model
+    fitted = steps.trained(store, "digit", untrained, *train.stack(), validation=validation, recipe=recipe)
+    network = fitted.model
     photographs = data.load(params.photographs, params.other_root, split="test", size=params.photograph_size)
     published = models.load("efficientnet_lite0", weights="imagenet", classes=photographs.classes)
     published = published.to(params.torch_device)
@@ -93,4 +91,6 @@ def _subject(model: models.Classifier, images: data.ImageSet, n: int | None) -> 
     right = right[labels[right].argsort(stable=True)]
     count = min(n or len(right), len(right))
     chosen = right[torch.linspace(0, len(right) - 1, count).round().long()]
-    return Subject(model, pictures[chosen], labels[chosen], tuple(images.classes), accuracy, len(labels))
+    return Subject(
+        model, pictures[chosen], labels[chosen], tuple(images.classes), accuracy, len(labels), chosen
+    )

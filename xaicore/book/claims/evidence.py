@@ -34,23 +34,24 @@ class MissingResult(LookupError):
 
 @dataclass(frozen=True)
 class Measured:
-    """A recorded number with its 95 % interval (the value itself where none was recorded), n and unit."""
+    """A number with its 95 % interval (the value itself where there is none), n images, unit, and over how many runs."""
 
     value: float
     low: float
     high: float
     n: int | None = None
     unit: str | None = None
+    runs: int = 1
 
     @classmethod
     def from_record(cls, entry: Mapping[str, Any]) -> Measured | None:
-        """Read one entry of the ``values`` of a ``record.json``.
+        """Read one entry of the ``values`` of evidence or of a record.
 
         A percentage of exactly 0 or 100 over n images has a bootstrap interval without width, which would
         claim certainty from any n; the exact 97.5 % binomial bound (Clopper and Pearson 1934) stands in.
 
         Args:
-            entry: ``{"value", "n", "ci": [low, high] or None, "unit"}``.
+            entry: ``{"value", "n", "ci": [low, high] or None, "unit"}``, with ``runs`` where these are several.
 
         Returns:
             The number in the unit in which pages give it, or None where the run could not compute one (null, not
@@ -67,18 +68,20 @@ class Measured:
         if unit == "%" and ends and n and low == high and value in (0, 100):
             width = 100 * (1 - 0.025 ** (1 / n))
             low, high = (0.0, width) if value == 0 else (100 - width, 100.0)
-        return cls(float(value), float(low), float(high), n, unit)
+        return cls(float(value), float(low), float(high), n, unit, entry.get("runs", 1))
 
     def __sub__(self, other: Measured) -> Measured:
         difference = self.value - other.value
         low = difference - math.hypot(self.value - self.low, other.high - other.value)
         high = difference + math.hypot(self.high - self.value, other.value - other.low)
         n = None if self.n is None or other.n is None else min(self.n, other.n)
-        return Measured(difference, low, high, n, "points" if self.unit == "%" else self.unit)
+        unit = "points" if self.unit == "%" else self.unit
+        return Measured(difference, low, high, n, unit, min(self.runs, other.runs))
 
     def __str__(self) -> str:
         details = [] if self.interval is None else [f"95 % interval {self.interval}"]
         details += [] if self.n is None else [f"n = {self.n}"]
+        details += [] if self.runs == 1 else [f"{self.runs} runs"]
         return quantity(self.value, self.unit) + (f" ({', '.join(details)})" if details else "")
 
     @property

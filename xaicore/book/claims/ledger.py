@@ -1,9 +1,9 @@
-"""Judging the claims against the runs' records, and the committed verdicts that a build is held to.
+"""Judging the claims against the committed evidence, and the committed verdicts.
 
-Each claim is judged in every edition that has a record of its notebook. The headline verdict comes from the
-first of *paper*, *reference*, *embedded* that can test the claim and recorded what its rule needs; the
-*quick* edition exists for the tests and never makes a headline. The pages made of the judgements are in
-:mod:`xaicore.book.pages.ledgers`.
+Each claim is judged in every edition that has evidence of its notebook, the same on every machine. The headline verdict
+comes from the largest edition (*paper*, *reference*, *embedded*) that can test the claim, recorded what its rule needs
+and pools several runs; where none does, from the largest with one run, and then it is said to rest on one. The pages made
+of the judgements are in :mod:`xaicore.book.pages.ledgers`.
 """
 
 from __future__ import annotations
@@ -17,61 +17,72 @@ import yaml
 
 from xaicore.book.claims.evidence import Evidence, Measured, Outcome, Verdict
 from xaicore.book.claims.rules import evaluate
-from xaicore.book.claims.schema import EDITIONS, Claim, Judgement, Paper
+from xaicore.book.claims.schema import EDITIONS, Claim, Judgement, Paper, load_claims
 from xaicore.core.errors import UserError
 from xaicore.core.files import write_atomically
-from xaicore.run.records import FILE, load_record
+from xaicore.run.evidence import load_evidence
+from xaicore.run.records import FILE
 
-Records = Mapping[str, Mapping[str, Mapping[str, Any]]]
+VERDICTS = Path("claims", "verdicts.yml")
+"""Where a project keeps them."""
 
-
-def committed_records(root: Path, edition: str) -> dict[str, dict[str, Any]]:
-    """Return notebook → committed record of an edition.
-
-    Args:
-        root: the project's folder.
-        edition: the edition's name.
-    """
-    paths = sorted((root / "results" / edition).glob(f"*/{FILE}"))
-    return {path.parent.name: load_record(path) for path in paths}
+Evidences = Mapping[str, Mapping[str, Mapping[str, Any]]]
+"""Edition → notebook → evidence."""
 
 
-def judge(papers: Sequence[Paper], records: Records) -> list[Judgement]:
+def committed_evidence(root: Path) -> dict[str, dict[str, dict[str, Any]]]:
+    """Return edition → notebook → committed evidence (:mod:`xaicore.run.evidence`), of the editions that claims name."""
+    found = {
+        edition: {
+            path.parent.name: load_evidence(path.parent)
+            for path in sorted((root / "results" / edition).glob(f"*/{FILE}"))
+        }
+        for edition in EDITIONS
+    }
+    return {edition: notebooks for edition, notebooks in found.items() if notebooks}
+
+
+def judge(papers: Sequence[Paper], evidence: Evidences) -> list[Judgement]:
     """Judge every claim of every paper.
 
     Args:
         papers: the papers with their claims.
-        records: edition → notebook → the run's ``record.json``; runs that did not complete are ignored.
+        evidence: as :func:`committed_evidence` gives it.
 
     Returns:
         One judgement per claim, in the order of the papers.
     """
     judgements = []
     for paper in papers:
-        runs = {edition: _values(notebooks.get(paper.notebook)) for edition, notebooks in records.items()}
-        done = {edition: values for edition, values in runs.items() if values is not None}
-        judgements += [_judge(claim, paper, done) for claim in paper.claims]
+        found = {
+            edition: _values(notebooks[paper.notebook])
+            for edition, notebooks in evidence.items()
+            if paper.notebook in notebooks
+        }
+        runs = {edition: len(evidence[edition][paper.notebook]["seeds"]) for edition in found}
+        judgements += [_judge(claim, paper, found, runs) for claim in paper.claims]
     return judgements
 
 
-def _values(record: Mapping[str, Any] | None) -> dict[str, Measured] | None:
-    if record is None or record.get("status", "completed") != "completed":
-        return None
-    measured = {name: Measured.from_record(entry) for name, entry in record.get("values", {}).items()}
+def _values(evidence: Mapping[str, Any]) -> dict[str, Measured]:
+    measured = {name: Measured.from_record(entry) for name, entry in evidence["values"].items()}
     return {name: value for name, value in measured.items() if value is not None}
 
 
-def _judge(claim: Claim, paper: Paper, runs: Mapping[str, Mapping[str, Measured]]) -> Judgement:
+def _judge(
+    claim: Claim, paper: Paper, values: Mapping[str, Mapping[str, Measured]], runs: Mapping[str, int]
+) -> Judgement:
     if claim.internal:
         return Judgement(claim, evaluate(claim.check, Evidence(reported=paper.numbers)))
-    by_edition = {edition: _in_edition(claim, paper, edition, values) for edition, values in runs.items()}
+    by_edition = {edition: _in_edition(claim, paper, edition, found) for edition, found in values.items()}
     tested = [
         edition for edition, outcome in by_edition.items() if outcome.verdict is not Verdict.NOT_TESTABLE
     ]
-    able = [edition for edition in claim.editions if edition in runs]
-    headline = next((e for some in (tested, able, runs) for e in EDITIONS if e in some), None)
+    able = [edition for edition in claim.editions if edition in values]
+    order = sorted(EDITIONS, key=lambda edition: runs.get(edition, 0) < 2)
+    headline = next((e for some in (tested, able, values) for e in order if e in some), None)
     if headline is not None:
-        return Judgement(claim, by_edition[headline], headline, runs[headline], by_edition, runs)
+        return Judgement(claim, by_edition[headline], headline, values[headline], by_edition, values, runs)
     words = f"no result yet: `{paper.notebook}` has not been run in the {_editions(claim)} edition"
     return Judgement(claim, Outcome(Verdict.NOT_TESTABLE, words), by_edition=by_edition, pending=True)
 
@@ -94,31 +105,30 @@ def claims_table(judgements: Sequence[Judgement]) -> pd.DataFrame:
         judgements: as :func:`judge` gives them.
 
     Returns:
-        The columns id, paper, reported, ours, n, interval (low, high), edition, verdict; None where there
+        The columns id, paper, reported, ours, n, networks, interval (low, high), edition, verdict; None where there
         is nothing to say. ``DataFrame.to_dict("records")`` of it is what ``--json`` prints.
     """
-    columns = ["id", "paper", "reported", "ours", "n", "interval", "edition", "verdict"]
+    columns = ["id", "paper", "reported", "ours", "n", "networks", "interval", "edition", "verdict"]
     rows = []
     for judgement in judgements:
         claim, measured = judgement.claim, judgement.measured
         interval = (measured.low, measured.high) if measured and measured.interval else None
-        ours = (measured.value, measured.n) if measured else (None, None)
+        ours = (measured.value, measured.n, measured.runs) if measured else (None, None, None)
         text = claim.reported_text or None
         rows.append((claim.id, claim.paper, text, *ours, interval, judgement.edition, str(judgement.verdict)))
     return pd.DataFrame(rows, columns=columns, dtype=object)
 
 
-def read_verdicts(folder: str | Path, edition: str) -> dict[str, Verdict]:
-    """The committed verdicts of an edition, claim id → verdict; empty where none are committed.
+def read_verdicts(root: Path) -> dict[str, Verdict]:
+    """The committed verdicts, claim id → verdict; empty where none are committed.
 
     Args:
-        folder: ``claims/verdicts``.
-        edition: the edition's name.
+        root: the project's folder.
 
     Raises:
         UserError: the file is not a mapping of claim ids to verdicts.
     """
-    path = Path(folder) / f"{edition}.yml"
+    path = root / VERDICTS
     if not path.exists():
         return {}
     try:
@@ -126,58 +136,41 @@ def read_verdicts(folder: str | Path, edition: str) -> dict[str, Verdict]:
         return {str(name): Verdict(text) for name, text in data.items()}
     except (yaml.YAMLError, AttributeError, ValueError) as error:
         raise UserError(
-            f"claims/verdicts/{path.name} is not a list of 'claim id: verdict'; "
-            "restore it, or write it anew with --verdicts accept"
+            f"{VERDICTS} is not a list of 'claim id: verdict'; restore it, or write it anew: xaibook claims --accept"
         ) from error
 
 
-def write_verdicts(folder: str | Path, edition: str, judgements: Sequence[Judgement]) -> Path:
-    """Commit an edition's verdicts: write ``<folder>/<edition>.yml``, replaced as a whole.
+def accept_verdicts(root: Path) -> list[str]:
+    """Judge the committed evidence, commit the verdicts, and return how they differ from those before, a line each.
 
     Args:
-        folder: ``claims/verdicts``; made if missing.
-        edition: the edition whose verdicts to write.
-        judgements: as :func:`judge` gives them.
-
-    Returns:
-        The file.
+        root: the project's folder.
 
     Raises:
-        UserError: the disk is full or the folder cannot be written to.
+        UserError: evidence or claims cannot be read, the disk is full, or the file cannot be written to.
     """
-    lines = [f"# Verdicts of the {edition} edition; a build that reaches others stops and says which."]
-    lines += [f"{name}: {verdict}" for name, verdict in _verdicts(judgements, edition).items()]
-    path = Path(folder) / f"{edition}.yml"
-    return write_atomically(path, "\n".join(lines) + "\n", what="the list of verdicts")
-
-
-def compare_verdicts(
-    committed: Mapping[str, Verdict], judgements: Sequence[Judgement], edition: str
-) -> list[str]:
-    """How an edition's verdicts differ from the committed ones.
-
-    Args:
-        committed: as :func:`read_verdicts` gives them; with none committed nothing can differ.
-        judgements: as :func:`judge` gives them.
-        edition: the edition.
-
-    Returns:
-        One line per difference; empty when all agree.
-    """
-    if not committed:
-        return []
-    now = _verdicts(judgements, edition)
-    changes = [
-        f"{name}: {committed[name]} → {verdict}"
-        for name, verdict in now.items()
-        if name in committed and committed[name] is not verdict
-    ]
-    changes += [f"{name}: new claim, {verdict}" for name, verdict in now.items() if name not in committed]
-    changes += [
-        f"{name}: committed as {committed[name]}, no such claim" for name in committed if name not in now
-    ]
+    judgements = judge(load_claims(root / "claims"), committed_evidence(root))
+    changes = changed_verdicts(root, judgements)
+    lines = ["# Verdicts of the committed evidence, written by: xaibook claims --accept"]
+    lines += [f"{judgement.claim.id}: {judgement.verdict}" for judgement in judgements]
+    write_atomically(root / VERDICTS, "\n".join(lines) + "\n", what="the list of verdicts")
     return changes
 
 
-def _verdicts(judgements: Sequence[Judgement], edition: str) -> dict[str, Verdict]:
-    return {judgement.claim.id: judgement.verdict_in(edition) for judgement in judgements}
+def changed_verdicts(root: Path, judgements: Sequence[Judgement]) -> list[str]:
+    """How verdicts differ from the committed ones, one line per difference; with none committed nothing can differ.
+
+    Args:
+        root: the project's folder.
+        judgements: as :func:`judge` gives them.
+    """
+    committed = read_verdicts(root)
+    now = {judgement.claim.id: judgement.verdict for judgement in judgements} if committed else {}
+    changes = [
+        f"{name}: {committed[name]} → {verdict}" if name in committed else f"{name}: new claim, {verdict}"
+        for name, verdict in now.items()
+        if committed.get(name) is not verdict
+    ]
+    return changes + [
+        f"{name}: committed as {committed[name]}, no such claim" for name in committed if name not in now
+    ]

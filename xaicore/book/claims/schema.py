@@ -24,7 +24,7 @@ from xaicore.core.units import check_range, known_unit, number, quantity
 
 Edition = Literal["paper", "reference", "embedded"]
 EDITIONS: tuple[Edition, ...] = ("paper", "reference", "embedded")
-"""The editions a claim may be tested in; the verdict of the first one that has a result counts."""
+"""The editions a claim may be tested in, the largest first."""
 
 Kind = Literal["value", "ordering", "trend", "qualitative", "internal-consistency"]
 
@@ -173,8 +173,8 @@ class Judgement:
     """A claim with its verdict: the headline, from the edition that counts first, and every edition's own.
 
     ``edition`` is None where no run bears on the claim: it is about the paper's own numbers, or it is
-    ``pending``, its notebook having run in no edition that counts. ``values`` are that run's numbers,
-    ``values_by_edition`` those of every run.
+    ``pending``, its notebook having run in no edition that counts. ``values`` are that edition's numbers,
+    ``values_by_edition`` those of every edition, and ``runs`` says how many runs they pool.
     """
 
     claim: Claim
@@ -183,6 +183,7 @@ class Judgement:
     values: Mapping[str, Measured] = field(default_factory=dict)
     by_edition: Mapping[str, Outcome] = field(default_factory=dict)
     values_by_edition: Mapping[str, Mapping[str, Measured]] = field(default_factory=dict)
+    runs: Mapping[str, int] = field(default_factory=dict)
     pending: bool = False
 
     @property

@@ -14,23 +14,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from xaicore.book.claims.ledger import (
-    committed_records,
-    compare_verdicts,
-    judge,
-    read_verdicts,
-    write_verdicts,
-)
-from xaicore.book.claims.replicates import keep_replicate, other_verdicts
+from xaicore.book.claims.ledger import changed_verdicts, committed_evidence, judge
 from xaicore.book.claims.schema import load_claims
 from xaicore.book.gate import html_findings, notebook_findings
-from xaicore.book.keeping import KEPT, commit_runs, keep
 from xaicore.book.pages.staging import EXTRA, stage
 from xaicore.book.pages.words import findings as word_findings
 from xaicore.book.project import repository_address
 from xaicore.book.running.editions import load_edition
 from xaicore.book.running.run_folder import NOTEBOOK
 from xaicore.book.running.runner import completed_runs
+from xaicore.book.verify import summary, verify
 from xaicore.core.errors import UserError
 from xaicore.core.files import disk_full, one_line, replace_folder
 from xaicore.run.records import FILE, load_record
@@ -51,30 +44,27 @@ the end; looking for garbage among them again and again is a sixth of its time."
 
 def gather_records(root: Path, edition: str) -> dict[str, dict[str, Any]]:
     """Return edition → notebook → record: the committed ones, and in their place the fresh runs of this edition."""
-    editions = sorted(path.name for path in (root / "results").glob("*/"))
-    records = {name: found for name in editions if (found := committed_records(root, name))}
+    records = {
+        folder.name: {path.parent.name: load_record(path) for path in sorted(folder.glob(f"*/{FILE}"))}
+        for folder in sorted((root / "results").glob("*/"))
+    }
     for notebook, folder in completed_runs(root, edition).items():
         records.setdefault(edition, {})[notebook] = load_record(folder / FILE)
-    return records
+    return {name: found for name, found in records.items() if found}
 
 
 @one_line("the book")
-def build(
-    root: Path, edition: str = "embedded", *, verdicts: str = "auto", target: Path | None = None
-) -> Path:
+def build(root: Path, edition: str = "embedded", *, target: Path | None = None) -> Path:
     """Build the book of ``edition`` and return the path of its first page.
 
     Args:
         root: the project's folder.
         edition: which edition's runs the chapters show.
-        verdicts: what to do when a verdict differs from the committed one: ``fail``, ``report`` it and go on,
-            ``accept`` it as the new committed verdict, together with the record behind it, ``replicate``: keep
-            this machine's verdicts beside the committed ones (:mod:`xaicore.book.claims.replicates`), or ``auto``:
-            fail, unless the networks that this machine trained are not the committed ones.
         target: folder of the built HTML, replaced as a whole; None: ``_build/html``. Sphinx works beside it.
 
     Raises:
-        UserError: a notebook of the edition has no completed run, a verdict changed, or a page did not pass.
+        UserError: a notebook of the edition has no completed run, the committed evidence gives another verdict than is
+            committed, or a page did not pass.
     """
     target = target or root / "_build" / "html"
     wanted = load_edition(root, edition).notebooks
@@ -93,20 +83,20 @@ def build(
     _check_words(root, runs)
 
     papers = load_claims(root / "claims")
-    records = gather_records(root, edition)
-    judgements = judge(papers, records)
-    same = _same_weights(root, edition, records)
-    if verdicts == "auto":
-        verdicts = "fail" if same else "report"
-    if verdicts == "replicate":
-        keep_replicate(root, edition, judgements, records, same=same)
-        verdicts = "report"
-    for name in dict.fromkeys([edition, *(name for name in KEPT if name in records)]):
-        _check_verdicts(root / "claims" / "verdicts", name, judgements, verdicts)
-    if verdicts == "accept" and edition in KEPT:
-        keep(root, edition)
-    elif verdicts == "accept":
-        commit_runs(root, edition, done)
+    committed = committed_evidence(root)
+    judgements = judge(papers, committed)
+    changed = changed_verdicts(root, judgements)
+    if changed:
+        raise UserError(
+            _report(
+                "verdicts of the committed evidence changed (look for the cause first; a change that is understood is "
+                "committed with: xaibook claims --accept)",
+                changed,
+            )
+        )
+    compared = verify(root, edition) if edition in committed else None
+    if compared is not None:
+        print(f"this run beside the evidence: {summary(compared)}")
 
     work = target.with_name("stage")
     stage(
@@ -116,8 +106,8 @@ def build(
         runs=runs,
         papers=papers,
         judgements=judgements,
-        records=_shown(records, edition),
-        replicated=other_verdicts(root, edition, judgements, records, same=same),
+        records=gather_records(root, edition),
+        compared=None if compared is None else {str(row["id"]): row for _, row in compared.iterrows()},
         address=repository_address(root),
     )
     _sphinx(work)
@@ -142,41 +132,6 @@ def _check_words(root: Path, runs: Mapping[str, Path]) -> None:
             f"{stopping} of the lines above stop the build; mend the pages (CONTRIBUTING.md, Numbers in prose), and run "
             "notebooks again whose text has changed: xaibook run"
         )
-
-
-def _shown(records: Mapping[str, Mapping[str, Any]], edition: str) -> Mapping[str, Mapping[str, Any]]:
-    """Return the records that pages tell of: all but those of a quick run, unless the pages are made of it."""
-    return {name: runs for name, runs in records.items() if name != "quick" or edition == name}
-
-
-def _check_verdicts(folder: Path, edition: str, judgements: list[Any], mode: str) -> None:
-    if mode == "accept":
-        write_verdicts(folder, edition, judgements)
-        return
-    changes = compare_verdicts(read_verdicts(folder, edition), judgements, edition)
-    if changes and mode == "fail":
-        advice = (
-            "look for the cause first; a change that is understood is committed with --verdicts accept, and "
-            "--verdicts report builds anyway"
-        )
-        raise UserError(_report(f"verdicts of the {edition} edition changed ({advice})", changes))
-    for change in changes:
-        print(f"verdict of the {edition} edition changed: {change}")
-
-
-def _same_weights(root: Path, edition: str, records: Mapping[str, Mapping[str, Any]]) -> bool:
-    """Whether this run's networks are the committed ones; on another kind of processor training takes another path."""
-    committed = committed_records(root, edition)
-    for notebook, record in records.get(edition, {}).items():
-        before = committed.get(notebook, record)
-        if before["provenance"]["models"] == record["provenance"]["models"]:
-            continue
-        print(
-            f"{notebook}: this machine trained other weights than the committed run, as another kind of processor "
-            "does; verdicts that differ are reported and do not stop the build"
-        )
-        return False
-    return True
 
 
 def _sphinx(work: Path) -> None:

@@ -7,12 +7,13 @@ colour only helps.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from xaicore.book.claims.evidence import Measured, Verdict
-from xaicore.book.claims.replicates import OtherVerdicts
 from xaicore.book.claims.schema import EDITIONS, Judgement, Paper, Reported
-from xaicore.core.units import quantity
+from xaicore.book.verify import MISSING, OTHER, OUTSIDE
+from xaicore.core.units import number, quantity
 
 _KINDS = {
     "value": "a value",
@@ -28,15 +29,12 @@ def badge(verdict: Verdict) -> str:
     return f'<span class="verdict verdict-{verdict.replace(" ", "-")}">{verdict}</span>'
 
 
-def scoreboard(
-    papers: Sequence[Paper], judgements: Sequence[Judgement], replicated: OtherVerdicts | None = None
-) -> str:
+def scoreboard(papers: Sequence[Paper], judgements: Sequence[Judgement]) -> str:
     """The front page's overview: how many claims of each paper have which verdict.
 
     Args:
         papers: the papers.
         judgements: one per claim.
-        replicated: claims that another processor judged too, and where its verdicts differ; None: not known.
 
     Returns:
         MyST Markdown without headings; its links are relative to ``book/index``.
@@ -52,13 +50,6 @@ def scoreboard(
     pending = sum(judgement.pending for judgement in judgements)
     if pending:
         lines += ["", f"Of the claims not testable here, {pending} wait for their chapter to be run."]
-    if replicated is not None:
-        count = sum(bool(others) for others in replicated.values())
-        lines += [
-            "",
-            f"Of the {len(replicated)} verdicts that a run of the embedded edition on another kind of processor reached, "
-            f"too, {count or 'none'} came out otherwise ({{ref}}`why <committed-run>`); the ledgers mark them.",
-        ]
     return "\n".join(lines) + "\n"
 
 
@@ -84,14 +75,15 @@ def claim_list(papers: Sequence[Paper], judgements: Sequence[Judgement]) -> str:
 
 
 def ledger_page(
-    paper: Paper, judgements: Sequence[Judgement], replicated: OtherVerdicts | None = None
+    paper: Paper, judgements: Sequence[Judgement], compared: Mapping[str, Any] | None = None
 ) -> str:
     """One paper's ledger: every claim with its rule and verdict, then every reported number beside ours.
 
     Args:
         paper: the paper.
         judgements: one per claim; those of other papers are ignored.
-        replicated: claims that another processor judged too, and where its verdicts differ.
+        compared: value id → the row of :func:`xaicore.book.verify.verify` for the run that the pages show, where its
+            edition has evidence.
 
     Returns:
         A MyST page whose labels are :attr:`xaicore.book.claims.schema.Claim.anchor`.
@@ -102,12 +94,21 @@ def ledger_page(
     lines += ["## Claims", ""]
     for judgement in mine:
         lines += [*_block(judgement), ""]
-        there = (replicated or {}).get(judgement.claim.id, [])
-        if there:
-            shown = "; ".join(f"{badge(verdict)} ({processor})" for processor, verdict in there)
-            lines += ["Embedded edition on another processor", f": {shown}, see {{ref}}`committed-run`", ""]
+        lines += _this_run(judgement, compared or {})
     lines += ["## Every reported number", "", *_numbers(paper, mine)]
     return "\n".join(lines).rstrip() + "\n"
+
+
+def _this_run(judgement: Judgement, compared: Mapping[str, Any]) -> list[str]:
+    """Return how the numbers of the run that the pages show lie to what the evidence predicts."""
+    rows = [compared[name] for name in judgement.claim.results if name in compared]
+    rows = [row for row in rows if row["outcome"] != MISSING]
+    if not rows:
+        return []
+    outside = [row for row in rows if row["outcome"] in (OUTSIDE, OTHER)]
+    text = f"{len(rows) - len(outside)} of {len(rows)} values are where {{ref}}`the evidence <committed-run>` has them"
+    shown = "; ".join(f"`{row['id']}` is {number(row['here'])}" for row in outside)
+    return ["This run", f": {text}{', not these: ' if outside else ''}{shown}", ""]
 
 
 def _by_paper(papers: Sequence[Paper], judgements: Sequence[Judgement]) -> dict[str, list[Judgement]]:
@@ -217,7 +218,8 @@ def _basis(judgement: Judgement) -> str:
         return ""
     measured = judgement.measured
     n = f", n = {measured.n}" if measured is not None and measured.n is not None else ""
-    return f"({judgement.edition}{n})"
+    runs = judgement.runs.get(judgement.edition, 1)
+    return f"({judgement.edition}{n}{f' × {runs} runs' if runs > 1 else ', one run'})"
 
 
 def _numbers(paper: Paper, judgements: Sequence[Judgement]) -> list[str]:

@@ -13,8 +13,6 @@ from typing import Any
 import nbformat
 import yaml
 
-from xaicore.book.claims.ledger import committed_records, read_verdicts
-from xaicore.book.claims.replicates import REPLICATES, OtherVerdicts, differences, read_replicates
 from xaicore.book.claims.schema import Judgement, Paper
 from xaicore.book.pages.costs import costs_table
 from xaicore.book.pages.findings import place_figures
@@ -30,7 +28,6 @@ SCOREBOARD_MARK = "<!-- scoreboard -->"
 CLAIMS_MARK = "<!-- claims -->"
 LAUNCH_MARK = "<!-- launch -->"
 COSTS_MARK = "<!-- costs: paper -->"
-REPLICATES_MARK = "<!-- replicates -->"
 
 EXTRA = Path("book", "_extra")
 """What lies here goes to the root of the built book (``html_extra_path``)."""
@@ -59,7 +56,7 @@ def stage(
     papers: list[Paper],
     judgements: list[Judgement],
     records: Mapping[str, Mapping[str, Any]],
-    replicated: OtherVerdicts | None = None,
+    compared: Mapping[str, Any] | None = None,
     address: str | None,
 ) -> None:
     """Write the tree that Sphinx builds to ``target`` (replaced as a whole).
@@ -72,7 +69,7 @@ def stage(
         papers: claims and reported numbers of every paper.
         judgements: one per claim.
         records: edition → notebook → record.
-        replicated: claims with another verdict where another processor trained the networks; None: not known.
+        compared: how each value of these runs lies to the evidence, see :func:`xaicore.book.pages.ledgers.ledger_page`.
         address: public address of the repository, None where it has none.
     """
     shutil.rmtree(target, ignore_errors=True)
@@ -101,23 +98,14 @@ def stage(
     ledgers = target / "book" / "claims"
     ledgers.mkdir(exist_ok=True)
     for paper in papers:
-        (ledgers / f"{paper.id}.md").write_text(ledger_page(paper, judgements, replicated), encoding="utf-8")
+        (ledgers / f"{paper.id}.md").write_text(ledger_page(paper, judgements, compared), encoding="utf-8")
     statistics = target / "book" / "statistics.md"
     text = statistics_page(statistics.read_text(encoding="utf-8"), records)
     statistics.write_text(place_measured(root, text), encoding="utf-8")
     front = target / "book" / "index.md"
-    _replace(front, SCOREBOARD_MARK, scoreboard(papers, judgements, replicated))
+    _replace(front, SCOREBOARD_MARK, scoreboard(papers, judgements))
     _replace(front, CLAIMS_MARK, claim_list(papers, judgements))
     place_figures(front, runs)
-    _replace(
-        target / "book" / "reading.md",
-        REPLICATES_MARK,
-        differences(
-            read_verdicts(root / "claims" / "verdicts", "embedded"),
-            read_replicates(root / REPLICATES, "embedded"),
-            committed_records(root, "embedded"),
-        ),
-    )
     _replace(target / "book" / "paper_edition.md", COSTS_MARK, costs_table(root, load_edition(root, "paper")))
     running = target / "book" / "running.md"
     _replace(running, LAUNCH_MARK, LAUNCH_ON.format(address=address) if address else LAUNCH_OFF)

@@ -37,14 +37,12 @@ from typing import Any
 import nbformat
 
 from xaicore.book.claims.evidence import Measured
-from xaicore.book.claims.ledger import committed_records, judge
+from xaicore.book.claims.ledger import committed_evidence, judge
 from xaicore.book.claims.schema import EDITIONS, Claim, Judgement, Paper, load_claims
 from xaicore.book.pages.statistics import run_label
 from xaicore.book.pages.unbound import WORDS, unbound, without_code
 from xaicore.book.project import find_root
 from xaicore.core.units import UNITS, number, quantity
-from xaicore.run.evidence import load_evidence
-from xaicore.run.records import FILE
 
 NOT_YET_BOUND = frozenset(
     {
@@ -137,16 +135,8 @@ class Committed:
     @classmethod
     def load(cls, root: Path) -> Committed:
         """Read ``results/`` and ``claims/`` of a project."""
-        evidence: dict[str, dict[str, dict[str, Any]]] = {
-            edition: {
-                path.parent.name: load_evidence(path.parent)
-                for path in sorted((root / "results" / edition).glob(f"*/{FILE}"))
-            }
-            for edition in EDITIONS
-        }
-        papers = load_claims(root / "claims")
-        records = {str(name): found for name in EDITIONS if (found := committed_records(root, name))}
-        return cls(evidence, papers, judge(papers, records))
+        papers, evidence = load_claims(root / "claims"), committed_evidence(root)
+        return cls(evidence, papers, judge(papers, evidence))
 
     @cached_property
     def claims(self) -> dict[str, Claim]:
@@ -184,21 +174,19 @@ class Committed:
                 entry = evidence["values"].get(id)
                 measured = entry and Measured.from_record(entry)
                 if measured:
-                    numbers, unit = self._part(id, measured, entry, part)
+                    numbers, unit = self._part(id, measured, part)
                     claim = self._readers.get(id)
                     href = (
                         self._ledger(claim, up)
                         if claim
                         else f"{up}book/statistics.html#{run_label(name, notebook)}"
                     )
-                    return _Bound(numbers, unit, href, _title(measured, entry["runs"], name))
+                    return _Bound(numbers, unit, href, f"{measured}, {name} edition")
         where = f"the {edition} edition" if edition else "any committed edition"
         raise _Unknown(f"no value {id} in {where}; correct the id, or say it without a number")
 
     @staticmethod
-    def _part(
-        id: str, measured: Measured, entry: Mapping[str, Any], part: str
-    ) -> tuple[tuple[float, ...], str]:
+    def _part(id: str, measured: Measured, part: str) -> tuple[tuple[float, ...], str]:
         unit = UNITS[measured.unit].shown
         if part == "":
             return (measured.value,), unit
@@ -209,7 +197,7 @@ class Committed:
         if part == "n" and measured.n is not None:
             return (measured.n,), ""
         if part == "runs":
-            return (entry["runs"],), ""
+            return (measured.runs,), ""
         raise _Unknown(f"{id} has no part {part}; there are :ci, :n and :runs")
 
     def _paper(self, target: str, up: str) -> _Bound:
@@ -300,7 +288,8 @@ def bind(
         if source:
             return f"[{written}]({kind}:{target})"
         title = html.escape(bound.title.replace("`", ""), quote=True)
-        return f'<a class="bound" href="{bound.href}" title="{title}">{written}</a>'
+        kinds = "bound number" if bound.numbers else "bound"
+        return f'<a class="{kinds}" href="{bound.href}" title="{title}">{written}</a>'
 
     return LINK.sub(fill, text), faults
 
@@ -383,14 +372,6 @@ def _edition(target: str) -> tuple[str, str]:
     if slash and edition not in EDITIONS:
         raise _Unknown(f"no edition {edition}; there are {', '.join(EDITIONS)}")
     return (edition, rest) if slash else ("", target)
-
-
-def _title(measured: Measured, runs: int, edition: str) -> str:
-    parts = [quantity(measured.value, measured.unit)]
-    parts += [f"95 % interval {measured.interval}"] if measured.interval else []
-    parts += [f"n = {measured.n:,}"] if measured.n is not None else []
-    parts.append(f"{runs} run{'s' * (runs != 1)}")
-    return ", ".join([*parts, f"{edition} edition"])
 
 
 def _written(words: str, bound: _Bound, after: str, *, check_unit: bool) -> str:

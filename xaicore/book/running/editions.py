@@ -6,7 +6,7 @@ An edition is a YAML file in ``editions/``. The same notebooks run in every edit
 import math
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -17,6 +17,7 @@ from xaicore.run.engine import cores
 from xaicore.run.params import SCHEMAS
 
 CUSTOM = "custom"
+Seed = Annotated[int, Field(ge=0)]
 
 
 class Needs(BaseModel):
@@ -34,6 +35,7 @@ class NotebookRun(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     parameters: dict[str, Any] = Field(default_factory=dict)
+    seeds: list[Seed] | None = Field(None, min_length=1, description="in place of the edition's")
     expected_seconds: float = Field(..., gt=0)
     expected_memory_mb: float | None = Field(None, gt=0)
     after: list[str] = Field(default_factory=list, description="notebooks that must be complete before")
@@ -55,7 +57,16 @@ class Edition(BaseModel):
     cell_seconds: int = Field(
         86_400, ge=1, le=31_536_000, description="a cell that takes longer is taken for endless and ended"
     )
+    seeds: list[Seed] = Field(
+        [0],
+        min_length=1,
+        description="of the runs that are pooled into evidence; the first is run where none is named",
+    )
     notebooks: dict[str, NotebookRun] = Field(..., min_length=1)
+
+    def seeds_of(self, notebook: str) -> list[int]:
+        """Return the seeds of a notebook's runs."""
+        return self.notebooks[notebook].seeds or self.seeds
 
     @property
     def data(self) -> list[str]:
@@ -149,6 +160,23 @@ def _fits(name: str, prefix: str) -> bool:
     """Whether ``name`` begins with ``prefix``; a prefix that ends in a digit does not fit a longer number."""
     rest = name[len(prefix) :]
     return name.startswith(prefix) and not (prefix[-1].isdigit() and rest[:1].isdigit())
+
+
+def chosen_seeds(text: str) -> list[int]:
+    """Return the seeds that a command line names, such as ``0-4`` or ``0,3,7-9``.
+
+    Raises:
+        UserError: it is no list of seeds and ranges.
+    """
+    seeds: dict[int, None] = {}
+    for part in text.split(","):
+        first, _, last = part.strip().partition("-")
+        if not first.isdigit() or (last and not last.isdigit()) or (part.strip().endswith("-")):
+            raise UserError(f"--seeds {text!r} must be seeds and ranges such as 0-4 or 0,2,5-9")
+        seeds |= dict.fromkeys(range(int(first), int(last or first) + 1))
+    if not seeds:
+        raise UserError(f"--seeds {text!r} names no seed; a range goes from the smaller to the larger")
+    return list(seeds)
 
 
 def _check(edition: Edition, path: Path) -> None:

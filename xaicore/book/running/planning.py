@@ -14,7 +14,7 @@ import nbformat
 
 from xaicore.book.running.editions import Edition, choose
 from xaicore.book.running.preflight import check_data, check_folders, check_model
-from xaicore.book.running.run_folder import RunFolder
+from xaicore.book.running.run_folder import RunFolder, seed_folder
 from xaicore.core.errors import UnreadableFiles, UserError
 from xaicore.core.fingerprint import digest, source_digest
 from xaicore.run.committed import reported
@@ -28,19 +28,21 @@ class Task:
     """A notebook that is to run.
 
     Attributes:
-        name: the notebook's name.
+        name: the notebook's name, with the seed behind it where that is not the edition's first.
+        notebook: the notebook's name.
         source: its file.
         given: the parameters to inject, as given.
         parameters: all of them, checked.
         threads: CPU threads.
         address: digest of everything its results depend on.
-        after: notebooks that must be complete before.
+        after: names of the tasks that must be complete before.
         expected_seconds: how long it is said to take.
         folder: where its run goes.
         cell_seconds: how long a cell may take.
     """
 
     name: str
+    notebook: str
     source: Path
     given: dict[str, Any]
     parameters: NotebookParameters
@@ -59,9 +61,23 @@ class Task:
 
 
 def plan(
-    root: Path, edition: Edition, runs: Path, *, only: str | None = None, overrides: Mapping[str, Any]
+    root: Path,
+    edition: Edition,
+    runs: Path,
+    *,
+    only: str | None = None,
+    overrides: Mapping[str, Any],
+    seed: int | None = None,
 ) -> list[Task]:
     """Return what is to be executed, after checking parameters, data and weights of all of it.
+
+    Args:
+        root: the project's folder.
+        edition: which one.
+        runs: the folder of its runs.
+        only: comma-separated beginnings of notebook names; None means all.
+        overrides: parameters that replace the edition's, for every chosen notebook that has them.
+        seed: of the runs, which then lie in the folder of that seed; None: that of the edition's parameters.
 
     Raises:
         UserError: the first thing that is wrong, with the notebook's name.
@@ -72,13 +88,24 @@ def plan(
             known = {field: None for notebook in names for field in SCHEMAS[notebook].model_fields}
             raise UserError(unknown_parameter(name, known))
     # All parameters before the first look at data, which may take long.
+    overrides = overrides if seed is None else {**overrides, "seed": seed}
     checked = {notebook: _checked(root, edition, notebook, overrides) for notebook in names}
     check_folders({notebook: parameters for notebook, (_, _, parameters) in checked.items()})
     tasks: list[Task] = []
     unreadable: dict[str, str] = {}
     for notebook in names:
         try:
-            tasks.append(_task(root, edition, runs, notebook, *checked[notebook], chosen=names))
+            tasks.append(
+                _task(
+                    root,
+                    edition,
+                    seed_folder(runs, seed),
+                    notebook,
+                    *checked[notebook],
+                    chosen=names,
+                    seed=seed,
+                )
+            )
         except UnreadableFiles as error:  # all of them at once, whichever notebook reads them
             unreadable |= error.reasons
     if unreadable:
@@ -113,6 +140,7 @@ def _task(
     parameters: NotebookParameters,
     *,
     chosen: Sequence[str],
+    seed: int | None,
 ) -> Task:
     """Return the task of a notebook, after checking its data and weights and what it needs beside those chosen."""
     run = edition.notebooks[notebook]
@@ -121,20 +149,25 @@ def _task(
         data = check_data(parameters, root / "runs" / ".verified")
     for other in run.after:
         if other not in chosen and RunFolder(runs, other).status() is None:
-            raise UserError(f"{notebook} needs {other}, which has no complete run; run it too")
+            raise UserError(f"{_name(notebook, seed)} needs {other}, which has no complete run; run it too")
     threads = parameters.threads or edition.threads
     return Task(
-        name=notebook,
+        name=_name(notebook, seed),
+        notebook=notebook,
         source=source,
         given=given,
         parameters=parameters,
         threads=threads,
         address=_address(source, given, parameters, data, threads),
-        after=tuple(other for other in run.after if other in chosen),
+        after=tuple(_name(other, seed) for other in run.after if other in chosen),
         expected_seconds=run.expected_seconds,
         folder=RunFolder(runs, notebook),
         cell_seconds=edition.cell_seconds,
     )
+
+
+def _name(notebook: str, seed: int | None) -> str:
+    return notebook if seed is None else f"{notebook} (seed {seed})"
 
 
 def _address(

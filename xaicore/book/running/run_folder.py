@@ -1,6 +1,7 @@
 """The folder of one notebook's run, which appears under its name only when it is complete.
 
-``runs/<edition>/<notebook>/`` holds ``notebook.ipynb``, ``record.json``, ``tables/`` and ``status.json``.
+``runs/<edition>/<notebook>/``, or ``runs/<edition>/seed-<s>/<notebook>/`` for another seed than the edition's first,
+holds ``notebook.ipynb``, ``record.json``, ``outcomes.csv``, ``tables/`` and ``status.json``.
 Until all of it is there it is called ``.<notebook>.partial``; a run that failed is kept as
 ``.<notebook>.failed``; the log lies beside them as ``<notebook>.log``.
 """
@@ -21,7 +22,13 @@ from xaicore.core.files import replace_folder, restore_folder, write_atomically
 from xaicore.run.records import FILE, load_record
 
 NOTEBOOK = "notebook.ipynb"
+SEED = "seed-"
 STATUS = "status.json"
+
+
+def seed_folder(runs: Path, seed: int | None) -> Path:
+    """Return the folder of an edition's runs with a seed; None stands for the edition's first seed."""
+    return runs if seed is None else runs / f"{SEED}{seed}"
 
 
 class RunFolder:

@@ -18,7 +18,7 @@ from xaicore.book.running.editions import CUSTOM, choose, load_edition
 from xaicore.book.running.kernel import Execution
 from xaicore.book.running.planning import Task, plan
 from xaicore.book.running.preflight import check_room
-from xaicore.book.running.run_folder import NOTEBOOK, RunFolder, alone
+from xaicore.book.running.run_folder import NOTEBOOK, RunFolder, alone, seed_folder
 from xaicore.core.errors import UserError
 from xaicore.core.files import one_line
 from xaicore.run import engine as engines
@@ -38,6 +38,7 @@ def run(
     *,
     only: str | None = None,
     overrides: Mapping[str, Any] | None = None,
+    seeds: Sequence[int] | None = None,
     fresh: bool = False,
     engine: str = "local",
     show: PlainLines | None = None,
@@ -50,6 +51,7 @@ def run(
         only: comma-separated beginnings of notebook names; None means all.
         overrides: parameters that replace the edition's, for every chosen notebook that has them. Such runs
             go to ``runs/custom``, so they never stand where an edition's results are expected.
+        seeds: of the runs, each a run of its own; None means the first of each notebook's seeds in the edition.
         fresh: execute notebooks that are up to date as well, and compute every step anew.
         engine: where batches run, see :func:`xaicore.run.engine.get`.
         show: where progress is shown; None means the screen.
@@ -70,8 +72,12 @@ def run(
     if not chosen.needs.network:
         variables["HF_HUB_OFFLINE"] = "1"
     names = choose(chosen, only)
-    with alone(runs, names), ExitStack() as stack:
-        tasks = plan(root, chosen, runs, only=only, overrides=overrides or {})
+    folders = dict.fromkeys(seed if seed != chosen.seeds[0] else None for seed in seeds or chosen.seeds[:1])
+    with ExitStack() as stack:
+        tasks: list[Task] = []
+        for seed in folders:
+            stack.enter_context(alone(seed_folder(runs, seed), names))
+            tasks += plan(root, chosen, runs, only=only, overrides=overrides or {}, seed=seed)
         waiting = [task for task in tasks if fresh or not task.up_to_date]
         if waiting:
             variables |= stack.enter_context(engines.for_notebooks(engine))
@@ -79,9 +85,9 @@ def run(
         return _Runner(root, tasks, waiting, variables, screen).work()
 
 
-def completed_runs(root: Path, edition: str) -> dict[str, Path]:
+def completed_runs(root: Path, edition: str, seed: int | None = None) -> dict[str, Path]:
     """Return notebook → folder of an edition's complete runs; see :mod:`xaicore.book.running.run_folder`."""
-    runs = root / "runs" / edition
+    runs = seed_folder(root / "runs" / edition, seed)
     if not runs.is_dir():
         return {}
     found = {name: RunFolder(runs, name) for name in SCHEMAS}

@@ -116,7 +116,7 @@ class AtlasParameters(SharedParameters):
     def readings(self) -> list[Reading]:
         """The images that the notebook reads: ten times as many photographs as it looks for right ones among them."""
         n = 10 * self.n_photographs if self.n_photographs else None
-        photographs = Reading(self.photographs, self.other_root, "test", n, at_most=True, seed=self.seed)
+        photographs = Reading(self.photographs, self.other_root, "test", n, at_most=True)
         return [*self._digits(self.n_train), photographs]
 
     @property

@@ -78,7 +78,9 @@ class NotebookParameters(BaseModel):
     n_images: int | None = Field(None, ge=1, description="number of test images; none: all")
     model: NetworkName = Field("vgg16", description="name of the network")
     weights: str | None = Field(None, description="imagenet, a file of weights, or none to train here")
-    seed: int = Field(0, ge=0, lt=2**31, description="seed of everything random")
+    seed: int = Field(
+        0, ge=0, lt=2**31, description="seed of networks, attacks and draws; the images are the same for each"
+    )
     device: str = Field("auto", description="where networks run: auto, cpu, cuda, cuda:1, mps")
     threads: int | None = Field(
         1, ge=1, le=1024, description="CPU threads, another number changes the last digits; none: as they are"
@@ -183,7 +185,7 @@ class NotebookParameters(BaseModel):
         )
 
     def _reading(self, split: str, n: int | None = None, **more: Any) -> Reading:
-        return Reading(self.dataset, self.data_root, split, n, seed=self.seed, **more)
+        return Reading(self.dataset, self.data_root, split, n, **more)
 
     def _faces(self, shares: list[float] | None) -> list[Reading]:
         """Of a set of faces: cut by shares, or the set's own parts, and at most ``n_images`` test images."""

@@ -98,7 +98,7 @@ class P3Parameters(NotebookParameters):
             return first
         all_20 = self.second_dataset == "imagenet-20" and self.n_second >= 20
         n = None if all_20 else self.n_second
-        return [*first, Reading(self.second_dataset, self.other_root, "test", n, seed=self.seed)]
+        return [*first, Reading(self.second_dataset, self.other_root, "test", n)]
 
     @property
     def subjects(self) -> list[Subject]:

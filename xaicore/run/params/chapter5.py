@@ -72,7 +72,7 @@ class P5Parameters(NotebookParameters):
     @property
     def readings(self) -> list[Reading]:
         """The images that the notebook reads: of the digits and, of all there are, of the photographs."""
-        photographs = Reading(self.photographs, self.other_root, "all", self.n_photographs, seed=self.seed)
+        photographs = Reading(self.photographs, self.other_root, "all", self.n_photographs)
         return [*self._digits(self.n_train), photographs]
 
     @property

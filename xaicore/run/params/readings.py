@@ -18,7 +18,6 @@ class Reading:
         split: which part of it.
         n: number of images; None: all.
         at_most: whether fewer images than ``n`` will do.
-        seed: of the choice of ``n`` images.
         classes: names of the classes; None: all.
         shares: of training, validation and test images into which the notebook cuts the part anew, ``n`` being the
             number of test images; None: it does not.
@@ -29,7 +28,6 @@ class Reading:
     split: str
     n: int | None = None
     at_most: bool = False
-    seed: int = 0
     classes: tuple[str, ...] | None = None
     shares: tuple[float, ...] | None = None
 
@@ -40,9 +38,9 @@ class Reading:
             UserError: there is no such set, class or part of it, or it has too few images.
         """
         images = xaicore.data.load(self.dataset, self.root, split=self.split, classes=self.classes)
-        parts = [images] if self.shares is None else list(images.partition(self.shares, seed=self.seed))
+        parts = [images] if self.shares is None else list(images.partition(self.shares))
         if self.n is not None and not (self.at_most and self.n >= len(parts[-1])):
-            parts[-1] = parts[-1].subset(self.n, self.seed)
+            parts[-1] = parts[-1].subset(self.n)
         return parts
 
 
