@@ -5,6 +5,7 @@ import csv
 import html
 import re
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import nbformat
@@ -57,7 +58,7 @@ def test_the_strongest_edition_is_the_one_that_the_front_page_shows() -> None:
         ChapterRun(edition, nbformat.v4.new_notebook(), {})
         for edition in ("quick", "embedded", "reference", "paper")
     ]
-    for weaker, stronger in zip(runs, runs[1:], strict=False):
+    for weaker, stronger in pairwise(runs):
         assert min([weaker, stronger], key=_strength) is stronger
         assert min([stronger, weaker], key=_strength) is stronger
 
