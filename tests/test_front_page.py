@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from xaicore import figures
+from xaicore.book.claims.schema import EDITIONS
 from xaicore.book.pages.findings import MARK, place_figures, wanted
 from xaicore.book.pages.staging import _strength
 from xaicore.book.pages.tabs import ChapterRun
@@ -42,7 +43,7 @@ def test_figures_come_from_the_run_with_caption_text_and_link(tmp_path: Path) ->
     page.write_text(
         "Before.\n\n<!-- figures: one/a-fig two/b-fig -->\n\nAfter, <!-- figures: one/a-fig --> in a line.\n"
     )
-    runs = {"one": executed("a-fig"), "two": executed("b-fig", edition="reference", kind="image/jpeg")}
+    runs = {"one": [executed("a-fig")], "two": [executed("b-fig", edition="reference", kind="image/jpeg")]}
     assert place_figures(page, runs) == ["a-fig", "b-fig"]
     text = page.read_text()
     assert (tmp_path / "figures" / "a-fig.png").read_bytes() == PNG
@@ -63,16 +64,33 @@ def test_the_strongest_edition_is_the_one_that_the_front_page_shows() -> None:
         assert min([stronger, weaker], key=_strength) is stronger
 
 
+@pytest.mark.parametrize(
+    ("asked", "there", "shown"),
+    [
+        ("a-fig", ["reference", "embedded"], "Reference"),
+        ("a-fig@embedded", ["reference", "embedded"], "Embedded"),
+        ("a-fig@embedded", ["reference", "quick"], "Quick"),
+    ],
+)
+def test_a_page_may_ask_for_an_edition(tmp_path: Path, asked: str, there: list[str], shown: str) -> None:
+    page = tmp_path / "index.md"
+    page.write_text(f"<!-- figures: one/{asked} -->\n")
+    assert place_figures(page, {"one": [executed("a-fig", edition=edition) for edition in there]}) == [
+        "a-fig"
+    ]
+    assert f"What it shows. {shown} edition. {{numref}}`a-fig`" in page.read_text()
+
+
 @pytest.mark.parametrize("missing", ["not run", "other label", "not drawn"])
 def test_what_a_run_has_not_drawn_is_left_out(tmp_path: Path, missing: str) -> None:
     page = tmp_path / "index.md"
     page.write_text(
         "The sentence.\n\n<!-- figures: one/a-fig two/b-fig -->\n\n<!-- figures: two/b-fig -->\n\nEnd."
     )
-    runs = {"one": executed("a-fig")}
+    runs = {"one": [executed("a-fig")]}
     if missing != "not run":
         label = "b-fig" if missing == "not drawn" else "c-fig"
-        runs["two"] = executed(label, drawn=missing == "other label")
+        runs["two"] = [executed(label, drawn=missing == "other label")]
     assert place_figures(page, runs) == ["a-fig"]
     text = page.read_text()
     assert text.count("{container} findings") == 1
@@ -85,7 +103,8 @@ def test_the_front_page_asks_for_figures_that_chapters_draw() -> None:
     text = (ROOT / "book" / "index.md").read_text(encoding="utf-8")
     asked = wanted(text)
     assert len(MARK.findall(text)) == 3, "each of the three findings has its figures"
-    for name, label in asked:
+    for name, label, edition in asked:
+        assert edition in ("", *EDITIONS)
         notebook = nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", as_version=4)
         looks = [cell.metadata.get("mystnb", {}) for cell in notebook.cells]
         found = [look for look in looks if look.get("figure", {}).get("name") == label]

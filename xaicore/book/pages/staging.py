@@ -82,10 +82,10 @@ def stage(
     downloads = target / EXTRA / "_sources" / "notebooks"
     downloads.mkdir(parents=True)
     others = other_runs(root, edition)
-    strongest = {}
+    shown = {}
     for name, executed in runs.items():
         here = load_run(edition, executed.parent)
-        strongest[name] = min([here, *others.get(name, [])], key=_strength)
+        shown[name] = sorted([here, *others.get(name, [])], key=_strength)
         page = page_notebook(here.notebook)
         nbformat.write(page, downloads / f"{name}.ipynb")
         show_editions(page, here, others.get(name, []), name, target / EXTRA / "notebooks")
@@ -107,7 +107,7 @@ def stage(
     front = target / "book" / "index.md"
     _replace(front, SCOREBOARD_MARK, scoreboard(papers, judgements))
     _replace(front, CLAIMS_MARK, claim_list(papers, judgements))
-    place_figures(front, strongest)
+    place_figures(front, shown)
     _replace(target / "book" / "paper_edition.md", COSTS_MARK, costs_table(root, load_edition(root, "paper")))
     running = target / "book" / "running.md"
     _replace(running, LAUNCH_MARK, LAUNCH_ON.format(address=address) if address else LAUNCH_OFF)
