@@ -84,9 +84,7 @@ def run(options: argparse.Namespace, subject: Subject) -> command.Report:
     first = RayEngine(options.engine, store, workers=1)
     timed(first, subject, options.batch, options.batch)
     start = time.perf_counter() - begin
-    first.close()
     places = first.places({"num_cpus": 1})
-    first.close()
     if max(options.workers) > places:
         raise UserError(
             f"the cluster has room for {places} workers, not for {max(options.workers)}; name fewer with --workers"
@@ -97,7 +95,6 @@ def run(options: argparse.Namespace, subject: Subject) -> command.Report:
         ray, local = RayEngine(options.engine, store, workers=workers), LocalEngine(store, workers=workers)
         timed(ray, subject, workers * options.batch * 4, options.batch)  # until all workers are there
         turns = [(timed(ray, *size), timed(local, *size)) for _ in range(options.repeats)]
-        ray.close()
         seconds = [min(turn[side][0] for turn in turns) for side in (0, 1)]
         found = [turn[side][1] for turn in turns for side in (0, 1)]
         per_second = options.images / seconds[0]

@@ -25,9 +25,8 @@ from torch import Tensor
 
 from benchmarks import command
 from benchmarks.measure import clocked, interleaved
-from xaicore import attacks, attribution, data, models
+from xaicore import attacks, data, models
 from xaicore.attacks import few_pixels
-from xaicore.core import small_maps
 from xaicore.core.batched_model import BatchedModel
 from xaicore.run.engine import LocalEngine
 from xaicore.run.store import Store
@@ -43,33 +42,55 @@ Case = tuple[str, str, Call, Call]
 
 
 def cases(quick: bool) -> Iterator[Case]:
-    """Yield every mechanism with its work; untrained networks cost as much as trained ones."""
-    n = 2 if quick else 32
+    """Yield every mechanism with its work, on networks as chapters have them; untrained, which costs the same."""
+    n = 2 if quick else 64
     faces = torch.rand(n, 1, 48, 48, generator=torch.Generator().manual_seed(0))
     people = torch.arange(n) % 40
     for name in ("resnet50",) if quick else ("vgg16", "resnet50", "xception"):
         network = models.load(name, classes=40, channels=1, input_size=48)
-        recipe = models.Recipe(epochs=1, batch_size=16, precision="float32")
-        work = f"training {name}, an epoch of {n} faces of 48 px"
+        recipe = models.Recipe(epochs=1, batch_size=32, precision="float32")
         trained = partial(_weights, network, faces, people)
-        with_maps = replace(recipe, small_maps=True)
-        yield "small maps as matrix products", work, partial(trained, with_maps), partial(trained, recipe)
-        call = partial(_all_maps, network, faces)
-        without = _patched(call, small_maps, "CELLS", 0)
-        yield "small maps, frozen weights", f"Grad-CAM of all layers, {name}, {n} faces", call, without
-        call = partial(_attacked, network, faces)
+        with_maps = partial(trained, replace(recipe, small_maps=True))
+        yield (
+            "small maps as products",
+            f"training {name}, an epoch of {n} faces",
+            with_maps,
+            partial(trained, recipe),
+        )
+    for name, side, count, options in _subjects(quick):
+        network = models.load(name, input_size=side, **options).fold_batchnorm()
+        images = torch.rand(count, network.channels, side, side, generator=torch.Generator().manual_seed(1))
+        call = partial(_attacked, network, images)
         without = _patched(call, BatchedModel, "_lay_out", _contiguous)
-        yield "channels last", f"PGD, 5 steps, {name}, {n} faces", call, without
-    for side in (32,) if quick else (32, 64, 112):
-        network = models.load("vgg16", classes=2, channels=3, input_size=side, width=0.25)
-        images = torch.rand(2, 3, side, side, generator=torch.Generator().manual_seed(1))
+        yield "channels last", f"PGD, 5 steps, {name}, {count} images of {side} px", call, without
+    for side, width in ((32, 0.25),) if quick else ((64, 0.25), (112, 0.25), (112, 1.0)):
+        network = models.load("vgg16", classes=2, channels=3, input_size=side, width=width).fold_batchnorm()
+        images = torch.rand(1, 3, side, side, generator=torch.Generator().manual_seed(1))
         call = partial(_one_pixel, network, images)
         without = _patched(call, few_pixels.PixelWindows, "of", lambda *given: None)
-        yield "window of a pixel", f"one-pixel, 10 generations of 40, VGG16, {side} px", call, without
-    digits = data.load("mnist-5k", split="test", n=8 if quick else 256).stack()[0]
+        yield "window of a pixel", f"one-pixel, 200 queries, VGG16, width {width:g}, {side} px", call, without
+    digits = data.load("mnist-5k", split="test", n=2 if quick else 16).stack()[0]
     network = models.load("small_cnn", classes=10, channels=1, input_size=28)
-    together, alone = (partial(_in_batches, network, digits, workers) for workers in (2, 1))
-    yield "two batches side by side", f"relevance of {len(digits)} digits", together, alone
+    together, alone = partial(_lbfgs, network, digits), partial(_one_by_one, network, digits)
+    yield "L-BFGS of images side by side", f"L-BFGS attack on {len(digits)} digits", together, alone
+    side = 32 if quick else 64
+    network = models.load("vgg16", classes=2, channels=3, input_size=side, width=0.25).fold_batchnorm()
+    images = torch.rand(8 if quick else 256, 3, side, side, generator=torch.Generator().manual_seed(2))
+    together, alone = (partial(_in_batches, network, images, workers) for workers in (2, 1))
+    yield "two batches side by side", f"LRP of {len(images)} images of {side} px, VGG16", together, alone
+
+
+def _subjects(quick: bool) -> Sequence[tuple[str, int, int, dict[str, Any]]]:
+    """Return name, size of the images, their number and options of networks that chapters attack."""
+    digits = ("small_cnn", 28, 4 if quick else 128, {"classes": 10, "channels": 1})
+    if quick:
+        return [digits]
+    return [
+        digits,
+        ("vgg16", 64, 32, {"classes": 2, "channels": 3, "width": 0.25}),
+        ("resnet50", 48, 32, {"classes": 40, "channels": 1}),
+        ("efficientnet_lite0", 224, 4, {"weights": "imagenet"}),
+    ]
 
 
 def _patched(call: Call, where: Any, name: str, value: Any) -> Call:
@@ -85,10 +106,6 @@ def _weights(network: models.Classifier, images: Tensor, labels: Tensor, recipe:
     return torch.cat([parameter.detach().flatten() for parameter in trained.parameters()])
 
 
-def _all_maps(network: models.Classifier, images: Tensor) -> Tensor:
-    return torch.cat([maps.flatten() for maps in attribution.grad_cam(network, images, 0).values()])
-
-
 def _attacked(network: models.Classifier, images: Tensor) -> Tensor:
     labels = models.predict(network, images).argmax(1)
     return attacks.pgd(network, images, labels, eps=8 / 255, steps=5, early_stop=False).adversarial
@@ -96,7 +113,16 @@ def _attacked(network: models.Classifier, images: Tensor) -> Tensor:
 
 def _one_pixel(network: models.Classifier, images: Tensor) -> Tensor:
     labels = models.predict(network, images).argmax(1)
-    return attacks.one_pixel(network, images, labels, population=40, generations=10).adversarial
+    return attacks.one_pixel(network, images, labels, population=100, generations=1).adversarial
+
+
+def _lbfgs(network: models.Classifier, images: Tensor) -> Tensor:
+    labels = models.predict(network, images).argmax(1)
+    return attacks.lbfgs(network, images, labels, target=(labels + 1) % len(network.classes)).adversarial
+
+
+def _one_by_one(network: models.Classifier, images: Tensor) -> Tensor:
+    return torch.cat([_lbfgs(network, image) for image in images.split(1)])
 
 
 def _contiguous(self: BatchedModel, layout: torch.memory_format) -> None:
@@ -107,7 +133,7 @@ def _contiguous(self: BatchedModel, layout: torch.memory_format) -> None:
 def _in_batches(network: models.Classifier, images: Tensor, workers: int) -> Tensor:
     with tempfile.TemporaryDirectory() as folder:
         engine = LocalEngine(Store(folder), workers=workers)
-        return steps.explained(engine, network, images, preset="alpha1-beta0", batch_size=16)
+        return steps.explained(engine, network, images, preset="alpha1-beta0", batch_size=32)
 
 
 def line(row: dict[str, Any]) -> str:

@@ -12,6 +12,7 @@ from xaicore import attacks
 from xaicore.attacks import AttackResult
 from xaicore.attacks.adversarial_patch import Training
 from xaicore.attacks.patch_placement import Placements
+from xaicore.core.randomness import stream
 
 
 def net(channels: int = 1, classes: int = 3, gain: float = 1.0) -> nn.Sequential:
@@ -72,7 +73,6 @@ def test_training_equals_a_plain_float64_loop(shape: str, targeted: bool, univer
     labels = predicted(model, images)
     target = (labels + 1) % 3 if targeted else None
     placements = Placements.checked(shape, 5, (12, 12), (0.7, 1.3), 40, None)
-    training = Training(placements, 1, 7, 6, 0.05, 5)
     if universal:
         ours = attacks.train_patch(
             model,
@@ -114,7 +114,8 @@ def test_training_equals_a_plain_float64_loop(shape: str, targeted: bool, univer
     for step in range(6):
         placement = placements.draw(7, number, torch.tensor([step]), 5, purpose=0)
         # With as many samples as images every image is used once a step, in an order of its own.
-        order = training.chosen(step, 5) if universal else torch.zeros(5, dtype=torch.int64)
+        drawn = torch.from_numpy(stream(7, 0, step, 3).permutation(5))
+        order = drawn if universal else torch.zeros(5, dtype=torch.int64)
         mask = placements.footprint(placement).mask
         goal = (labels if target is None else target)[order]
         adam.zero_grad()

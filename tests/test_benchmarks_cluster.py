@@ -23,9 +23,6 @@ class Stand(LocalEngine):
     def places(self, resources: dict[str, int]) -> int:
         return 2
 
-    def close(self) -> None:
-        pass
-
 
 @pytest.fixture
 def stand(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 import xaicore
-from xaicore.book.project import repository_address
+from xaicore.run.repository import repository_address
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))

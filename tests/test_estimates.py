@@ -155,6 +155,11 @@ def test_estimates_in_tables_and_lines() -> None:
     assert (x.tolist(), y.tolist(), band.tolist()) == ([1, 3], [12.345] * 2, [[10.0, 15.55]] * 2)
 
 
+def test_a_line_without_estimates_is_empty() -> None:
+    x, values, band = figures.estimated([0.1, 0.2], [None, None])
+    assert (x.shape, values.shape, band.shape) == ((0,), (0,), (0, 2))
+
+
 def test_parts_of_ids() -> None:
     assert slug("EXPLAINER, IG + σ") == "explainer__ig"
     assert [eps_level(eps) for eps in (0.0, 0.01, 2 / 255, 0.1)] == [

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from benchmarks import scaling
-from xaicore.book.pages.measured import FOLDER, MARK, TABLES, measured, place_measured, scaling_table
+from xaicore.book.pages.measured import FOLDER, MARK, TABLES, place_measured, scaling_table
 
 ROOT = Path(__file__).parents[1]
 
@@ -59,7 +59,7 @@ def test_what_is_committed_makes_a_table(name: str) -> None:
         pytest.skip(f"{name} is not measured yet")
     report = json.loads(path.read_text(encoding="utf-8"))
     assert not report["quick"]
-    lines = [line for line in measured(ROOT, name).splitlines() if line.startswith("|")]
+    lines = [line for line in place_measured(ROOT, MARK.format(name)).splitlines() if line.startswith("|")]
     assert len(lines) >= 4
     assert len({line.count("|") for line in lines}) == 1
 

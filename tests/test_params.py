@@ -28,7 +28,7 @@ class Toy(NotebookParameters):
     flag: bool = Field(default=True)
     rate: float = Field(1e-3, gt=0)
     classes: list[str] | None = Field(None)
-    sizes: list[int] = Field(default_factory=lambda: [1])
+    sizes: list[int] = Field([1])
     augment: Annotated[str | None, among(["none", "noise"])] = Field(None)
 
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from xaicore.book.project import find_root, repository_address
 from xaicore.core.errors import UserError
+from xaicore.run.repository import find_root, repository_address
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -16,10 +16,14 @@ def project(folder: Path, urls: str = "") -> Path:
     return folder
 
 
-def test_the_root_is_found_from_inside_and_missed_from_outside(tmp_path: Path) -> None:
-    assert find_root(ROOT / "tests") == ROOT
+def test_the_root_is_found_from_inside_and_missed_from_outside(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT / "tests")
+    assert find_root() == ROOT
+    monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match="not inside the project"):
-        find_root(tmp_path)
+        find_root()
 
 
 def test_the_address_stands_in_pyproject(tmp_path: Path) -> None:

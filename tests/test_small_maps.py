@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from xaicore import attribution, models
+from xaicore import models
 from xaicore.core import small_maps
 from xaicore.core.small_maps import SmallMaps
 
@@ -86,26 +86,12 @@ def test_a_recipe_with_it_trains_the_same_network_up_to_rounding(name):
 @pytest.mark.parametrize(
     ("weight", "side", "taken"),
     [
-        ((512, 256, 3, 3), 5, [False, False]),
-        ((128, 128, 3, 3), 4, [True, False]),  # only where weights learn
-        ((512, 128, 1, 1), 4, [True, False]),
-        ((256, 192, 3, 3), 4, [True, True]),
+        ((512, 256, 3, 3), 5, False),
+        ((128, 63, 3, 3), 4, False),
+        ((128, 64, 3, 3), 4, True),
+        ((512, 3, 1, 1), 4, True),
     ],
 )
 def test_which_sizes_are_taken_over(weight, side, taken):
     images, kernel = torch.zeros(1, weight[1], side, side), torch.zeros(weight)
-    fewest = [SmallMaps().fewest, small_maps.products(torch.device("cpu")).fewest]
-    found = [small_maps._as_product(each, images, kernel, padding=weight[2] // 2) for each in fewest]
-    assert [each is not None for each in found] == taken
-
-
-def test_inference_with_products_gives_the_same_answers_and_maps():
-    model = models.load("resnet18", classes=("a", "b", "c"), channels=1, input_size=48)
-    images = torch.rand(3, 1, 48, 48, generator=torch.Generator().manual_seed(0))
-    with torch.no_grad():
-        plain = model(images)
-    torch.testing.assert_close(models.predict(model, images), plain, rtol=1e-4, atol=1e-5)
-    maps = attribution.grad_cam(model, images, layers="last")
-    direct = attribution.grad_cam(model.double(), images.double(), layers="last")
-    for name, found in maps.items():
-        torch.testing.assert_close(found.double(), direct[name], rtol=1e-3, atol=1e-6)
+    assert (small_maps._as_product(images, kernel, padding=weight[2] // 2) is not None) is taken

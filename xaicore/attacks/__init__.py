@@ -1,7 +1,20 @@
 """Attacks: ``attack(model, images, labels, *, …) -> AttackResult``, all in [0, 1] image space.
 
 An image's result depends on the model, the image, its label, the parameters, the seed and its index, and not
-on the other images of the call. :data:`ATTACKS` holds them by name (:mod:`xaicore.attacks.registry`).
+on the other images of the call. :data:`ATTACKS` holds them by name (:mod:`xaicore.attacks.registry`). Arguments that
+all or several have in common are::
+
+    model       (N, C, H, W) images in [0, 1] to (N, K) logits, K of at least 2
+    images      (N, C, H, W) float32 in [0, 1], on any device
+    labels      (N,) int64, the true classes
+    target      class to reach, or (N,) int64 of them; None to leave the true class
+    seed        with index, the source of all randomness: image i draws from a stream of its own, (seed, index[i])
+    index       (N,) int64, number of each image in its set, at least 0; None counts from 0. With the same index an
+                image has the same result in any batch
+    batch_size  images in one pass of the model; None: what suits their size and the device
+
+They raise TypeError where an argument is of the wrong kind, and ValueError where shape, type, range, labels, target
+or a parameter does not fit or a tensor holds NaN.
 """
 
 from xaicore.attacks.adversarial_patch import apply_patch, patch, train_patch

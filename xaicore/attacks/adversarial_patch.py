@@ -5,10 +5,8 @@ Brown et al. (2017), Sec. 2, train a patch p over images x, transformations t an
     maximise over p in [0, 1]:   E_(x, t, l) log P(goal | A(p, x, l, t)) ,
 
 where A puts the patch on the image (:mod:`xaicore.attacks.patch_placement`) and P(goal) is the probability of
-the target class or, untargeted, of any class but the true one. ``patch`` trains a patch for each image, or one
-for all; ``train_patch`` and ``apply_patch`` are the two halves of the latter, so that a patch trained on some
-images can be tested on others. Each step draws new placements and ascends the mean with Adam (Kingma & Ba
-2015), after which the patch is clipped to [0, 1]. With s the log-odds of the goal::
+the target class or, untargeted, of any class but the true one. Each step draws new placements and ascends the mean
+with Adam (Kingma & Ba 2015), after which the patch is clipped to [0, 1]. With s the log-odds of the goal::
 
     d log P(goal) = (1 - P(goal)) ds = sigmoid(-s) ds ,
 
@@ -18,26 +16,24 @@ where P(goal) underflows (:mod:`xaicore.attacks.goal`).
 
 import dataclasses
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple, get_args
+from functools import partial
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from xaicore.attacks.base import Attempt, Step, run
+from xaicore.attacks.base import Attempt, run
 from xaicore.attacks.goal import Goal
 from xaicore.attacks.iteration import Batch, Iteration, rows, rows_of, select
 from xaicore.attacks.optimization import Adam
-from xaicore.attacks.patch_placement import Placements, Shape, side_of
+from xaicore.attacks.patch_placement import Placements, Shape
 from xaicore.attacks.result import AttackResult
 from xaicore.attacks.victim import Victim
 from xaicore.core import checks, randomness
 from xaicore.core.errors import UserError
 
-START = 0.5
-"""Value of the patch before training: mid-grey."""
-
+START = 0.5  # mid-grey, the patch before training
 _TRAINING, _CHECK, _TRIALS, _ORDER = range(4)
 """Purposes of the random streams."""
 
@@ -71,9 +67,7 @@ def patch(
     honest figure of a universal patch use :func:`apply_patch` on images it was not trained on.
 
     Args:
-        model: (N, C, H, W) images in [0, 1] to (N, K) logits, K of at least 2.
-        images: (N, C, H, W) float32 in [0, 1].
-        labels: (N,) int64, the true classes.
+        model, images, labels, target, seed, index, batch_size: as in :mod:`xaicore.attacks`.
         size: share of the image's area that the patch takes at scale 1, in (0, 1]; its side or diameter s is
             rounded to whole pixels.
         shape: "circle" or "square".
@@ -86,10 +80,6 @@ def patch(
         location: None for a random place, or (row, column) as shares in [0, 1] of the free room: (0, 0) is the
             upper left corner, (0.5, 0.5) the middle.
         trials: placements drawn to stop at and, anew, to measure with.
-        target: class to reach, or (N,) int64 of them; None to leave the true class.
-        seed: with ``index``, the source of all randomness.
-        index: (N,) int64, number of each image in its set; None counts from 0.
-        batch_size: images in one pass of the model; None: what suits their size and the device.
 
     Returns:
         The result. ``adversarial`` has the patch at the first of ``trials`` placements that neither training
@@ -103,22 +93,20 @@ def patch(
         although the goal was not reached at all of them.
 
     Raises:
-        TypeError: an argument is of the wrong kind.
-        ValueError: shape, type, range, NaN, labels, target or a parameter does not fit, the patch at its
-            largest does not fit into the image, or a universal patch has no image to be trained on.
+        ValueError: also if the patch at its largest does not fit into the image, or a universal patch has no image to
+            be trained on.
 
     References:
         Brown, Mané, Roy, Abadi & Gilmer (2017), Adversarial patch.
     """
     started = time.perf_counter()
-    training = _training(
-        images, size, shape, scale, rotation, location, steps, learning_rate, samples, trials, seed
-    )
+    placements = Placements.of_share(size, shape, checks.images(images).shape, scale, rotation, location)
+    training = Training(placements, trials, seed, steps, learning_rate, samples)
     given: dict[str, Any] = {"target": target, "index": index, "batch_size": batch_size}
     if not checks.flag("universal", universal):
         return run(training, model, images, labels, **given)
     trained, extras = training.together(model, images, labels, target, batch_size)
-    result = run(training.of(trained), model, images, labels, **given, extras=extras)
+    result = run(partial(training.put_one, trained), model, images, labels, **given, extras=extras)
     return dataclasses.replace(result, seconds=time.perf_counter() - started)
 
 
@@ -142,10 +130,8 @@ def train_patch(
     """Train one patch on all ``images`` that the model gets right.
 
     Args:
-        model: (N, C, H, W) images in [0, 1] to (N, K) logits, K of at least 2.
-        images: (N, C, H, W) float32 in [0, 1], on any device.
-        labels: (N,) int64, the true classes.
-        size, shape, learning_rate, scale, rotation, location, target, seed, batch_size: as in :func:`patch`.
+        model, images, labels, target, seed, batch_size: as in :mod:`xaicore.attacks`.
+        size, shape, learning_rate, scale, rotation, location: as in :func:`patch`.
         steps: steps taken, at least 1.
         samples: images per step, each at a placement of its own; drawn without repetition unless there are
             fewer images.
@@ -154,15 +140,10 @@ def train_patch(
         The patch (C, s, s) float32 in [0, 1] on the device of ``images``.
 
     Raises:
-        TypeError: an argument is of the wrong kind.
         ValueError: as :func:`patch`; in particular, the model gets no image right.
-
-    References:
-        Brown, Mané, Roy, Abadi & Gilmer (2017), Adversarial patch, Sec. 2.
     """
-    training = _training(
-        images, size, shape, scale, rotation, location, steps, learning_rate, samples, 1, seed
-    )
+    placements = Placements.of_share(size, shape, checks.images(images).shape, scale, rotation, location)
+    training = Training(placements, 1, seed, steps, learning_rate, samples)
     return training.together(model, images, labels, target, batch_size)[0].to(images.device)
 
 
@@ -188,118 +169,60 @@ def apply_patch(
     colours gives the control.
 
     Args:
-        model: (N, C, H, W) images in [0, 1] to (N, K) logits, K of at least 2.
-        images: (N, C, H, W) float32 in [0, 1].
-        labels: (N,) int64, the true classes.
+        model, images, labels, target, seed, index, batch_size: as in :mod:`xaicore.attacks`.
         patch: (C, s, s) float32 in [0, 1].
         shape: the part of ``patch`` that shows: the "circle" in it, or the whole "square".
-        scale, rotation, location, target, seed, index, batch_size: as in :func:`patch`.
+        scale, rotation, location: as in :func:`patch`.
         trials: placements per image, at least 1.
 
     Returns:
         The result, with the ``info`` of :func:`patch` but ``zero_gradient``; ``queries`` are 0.
 
     Raises:
-        TypeError: an argument is of the wrong kind.
         ValueError: as :func:`patch`, or the patch does not fit the images.
     """
     channels = checks.images(images).shape[1]
-    if not isinstance(patch, Tensor):
-        raise TypeError(f"patch must be a torch.Tensor, not {type(patch).__name__}")
-    if patch.ndim != 3 or patch.shape[0] != channels or patch.shape[1] != patch.shape[2]:
+    if (
+        checks.tensor("patch", patch).ndim != 3
+        or patch.shape[0] != channels
+        or patch.shape[1] != patch.shape[2]
+    ):
         raise UserError(f"patch must have shape ({channels}, s, s), not {tuple(patch.shape)}")
     if patch.dtype != torch.float32 or not ((patch >= 0) & (patch <= 1)).all():
         raise UserError("patch must be float32 in [0, 1] without NaN")
     placements = Placements.checked(shape, patch.shape[-1], images.shape, scale, rotation, location)
-    trials, seed = checks.integer("trials", trials, least=1), checks.integer("seed", seed, least=0)
-    step = Measurement(placements, trials, seed).of(patch.detach())
+    step = partial(Training(placements, trials, seed).put_one, patch.detach())
     return run(step, model, images, labels, target=target, index=index, batch_size=batch_size, extras={})
 
 
-@dataclass(frozen=True)
-class Measurement:
-    """What patches do at placements that nothing before has seen.
+class State(NamedTuple):
+    """What is known of n images."""
 
-    Attributes:
-        placements: where patches are put.
-        trials: placements per image; in training, also those to stop at.
-        seed: source of all randomness.
-    """
+    patch: Tensor  # (n, C, s, s)
+    adam: Adam
+    step: Tensor  # (n,) int64
+    queries: Tensor  # (n,) int64
+    zero_gradient: Tensor  # (n,) bool
+    done: Tensor  # (n,) bool
+
+
+@dataclass(frozen=True)
+class Training(Iteration[State]):
+    """The training of patches, as an iteration of one for each image, and what they do at placements never seen."""
 
     placements: Placements
-    trials: int
+    trials: int  # placements per image to measure at and, in training, to stop at
     seed: int
+    steps: int = 1  # at most (of :meth:`together`: exactly)
+    learning_rate: float = 0.1
+    samples: int = 1  # placements per step
 
-    def of(self, patch: Tensor) -> Step:
-        """Return the step of the base that puts one ``patch`` (C, s, s) on all images.
-
-        Its extras, if the patch was trained on these images, are the training's ``queries`` and ``zero_gradient``.
-        """
-
-        def step(
-            victim: Victim, images: Tensor, goal: Goal, index: Tensor, extras: dict[str, Tensor]
-        ) -> Attempt:
-            patches = patch.to(victim.device).expand(len(images), -1, -1, -1)
-            queries = extras.pop("queries", torch.zeros_like(goal.labels))
-            return self.measured(victim, images, goal, index, patches, queries, extras)
-
-        return step
-
-    def measured(
-        self,
-        victim: Victim,
-        images: Tensor,
-        goal: Goal,
-        index: Tensor,
-        patches: Tensor,
-        queries: Tensor,
-        info: Mapping[str, Tensor],
-    ) -> Attempt:
-        """Return the images (n, C, H, W) with patches (n, C, s, s) at the first of their trials."""
-        drawn = self.placements.draw(self.seed, index, torch.zeros_like(index), self.trials, purpose=_TRIALS)
-        share = self.reached(victim, images, goal, patches, drawn).sum(dim=1).float() / self.trials
-        placement = drawn.view(-1, self.trials, 4)[:, 0]
-        footprint = self.placements.footprint(placement)
-        own = {"patch": patches, "mask": footprint.mask, "placement": placement, "success_share": share}
-        return Attempt(footprint.paint(images, patches), queries, {**own, **info})
-
-    def reached(
-        self, victim: Victim, images: Tensor, goal: Goal, patches: Tensor, placement: Tensor
-    ) -> Tensor:
-        """Return which of its trials (n * trials, 4), those of the first image first, reach the goal, (n, trials)."""
-        owner = torch.arange(len(images), device=images.device).repeat_interleave(self.trials)
-
-        def build(part: slice) -> Tensor:
-            return self.placements.footprint(placement[part]).paint(images[owner[part]], patches[owner[part]])
-
-        logits = victim.logits_of(len(owner), images.shape[1:], build)
-        return goal[owner].reached(logits).view(len(images), self.trials)
-
-
-class State(NamedTuple):
-    """Of n images the patch (n, C, s, s), its optimiser and, each (n,), steps, passes, failures of the gradient, end."""
-
-    patch: Tensor
-    adam: Adam
-    step: Tensor
-    queries: Tensor
-    zero_gradient: Tensor
-    done: Tensor
-
-
-@dataclass(frozen=True)
-class Training(Measurement, Iteration[State]):
-    """The training of patches; as an iteration, of one for each image.
-
-    Attributes:
-        steps: steps at most (of :meth:`together`: exactly).
-        learning_rate: of Adam.
-        samples: placements per step.
-    """
-
-    steps: int
-    learning_rate: float
-    samples: int
+    def __post_init__(self) -> None:
+        checks.integer("trials", self.trials, least=1)
+        checks.integer("seed", self.seed, least=0)
+        checks.integer("steps", self.steps, least=1)
+        checks.positive("learning_rate", self.learning_rate)
+        checks.integer("samples", self.samples, least=1)
 
     def start(self, victim: Victim, batch: Batch) -> State:
         """Return grey patches and what Adam remembers."""
@@ -308,7 +231,7 @@ class Training(Measurement, Iteration[State]):
         return State(patch, Adam.zero(patch), none, none, none.bool(), none.bool())
 
     def advance(self, victim: Victim, batch: Batch, state: State) -> State:
-        """Move each patch by one step, unless it works already."""
+        """Move each patch by one step, unless it reaches the goal at all its samples and then at all trials."""
         drawn = self.placements.draw(self.seed, batch.number, state.step, self.samples, purpose=_TRAINING)
         owner = torch.arange(len(batch.number), device=batch.number.device).repeat_interleave(self.samples)
         gradients, reached = self.ascent(
@@ -319,11 +242,13 @@ class Training(Measurement, Iteration[State]):
         gradient = torch.zeros_like(state.patch)
         for sample in range(self.samples):
             gradient = gradient + gradients[:, sample]
+        some, their = rows_of(batch, everywhere), rows_of(state, everywhere)
+        check = self.placements.draw(self.seed, some.number, their.step, self.trials, purpose=_CHECK)
         works = everywhere.clone()
-        works[everywhere] = self._works(victim, rows_of(batch, everywhere), rows_of(state, everywhere))
-        patch, adam = self._moved(state.patch, state.adam, gradient / self.samples, state.step)
+        works[everywhere] = self._reached(victim, some, their.patch, check).all(dim=1)
+        update, adam = state.adam.update(gradient / self.samples, state.step + 1, self.learning_rate)
         return State(
-            select(works, state.patch, patch),
+            select(works, state.patch, (state.patch + update).clamp(0, 1)),
             select(works, state.adam, adam),
             state.step + ~works,
             state.queries + self.samples + self.trials * everywhere,
@@ -333,16 +258,24 @@ class Training(Measurement, Iteration[State]):
 
     def finish(self, victim: Victim, batch: Batch, state: State) -> Attempt:
         """Return the images with their patches, measured at new placements."""
-        info = {"zero_gradient": state.zero_gradient}
-        return self.measured(victim, batch.images, batch.goal, batch.number, state.patch, state.queries, info)
+        return self._measured(
+            victim, batch, state.patch, state.queries, {"zero_gradient": state.zero_gradient}
+        )
+
+    def put_one(
+        self, patch: Tensor, victim: Victim, images: Tensor, goal: Goal, index: Tensor, extras: Any
+    ) -> Attempt:
+        """Put one ``patch`` (C, s, s) on all images; a step of the base.
+
+        Its extras, if the patch was trained on these images, are the training's ``queries`` and ``zero_gradient``.
+        """
+        patches = patch.to(victim.device).expand(len(images), -1, -1, -1)
+        queries = extras.pop("queries", torch.zeros_like(goal.labels))
+        batch = Batch(images, goal.labels, goal.target, index, index)
+        return self._measured(victim, batch, patches, queries, extras)
 
     def together(
-        self,
-        model: nn.Module,
-        images: Tensor,
-        labels: Tensor,
-        target: int | Tensor | None,
-        batch_size: int | None,
+        self, model: nn.Module, images: Tensor, labels: Tensor, target: Any, batch_size: int | None
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Train one patch on those of ``images`` (N, C, H, W) that the model gets right.
 
@@ -367,23 +300,19 @@ class Training(Measurement, Iteration[State]):
             for number in range(self.steps):
                 step = torch.tensor([number], device=victim.device)
                 drawn = self.placements.draw(self.seed, 0 * step, step, self.samples, purpose=_TRAINING)
-                which = right[self.chosen(number, len(right)).to(images.device)]
-                gradients, reached = self.ascent(
-                    victim,
-                    images[which].to(victim.device),
-                    goal[which].to(victim.device),
-                    patch.expand(self.samples, -1, -1, -1),
-                    drawn,
-                )
+                # All images are used equally often.
+                order = randomness.stream(self.seed, 0, number, _ORDER).permutation(len(right))
+                chosen = torch.from_numpy(order).repeat(-(-self.samples // len(right)))[: self.samples]
+                which = right[chosen.to(images.device)]
+                some, wanted = images[which].to(victim.device), goal[which].to(victim.device)
+                patches = patch.expand(self.samples, -1, -1, -1)
+                gradients, reached = self.ascent(victim, some, wanted, patches, drawn)
                 queries += which.bincount(minlength=len(images))
                 zero[which[(~reached & (gradients == 0).flatten(1).all(dim=1)).to(images.device)]] = True
-                patch, adam = self._moved(patch, adam, gradients.mean(dim=0, keepdim=True), step)
+                mean = gradients.mean(dim=0, keepdim=True)
+                update, adam = adam.update(mean, step + 1, self.learning_rate)
+                patch = (patch + update).clamp(0, 1)
         return patch[0], {"queries": queries, "zero_gradient": zero}
-
-    def chosen(self, step: int, count: int) -> Tensor:
-        """Return which of ``count`` images a step of :meth:`together` uses, (samples,) int64, all equally often."""
-        order = torch.from_numpy(randomness.stream(self.seed, 0, step, _ORDER).permutation(count))
-        return order.repeat(-(-self.samples // count))[: self.samples]
 
     def ascent(
         self, victim: Victim, images: Tensor, goal: Goal, patches: Tensor, placement: Tensor
@@ -400,39 +329,25 @@ class Training(Measurement, Iteration[State]):
         weight = goal.score(logits.double()).neg().sigmoid().nan_to_num(0).float()
         return rows(weight, pulled) * pulled, goal.reached(logits)
 
-    def _works(self, victim: Victim, batch: Batch, state: State) -> Tensor:
-        """Return which patches reach the goal at all of their trials, drawn anew, (n,) bool."""
-        drawn = self.placements.draw(self.seed, batch.number, state.step, self.trials, purpose=_CHECK)
-        return self.reached(victim, batch.images, batch.goal, state.patch, drawn).all(dim=1)
+    def _measured(
+        self, victim: Victim, batch: Batch, patches: Tensor, queries: Tensor, info: dict[str, Tensor]
+    ) -> Attempt:
+        """Return the images (n, C, H, W) with patches (n, C, s, s) at the first of their trials."""
+        index = batch.number
+        drawn = self.placements.draw(self.seed, index, torch.zeros_like(index), self.trials, purpose=_TRIALS)
+        share = self._reached(victim, batch, patches, drawn).sum(dim=1).float() / self.trials
+        placement = drawn.view(-1, self.trials, 4)[:, 0]
+        footprint = self.placements.footprint(placement)
+        own = {"patch": patches, "mask": footprint.mask, "placement": placement, "success_share": share}
+        return Attempt(footprint.paint(batch.images, patches), queries, own | info)
 
-    def _moved(self, patch: Tensor, adam: Adam, gradient: Tensor, step: Tensor) -> tuple[Tensor, Adam]:
-        """Return patches (n, C, s, s) and optimiser after step number ``step`` (n,), counted from 0."""
-        update, adam = adam.update(gradient, step + 1, self.learning_rate)
-        return (patch + update).clamp(0, 1), adam
+    def _reached(self, victim: Victim, batch: Batch, patches: Tensor, placement: Tensor) -> Tensor:
+        """Return which of its trials (n * trials, 4), those of the first image first, reach the goal, (n, trials)."""
+        images = batch.images
+        owner = torch.arange(len(images), device=images.device).repeat_interleave(self.trials)
 
+        def build(part: slice) -> Tensor:
+            return self.placements.footprint(placement[part]).paint(images[owner[part]], patches[owner[part]])
 
-def _training(
-    images: Any,
-    size: Any,
-    shape: Any,
-    scale: Any,
-    rotation: Any,
-    location: Any,
-    steps: Any,
-    learning_rate: Any,
-    samples: Any,
-    trials: Any,
-    seed: Any,
-) -> Training:
-    """Return the training if all parameters are right."""
-    height, width = checks.images(images).shape[2:]
-    checks.one_of("shape", shape, get_args(Shape))
-    side = side_of(checks.positive("size", size, most=1), shape, height, width)
-    return Training(
-        Placements.checked(shape, side, images.shape, scale, rotation, location),
-        checks.integer("trials", trials, least=1),
-        checks.integer("seed", seed, least=0),
-        checks.integer("steps", steps, least=1),
-        checks.positive("learning_rate", learning_rate),
-        checks.integer("samples", samples, least=1),
-    )
+        logits = victim.logits_of(len(owner), images.shape[1:], build)
+        return batch.goal[owner].reached(logits).view(-1, self.trials)

@@ -11,6 +11,7 @@ import time
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -62,20 +63,11 @@ def run(
 
     Args:
         step: the attack proper.
-        model: (N, C, H, W) images in [0, 1] to (N, K) logits.
-        images: (N, C, H, W) float32 in [0, 1], on any device.
-        labels: (N,) int64, the true classes.
-        target: class that each image shall get, or (N,) int64; None for an untargeted attack.
-        batch_size: images in one pass of the model; None: what suits their size and the device.
-        index: (N,) int64, the number of each image in its set, for its own random stream; None counts from 0.
+        model, images, labels, target, batch_size, index: as in :mod:`xaicore.attacks`.
         extras: checked tensors (N, ...), one row for each image, that the step needs besides.
 
     Returns:
         The result, with tensors on the device of ``images``.
-
-    Raises:
-        TypeError: an argument is of the wrong kind.
-        ValueError: shape, type, range, NaN, labels or target do not fit.
     """
     started = time.perf_counter()
     checks.model(model)
@@ -94,23 +86,16 @@ def run(
         final = victim.logits(attempt.adversarial).to(images.device)
         if victim.device.type == "cuda":
             torch.cuda.synchronize(victim.device)
-    l0, l2, linf = perturbation_norms(images, attempt.adversarial)
     nonfinite = ~(clean.isfinite().all(dim=1) & final.isfinite().all(dim=1))
     _warn(attempt.info.get("zero_gradient"), nonfinite, wrong, clean)
+    info = {"initially_wrong": wrong, "nonfinite": nonfinite, "margin": goal.margin(final), **attempt.info}
     return AttackResult(
-        adversarial=attempt.adversarial,
-        success=goal.reached(final) & ~nonfinite,
-        l0=l0,
-        l2=l2,
-        linf=linf,
+        attempt.adversarial,
+        goal.reached(final) & ~nonfinite,
+        *perturbation_norms(images, attempt.adversarial),
         queries=attempt.queries,
         seconds=time.perf_counter() - started,
-        info={
-            "initially_wrong": wrong,
-            "nonfinite": nonfinite,
-            "margin": goal.margin(final),
-            **attempt.info,
-        },
+        info=info,
     )
 
 
@@ -143,11 +128,7 @@ def _in_groups(
 ) -> Attempt:
     whole = Attempt(images.clone(), torch.zeros_like(goal.labels), {})
     for which in torch.split(attacked, max(1, GROUP // images[0].numel())):
-        part = [
-            images[which].to(victim.device),
-            goal[which].to(victim.device),
-            index[which].to(victim.device),
-        ]
+        part: list[Any] = [each[which].to(victim.device) for each in (images, goal, index)]
         if extras is not None:
             part.append({name: t[which.to(t.device)].to(victim.device) for name, t in extras.items()})
         attempt = step(victim, *part)
@@ -155,12 +136,9 @@ def _in_groups(
         whole.queries[which] = attempt.queries.to(images.device)
         for name, tensor in attempt.info.items():
             if name not in whole.info:
-                empty: float | bool = (
-                    torch.nan if tensor.is_floating_point() else tensor.dtype != torch.bool and -1
-                )
-                whole.info[name] = torch.full(
-                    (len(images), *tensor.shape[1:]), empty, dtype=tensor.dtype, device=images.device
-                )
+                empty = torch.nan if tensor.is_floating_point() else tensor.dtype != torch.bool and -1
+                like = tensor.new_full((len(images), *tensor.shape[1:]), empty, device=images.device)
+                whole.info[name] = like
             whole.info[name][which] = tensor.to(images.device)
     return whole
 
@@ -176,15 +154,8 @@ def success_after_uint8(
     """Return which images still reach the goal once they are stored with 8 bits per channel, (N,) bool.
 
     Args:
-        model: (N, C, H, W) images in [0, 1] to (N, K) logits.
+        model, labels, target, batch_size: as in :mod:`xaicore.attacks`.
         adversarial: (N, C, H, W) float32 in [0, 1]; rounded here to multiples of 1/255.
-        labels: (N,) int64, the true classes.
-        target: as in the attack.
-        batch_size: images in one pass of the model; None: what suits their size and the device.
-
-    Raises:
-        TypeError: an argument is of the wrong kind.
-        ValueError: shape, type, range, NaN, labels or target do not fit.
     """
     images = checks.images(adversarial).detach().mul(255).round().div(255)
     goal = Goal.of(labels, target, images)

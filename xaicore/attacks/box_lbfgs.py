@@ -22,7 +22,9 @@ from collections.abc import Callable
 from concurrent.futures import CancelledError, Future, InvalidStateError, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from queue import SimpleQueue
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -37,6 +39,7 @@ from xaicore.attacks.victim import Victim
 from xaicore.core import checks
 
 Array = NDArray[np.float64]
+Candidate = NDArray[np.float32]
 
 SHORTEST = 1e-5
 """Least length of the first guess of a perturbation, as a share of the diagonal of the box."""
@@ -81,16 +84,12 @@ def lbfgs(
     is on a GPU, and holds 25 float64 copies of each image in work.
 
     Args:
-        model: (N, C, H, W) images in [0, 1] to (N, K) logits, K of at least 2.
-        images: (N, C, H, W) float32 in [0, 1].
-        labels: (N,) int64, the true classes.
+        model, images, labels, target, batch_size: as in :mod:`xaicore.attacks`; of ``batch_size`` are also the threads.
         initial_const: first c tried, greater than 0. None takes it from the image: 2 rho / abs(gradient of s), at
             which the minimum would lie at the border if the loss were linear.
         search_steps: most constants tried for an image, those of raising c among them.
         iterations: most iterations of L-BFGS-B for one constant.
         confidence: least margin, in logits, by which the goal must be reached; at least 0.
-        target: class to reach, or (N,) int64 of them, as in the paper; None to leave the true class.
-        batch_size: images in one pass of the model, and threads; None: what suits their size and the device.
 
     Returns:
         The result. An image that fails is the point of largest margin among those evaluated. ``queries`` counts
@@ -99,60 +98,47 @@ def lbfgs(
         tried; ``zero_gradient`` (bool) marks images with a point short of the goal where the gradient was zero
         or not finite everywhere; when this point is the image itself, it stays as it is.
 
-    Raises:
-        TypeError: an argument is of the wrong kind.
-        ValueError: shape, type, range, NaN, labels, target or a parameter do not fit.
-
     References:
         Szegedy, Zaremba, Sutskever, Bruna, Erhan, Goodfellow & Fergus (2014), Intriguing properties of neural
         networks, Sec. 4.1. Zhu, Byrd, Lu & Nocedal (1997), Algorithm 778: L-BFGS-B.
     """
-    plan = _Plan(
-        None if initial_const is None else checks.positive("initial_const", initial_const),
-        checks.integer("search_steps", search_steps, least=1),
-        checks.integer("iterations", iterations, least=1),
-        checks.not_negative("confidence", confidence),
+    search = partial(
+        _Search,
+        initial_const=None if initial_const is None else checks.positive("initial_const", initial_const),
+        search_steps=checks.integer("search_steps", search_steps, least=1),
+        iterations=checks.integer("iterations", iterations, least=1),
+        confidence=checks.not_negative("confidence", confidence),
     )
 
     def step(victim: Victim, images: Tensor, goal: Goal, index: Tensor) -> Attempt:
-        found = _together(victim, images, goal, plan)
-        adversarial = torch.stack([torch.from_numpy(one.adversarial) for one in found]) if found else images
+        ended = _together(victim, images, goal, search)
+        found = [one.closest if one.nearest is None else one.nearest for one in ended]
+        adversarial = torch.from_numpy(np.stack(found)).view(images.shape) if found else images
         info = {
-            "constant": torch.tensor([one.constant for one in found], dtype=torch.float32),
-            "searches": torch.tensor([one.searches for one in found], dtype=torch.int64),
-            "zero_gradient": torch.tensor([one.zero_gradient for one in found], dtype=torch.bool),
+            "constant": torch.tensor([one.constant for one in ended], dtype=torch.float32),
+            "searches": torch.tensor([one.searches for one in ended], dtype=torch.int64),
+            "zero_gradient": torch.tensor([one.zero_gradient for one in ended], dtype=torch.bool),
         }
-        queries = torch.tensor([one.queries for one in found], dtype=torch.int64)
-        return Attempt(adversarial.view(images.shape).to(images.device), queries, info)
+        queries = torch.tensor([one.queries for one in ended], dtype=torch.int64)
+        return Attempt(adversarial.to(images.device), queries, info)
 
     return run(step, model, images, labels, target=target, batch_size=batch_size)
 
 
-@dataclass(frozen=True)
-class _Plan:
-    """The parameters of :func:`lbfgs`."""
-
-    initial_const: float | None
-    search_steps: int
-    iterations: int
-    confidence: float
-
-
-@dataclass(frozen=True)
-class _Point:
+class _Point(NamedTuple):
     """What the model says at a candidate. The gradient (C*H*W,) of the loss is 0 where it is not finite."""
 
     loss: float
-    gradient: NDArray[np.float32]
+    gradient: Candidate
     margin: float
     attained: bool
 
 
-_Question = tuple[int, NDArray[np.float32], "Future[_Point]"]
+_Question = tuple[int, Candidate, "Future[_Point]"]
 """The row of an image under attack, the candidate (C*H*W,), and where the answer goes."""
 
 
-def _together(victim: Victim, images: Tensor, goal: Goal, plan: _Plan) -> list["_Found"]:
+def _together(victim: Victim, images: Tensor, goal: Goal, search: "partial[_Search]") -> list["_Search"]:
     """Attack each of ``images`` (n, C, H, W); only the caller's thread touches the model.
 
     ``victim.batch_size`` searches run at a time, and the model answers when all of these wait. A message is a question
@@ -160,20 +146,17 @@ def _together(victim: Victim, images: Tensor, goal: Goal, plan: _Plan) -> list["
     """
     messages: SimpleQueue[_Question | None] = SimpleQueue()
     pool = ThreadPoolExecutor(victim.batch_size)
-    searches: list[Future[_Found]] = []
+    searches: list[Future[_Search]] = []
     asked: list[_Question] = []
 
-    def search(row: int, image: NDArray[np.float32]) -> _Found:
-        def ask(candidate: NDArray[np.float32]) -> _Point:
-            answer: Future[_Point] = Future()
-            messages.put((row, candidate, answer))
-            return answer.result()
-
-        return _Search(ask, image).run(plan)
+    def ask(row: int, candidate: Candidate) -> _Point:
+        answer: Future[_Point] = Future()
+        messages.put((row, candidate, answer))
+        return answer.result()
 
     try:
         for row, image in enumerate(images.flatten(1).cpu().numpy()):
-            searches.append(pool.submit(search, row, image))
+            searches.append(pool.submit(lambda *given: search(*given).run(), partial(ask, row), image))
             searches[-1].add_done_callback(lambda _: messages.put(None))
         unfinished = len(searches)
         while unfinished:
@@ -184,10 +167,8 @@ def _together(victim: Victim, images: Tensor, goal: Goal, plan: _Plan) -> list["
                     asked.append(message)
             if asked:
                 asked.sort(key=lambda question: question[0])
-                points = _evaluate(victim, images.shape[1:], goal, plan.confidence, asked)
-                for (_, _, answer), point in zip(asked, points, strict=True):
-                    answer.set_result(point)
-                asked.clear()
+                for point in _evaluate(victim, images.shape[1:], goal, search.keywords["confidence"], asked):
+                    asked.pop(0)[2].set_result(point)
         return [each.result() for each in searches]
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
@@ -211,31 +192,12 @@ def _evaluate(
 
     logits, gradients = victim.differentiate(batch.view(-1, *shape).to(victim.device), loss)
     attained = wanted.attained(logits, confidence) & logits.isfinite().all(dim=1)
-    return [
-        _Point(*point)
-        for point in zip(
-            loss(logits, slice(None)).tolist(),
-            gradients.nan_to_num(0, 0, 0).flatten(1).cpu().numpy(),
-            wanted.margin(logits).tolist(),
-            attained.tolist(),
-            strict=True,
-        )
-    ]
+    losses, margins = loss(logits, slice(None)).tolist(), wanted.margin(logits).tolist()
+    rows = gradients.nan_to_num(0, 0, 0).flatten(1).cpu().numpy()
+    return list(map(_Point, losses, rows, margins, attained.tolist()))
 
 
-@dataclass(frozen=True)
-class _Found:
-    """What came of one image."""
-
-    adversarial: NDArray[np.float32]
-    queries: int
-    constant: float
-    searches: int
-    zero_gradient: bool
-
-
-@dataclass(frozen=True)
-class _End:
+class _End(NamedTuple):
     """Where a minimisation ended: r / rho there, the objective (half of it, by rho^2), the model's answer."""
 
     place: Array
@@ -243,44 +205,44 @@ class _End:
     point: _Point
 
 
+@dataclass
 class _Search:
-    """The attack on one image.
+    """The attack on one image, with the parameters of :func:`lbfgs`."""
 
-    Attributes:
-        image: (C*H*W,) float64.
-        nearest: the candidate nearest to the image that reaches the goal, and ``distance``, how near it is.
-        closest: of the other candidates the one of the largest margin, ``margin``.
-        constant: the c that led to ``nearest``, NaN without any.
-    """
+    ask: Callable[[Candidate], _Point]
+    closest: (
+        Candidate  # (C*H*W,), first the image, then of the points short of the goal that of largest margin
+    )
+    initial_const: float | None
+    search_steps: int
+    iterations: int
+    confidence: float
+    margin: float = -math.inf  # of ``closest``
+    nearest: Candidate | None = None  # of the points that reach the goal
+    distance: float = math.inf  # of ``nearest`` from the image
+    constant: float = math.nan  # the c that led to ``nearest``
+    queries: int = 0
+    searches: int = 0
+    zero_gradient: bool = False
 
-    def __init__(self, ask: Callable[[NDArray[np.float32]], _Point], image: NDArray[np.float32]) -> None:
-        self.image = image.astype(np.float64)
-        self.nearest: NDArray[np.float32] | None = None
-        self.distance = math.inf
-        self.closest = image
-        self.margin = -math.inf
-        self.queries = self.searches = 0
-        self.constant = math.nan
-        self.zero_gradient = False
-        self._ask = ask
-
-    def run(self, plan: _Plan) -> _Found:
+    def run(self) -> "_Search":
         """Raise, lower and bisect the constant."""
+        self.image = self.closest.astype(np.float64)
         point = self._at(self.closest)
         slope = math.sqrt(point.gradient @ point.gradient.astype(np.float64))
         if slope == 0:
-            return self._found()
+            return self
         slope /= -math.expm1(-point.loss)  # of the log-odds: softplus(u) has the slope 1 - exp(-softplus(u))
         diagonal = math.sqrt(self.image.size)
-        rho = min(max((plan.confidence - point.margin) / slope, SHORTEST * diagonal), diagonal)
+        rho = min(max((self.confidence - point.margin) / slope, SHORTEST * diagonal), diagonal)
         bounds = np.stack([-self.image, 1 - self.image], axis=1) / rho
-        constant = 2 * rho / slope if plan.initial_const is None else plan.initial_const
+        constant = 2 * rho / slope if self.initial_const is None else self.initial_const
         start = _End(np.zeros_like(self.image), 0.0, point)
         low, high, short = 0.0, math.inf, 0.0
-        while self.searches < plan.search_steps:
+        while self.searches < self.search_steps:
             self.searches += 1
             before = self.distance
-            end = self._minimise(start, constant, rho, bounds, plan.iterations)
+            end = self._minimise(start, constant, rho, bounds)
             if self.distance < before:
                 self.constant = constant
             if end.point.attained:
@@ -296,9 +258,9 @@ class _Search:
                 constant /= FACTOR
             else:
                 constant = math.sqrt(low * high)
-        return self._found()
+        return self
 
-    def _minimise(self, start: _End, constant: float, rho: float, bounds: Array, iterations: int) -> _End:
+    def _minimise(self, start: _End, constant: float, rho: float, bounds: Array) -> _End:
         """Return the lowest point that L-BFGS-B finds from ``start``, however it comes to an end.
 
         Where the line search fails in the noise, scipy ends with a warning flag at a point as good as any near it.
@@ -320,18 +282,12 @@ class _Search:
                 lowest = _End(place.copy(), value, point)
             return value, place + np.multiply(rho * weight / 2, point.gradient, dtype=np.float64)
 
-        fmin_l_bfgs_b(
-            objective,
-            start.place,
-            bounds=bounds,
-            factr=TOLERANCE / np.finfo(np.float64).eps,
-            pgtol=0,
-            maxiter=iterations,
-        )
+        factr = TOLERANCE / np.finfo(np.float64).eps
+        fmin_l_bfgs_b(objective, start.place, bounds=bounds, factr=factr, pgtol=0, maxiter=self.iterations)
         return lowest
 
-    def _at(self, candidate: NDArray[np.float32]) -> _Point:
-        point = self._ask(candidate)
+    def _at(self, candidate: Candidate) -> _Point:
+        point = self.ask(candidate)
         self.queries += 1
         if point.attained:
             distance = float(np.linalg.norm(candidate - self.image))
@@ -342,7 +298,3 @@ class _Search:
             if point.margin > self.margin:
                 self.closest, self.margin = candidate, point.margin
         return point
-
-    def _found(self) -> _Found:
-        adversarial = self.closest if self.nearest is None else self.nearest
-        return _Found(adversarial, self.queries, self.constant, self.searches, self.zero_gradient)

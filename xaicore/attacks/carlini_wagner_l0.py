@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from xaicore.attacks.base import Attempt, run
 from xaicore.attacks.iteration import Batch, Iteration, put, rows, rows_of, select
-from xaicore.attacks.optimization import Adam, Schedule, Trial
+from xaicore.attacks.optimization import Adam, Schedule, Trial, look
 from xaicore.attacks.result import AttackResult
 from xaicore.attacks.victim import Victim
 from xaicore.core import checks
@@ -54,9 +54,7 @@ def cw_l0(
     be spared, the next least important is tried instead. One gradient is one query.
 
     Args:
-        model: (N, C, H, W) images in [0, 1] to (N, K) logits, K of at least 2.
-        images: (N, C, H, W) float32 in [0, 1].
-        labels: (N,) int64, the true classes.
+        model, images, labels, target, batch_size: as in :mod:`xaicore.attacks`.
         confidence: margin to reach, in logits, at least 0.
         steps: Adam steps for one A and c at most.
         learning_rate: of Adam, in [0, 1] units of the image.
@@ -66,8 +64,6 @@ def cw_l0(
         share: of the pixels of A, how many leave at a time to begin with, in (0, 1]; at least one leaves.
         attempts: single pixels tried in turn from one A before the search ends.
         patience: steps without a progress of 1 % after which c is raised.
-        target: class to reach, or (N,) int64 of them; None to leave the true class.
-        batch_size: images in one pass of the model; None: what suits their size and the device.
 
     Returns:
         The result; a failed image carries the iterate of largest margin. ``info["constant"]`` (N,) float32 is
@@ -75,15 +71,11 @@ def cw_l0(
         counts how often pixels were taken away and the goal was still reached; ``info["zero_gradient"]`` (N,) bool
         marks images where no usable gradient was found, at the start (they stay as they are) or later.
 
-    Raises:
-        TypeError: an argument is of the wrong kind.
-        ValueError: shape, type, range, NaN, labels, target or a parameter do not fit.
-
     References:
         Carlini & Wagner (2017), Towards evaluating the robustness of neural networks, Sec. VI-B.
     """
     search = _Elimination(
-        schedule=Schedule.checked(initial_const, largest_const, const_factor, steps, patience),
+        schedule=Schedule(initial_const, largest_const, const_factor, steps, patience),
         confidence=checks.not_negative("confidence", confidence),
         learning_rate=checks.positive("learning_rate", learning_rate),
         share=checks.positive("share", share, most=1),
@@ -93,70 +85,45 @@ def cw_l0(
 
 
 class _Pixels(NamedTuple):
-    """Which pixels of n images may change, and what is needed to go back.
+    """Which pixels of n images may change, and what is needed to go back."""
 
-    Attributes:
-        x: (n, C, H, W), where the search is.
-        allowed: (n, H, W) bool, A.
-        base: (n, C, H, W), the image at the last success.
-        needed: (n, H, W) bool, the pixels it changes.
-        importance: (n, H, W), by which they are ranked; inf where not needed.
-        share: (n,), of them, that leaves at a time.
-        leave: (n,) int64, how many were taken away last.
-        spared: (n,) int64, how many, first in the ranking, have been tried alone, in vain.
-        done: (n,) bool, no pixel is left to try.
-    """
-
-    x: Tensor
-    allowed: Tensor
-    base: Tensor
-    needed: Tensor
-    importance: Tensor
-    share: Tensor
-    leave: Tensor
-    spared: Tensor
-    done: Tensor
+    x: Tensor  # (n, C, H, W), where the search is
+    allowed: Tensor  # (n, H, W) bool, A
+    base: Tensor  # (n, C, H, W), the image at the last success
+    needed: Tensor  # (n, H, W) bool, the pixels it changes
+    importance: Tensor  # (n, H, W), by which they are ranked; inf where not needed
+    share: Tensor  # (n,), of them, that leaves at a time
+    leave: Tensor  # (n,) int64, how many were taken away last
+    spared: Tensor  # (n,) int64, how many, first in the ranking, have been tried alone, in vain
+    done: Tensor  # (n,) bool, no pixel is left to try
 
 
 class _Fewest(NamedTuple):
-    """The iterate to hand back: of fewest pixels, then of least norm; before one attains the goal, of largest margin.
+    """The iterate to hand back: of fewest pixels, then of least norm; before one attains the goal, of largest margin."""
 
-    Attributes:
-        images: (n, C, H, W).
-        l0: (n,) int64, more than there are pixels until the goal is attained.
-        l2: (n,), inf until then.
-        constant: (n,), its c; inf until then.
-        margin: (n,), in logits.
-    """
-
-    images: Tensor
-    l0: Tensor
-    l2: Tensor
-    constant: Tensor
-    margin: Tensor
+    images: Tensor  # (n, C, H, W)
+    l0: Tensor  # (n,) int64, more than there are pixels until the goal is attained
+    l2: Tensor  # (n,), inf until then
+    constant: Tensor  # (n,), its c; inf until then
+    margin: Tensor  # (n,), in logits
 
 
 class _State(NamedTuple):
-    """What is known of n images: besides what stands above, successes, gradients and their failure, each (n,)."""
-
     pixels: _Pixels
     adam: Adam
     trial: Trial
     best: _Fewest
-    successes: Tensor
-    queries: Tensor
-    zero_gradient: Tensor
+    successes: Tensor  # (n,) int64
+    queries: Tensor  # (n,) int64
+    zero_gradient: Tensor  # (n,) bool
 
     @property
     def done(self) -> Tensor:
-        """Where nothing is left to do, (n,) bool."""
         return self.pixels.done
 
 
 @dataclass(frozen=True)
 class _Elimination(Iteration[_State]):
-    """The attack as an iteration: one gradient per image and step."""
-
     schedule: Schedule
     confidence: float
     learning_rate: float
@@ -184,11 +151,7 @@ class _Elimination(Iteration[_State]):
     def advance(self, victim: Victim, batch: Batch, state: _State) -> _State:
         """Evaluate the iterate, keep it if it is the best so far, and step, raise c or take pixels away."""
         images, x, allowed, best = batch.images, state.pixels.x, state.pixels.allowed[:, None], state.best
-        logits, gradient = victim.differentiate(x, lambda rows, part: -batch.goal[part].margin(rows))
-        gradient = gradient.nan_to_num(0, 0, 0)
-        margin = batch.goal.margin(logits).nan_to_num(-torch.inf, torch.inf, -torch.inf)
-        attained = batch.goal.attained(logits, self.confidence)
-
+        gradient, margin, attained = look(victim, x, batch.goal, self.confidence)
         change, constant = x - images, state.trial.constant
         l0 = (change != 0).any(dim=1).flatten(1).sum(dim=1)
         squared = change.square().flatten(1).sum(dim=1)
@@ -224,22 +187,14 @@ class _Elimination(Iteration[_State]):
         )
 
     def finish(self, victim: Victim, batch: Batch, state: _State) -> Attempt:
-        """Return the candidate kept."""
-        info = {
-            "constant": state.best.constant,
-            "removals": (state.successes - 1).clamp(min=0),
-            "zero_gradient": state.zero_gradient,
-        }
+        removals = (state.successes - 1).clamp(min=0)
+        info = {"constant": state.best.constant, "removals": removals, "zero_gradient": state.zero_gradient}
         return Attempt(state.best.images, state.queries, info)
 
     def _take_away(self, images: Tensor, pixels: _Pixels, success: Tensor, effect: Tensor) -> _Pixels:
         """Return what is allowed after a success or, where ``success`` (n,) is False, a failure of A.
 
-        Args:
-            images: (n, C, H, W), of the images concerned, one of them at least.
-            pixels: of these images.
-            success: (n,) bool.
-            effect: (n, C, H, W), gradient times change at ``pixels.x``.
+        ``effect`` (n, C, H, W) is gradient times change at ``pixels.x``.
         """
         size = (pixels.x - images).abs().amax(dim=1)
         needed = select(success, pixels.allowed & (size > 0), pixels.needed)

@@ -39,8 +39,7 @@ SHRINK = 1 - 1e-6
 box it is flat. A value in [0, 1] moves by at most 5e-7."""
 
 
-@dataclass(frozen=True)
-class Space:
+class Space(NamedTuple):
     """A change of variables from unbounded w to (-1, 1), elementwise, so that an optimiser needs no clipping.
 
     Carlini & Wagner (2017), Sec. V-B, write x = (tanh w + 1) / 2. A pixel at exactly 0 or 1 is then at infinity; even
@@ -48,16 +47,11 @@ class Space:
     all: of MNIST digits, which are mostly 0 and 1, most pixels are frozen. x = (sin w + 1) / 2 keeps the box as
     well and reaches its faces at finite w, with a slope that grows at once, so that ``sine`` is the default here and
     ``tanh`` the paper's.
-
-    Attributes:
-        forward: w to (-1, 1).
-        inverse: (-1, 1) to w.
-        slope: derivative of ``forward`` at w.
     """
 
-    forward: Callable[[Tensor], Tensor]
+    forward: Callable[[Tensor], Tensor]  # w to (-1, 1)
     inverse: Callable[[Tensor], Tensor]
-    slope: Callable[[Tensor], Tensor]
+    slope: Callable[[Tensor], Tensor]  # derivative of ``forward`` at w
 
     def unbounded(self, images: Tensor) -> Tensor:
         """Return w of ``images`` in [0, 1], any shape; ``bounded`` gives them back within 6e-7."""
@@ -104,9 +98,7 @@ def cw_l2(
     digits, carries a photograph of 224 pixels ten times farther than its border is away.
 
     Args:
-        model: (N, C, H, W) images in [0, 1] to (N, K) logits, K of at least 2.
-        images: (N, C, H, W) float32 in [0, 1].
-        labels: (N,) int64, the true classes.
+        model, images, labels, target, batch_size: as in :mod:`xaicore.attacks`.
         confidence: margin to reach, in logits, at least 0.
         steps: Adam steps of one search.
         search_steps: searches: c is multiplied by 10 until the goal is held (or divided by 10 until it is not),
@@ -117,22 +109,16 @@ def cw_l2(
         initial_const: first c, greater than 0; None: from each image's own gradient.
         abort_early: whether a search ends when a tenth of its steps has lowered the loss by less than 0.01 %.
         space: ``"sine"``, or ``"tanh"`` as in the paper, which freezes pixels that are exactly 0 or 1.
-        target: class to reach, or (N,) int64 of them; None to leave the true class.
-        batch_size: images in one pass of the model; None: what suits their size and the device.
 
     Returns:
         The result; a failed image carries the iterate of largest margin. ``info["constant"]`` (N,) float32 is the
         smallest c that worked, inf where none did; ``info["zero_gradient"]`` (N,) bool marks images with no usable
         gradient to start from, which stay as they are.
 
-    Raises:
-        TypeError: an argument is of the wrong kind.
-        ValueError: shape, type, range, NaN, labels, target or a parameter do not fit.
-
     References:
         Carlini & Wagner (2017), Towards evaluating the robustness of neural networks, Sec. V and VI-A.
     """
-    search = ConstantSearch(
+    search = _ConstantSearch(
         confidence=checks.not_negative("confidence", confidence),
         steps=checks.integer("steps", steps, least=1),
         searches=checks.integer("search_steps", search_steps, least=1),
@@ -144,58 +130,32 @@ def cw_l2(
     return run(search, model, images, labels, target=target, batch_size=batch_size)
 
 
-class Search(NamedTuple):
-    """A search at one c.
+class _Search(NamedTuple):
+    """A search at one c."""
 
-    Attributes:
-        w: (n, C, H, W), where it is.
-        adam: its optimiser.
-        at: (n,) int64, steps made.
-        lowest: (n,), the loss at the last look.
-        recent: (n,), the least loss since.
-        found: (n,) bool, the goal was reached since.
-    """
-
-    w: Tensor
+    w: Tensor  # (n, C, H, W), where it is
     adam: Adam
-    at: Tensor
-    lowest: Tensor
-    recent: Tensor
-    found: Tensor
+    at: Tensor  # (n,) int64, steps made
+    lowest: Tensor  # (n,), the loss at the last look
+    recent: Tensor  # (n,), the least loss since
+    found: Tensor  # (n,) bool, the goal was reached since
 
 
-class State(NamedTuple):
-    """What is known of n images.
-
-    Attributes:
-        search: the one under way.
-        constant: (n,), its c.
-        rate: (n,), Adam's learning rate at its start.
-        low: (n,), largest c that failed; 0 before any did.
-        high: (n,), smallest c that worked; inf before any did.
-        searches: (n,) int64, searches ended.
-        best: what is handed back.
-        queries: (n,) int64.
-        zero_gradient: (n,) bool.
-        done: (n,) bool.
-    """
-
-    search: Search
-    constant: Tensor
-    rate: Tensor
-    low: Tensor
-    high: Tensor
-    searches: Tensor
+class _State(NamedTuple):
+    search: _Search
+    constant: Tensor  # (n,), its c
+    rate: Tensor  # (n,), Adam's learning rate at its start
+    low: Tensor  # (n,), largest c that failed; 0 before any did
+    high: Tensor  # (n,), smallest c that worked; inf before any did
+    searches: Tensor  # (n,) int64, searches ended
     best: Best
-    queries: Tensor
-    zero_gradient: Tensor
-    done: Tensor
+    queries: Tensor  # (n,) int64
+    zero_gradient: Tensor  # (n,) bool
+    done: Tensor  # (n,) bool
 
 
 @dataclass(frozen=True)
-class ConstantSearch(Iteration[State]):
-    """The attack as an iteration: one gradient per image and step."""
-
+class _ConstantSearch(Iteration[_State]):
     confidence: float
     steps: int
     searches: int
@@ -204,7 +164,7 @@ class ConstantSearch(Iteration[State]):
     abort_early: bool
     space: Space
 
-    def start(self, victim: Victim, batch: Batch) -> State:
+    def start(self, victim: Victim, batch: Batch) -> _State:
         """Look at the clean image: its gradient tells where to begin with c."""
         images = batch.images
         shortfall, gradient, _, margin = self._shortfall(victim, images, batch.goal)
@@ -220,7 +180,7 @@ class ConstantSearch(Iteration[State]):
         else:
             rate = torch.full_like(shortfall, self.learning_rate)
         unbounded = torch.full_like(constant, torch.inf)
-        return State(
+        return _State(
             search=self._first(images),
             constant=constant,
             rate=rate,
@@ -233,7 +193,7 @@ class ConstantSearch(Iteration[State]):
             done=nothing,
         )
 
-    def advance(self, victim: Victim, batch: Batch, state: State) -> State:
+    def advance(self, victim: Victim, batch: Batch, state: _State) -> _State:
         """Evaluate the iterate, keep it if it is the best so far, take a step; a search that ends sets c anew."""
         search, constant = state.search, state.constant
         candidate = self.space.bounded(search.w)
@@ -253,7 +213,7 @@ class ConstantSearch(Iteration[State]):
         update, adam = search.adam.update(slope, at, rate)
         lowest = torch.minimum(search.lowest, recent).where(look, search.lowest)
         ended = stalled | (at >= self.steps)
-        search = Search(search.w - update, adam, at, lowest, recent.where(~look, torch.inf), found & ~look)
+        search = _Search(search.w - update, adam, at, lowest, recent.where(~look, torch.inf), found & ~look)
         if ended.any():
             search = select(ended, self._first(batch.images), search)
 
@@ -271,8 +231,7 @@ class ConstantSearch(Iteration[State]):
             done=searches >= self.searches,
         )
 
-    def finish(self, victim: Victim, batch: Batch, state: State) -> Attempt:
-        """Return the candidate kept."""
+    def finish(self, victim: Victim, batch: Batch, state: _State) -> Attempt:
         info = {"constant": state.high, "zero_gradient": state.zero_gradient}
         return Attempt(state.best.images, state.queries, info)
 
@@ -287,11 +246,10 @@ class ConstantSearch(Iteration[State]):
         shortfall = (self.confidence - margin).clamp(min=0).nan_to_num(0, 0, 0)
         return shortfall, gradient.nan_to_num(0, 0, 0), goal.attained(logits, self.confidence), margin
 
-    def _first(self, images: Tensor) -> Search:
-        """Return what a search begins with."""
+    def _first(self, images: Tensor) -> _Search:
         none = torch.zeros(len(images), dtype=torch.int64, device=images.device)
         unbounded = torch.full((len(images),), torch.inf, device=images.device)
-        return Search(
+        return _Search(
             self.space.unbounded(images), Adam.zero(images), none, unbounded, unbounded, none.bool()
         )
 

@@ -19,9 +19,8 @@ import torch
 from torch import Tensor, nn
 
 from xaicore.attacks.base import Attempt, run
-from xaicore.attacks.goal import Goal
 from xaicore.attacks.iteration import Batch, Iteration, rows, select
-from xaicore.attacks.optimization import BETA_2, EPSILON, Adam, Best, Schedule, Trial
+from xaicore.attacks.optimization import BETA_2, EPSILON, Adam, Best, Schedule, Trial, look
 from xaicore.attacks.result import AttackResult
 from xaicore.attacks.victim import Victim
 from xaicore.core import checks
@@ -60,9 +59,7 @@ def cw_linf(
     tau and its fall. One gradient is one query.
 
     Args:
-        model: (N, C, H, W) images in [0, 1] to (N, K) logits, K of at least 2.
-        images: (N, C, H, W) float32 in [0, 1].
-        labels: (N,) int64, the true classes.
+        model, images, labels, target, batch_size: as in :mod:`xaicore.attacks`.
         confidence: margin to reach, in logits, at least 0.
         steps: Adam steps for one tau and c at most.
         learning_rate: of Adam, in units of tau, as long as tau falls by ``1 - decrease_factor``; it is halved
@@ -73,8 +70,6 @@ def cw_linf(
         const_factor: by which c grows when the goal is not reached, at least 1.01.
         decrease_factor: tau becomes this share of the change found, in (0, 0.99].
         patience: steps without a progress of 1 % after which c is raised.
-        target: class to reach, or (N,) int64 of them; None to leave the true class.
-        batch_size: images in one pass of the model; None: what suits their size and the device.
 
     Returns:
         The result; a failed image carries the iterate of largest margin. ``info["constant"]`` (N,) float32 is
@@ -82,16 +77,12 @@ def cw_linf(
         (N,) bool marks images where no usable gradient was found, at the start (they stay as they are)
         or later.
 
-    Raises:
-        TypeError: an argument is of the wrong kind.
-        ValueError: shape, type, range, NaN, labels, target or a parameter do not fit.
-
     References:
         Carlini & Wagner (2017), Towards evaluating the robustness of neural networks, Sec. VI-C.
         Parikh & Boyd (2014), Proximal algorithms, Sec. 4.2.
     """
     search = _FallingThreshold(
-        schedule=Schedule.checked(initial_const, largest_const, const_factor, steps, patience),
+        schedule=Schedule(initial_const, largest_const, const_factor, steps, patience),
         confidence=checks.not_negative("confidence", confidence),
         learning_rate=checks.positive("learning_rate", learning_rate),
         decrease=checks.positive("decrease_factor", decrease_factor, most=1 - FINEST),
@@ -100,39 +91,21 @@ def cw_linf(
 
 
 class _State(NamedTuple):
-    """What is known of n images.
-
-    Attributes:
-        x: (n, C, H, W), where the search is.
-        adam: its optimiser.
-        at: (n,) int64, Adam steps since m and v were 0.
-        tau: (n,), the threshold.
-        fall: (n,), the share by which it falls next.
-        trial: what happens at this tau and c.
-        worked: (n,), the c at which the goal was last reached within tau; inf before.
-        best: what is handed back.
-        queries: (n,) int64.
-        zero_gradient: (n,) bool.
-        done: (n,) bool.
-    """
-
-    x: Tensor
+    x: Tensor  # (n, C, H, W), where the search is
     adam: Adam
-    at: Tensor
-    tau: Tensor
-    fall: Tensor
-    trial: Trial
-    worked: Tensor
+    at: Tensor  # (n,) int64, Adam steps since m and v were 0
+    tau: Tensor  # (n,), the threshold
+    fall: Tensor  # (n,), the share by which it falls next
+    trial: Trial  # what happens at this tau and c
+    worked: Tensor  # (n,), the c at which the goal was last reached within tau; inf before
     best: Best
-    queries: Tensor
-    zero_gradient: Tensor
-    done: Tensor
+    queries: Tensor  # (n,) int64
+    zero_gradient: Tensor  # (n,) bool
+    done: Tensor  # (n,) bool
 
 
 @dataclass(frozen=True)
 class _FallingThreshold(Iteration[_State]):
-    """The attack as an iteration: one gradient per image and step."""
-
     schedule: Schedule
     confidence: float
     learning_rate: float
@@ -141,7 +114,7 @@ class _FallingThreshold(Iteration[_State]):
     def start(self, victim: Victim, batch: Batch) -> _State:
         """Look at the clean image: its gradient gives the first tau and the first candidate."""
         images = batch.images
-        gradient, margin, _ = self._look(victim, images, batch.goal)
+        gradient, margin, _ = look(victim, images, batch.goal, self.confidence)
         steepness = gradient.abs().flatten(1).sum(dim=1)
         nothing = steepness == 0
         tau = ((self.confidence - margin) / steepness).nan_to_num(1, 1, 1).clamp(SMALLEST_TAU, 1)
@@ -163,7 +136,7 @@ class _FallingThreshold(Iteration[_State]):
     def advance(self, victim: Victim, batch: Batch, state: _State) -> _State:
         """Evaluate the iterate, keep it if it is the best so far, and step, or set tau or c anew."""
         images, x, tau, constant = batch.images, state.x, state.tau, state.trial.constant
-        gradient, margin, attained = self._look(victim, x, batch.goal)
+        gradient, margin, attained = look(victim, x, batch.goal, self.confidence)
         change = (x - images).abs()
         linf = change.flatten(1).amax(dim=1)
         excess = (change - rows(tau, x)).clamp(min=0).flatten(1).sum(dim=1)
@@ -198,7 +171,6 @@ class _FallingThreshold(Iteration[_State]):
         )
 
     def finish(self, victim: Victim, batch: Batch, state: _State) -> Attempt:
-        """Return the candidate kept."""
         info = {"constant": state.worked, "zero_gradient": state.zero_gradient}
         return Attempt(state.best.images, state.queries, info)
 
@@ -215,12 +187,6 @@ class _FallingThreshold(Iteration[_State]):
         back = rows(rate / state.trial.constant, update) / steepness
         change = proximal(state.x - images - update, rows(state.tau, update), back, images)
         return (images + change).clamp(0, 1), adam
-
-    def _look(self, victim: Victim, images: Tensor, goal: Goal) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the gradient of -margin (zero where not finite), the margin, and where the goal is attained."""
-        logits, gradient = victim.differentiate(images, lambda rows, part: -goal[part].margin(rows))
-        margin = goal.margin(logits).nan_to_num(-torch.inf, torch.inf, -torch.inf)
-        return gradient.nan_to_num(0, 0, 0), margin, goal.attained(logits, self.confidence)
 
 
 def proximal(change: Tensor, tau: Tensor, length: Tensor, images: Tensor) -> Tensor:

@@ -22,7 +22,7 @@ and sqrt(8 epsilon), so that it follows at once where epsilon has to shrink.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -36,27 +36,16 @@ from xaicore.attacks.victim import Victim
 from xaicore.core import checks, randomness
 from xaicore.core.errors import UserError
 
-SOURCE_RATE = 0.2
-"""Wanted share of full steps (orthogonal, then towards the image) that succeed."""
-SPHERICAL_RATE = 0.28
-"""Wanted share of orthogonal steps alone that succeed."""
-SPHERICAL_EVERY = 10
-"""Every so many trials only the orthogonal step is tried, to learn its success rate; the image stays."""
-BAND = (1, 8)
-"""Bounds of delta^2 / epsilon."""
-AHEAD = 8
-"""Most trials in a row of one image that share a pass of the model."""
-GRIDS = (0, 4, 8, 2)
-"""Cells along a side of the noise in successive tries to find a start; 0: each pixel its own."""
-PULL_TOLERANCE = 0.01
-"""The bisection of the start ends this close to the border, as a share of its distance."""
-PULLS = 24
-"""Most trials of that bisection."""
-
-LARGEST = 0.5
-"""Bound of both step sizes."""
-START = 1
-"""Purpose of the random stream of the starts; the walk's is 0."""
+SOURCE_RATE = 0.2  # wanted share of full steps (orthogonal, then towards the image) that succeed
+SPHERICAL_RATE = 0.28  # wanted share of orthogonal steps alone that succeed
+SPHERICAL_EVERY = 10  # every so many trials only the orthogonal step is tried, to learn its success rate
+BAND = (1, 8)  # bounds of delta^2 / epsilon
+LARGEST = 0.5  # bound of both step sizes
+AHEAD = 8  # most trials in a row of one image that share a pass of the model
+GRIDS = (0, 4, 8, 2)  # cells along a side of the noise in successive tries for a start; 0: each pixel its own
+PULL_TOLERANCE = 0.01  # the bisection of the start ends this close to the border, as a share of its distance
+PULLS = 24  # most trials of that bisection
+START = 1  # purpose of the random stream of the starts; the walk's is 0
 
 SEEKING, PULLING, WALKING = 0, 1, 2
 
@@ -87,9 +76,8 @@ def boundary(
     counts as a success beyond rounding of the logits, so that it holds in any batch.
 
     Args:
-        model: (N, C, H, W) images in [0, 1] to (N, K) logits, K of at least 2.
-        images: (N, C, H, W) float32 in [0, 1].
-        labels: (N,) int64, the true classes.
+        model, images, labels, target, seed, index, batch_size: as in :mod:`xaicore.attacks`; candidates share a pass.
+            Noise seldom hits a given ``target`` among many classes: give ``starts``.
         steps: most trials of the walk, one query each; every tenth only measures (the orthogonal step alone).
         starts: (N, C, H, W) float32 in [0, 1], an image that reaches the goal for each image, e.g. a
             photograph of the target class; where it does not, starts are drawn. None: all are drawn.
@@ -100,13 +88,6 @@ def boundary(
         step_adaptation: base of the factor by which a trial changes its step size (see the module); greater
             than 1.
         source_step_convergence: an image whose source step falls below this has converged and stops.
-        target: class to reach, or (N,) int64 of them; None to leave the true class. Noise seldom hits a given
-            class among many: give ``starts``.
-        seed: with ``index``, the source of all randomness: image i draws from a stream of its own, (seed,
-            index[i]).
-        index: (N,) int64, number of each image in its set; None counts from 0. With the same index an image
-            has the same result in any batch.
-        batch_size: candidates in one pass of the model; None: what suits their size and the device.
 
     Returns:
         The result: the closest image found that reaches the goal, or the clean image where no start did.
@@ -115,10 +96,6 @@ def boundary(
         ``failed_start`` (N,) bool, no start reached the goal; ``given_start`` (N,) bool, the walk began at the
         given one; ``starting_l2`` (N,) float32, the distance at which the walk began, NaN without;
         ``steps`` (N,) int64, trials of the walk; ``converged`` (N,) bool.
-
-    Raises:
-        TypeError: an argument is of the wrong kind.
-        ValueError: shape, type, range, NaN, labels, target or one of the parameters do not fit.
 
     References:
         Brendel, Rauber & Bethge (2018), Decision-based adversarial attacks: reliable attacks against black-box
@@ -136,43 +113,29 @@ def boundary(
     convergence = checks.positive("source_step_convergence", source_step_convergence)
     seed = checks.integer("seed", seed, least=0)
 
-    walk = Walk(steps, start_tries, spherical_step, source_step, step_adaptation, convergence, seed)
-
     def step(
         victim: Victim, images: Tensor, goal: Goal, index: Tensor, given: Mapping[str, Tensor]
     ) -> Attempt:
-        return replace(walk, starts=given.get("starts"))(victim, images, goal, index)
+        sizes = (spherical_step, source_step, step_adaptation, convergence)
+        return _Walk(steps, start_tries, *sizes, seed, given.get("starts"))(victim, images, goal, index)
 
     extras = {} if starts is None else {"starts": starts.detach()}
     return run(step, model, images, labels, target=target, index=index, batch_size=batch_size, extras=extras)
 
 
-class Stage(NamedTuple):
-    """How far n images are, each (n,); what a failed trial changes.
+class _Stage(NamedTuple):
+    """How far n images are, each (n,); what a failed trial changes."""
 
-    Attributes:
-        phase: int64, seeking a start, pulling it towards the image, or walking.
-        given: bool, the start is the given one.
-        tries: int64, trials while seeking.
-        pulls: int64, trials while pulling.
-        steps: int64, trials while walking.
-        low: float64, share of the start's distance below which the goal is not reached.
-        spherical: float64, size of the orthogonal step.
-        source: float64, size of the step towards the image.
-        starting: float64, distance at which the walk began; NaN before.
-        done: bool.
-    """
-
-    phase: Tensor
-    given: Tensor
-    tries: Tensor
-    pulls: Tensor
-    steps: Tensor
-    low: Tensor
-    spherical: Tensor
-    source: Tensor
-    starting: Tensor
-    done: Tensor
+    phase: Tensor  # int64, seeking a start, pulling it towards the image, or walking
+    given: Tensor  # bool, the start is the given one
+    tries: Tensor  # int64, trials while seeking
+    pulls: Tensor  # int64, trials while pulling
+    steps: Tensor  # int64, trials while walking
+    low: Tensor  # float64, share of the start's distance below which the goal is not reached
+    spherical: Tensor  # float64, size of the orthogonal step
+    source: Tensor  # float64, size of the step towards the image
+    starting: Tensor  # float64, distance at which the walk began; NaN before
+    done: Tensor  # bool
 
     @property
     def only_spherical(self) -> Tensor:
@@ -180,21 +143,18 @@ class Stage(NamedTuple):
         return (self.phase == WALKING) & (self.steps % SPHERICAL_EVERY == SPHERICAL_EVERY - 1)
 
 
-class State(NamedTuple):
-    """The closest image found (n, C, H, W), the clean one until a start is; its distance (n,) float64; the stage."""
-
-    best: Tensor
-    distance: Tensor
-    stage: Stage
+class _State(NamedTuple):
+    best: Tensor  # (n, C, H, W), the closest image found; the clean one until a start is
+    distance: Tensor  # (n,) float64, its distance
+    stage: _Stage
 
     @property
     def done(self) -> Tensor:
-        """Where nothing is left to do, (n,) bool."""
         return self.stage.done
 
 
 @dataclass(frozen=True)
-class Walk(Iteration[State]):
+class _Walk(Iteration[_State]):
     """The walk of many images; each is seeking a start, pulling it towards the image, or walking.
 
     A trial is one candidate and one query. What a failed trial does to an image is known before its outcome:
@@ -211,11 +171,10 @@ class Walk(Iteration[State]):
     seed: int
     starts: Tensor | None = None
 
-    def start(self, victim: Victim, batch: Batch) -> State:
-        """Return the state of images that seek a start."""
+    def start(self, victim: Victim, batch: Batch) -> _State:
         none = torch.zeros_like(batch.labels)
         number = none.double()
-        stage = Stage(
+        stage = _Stage(
             phase=none + SEEKING,
             given=none.bool() | (self.starts is not None),
             tries=none,
@@ -227,9 +186,9 @@ class Walk(Iteration[State]):
             starting=number + torch.nan,
             done=none.bool(),
         )
-        return State(batch.images, number + torch.inf, stage)
+        return _State(batch.images, number + torch.inf, stage)
 
-    def advance(self, victim: Victim, batch: Batch, state: State) -> State:
+    def advance(self, victim: Victim, batch: Batch, state: _State) -> _State:
         """Make as many trials of each image as fit in a pass, up to its first success."""
         count = len(batch.place)
         trials = max(1, min(AHEAD, victim.batch_size // max(1, count)))
@@ -254,10 +213,9 @@ class Walk(Iteration[State]):
             here = (moves & (at == trial)).nonzero().squeeze(1)
             best[here] = candidates[trial][here]
             distance[here] = distances[trial][here]
-        return State(best, distance, select(success, self._after(stage, distance, success), stage))
+        return _State(best, distance, select(success, self._after(stage, distance, success), stage))
 
-    def finish(self, victim: Victim, batch: Batch, state: State) -> Attempt:
-        """Return the closest image found; the clean one where no start was found."""
+    def finish(self, victim: Victim, batch: Batch, state: _State) -> Attempt:
         stage = state.stage
         found = stage.phase != SEEKING
         info = {
@@ -269,7 +227,7 @@ class Walk(Iteration[State]):
         }
         return Attempt(state.best, stage.tries + stage.pulls + stage.steps, info)
 
-    def _after(self, stage: Stage, distance: Tensor, success: Tensor) -> Stage:
+    def _after(self, stage: _Stage, distance: Tensor, success: Tensor) -> _Stage:
         """Return the stage after a trial with that outcome (n,), at a distance (n,) of the best image."""
         seeking, pulling, walking = (stage.phase == phase for phase in (SEEKING, PULLING, WALKING))
         alone = stage.only_spherical
@@ -284,7 +242,7 @@ class Walk(Iteration[State]):
         spherical = torch.maximum(spherical, (BAND[0] * source).sqrt())
         spherical = torch.minimum(spherical, (BAND[1] * source).sqrt()).clamp(max=LARGEST)
         lost = seeking & ~success & (tries >= self.start_tries + (self.starts is not None))
-        return Stage(
+        return _Stage(
             phase=stage.phase + (seeking & success) + pulled,
             given=stage.given & ~(seeking & ~success),
             tries=tries,
@@ -301,7 +259,7 @@ class Walk(Iteration[State]):
         up, down = self.adaptation ** (1 - rate), self.adaptation**-rate
         return torch.where(success, up, down).double()
 
-    def _candidate(self, batch: Batch, state: State) -> tuple[Tensor, Tensor]:
+    def _candidate(self, batch: Batch, state: _State) -> tuple[Tensor, Tensor]:
         """Return the next candidate of each image (n, C, H, W) and its distance to the image (n,) float64."""
         candidate = torch.empty_like(batch.images)
         for phase, propose in ((SEEKING, self._drawn), (PULLING, self._pulled), (WALKING, self._walked)):
@@ -310,7 +268,7 @@ class Walk(Iteration[State]):
                 candidate[here] = propose(rows_of(batch, here), rows_of(state, here))
         return candidate, length(candidate - batch.images)
 
-    def _drawn(self, batch: Batch, state: State) -> Tensor:
+    def _drawn(self, batch: Batch, state: _State) -> Tensor:
         images, own = batch.images, state.stage.tries - int(self.starts is not None)
         height, width = images.shape[2:]
         drawn = randomness.uniform(self.seed, batch.number, own.clamp(min=0), images.shape[1:], purpose=START)
@@ -325,11 +283,11 @@ class Walk(Iteration[State]):
                 drawn[row] = drawn[row][:, down][:, :, across]
         return drawn
 
-    def _pulled(self, batch: Batch, state: State) -> Tensor:
+    def _pulled(self, batch: Batch, state: _State) -> Tensor:
         share = factor((1 + state.stage.low) / 2, batch.images)
         return (batch.images + share * (state.best - batch.images)).clamp(0, 1)
 
-    def _walked(self, batch: Batch, state: State) -> Tensor:
+    def _walked(self, batch: Batch, state: _State) -> Tensor:
         images, radius, stage = batch.images, state.distance, state.stage
         gap = state.best - images
         noise = randomness.normal(self.seed, batch.number, stage.steps, images.shape[1:])

@@ -49,18 +49,10 @@ def one_pixel(
     probability. Su et al. use 400 candidates and 100 generations.
 
     Args:
-        model: (N, C, H, W) images in [0, 1] to (N, K) logits, K of at least 2.
-        images: (N, C, H, W) float32 in [0, 1]; grey or colour.
-        labels: (N,) int64, the true classes.
+        model, images, labels, target, seed, index, batch_size: as in :mod:`xaicore.attacks`; candidates share a pass.
         pixels: pixels to change, at most H * W. Where two coincide the later one counts.
         population: candidates per image, at least 4.
         generations: generations after the first population, at least 1.
-        target: class to reach, or (N,) int64 of them; None to leave the true class.
-        seed: with ``index``, the source of all randomness: image i draws from a stream of its own, (seed,
-            index[i]).
-        index: (N,) int64, number of each image in its set; None counts from 0. With the same index an image
-            has the same result in any batch.
-        batch_size: candidates in one pass of the model; None: what suits their size and the device.
 
     Returns:
         The result; a failed image carries its best candidate. ``queries`` counts all candidates evaluated, in
@@ -69,11 +61,6 @@ def one_pixel(
         generations + 1) float32, the best score after each (log-odds against the label, or of the target),
         NaN after the end; ``queries_to_success`` (N,) float64, the place of the first successful candidate in
         the order of evaluation, inf where none was.
-
-    Raises:
-        TypeError: an argument is of the wrong kind.
-        ValueError: shape, type, range, NaN, labels, target, ``pixels``, ``population`` or ``generations`` do
-            not fit.
 
     References:
         Su, Vargas & Sakurai (2019), One pixel attack for fooling deep neural networks, Sec. III.
@@ -88,7 +75,8 @@ def one_pixel(
         streams = [np.random.default_rng((seed, int(number))) for number in index]
         evolution = Evolution(victim, images, goal, streams, pixels, population, generations)
         for generation in range(generations + 1):
-            evolution.advance(generation)
+            if len(evolution.active):
+                evolution.advance(generation)
         return evolution.attempt()
 
     return run(step, model, images, labels, target=target, index=index, batch_size=batch_size)
@@ -128,8 +116,6 @@ class Evolution:
     def advance(self, generation: int) -> None:
         """Evaluate the first population (generation 0) or children of the last; the better ones stay."""
         active, everyone = self.active, torch.arange(len(self.active))
-        if not len(active):
-            return
         candidates = self._random(self.shape) if generation == 0 else self._mutants()
         scores, works = self._evaluate(candidates)
         better = scores >= self.scores[active]
@@ -165,8 +151,7 @@ class Evolution:
         return torch.from_numpy(np.stack(draws))
 
     def _mutants(self) -> Tensor:
-        population, pixels, _ = self.shape
-        draws = self._random((population, 3 + 2 * pixels))
+        draws = self._random((self.shape[0], 3 + 2 * self.shape[1]))
         parents = self.genes[self.active]
         who = torch.arange(len(parents))[:, None]
         first, second, third = three_others(draws[..., :3])
@@ -183,13 +168,13 @@ class Evolution:
         def build(part: slice) -> Tensor:
             return self._paint(owners[part], rows[part], columns[part], colours[part])
 
-        if self.windows is not None:
-            try:
+        try:
+            if self.windows is not None:
                 logits = self.windows.logits(self.images, owners, rows[:, 0], columns[:, 0], colours[:, 0])
-            except Exception as failure:
-                if not wants_contiguous(failure):
-                    raise
-                self.windows = None
+        except Exception as failure:
+            if not wants_contiguous(failure):
+                raise
+            self.windows = None
         if self.windows is None:
             logits = self.victim.logits_of(len(owners), self.images.shape[1:], build)
         goal = self.goal[owners]
@@ -198,10 +183,8 @@ class Evolution:
         return scores.view(shape).cpu(), goal.reached(logits).view(shape).cpu()
 
     def _decode(self, genes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        height, width = self.images.shape[2:]
-        device = self.images.device
-        rows = (genes[..., 0] * height).long().clamp(max=height - 1).to(device)
-        columns = (genes[..., 1] * width).long().clamp(max=width - 1).to(device)
+        device, sizes = self.images.device, torch.tensor(self.images.shape[2:])
+        rows, columns = (genes[..., :2] * sizes).long().minimum(sizes - 1).to(device).unbind(-1)
         return rows, columns, genes[..., 2:].float().to(device)
 
     def _paint(self, owners: Tensor, rows: Tensor, columns: Tensor, colours: Tensor) -> Tensor:
@@ -213,13 +196,9 @@ class Evolution:
 
 
 def three_others(uniform: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return three members for each member of a population, different from it and from each other.
+    """Return three other members for each of a population, int64 (..., P); each ordered triple is equally likely.
 
-    Args:
-        uniform: (..., P, 3) in [0, 1), independent uniform draws; P is at least 4.
-
-    Returns:
-        Three int64 tensors (..., P). Each ordered triple is equally likely.
+    They come from independent ``uniform`` draws (..., P, 3) in [0, 1); P is at least 4.
     """
     population = uniform.shape[-2]
     taken = torch.arange(population).expand(uniform.shape[:-1])[..., None]

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from xaicore.attacks.base import Attempt, run
 from xaicore.attacks.goal import Goal
+from xaicore.attacks.iteration import rows
 from xaicore.attacks.result import AttackResult
 from xaicore.attacks.victim import Victim
 from xaicore.core import checks
@@ -36,21 +37,13 @@ def fgsm(
     leaking").
 
     Args:
-        model: (N, C, H, W) images in [0, 1] to (N, K) logits, K of at least 2.
-        images: (N, C, H, W) float32 in [0, 1].
-        labels: (N,) int64, the true classes.
+        model, images, labels, target, batch_size: as in :mod:`xaicore.attacks`.
         eps: largest change of a value, in (0, 1].
-        target: class to reach, or (N,) int64 of them; None to leave the true class.
         seed: at least 0, as every attack's that draws at random; nothing is drawn here.
-        batch_size: images in one pass of the model; None: what suits their size and the device.
 
     Returns:
         The result. ``queries`` is 1 per image attacked; ``info["zero_gradient"]`` (N,) bool marks images with
         no usable gradient (zero or not finite everywhere), which stay as they are.
-
-    Raises:
-        TypeError: an argument is of the wrong kind.
-        ValueError: shape, type, range, NaN, labels, target or ``eps`` do not fit.
 
     References:
         Goodfellow, Shlens & Szegedy (2015), Explaining and harnessing adversarial examples, Sec. 4.
@@ -59,10 +52,8 @@ def fgsm(
     checks.integer("seed", seed, least=0)
 
     def step(victim: Victim, images: Tensor, goal: Goal, index: Tensor) -> Attempt:
-        direction = _direction(victim, images, goal)
-        return Attempt(
-            images + eps * direction, torch.ones_like(goal.labels), {"zero_gradient": _none(direction)}
-        )
+        direction, nothing = _direction(victim, images, goal)
+        return Attempt(images + eps * direction, torch.ones_like(goal.labels), {"zero_gradient": nothing})
 
     return run(step, model, images, labels, target=target, batch_size=batch_size)
 
@@ -84,23 +75,15 @@ def fgsm_search(
     (clipping, curvature), so this is the smallest of the grid; bisection might miss it.
 
     Args:
-        model: (N, C, H, W) images in [0, 1] to (N, K) logits, K of at least 2.
-        images: (N, C, H, W) float32 in [0, 1].
-        labels: (N,) int64, the true classes.
+        model, images, labels, target, batch_size: as in :mod:`xaicore.attacks`.
         eps_max: largest step, in (0, 1].
         steps: number of grid values.
-        target: class to reach, or (N,) int64 of them; None to leave the true class.
-        batch_size: images in one pass of the model; None: what suits their size and the device.
 
     Returns:
         The result; a failed image is the one at ``eps_max``. ``info["eps"]`` (N,) float32 is the step found,
         inf where none works, NaN where the image was not attacked; ``info["zero_gradient"]`` as in
         :func:`fgsm`. ``queries`` counts the gradient and each grid value up to the one that works. Passes
         that look ahead along the grid only fill places of a batch that would stay empty, and do not count.
-
-    Raises:
-        TypeError: an argument is of the wrong kind.
-        ValueError: shape, type, range, NaN, labels, target, ``eps_max`` or ``steps`` do not fit.
 
     References:
         Klawikowska, Mikołajczyk & Grochowski (2020), Sec. 2.1; Goodfellow, Shlens & Szegedy (2015), Sec. 4.
@@ -110,15 +93,12 @@ def fgsm_search(
     grid = torch.arange(1, steps + 1, dtype=torch.float64).mul(eps_max).div(steps).float()
 
     def step(victim: Victim, images: Tensor, goal: Goal, index: Tensor) -> Attempt:
-        direction = _direction(victim, images, goal)
-        nothing = _none(direction)
-        found = _first_on_grid(
-            victim, images, direction, goal, grid.to(images.device), (~nothing).nonzero().squeeze(1)
-        )
-        works = found < steps
-        eps = grid.to(images.device)[found.clamp(max=steps - 1)]
-        tried = torch.where(nothing, 0, found.clamp(max=steps - 1) + 1)
-        adversarial = images + eps[:, None, None, None] * direction
+        direction, nothing = _direction(victim, images, goal)
+        values = grid.to(images.device)
+        found = _first_on_grid(victim, images, direction, goal, values, (~nothing).nonzero().squeeze(1))
+        works, last = found < steps, found.clamp(max=steps - 1)
+        eps, tried = values[last], torch.where(nothing, 0, last + 1)
+        adversarial = images + rows(eps, images) * direction
         info = {"eps": eps.where(works, torch.inf), "zero_gradient": nothing}
         return Attempt(adversarial, 1 + tried, info)
 
@@ -136,21 +116,11 @@ def fgsm_direction(
         (images + eps * fgsm_direction(model, images, labels)).clamp(0, 1)
 
     Args:
-        model: (N, C, H, W) images in [0, 1] to (N, K) logits, K of at least 2.
-        images: (N, C, H, W) float32 in [0, 1].
-        labels: (N,) int64, the true classes.
-        batch_size: images in one pass of the model; None: what suits their size and the device.
+        model, images, labels, batch_size: as in :mod:`xaicore.attacks`.
 
     Returns:
         (N, C, H, W) float32 of -1, 0 and 1, on the device of ``images``: the sign of the gradient of the cross-entropy;
         0 where that is zero or not finite.
-
-    Raises:
-        TypeError: an argument is of the wrong kind.
-        ValueError: shape, type, range, NaN or labels do not fit.
-
-    References:
-        Goodfellow, Shlens & Szegedy (2015), Explaining and harnessing adversarial examples, Sec. 4.
     """
     checks.model(model)
     images = checks.images(images).detach()
@@ -158,23 +128,20 @@ def fgsm_direction(
     with Victim.of(model, images, batch_size) as victim:
         classes = victim.logits(images[:1]).shape[1]
         checks.classes_in_range("labels", labels, classes)
-        direction = _direction(victim, images.to(victim.device), Goal(labels.to(victim.device), None))
+        direction, _ = _direction(victim, images.to(victim.device), Goal(labels.to(victim.device), None))
     return direction.to(images.device)
 
 
-def _direction(victim: Victim, images: Tensor, goal: Goal) -> Tensor:
-    return victim.gradient(images, goal).nan_to_num(0, 0, 0).sign()
-
-
-def _none(direction: Tensor) -> Tensor:
-    return (direction == 0).flatten(1).all(dim=1)
+def _direction(victim: Victim, images: Tensor, goal: Goal) -> tuple[Tensor, Tensor]:
+    """Return the sign of the gradient, and where it is zero or not finite everywhere, (n,) bool."""
+    direction = victim.gradient(images, goal).nan_to_num(0, 0, 0).sign()
+    return direction, (direction == 0).flatten(1).all(dim=1)
 
 
 def _first_on_grid(
     victim: Victim, images: Tensor, direction: Tensor, goal: Goal, grid: Tensor, active: Tensor
 ) -> Tensor:
-    """Return the place of the first value of ``grid`` that works for each image, (n,); len(grid) where none
-    does.
+    """Return the place of the first value of ``grid`` that works for each image, (n,); len(grid) where none does.
 
     All active images advance together; when fewer than a batch are left, each tries several values at a time.
     """
@@ -186,12 +153,11 @@ def _first_on_grid(
         eps = grid[tried : tried + ahead].repeat(len(active))
 
         def build(part: slice, who: Tensor = who, eps: Tensor = eps) -> Tensor:
-            rows = who[part]
-            return (images[rows] + eps[part, None, None, None] * direction[rows]).clamp(0, 1)
+            some = who[part]
+            return (images[some] + rows(eps[part], images) * direction[some]).clamp(0, 1)
 
-        works = (
-            goal[who].reached(victim.logits_of(len(who), images.shape[1:], build)).view(len(active), ahead)
-        )
+        logits = victim.logits_of(len(who), images.shape[1:], build)
+        works = goal[who].reached(logits).view(len(active), ahead)
         any_works = works.any(dim=1)
         found[active[any_works]] = tried + works[any_works].int().argmax(dim=1)
         active = active[~any_works]

@@ -45,9 +45,7 @@ def bim(
     """Take ``steps`` sign steps from the clean image, each clipped to the L-infinity ball and to [0, 1].
 
     Args:
-        model: (N, C, H, W) images in [0, 1] to (N, K) logits, K of at least 2.
-        images: (N, C, H, W) float32 in [0, 1].
-        labels: (N,) int64, the true classes.
+        model, images, labels, target, batch_size: as in :mod:`xaicore.attacks`.
         eps: largest change of a value, in (0, 1].
         steps: number of steps.
         step_size: a, the change of a value in one step; None: 2.5 * eps / steps, which crosses the ball from
@@ -55,17 +53,11 @@ def bim(
         early_stop: leave an image as soon as it reaches the goal (by more than rounding of the logits). False
             takes all steps and returns the last iterate, whether or not an earlier one reached the goal: for
             examples of high confidence.
-        target: class to reach, or (N,) int64 of them; None to leave the true class.
-        batch_size: images in one pass of the model; None: what suits their size and the device.
 
     Returns:
         The result; a failed image is its last iterate. ``queries`` counts gradients. In ``info``: ``steps``
         (N,) int64, steps taken; ``zero_gradient`` (N,) bool, where the gradient was zero or not finite
         everywhere at the start or later. Such an image cannot move and stops there.
-
-    Raises:
-        TypeError: an argument is of the wrong kind.
-        ValueError: shape, type, range, NaN, labels, target or a parameter does not fit.
 
     References:
         Kurakin, Goodfellow & Bengio (2017), Adversarial examples in the physical world, Sec. 2.2.
@@ -95,24 +87,14 @@ def mim(
     """Take ``steps`` sign steps along a running sum of gradients, each divided by its L1 norm.
 
     Args:
-        model: (N, C, H, W) images in [0, 1] to (N, K) logits, K of at least 2.
-        images: (N, C, H, W) float32 in [0, 1].
-        labels: (N,) int64, the true classes.
-        eps: largest change of a value, in (0, 1].
-        steps: number of steps.
+        model, images, labels, target, batch_size: as in :mod:`xaicore.attacks`.
+        eps, steps, early_stop: as in :func:`bim`.
         step_size: a, the change of a value in one step; None: eps / steps, as in the paper.
         decay: mu, the weight of the sum so far, at least 0; 0 gives the directions of :func:`bim`.
-        early_stop: as in :func:`bim`.
-        target: class to reach, or (N,) int64 of them; None to leave the true class.
-        batch_size: images in one pass of the model; None: what suits their size and the device.
 
     Returns:
         The result, as of :func:`bim`. A gradient that is zero adds nothing to the sum (its L1 norm would make
         it 0/0) and is marked in ``info["zero_gradient"]``; the image goes on along the sum, if there is one.
-
-    Raises:
-        TypeError: an argument is of the wrong kind.
-        ValueError: shape, type, range, NaN, labels, target or a parameter does not fit.
 
     References:
         Dong et al. (2018), Boosting adversarial attacks with momentum, Alg. 1.
@@ -151,9 +133,7 @@ def pgd(
     clipped.
 
     Args:
-        model: (N, C, H, W) images in [0, 1] to (N, K) logits, K of at least 2.
-        images: (N, C, H, W) float32 in [0, 1].
-        labels: (N,) int64, the true classes.
+        model, images, labels, target, seed, index, batch_size: as in :mod:`xaicore.attacks`.
         norm: "linf" or "l2".
         eps: radius of the ball, at most 1 with "linf"; None: 8/255 with "linf", 0.5 with "l2". The
             perturbation's norm is never larger: exactly for "linf", within 1e-6 of eps for "l2".
@@ -163,11 +143,6 @@ def pgd(
         restarts: how often to start, at most, with ``steps`` steps each. Only an image whose last iterate
             fails starts again, which costs it one pass to find out.
         early_stop: as in :func:`bim`.
-        target: class to reach, or (N,) int64 of them; None to leave the true class.
-        seed: with ``index``, the source of all randomness.
-        index: (N,) int64, number of each image in its set; None counts from 0. With the same index an image
-            has the same result in any batch.
-        batch_size: images in one pass of the model; None: what suits their size and the device.
 
     Returns:
         The result; a failed image is the last iterate of its last start. ``queries`` counts gradients and the
@@ -176,9 +151,7 @@ def pgd(
         in :func:`bim`.
 
     Raises:
-        TypeError: an argument is of the wrong kind.
-        ValueError: shape, type, range, NaN, labels, target or a parameter does not fit; more than one start
-            without ``random_start``, which would repeat the first.
+        ValueError: also for more than one start without ``random_start``, which would repeat the first.
 
     References:
         Madry et al. (2018), Towards deep learning models resistant to adversarial attacks, Sec. 2.1 and 5.
@@ -201,29 +174,17 @@ def pgd(
 
 
 class State(NamedTuple):
-    """What is known of n images.
+    """What is known of n images."""
 
-    Attributes:
-        point: (n, C, H, W), where the ascent is.
-        low: (n, C, H, W), least value of a point in the L-infinity ball; None in an L2 ball.
-        high: (n, C, H, W), greatest value.
-        sum: (n, C, H, W), of the normalised gradients; None without ``decay``.
-        taken: (n,) int64, steps since the last start.
-        restart: (n,) int64, starts before that.
-        queries: (n,) int64.
-        zero_gradient: (n,) bool.
-        done: (n,) bool.
-    """
-
-    point: Tensor
-    low: Tensor | None
-    high: Tensor | None
-    sum: Tensor | None
-    taken: Tensor
-    restart: Tensor
-    queries: Tensor
-    zero_gradient: Tensor
-    done: Tensor
+    point: Tensor  # (n, C, H, W), where the ascent is
+    low: Tensor | None  # (n, C, H, W), least value of a point in the L-infinity ball; None in an L2 ball
+    high: Tensor | None  # (n, C, H, W), greatest value
+    sum: Tensor | None  # (n, C, H, W), of the normalised gradients; None without ``decay``
+    taken: Tensor  # (n,) int64, steps since the last start
+    restart: Tensor  # (n,) int64, starts before that
+    queries: Tensor  # (n,) int64
+    zero_gradient: Tensor  # (n,) bool
+    done: Tensor  # (n,) bool
 
 
 @dataclass(frozen=True)
@@ -260,7 +221,8 @@ class Ascent(Iteration[State]):
             total = normalised(gradient, order=1).add_(total, alpha=self.decay)
             gradient = total.sign()
             stuck = ~gradient.flatten(1).any(dim=1)
-        moved = self._within(self._step(gradient).add_(point), batch, state)
+        step = gradient.sign_() if self.norm == "linf" else normalised(gradient, order=2)
+        moved = self._within(step.mul_(self.step_size).add_(point), batch, state)
 
         ends = (state.taken == self.steps) | (reached if self.early_stop else False)
         stays = stuck | ends
@@ -291,11 +253,6 @@ class Ascent(Iteration[State]):
         if self.random_start:
             info["restart"] = state.restart
         return Attempt(point, state.queries, info)
-
-    def _step(self, gradient: Tensor) -> Tensor:
-        if self.norm == "linf":
-            return gradient.sign_().mul_(self.step_size)
-        return normalised(gradient, order=2).mul_(self.step_size)
 
     def _within(self, point: Tensor, batch: Batch, state: State) -> Tensor:
         """Return ``point`` projected in place on the ball and the box."""

@@ -46,29 +46,20 @@ def gaussian(
     and ``info`` says what is left. An image of a single value has no deviation and gets the mean alone.
 
     Args:
-        model: (N, C, H, W) images in [0, 1] to (N, K) logits, K of at least 2; only measured, never used.
-        images: (N, C, H, W) float32 in [0, 1].
-        labels: (N,) int64, the true classes.
+        model, images, labels, target, seed, index, batch_size: as in :mod:`xaicore.attacks`; ``model`` is only measured,
+            never used. The draw depends on seed and index alone: other moments move and stretch the same noise.
         like: (N, C, H, W), a perturbation ``adversarial - images`` of each image; then without ``mean`` and
             ``std``.
         mean: of the noise before ``scale``, a number or (N,); None: 0.
         std: of the noise before ``scale``, a number or (N,), at least 0; None: 8/255.
         scale: factor of the noise, so of both moments; greater than 0.
-        target: class whose prediction counts as success, or (N,) int64; None counts leaving the true class.
-        seed: with ``index``, the source of all randomness; another seed gives an independent draw.
-        index: (N,) int64, number of each image in its set; None counts from 0. With the same index an image
-            has the same result in any batch. The draw depends on seed and index alone: other moments move
-            and stretch the same noise.
-        batch_size: images in one pass of the model; None: what suits their size and the device.
 
     Returns:
         The result. ``queries`` is 0: the noise needs no model. ``info["mean"]`` and ``info["std"]`` (N,)
         float32 are those of ``adversarial - images``, after clipping.
 
     Raises:
-        TypeError: an argument is of the wrong kind.
-        ValueError: shape, type, range, NaN, labels, target or a parameter does not fit; ``like`` is given
-            together with ``mean`` or ``std``.
+        ValueError: also if ``like`` is given together with ``mean`` or ``std``.
 
     References:
         Renkhoff et al. (2022), Exploring adversarial attacks on neural networks: an explainable approach,
@@ -80,7 +71,10 @@ def gaussian(
     if like is not None:
         if mean is not None or std is not None:
             raise UserError("like must be given without mean and std: it has its own")
-        means, stds = _moments(_perturbation(like, images))
+        if checks.tensor("like", like).shape != images.shape:
+            sizes = f"{tuple(images.shape)}, not {tuple(like.shape)}"
+            raise UserError(f"like must have the shape of images, {sizes}")
+        means, stds = _moments(checks.finite("like", like))
     else:
         means = _numbers("mean", 0.0 if mean is None else mean, len(images), least=-math.inf)
         stds = _numbers("std", STD if std is None else std, len(images), least=0)
@@ -103,19 +97,12 @@ def noise_like(perturbation: Tensor, *, seed: int = 0, index: Tensor | None = No
 
     Args:
         perturbation: (N, C, H, W) floating point, finite, such as ``adversarial - images``.
-        seed: with ``index``, the source of all randomness.
-        index: (N,) int64, number of each image in its set; None counts from 0.
+        seed, index: as in :mod:`xaicore.attacks`.
 
     Returns:
         (N, C, H, W) float32 on the device of ``perturbation``.
-
-    Raises:
-        TypeError: an argument is of the wrong kind.
-        ValueError: shape, type or range does not fit.
     """
-    if not isinstance(perturbation, Tensor) or perturbation.ndim != 4:
-        raise TypeError("perturbation must be a torch.Tensor (N, C, H, W)")
-    noise = _perturbation(perturbation, perturbation).float()
+    noise = checks.finite("perturbation", perturbation).float()
     seed = checks.integer("seed", seed, least=0)
     count = len(noise)
     index = torch.arange(count) if index is None else checks.integers("index", index, count)
@@ -139,21 +126,8 @@ def _moments(batch: Tensor) -> tuple[Tensor, Tensor]:
     One row at a time, as a row of a long sum is split among threads only where it is alone.
     """
     pairs = [torch.std_mean(row.double(), correction=0) for row in batch.cpu()]
-    std = torch.tensor([float(pair[0]) for pair in pairs], dtype=torch.float32)
-    mean = torch.tensor([float(pair[1]) for pair in pairs], dtype=torch.float32)
-    return mean.to(batch.device), std.to(batch.device)
-
-
-def _perturbation(like: object, images: Tensor) -> Tensor:
-    if not isinstance(like, Tensor):
-        raise TypeError(f"like must be a torch.Tensor, not {type(like).__name__}")
-    if like.shape != images.shape:
-        raise UserError(f"like must have the shape of images, {tuple(images.shape)}, not {tuple(like.shape)}")
-    if not like.is_floating_point():
-        raise UserError(f"like must be a floating-point perturbation, not {like.dtype}")
-    if not like.isfinite().all():
-        raise UserError("like must be finite: it holds NaN or infinite values")
-    return like.detach()
+    std, mean = torch.tensor(pairs, dtype=torch.float64).view(-1, 2).float().to(batch.device).unbind(1)
+    return mean, std
 
 
 def _numbers(name: str, value: object, count: int, least: float) -> Tensor:

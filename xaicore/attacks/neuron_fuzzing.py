@@ -15,7 +15,7 @@ follows the authors' of DLFuzz).
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor, nn
@@ -78,9 +78,8 @@ def dlfuzz(
     p_target - p_1 then, and this is ours.
 
     Args:
-        model: (N, C, H, W) images in [0, 1] to (N, K) logits, K of at least 2, activations as modules.
-        images: (N, C, H, W) float32 in [0, 1].
-        labels: (N,) int64, the true classes.
+        model, images, labels, target, seed, index, batch_size: as in :mod:`xaicore.attacks`; ``model`` with activations
+            as modules. The ``index`` also sets how much gain makes a seed, as in the published code.
         iterations: steps from each seed.
         step_size: root mean square of a step before clipping, in (0, 1].
         neurons: how many to draw for each seed; fewer where the strategy finds fewer.
@@ -99,11 +98,6 @@ def dlfuzz(
         coverage: what is covered before the call; not changed. None: nothing.
         layers: names of the modules whose channels are neurons; None: activations, max-pools and softmax, as
             in :mod:`xaicore.attacks.neurons`.
-        target: class to reach, or (N,) int64 of them; None to leave the true class.
-        seed: with ``index`` the source of all randomness.
-        index: (N,) int64, number of each image in its set, from 0; None counts from 0. It also sets how much
-            gain makes a seed, as in the published code.
-        batch_size: images in one pass of the model; None: what suits their size and the device.
 
     Returns:
         The result; a failed image is the last one made. ``queries`` counts 1 for each step and 1 for the
@@ -115,9 +109,8 @@ def dlfuzz(
         which ends its seed.
 
     Raises:
-        TypeError: an argument is of the wrong kind.
-        ValueError: shape, type, range, NaN, labels, target or a parameter do not fit, ``coverage`` is of other
-            layers, ``layers`` are unknown, or the model has its activations as functions.
+        ValueError: also if ``coverage`` is of other layers, ``layers`` are unknown, or the model has its activations as
+            functions.
 
     References:
         Guo, Jiang, Zhao, Chen & Sun (2018), DLFuzz: differential fuzzing testing of deep learning systems,
@@ -127,34 +120,56 @@ def dlfuzz(
     if coverage is not None and not isinstance(coverage, Coverage):
         raise TypeError(f"coverage must be a Coverage or None, not {type(coverage).__name__}")
     checks.one_of("strategy", strategy, get_args(Strategy))
-    settings = Settings(
-        iterations=checks.integer("iterations", iterations, least=1),
-        step_size=checks.positive("step_size", step_size, most=1),
-        neurons=checks.integer("neurons", neurons, least=1),
-        neuron_weight=checks.not_negative("neuron_weight", neuron_weight),
-        class_weight=checks.not_negative("class_weight", class_weight),
-        strategy=strategy,
-        threshold=checks.not_negative("threshold", threshold, most=1),
-        coverage_gain=checks.not_negative("coverage_gain", coverage_gain),
-        l2_limit=checks.not_negative("l2_limit", l2_limit),
-        seed=checks.integer("seed", seed, least=0),
-    )
+    parameters: dict[str, Any] = {
+        "iterations": checks.integer("iterations", iterations, least=1),
+        "step_size": checks.positive("step_size", step_size, most=1),
+        "neurons": checks.integer("neurons", neurons, least=1),
+        "neuron_weight": checks.not_negative("neuron_weight", neuron_weight),
+        "class_weight": checks.not_negative("class_weight", class_weight),
+        "strategy": strategy,
+        "threshold": checks.not_negative("threshold", threshold, most=1),
+        "coverage_gain": checks.not_negative("coverage_gain", coverage_gain),
+        "l2_limit": checks.not_negative("l2_limit", l2_limit),
+        "seed": checks.integer("seed", seed, least=0),
+    }
 
     def fuzz(victim: Victim, images: Tensor, goal: Goal, index: Tensor) -> Attempt:
         sizes = watch.layers()
         if coverage is not None and list(coverage.layers.items()) != list(sizes.items()):
             raise UserError("coverage must be of the same layers, in the same order, as the attack's")
         before = coverage.counts if coverage is not None else torch.zeros(sum(sizes.values())).long()
-        return Fuzzer(settings, watch, before.to(victim.device))(victim, images, goal, index)
+        return _Fuzzer(watch, before.to(victim.device), **parameters)(victim, images, goal, index)
 
     with watching(model, layers) as watch:
         return run(fuzz, model, images, labels, target=target, index=index, batch_size=batch_size)
 
 
-@dataclass(frozen=True)
-class Settings:
-    """The checked parameters of :func:`dlfuzz`."""
+class _State(NamedTuple):
+    """What is known of n images; a step changes it in place."""
 
+    current: Tensor  # (n, C, H, W), the last image made
+    times: Tensor  # (n, neurons) int64, how often the image's own points covered each
+    chosen: Tensor  # (n, neurons) bool, the neurons to raise from this seed
+    weights: Tensor  # (n, K), those of the classes
+    taken: Tensor  # (n,) int64, steps from this seed
+    iterations: Tensor  # (n,) int64, all steps
+    seeds: Tensor  # (n,) int64, seeds begun
+    kept: Tensor  # (n,) int64, points kept as seeds
+    queries: Tensor  # (n,) int64
+    zero_gradient: Tensor  # (n,) bool
+    done: Tensor  # (n,) bool
+
+
+@dataclass(frozen=True)
+class _Fuzzer(Iteration[_State]):
+    """One seed after the other for each image; see :func:`dlfuzz` for the parameters.
+
+    The pass that gives the gradient at an image also gives its logits and neurons. So a step first judges the
+    image that the step before led to; a pass without gradient is needed only after the last step of a seed.
+    """
+
+    watch: Watch
+    before: Tensor  # (neurons,) int64, how often each was covered before the call
     iterations: int
     step_size: float
     neurons: int
@@ -165,70 +180,23 @@ class Settings:
     coverage_gain: float
     l2_limit: float
     seed: int
+    queues: dict[int, deque[Tensor]] = field(
+        default_factory=dict
+    )  # the seeds that wait, by the image's place
 
-
-class State(NamedTuple):
-    """What is known of n images; a step changes it in place.
-
-    Attributes:
-        current: (n, C, H, W), the last image made.
-        times: (n, neurons) int64, how often the image's own points covered each.
-        chosen: (n, neurons) bool, the neurons to raise from this seed.
-        weights: (n, K), those of the classes.
-        taken: (n,) int64, steps from this seed.
-        iterations: (n,) int64, all steps.
-        seeds: (n,) int64, seeds begun.
-        kept: (n,) int64, points kept as seeds.
-        queries: (n,) int64.
-        zero_gradient: (n,) bool.
-        done: (n,) bool.
-    """
-
-    current: Tensor
-    times: Tensor
-    chosen: Tensor
-    weights: Tensor
-    taken: Tensor
-    iterations: Tensor
-    seeds: Tensor
-    kept: Tensor
-    queries: Tensor
-    zero_gradient: Tensor
-    done: Tensor
-
-
-@dataclass(frozen=True)
-class Fuzzer(Iteration[State]):
-    """One seed after the other for each image.
-
-    The pass that gives the gradient at an image also gives its logits and neurons. So a step first judges the
-    image that the step before led to; a pass without gradient is needed only after the last step of a seed.
-
-    Attributes:
-        settings: the parameters.
-        watch: the neurons of the last pass.
-        before: (neurons,) int64, how often each was covered before the call.
-        queues: the seeds that wait, by the image's place.
-    """
-
-    settings: Settings
-    watch: Watch
-    before: Tensor
-    queues: dict[int, deque[Tensor]] = field(default_factory=dict)
-
-    def start(self, victim: Victim, batch: Batch) -> State:
+    def start(self, victim: Victim, batch: Batch) -> _State:
         """Begin with each image as its own first seed."""
         self.queues.update({place: deque() for place in batch.place.tolist()})
         none = torch.zeros_like(batch.number)
         times = none[:, None].repeat(1, len(self.before))
         weights = torch.zeros((len(none), victim.classes), device=victim.device)
         never = none.bool()
-        return State(batch.images, times, times.bool(), weights, none, none, none, none, none, never, never)
+        return _State(batch.images, times, times.bool(), weights, none, none, none, none, none, never, never)
 
-    def advance(self, victim: Victim, batch: Batch, state: State) -> State:
+    def advance(self, victim: Victim, batch: Batch, state: _State) -> _State:
         """Take one step from each current image, and go on to the next seed where that was the last."""
         state = rowwise(torch.clone, state)
-        given, count = self.settings, len(batch.place)
+        count = len(batch.place)
         fresh = state.taken == 0
         unopened = [fresh.nonzero().squeeze(1)]
 
@@ -236,29 +204,29 @@ class Fuzzer(Iteration[State]):
             while unopened:
                 self._open(batch, state, unopened.pop(), logits.detach())
             classes = (state.weights * logits.softmax(dim=1)).sum(dim=1)
-            return classes + given.neuron_weight * (state.chosen * self.watch.means(count)).sum(dim=1)
+            return classes + self.neuron_weight * (state.chosen * self.watch.means(count)).sum(dim=1)
 
         logits, gradient = victim.differentiate(state.current, objective)
         self._judge(batch, state, (~fresh).nonzero().squeeze(1), logits[~fresh], self._covered(count)[~fresh])
         direction = unit_rms(gradient)
         nowhere = (direction == 0).flatten(1).all(dim=1)
         moving = ~state.done & ~nowhere
-        stepped = (state.current + given.step_size * direction).clamp(0, 1)
+        stepped = (state.current + self.step_size * direction).clamp(0, 1)
         state.current.copy_(torch.where(rows(moving, stepped), stepped, state.current))
         state.taken.add_(1)
         state.iterations.add_(moving)
         state.queries.add_(1)
         state.zero_gradient.logical_or_(nowhere & ~state.done)
 
-        last = (moving & (state.taken == given.iterations)).nonzero().squeeze(1)
+        last = (moving & (state.taken == self.iterations)).nonzero().squeeze(1)
         if len(last):
             logits = victim.logits(state.current[last])
             self._judge(batch, state, last, logits, self._covered(len(last)))
             state.queries[last] += 1
-        self._next_seed(batch, state, ~state.done & (nowhere | (state.taken == given.iterations)))
+        self._next_seed(batch, state, ~state.done & (nowhere | (state.taken == self.iterations)))
         return state
 
-    def finish(self, victim: Victim, batch: Batch, state: State) -> Attempt:
+    def finish(self, victim: Victim, batch: Batch, state: _State) -> Attempt:
         """Hand back the image that reached the goal, or the last one made."""
         for place in batch.place.tolist():
             del self.queues[place]
@@ -273,43 +241,42 @@ class Fuzzer(Iteration[State]):
         return Attempt(state.current, state.queries, info)
 
     def _covered(self, count: int) -> Tensor:
-        return self.watch.scaled(count) > self.settings.threshold
+        return self.watch.scaled(count) > self.threshold
 
-    def _open(self, batch: Batch, state: State, which: Tensor, logits: Tensor) -> None:
+    def _open(self, batch: Batch, state: _State, which: Tensor, logits: Tensor) -> None:
         """Count the neurons of new seeds, draw those to raise and weigh the classes by the seeds' order.
 
         The classes' weights are those of the objective plus 1 for every class: the same function up to a
         constant, as the probabilities sum to 1, but without the rounding of 1 - p_1, so that its gradient
         is exact also where p_1 is 1 in float32.
         """
-        given = self.settings
         state.times[which] += self._covered(len(logits))[which]
         order = logits[which].topk(min(TOP_CLASSES, logits.shape[1]), dim=1).indices
         weights = torch.ones_like(logits[which]).scatter(1, order[:, :1], 0)
         if batch.target is not None:
             weights.scatter_(1, batch.target[which, None], 2)
         else:
-            weights.scatter_(1, order[:, 1:], 1 + given.class_weight)
+            weights.scatter_(1, order[:, 1:], 1 + self.class_weight)
         state.weights[which] = weights
-        draws = uniform(given.seed, batch.number[which], state.seeds[which], self.before.shape)
+        draws = uniform(self.seed, batch.number[which], state.seeds[which], self.before.shape)
         times = self.before + state.times[which]
-        state.chosen[which] = choose(times, draws, given.neurons, given.strategy)
+        state.chosen[which] = choose(times, draws, self.neurons, self.strategy)
         state.seeds[which] += 1
 
-    def _judge(self, batch: Batch, state: State, which: Tensor, logits: Tensor, covered: Tensor) -> None:
+    def _judge(self, batch: Batch, state: _State, which: Tensor, logits: Tensor, covered: Tensor) -> None:
         """Count the neurons of perturbed images, keep those worth being a seed, end those that do it."""
-        given, (images, _, _, number, places) = self.settings, rows_of(batch, which)
+        images, _, _, number, places = rows_of(batch, which)
         gained = (covered & (state.times[which] + self.before == 0)).sum(dim=1)
         state.times[which] += covered
-        enough = gained * (number + 1) > given.coverage_gain * len(self.before)
-        near = norms(state.current[which] - images) < given.l2_limit * norms(images)
+        enough = gained * (number + 1) > self.coverage_gain * len(self.before)
+        near = norms(state.current[which] - images) < self.l2_limit * norms(images)
         worth = enough & near
         for place, row in zip(places[worth].tolist(), which[worth].tolist(), strict=True):
             self.queues[place].append(state.current[row].clone())
         state.kept[which] += worth
         state.done[which] = batch.goal[which].attained(logits)
 
-    def _next_seed(self, batch: Batch, state: State, over: Tensor) -> None:
+    def _next_seed(self, batch: Batch, state: _State, over: Tensor) -> None:
         for row in over.nonzero().squeeze(1).tolist():
             queue = self.queues[int(batch.place[row])]
             if queue:

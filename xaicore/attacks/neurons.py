@@ -14,7 +14,8 @@ means of the layer before. Activations are read through forward hooks, which liv
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Self
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -40,15 +41,14 @@ MAX_POOLS = (nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d, nn.AdaptiveMaxPool1d, nn.
 class Watch:
     """What the watched layers gave in the last pass of a model.
 
-    Attributes:
-        names: the layers in order.
-        activated: those of them that are there by default as activation modules; None where the caller chose
-            the layers. A layer that is there by default may take no part in a pass, one chosen may not.
+    A layer that is there by default may take no part in a pass, one that the caller chose may not.
     """
 
-    names: tuple[str, ...]
-    activated: frozenset[str] | None
-    _seen: dict[str, tuple[Tensor, Tensor, Tensor]] = field(default_factory=dict)
+    names: tuple[str, ...]  # the layers in order
+    activated: (
+        frozenset[str] | None
+    )  # those there by default as activation modules; None where the caller chose
+    seen: dict[str, tuple[Tensor, Tensor, Tensor]] = field(default_factory=dict)
 
     def layers(self) -> dict[str, int]:
         """Return the layers of the last pass and the number of their neurons.
@@ -56,19 +56,19 @@ class Watch:
         Raises:
             UserError: a layer the caller chose took no part in it, or no activation module did.
         """
-        absent = [name for name in self.names if name not in self._seen]
+        absent = [name for name in self.names if name not in self.seen]
         if self.activated is None and absent:
             raise UserError(f"layers must take part in the forward pass; {absent[0]!r} does not")
-        if self.activated is not None and not self.activated & self._seen.keys():
+        if self.activated is not None and not self.activated & self.seen.keys():
             raise UserError(
                 "model must have its activations as modules (nn.ReLU, …), not as functions, for its neurons to be "
                 "found; otherwise name layers"
             )
-        return {name: self._seen[name][0].shape[1] for name in self.names if name in self._seen}
+        return {name: self.seen[name][0].shape[1] for name in self.names if name in self.seen}
 
     def means(self, count: int) -> Tensor:
         """Return the channel means of the first ``count`` rows, (count, neurons), with their graph if any."""
-        return torch.cat([self._seen[name][0][:count] for name in self.layers()], dim=1)
+        return torch.cat([self.seen[name][0][:count] for name in self.layers()], dim=1)
 
     def scaled(self, count: int) -> Tensor:
         """Return the activations of the first ``count`` rows, (count, neurons) in [0, 1].
@@ -77,26 +77,22 @@ class Watch:
         """
         columns = []
         for name in self.layers():
-            means, low, high = (tensor.detach()[:count] for tensor in self._seen[name])
+            means, low, high = (tensor.detach()[:count] for tensor in self.seen[name])
             columns.append(((means - low) / (high - low)).nan_to_num(0, 0, 0).clamp(0, 1))
         return torch.cat(columns, dim=1)
 
-    def record(self, name: str, output: Any) -> None:
+    def record(self, name: str, module: nn.Module, arguments: Any, output: Any) -> None:
         """Keep the channel means and the range of ``output`` (N, C, …); of several calls the last counts."""
         if not isinstance(output, Tensor) or output.ndim < 2 or not output.is_floating_point():
             raise UserError(f"layers must give one tensor (N, C, …); {name!r} does not")
         values = output.detach().flatten(1) if output.ndim == 2 else output.detach()
         places = tuple(range(2, output.ndim)) if output.ndim != 3 else (1,)
         everything = tuple(range(1, output.ndim))
-        self._seen[name] = (
+        self.seen[name] = (
             output.mean(dim=places) if places else output.clone(),
             values.amin(dim=everything)[:, None],
             values.amax(dim=everything)[:, None],
         )
-
-    def clear(self) -> None:
-        """Forget the last pass."""
-        self._seen.clear()
 
 
 @contextmanager
@@ -124,19 +120,19 @@ def watching(model: nn.Module, layers: Sequence[str] | None = None) -> Iterator[
 
     def predict(module: nn.Module, arguments: Any, output: Any) -> None:
         if PREDICTIONS in names and isinstance(output, Tensor) and output.ndim == 2:
-            watch.record(PREDICTIONS, output.softmax(dim=1))
+            watch.record(PREDICTIONS, module, arguments, output.softmax(dim=1))
 
-    handles = [model.register_forward_pre_hook(lambda module, arguments: watch.clear())]
+    handles = [model.register_forward_pre_hook(lambda *_: watch.seen.clear())]
     try:
         for name in names:
             if name != PREDICTIONS:
-                handles.append(modules[name].register_forward_hook(_recorder(watch, name)))
+                handles.append(modules[name].register_forward_hook(partial(watch.record, name)))
         handles.append(model.register_forward_hook(predict))
         yield watch
     finally:
         for handle in handles:
             handle.remove()
-        watch.clear()
+        watch.seen.clear()
 
 
 def activations(
@@ -149,11 +145,9 @@ def activations(
     """Return the activation of every neuron for every image, scaled to [0, 1] by image and layer.
 
     Args:
-        model: (N, C, H, W) images in [0, 1] to (N, K) logits; used in eval mode.
-        images: (N, C, H, W) float32 in [0, 1].
+        model, images, batch_size: as in :mod:`xaicore.attacks`.
         layers: as in :func:`watching`. A channel is dimension 1 of a layer's output, in an output (N, tokens,
             features) the last. Of a module called several times in a pass the last output counts.
-        batch_size: images in one pass of the model; None: what suits their size and the device.
 
     Returns:
         Layer name to (N, channels) float32 on the device of ``images``, in the order of
@@ -161,8 +155,7 @@ def activations(
         all neurons are 0.
 
     Raises:
-        TypeError: an argument is of the wrong kind.
-        ValueError: shape, type, range or ``layers`` do not fit, or the model has its activations as functions.
+        ValueError: also if ``layers`` do not fit, or the model has its activations as functions.
     """
     checks.model(model)
     images = checks.images(images).detach()
@@ -187,7 +180,7 @@ def covered(activations: Mapping[str, Tensor], threshold: float = 0.25) -> Tenso
 
 
 class Coverage:
-    """How often each neuron was covered. Neither the order of the updates nor that of merges matters.
+    """How often each neuron was covered. The order of the updates does not matter.
 
     Args:
         layers: layer name to its number of neurons; the neurons stand in this order.
@@ -207,13 +200,6 @@ class Coverage:
         self.counts = torch.zeros(neurons, dtype=torch.int64)
         if counts is not None:
             self.counts += checks.integers("counts", counts, neurons).cpu()
-
-    @classmethod
-    def of(cls, activations: Mapping[str, Tensor], threshold: float = 0.25) -> Self:
-        """Return the coverage by the N images of ``activations``, as in :func:`covered`; N may be 0."""
-        coverage = cls({name: values.shape[1] for name, values in activations.items()})
-        coverage.update(covered(activations, threshold))
-        return coverage
 
     def update(self, covered: Tensor) -> None:
         """Add what some images covered.
@@ -241,20 +227,6 @@ class Coverage:
         parts = (self.counts > 0).double().split(list(self.layers.values()))
         return {name: part.mean().item() for name, part in zip(self.layers, parts, strict=True)}
 
-    def copy(self) -> Self:
-        """Return a copy that no longer changes with this one."""
-        return type(self)(self.layers, self.counts)
-
-    def merge(self, other: "Coverage") -> None:
-        """Add what ``other`` covered.
-
-        Raises:
-            ValueError: it is of other layers.
-        """
-        if list(other.layers.items()) != list(self.layers.items()):
-            raise UserError("other must cover the same layers in the same order")
-        self.counts += other.counts
-
 
 def _names(modules: Mapping[str, nn.Module], layers: Any) -> tuple[str, ...]:
     if layers is None:
@@ -262,18 +234,10 @@ def _names(modules: Mapping[str, nn.Module], layers: Any) -> tuple[str, ...]:
         return (*chosen, PREDICTIONS)
     if isinstance(layers, str) or not isinstance(layers, Sequence) or any(type(n) is not str for n in layers):
         raise TypeError(f"layers must be a sequence of module names, not {layers!r}")
-    unknown = [name for name in layers if name != PREDICTIONS and name not in modules]
-    if unknown:
-        raise UserError(
-            f"layers must be names of model.named_modules() or {PREDICTIONS!r}; there is no {unknown[0]!r}"
-        )
+    for name in layers:
+        if name != PREDICTIONS and name not in modules:
+            names = f"names of model.named_modules() or {PREDICTIONS!r}"
+            raise UserError(f"layers must be {names}; there is no {name!r}")
     if not layers or len(set(layers)) < len(layers):
         raise UserError("layers must name at least one layer, and none twice")
     return tuple(layers)
-
-
-def _recorder(watch: Watch, name: str) -> Any:
-    def record(module: nn.Module, arguments: Any, output: Any) -> None:
-        watch.record(name, output)
-
-    return record

@@ -2,12 +2,14 @@
 
 import math
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Self
+from typing import NamedTuple, Self
 
 import torch
 from torch import Tensor
 
+from xaicore.attacks.goal import Goal
 from xaicore.attacks.iteration import rows, select
+from xaicore.attacks.victim import Victim
 from xaicore.core import checks
 from xaicore.core.errors import UserError
 
@@ -22,15 +24,10 @@ PROGRESS = 0.01
 
 
 class Adam(NamedTuple):
-    """Adam for many images at once, each at its own step: Kingma & Ba (2015), Algorithm 1.
+    """Adam for many images at once, each at its own step: Kingma & Ba (2015), Algorithm 1."""
 
-    Attributes:
-        m: (n, ...) running mean of the gradients, zero before the first step.
-        v: (n, ...) running mean of their squares, zero before the first step.
-    """
-
-    m: Tensor
-    v: Tensor
+    m: Tensor  # (n, ...) running mean of the gradients, zero before the first step
+    v: Tensor  # (n, ...) of their squares
 
     @classmethod
     def zero(cls, like: Tensor) -> Self:
@@ -55,51 +52,40 @@ class Adam(NamedTuple):
 
 
 class Trial(NamedTuple):
-    """What happens at one c: the constant, the lowest objective, steps made, and steps since it last fell; each (n,)."""
+    """What happens at one c, each (n,)."""
 
     constant: Tensor
-    lowest: Tensor
-    tried: Tensor
-    stuck: Tensor
+    lowest: Tensor  # objective
+    tried: Tensor  # steps made
+    stuck: Tensor  # steps since the objective last fell
 
 
 @dataclass(frozen=True)
 class Schedule:
     """The c that Carlini-Wagner L0 and L-infinity raise until the goal is reached (2017, Sec. VI-B and VI-C).
 
-    Attributes:
-        first: where c begins.
-        largest: c does not grow beyond it.
-        factor: by which c grows.
-        steps: at one c, at most.
-        patience: steps without progress after which c grows.
+    Raises:
+        UserError: a number is out of range, the largest is below the first, or c would hardly grow.
     """
 
     first: float
     largest: float
-    factor: float
-    steps: int
-    patience: int
+    factor: float  # by which c grows
+    steps: int  # at one c, at most
+    patience: int  # steps without progress after which c grows
 
-    @classmethod
-    def checked(cls, first: Any, largest: Any, factor: Any, steps: Any, patience: Any) -> Self:
-        """Return the schedule if c can grow from the first to the largest.
-
-        Raises:
-            UserError: a number is out of range, the largest is below the first, or c would hardly grow.
-        """
-        made = cls(
-            checks.positive("initial_const", first),
-            checks.positive("largest_const", largest),
-            checks.positive("const_factor", factor),
-            checks.integer("steps", steps, least=1),
-            checks.integer("patience", patience, least=1),
-        )
-        if made.largest < made.first:
-            raise UserError(f"largest_const must be at least initial_const, {made.first:g}, not {largest!r}")
-        if made.factor < LEAST_FACTOR:
-            raise UserError(f"const_factor must be a number of at least {LEAST_FACTOR}, not {factor!r}")
-        return made
+    def __post_init__(self) -> None:
+        checks.positive("initial_const", self.first)
+        checks.positive("largest_const", self.largest)
+        checks.positive("const_factor", self.factor)
+        checks.integer("steps", self.steps, least=1)
+        checks.integer("patience", self.patience, least=1)
+        if self.largest < self.first:
+            raise UserError(
+                f"largest_const must be at least initial_const, {self.first:g}, not {self.largest!r}"
+            )
+        if self.factor < LEAST_FACTOR:
+            raise UserError(f"const_factor must be a number of at least {LEAST_FACTOR}, not {self.factor!r}")
 
     def begin(self, labels: Tensor) -> Trial:
         """Return the first trial of images with ``labels`` (n,)."""
@@ -127,17 +113,11 @@ class Schedule:
 
 
 class Best(NamedTuple):
-    """The iterate to hand back: the smallest that attains the goal or, before any does, that of largest margin.
+    """The iterate to hand back: the smallest that attains the goal or, before any does, that of largest margin."""
 
-    Attributes:
-        images: (n, C, H, W).
-        size: (n,) of the perturbation, inf until the goal is attained.
-        margin: (n,), in logits.
-    """
-
-    images: Tensor
-    size: Tensor
-    margin: Tensor
+    images: Tensor  # (n, C, H, W)
+    size: Tensor  # (n,) of the perturbation, inf until the goal is attained
+    margin: Tensor  # (n,), in logits
 
     @property
     def found(self) -> Tensor:
@@ -150,3 +130,10 @@ class Best(NamedTuple):
         """Return the best after the iterates ``images``, and where it is one of them."""
         better = torch.where(attained, size < self.size, ~self.found & (margin > self.margin))
         return select(better, Best(images, size.where(attained, torch.inf), margin), self), better
+
+
+def look(victim: Victim, images: Tensor, goal: Goal, confidence: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the gradient of -margin (zero where not finite), the margin, and where the goal is attained."""
+    logits, gradient = victim.differentiate(images, lambda rows, part: -goal[part].margin(rows))
+    margin = goal.margin(logits).nan_to_num(-torch.inf, torch.inf, -torch.inf)
+    return gradient.nan_to_num(0, 0, 0), margin, goal.attained(logits, confidence)

@@ -32,40 +32,31 @@ ROUNDING = 1e-5
 
 
 def side_of(size: float, shape: Shape, height: int, width: int) -> int:
-    """Return the side (diameter) in whole pixels of the patch whose area is nearest to ``size`` of the image's.
-
-    Args:
-        size: share of the image's area, in (0, 1].
-        shape: "circle" or "square".
-        height: of the image, in pixels.
-        width: of the image, in pixels.
-    """
+    """Return the side (diameter) in whole pixels of the patch nearest to the share ``size`` of the area."""
     area = size * height * width
     return max(1, round(math.sqrt(area) if shape == "square" else 2 * math.sqrt(area / math.pi)))
 
 
 @dataclass(frozen=True)
 class Placements:
-    """The random placements of a patch: uniform scale, angle and place, all of them wholly inside the image.
-
-    Attributes:
-        shape: "circle" or "square".
-        side: side or diameter at scale 1, in pixels.
-        height: of the image, in pixels.
-        width: of the image, in pixels.
-        scale: smallest and largest scale.
-        rotation: largest angle to either side, in degrees.
-        location: share of the free rows and columns before the patch, each in [0, 1]: (0, 0) is the upper left
-            corner, (0.5, 0.5) the middle; None for a random place.
-    """
+    """The random placements of a patch: uniform scale, angle and place, all of them wholly inside the image."""
 
     shape: Shape
-    side: int
-    height: int
+    side: int  # or diameter at scale 1, in pixels
+    height: int  # of the image, in pixels
     width: int
-    scale: tuple[float, float]
-    rotation: float
-    location: tuple[float, float] | None
+    scale: tuple[float, float]  # smallest and largest
+    rotation: float  # largest angle to either side, in degrees
+    location: tuple[float, float] | None  # share of the free rows and columns before the patch; None: random
+
+    @classmethod
+    def of_share(
+        cls, size: Any, shape: Any, image: Sequence[int], scale: Any, rotation: Any, location: Any
+    ) -> Self:
+        """Return the placements of a patch that takes a share ``size`` of the area; see :meth:`checked`."""
+        checks.one_of("shape", shape, get_args(Shape))
+        side = side_of(checks.positive("size", size, most=1), shape, *image[-2:])
+        return cls.checked(shape, side, image, scale, rotation, location)
 
     @classmethod
     def checked(
@@ -128,12 +119,7 @@ class Placements:
     def draw(self, seed: int, index: Tensor, step: Tensor, count: int, *, purpose: int) -> Tensor:
         """Return ``count`` placements for each image, from the image's own stream.
 
-        Args:
-            seed: the caller's seed.
-            index: (n,) int64, number of each image in its set.
-            step: (n,) int64, step each image is at.
-            count: placements per image.
-            purpose: tells draws of the same step apart.
+        Both ``index`` and ``step`` are (n,) int64; ``purpose`` tells draws of the same step apart.
 
         Returns:
             (n * count, 4) float32 on the device of ``index``: row and column of the centre in pixels (the
@@ -159,20 +145,16 @@ class Placements:
 class Footprint:
     """Where m placed patches lie: the pixels they cover, and where on the patch each of these pixels falls.
 
-    Attributes:
-        mask: (m, H, W) bool, true for a covered pixel; there are M of them in all.
-        corners: four (M,) int64, the four values of the patch around each covered pixel, numbered through
-            (m, side, side): upper left, upper right, lower left, lower right.
-        down: (M,) float32 in [0, 1), how far the pixel lies from the upper towards the lower ones.
-        right: (M,) float32 in [0, 1), how far from the left towards the right ones.
-        side: side of the patch.
+    There are M covered pixels in all. The four values of the patch around each are numbered through (m, side, side).
     """
 
-    mask: Tensor
-    corners: tuple[Tensor, Tensor, Tensor, Tensor]
-    down: Tensor
-    right: Tensor
-    side: int
+    mask: Tensor  # (m, H, W) bool, true for a covered pixel
+    corners: tuple[
+        Tensor, Tensor, Tensor, Tensor
+    ]  # (M,) int64: upper left, upper right, lower left, lower right
+    down: Tensor  # (M,) float32 in [0, 1), how far the pixel lies from the upper towards the lower ones
+    right: Tensor  # (M,), likewise from the left towards the right ones
+    side: int  # of the patch
 
     def paint(self, images: Tensor, patches: Tensor) -> Tensor:
         """Return ``images`` (m, C, H, W) with ``patches`` (m, C, side, side) on them.

@@ -19,7 +19,6 @@ from xaicore.attribution.batches import Batch, batches, target_logits
 from xaicore.attribution.calls import ELEMENTWISE, argument, changes_in_place, check_visible, name_of
 from xaicore.attribution.inputs import check_call, network_of
 from xaicore.core.errors import UserError
-from xaicore.core.small_maps import products
 from xaicore.core.undisturbed import undisturbed
 
 ACTIVATIONS = ("post-relu", "pre-relu")
@@ -78,7 +77,7 @@ def grad_cam(
     check_visible(network, "grad_cam")
     post, last = activations == "post-relu", layers == "last"
     cams = GradCams()
-    with undisturbed(model) as device, products(device):
+    with undisturbed(model):
         cams.targets = torch.zeros(len(images), dtype=torch.int64, device=images.device)
         probe = images if len(images) else images.new_zeros(1, *images.shape[1:])
         for batch in batches(model, probe, indices if len(images) else None, batch_size):

@@ -16,10 +16,10 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from xaicore.book.project import find_root
 from xaicore.book.running.display import clock
 from xaicore.core.errors import UserError
 from xaicore.core.units import number
+from xaicore.run.repository import find_root
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -124,15 +124,9 @@ def _run(root: Path, options: argparse.Namespace) -> int:
     for variable in ("XAICORE_DATA", "XAICORE_STORE"):
         if os.environ.get(variable):
             os.environ[variable] = _absolute(os.environ[variable], root)
-    return run(
-        root,
-        options.edition,
-        only=options.only,
-        overrides=overrides,
-        seeds=None if options.seeds is None else chosen_seeds(options.seeds),
-        fresh=options.fresh,
-        engine=options.engine,
-    )
+    seeds = None if options.seeds is None else chosen_seeds(options.seeds)
+    given = {"only": options.only, "overrides": overrides, "fresh": options.fresh, "engine": options.engine}
+    return run(root, options.edition, seeds=seeds, **given)
 
 
 def _from_here(name: str, value: str, root: Path) -> str:
@@ -222,22 +216,15 @@ def _editions(root: Path, options: argparse.Namespace) -> int:
         _print_table(COLUMNS, list(cost_rows(root, load_edition(root, options.costs))))
         print(cost_note(root))
         return 0
-    rows, all_editions = [], [load_edition(root, name) for name in edition_names(root)]
-    for edition in sorted(all_editions, key=lambda each: each.expected_seconds(cores())):
-        needs = [*(f"data: {name}" for name in edition.data)]
-        needs += ["a GPU"] if edition.needs.gpu else []
-        needs += ["network"] if edition.needs.network else []
-        rows.append(
-            [
-                edition.name,
-                clock(edition.expected_seconds(cores())),
-                ", ".join(needs) or "nothing",
-                edition.description,
-            ]
-        )
-        rows += [
-            ["  " + name, clock(run.expected_seconds), "", ""] for name, run in edition.notebooks.items()
-        ]
+    rows = []
+    found = [load_edition(root, name) for name in edition_names(root)]
+    for edition in sorted(found, key=lambda each: each.expected_seconds(cores())):
+        needs = [f"data: {name}" for name in edition.data]
+        needs += ["a GPU"] * edition.needs.gpu + ["network"] * edition.needs.network
+        time = clock(edition.expected_seconds(cores()))
+        rows.append([edition.name, time, ", ".join(needs) or "nothing", edition.description])
+        for name, run in edition.notebooks.items():
+            rows.append([f"  {name}", clock(run.expected_seconds), "", ""])
     _print_table(["edition", f"takes about, {on_cores()}", "needs", "is"], rows)
     return 0
 
@@ -265,10 +252,8 @@ def _print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     table = Table(*columns, box=None, pad_edge=False)
     for row in rows:
         table.add_row(*row)
-    console = Console(markup=False, highlight=False)
-    if not console.is_terminal:  # a file or pipe has no width to wrap to
-        console = Console(markup=False, highlight=False, width=200)
-    console.print(table)
+    # A file or pipe has no width to wrap to.
+    Console(markup=False, highlight=False, width=None if sys.stdout.isatty() else 200).print(table)
 
 
 if __name__ == "__main__":

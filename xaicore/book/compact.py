@@ -17,12 +17,10 @@ from PIL import Image
 
 WIDTH = 1100
 """Pixels across of the widest figure: one and a half times the text of a page."""
-
 JPEG_QUALITY = 90
 COLOURS = 256
 FAITHFUL = 1.0
 """A palette will do where it is off by at most so many of 255 levels, root mean square: for lines, not for pictures."""
-
 PNG, JPEG, SVG = "image/png", "image/jpeg", "image/svg+xml"
 
 
@@ -39,7 +37,11 @@ def compact_notebook(notebook: nbformat.NotebookNode, paths: Mapping[str, str]) 
     compact = nbformat.from_dict(_without_paths(notebook, paths))
     for cell in compact.cells:
         if cell.cell_type == "code":
-            cell.outputs = [output for output in cell.outputs if not _needs_files(output)]
+            cell.outputs = [
+                output
+                for output in cell.outputs
+                if "<script" not in _text(output.get("data", {}).get("text/html", ""))
+            ]
             for output in cell.outputs:
                 if "data" in output:
                     output.data = nbformat.from_dict(_smaller(output.data))
@@ -69,24 +71,11 @@ def compact_figure(png: bytes) -> tuple[str, bytes]:
 
 
 def machine_paths(root: Path) -> dict[str, str]:
-    """Return the paths of this machine that a notebook may show → what to write instead, the longest first.
-
-    Args:
-        root: the project's folder.
-    """
-    data = os.environ.get("XAICORE_DATA")
-    found = {
-        str(Path.home()): "~",
-        tempfile.gettempdir(): "tmp",
-        sys.prefix: ".venv",
-        str(root): ".",
-        **({str(Path(data).expanduser()).rstrip("/"): Path(data).name} if data else {}),
-    }
+    """Return the paths of this machine that a notebook may show → what to write instead, the longest first."""
+    found = {str(Path.home()): "~", tempfile.gettempdir(): "tmp", sys.prefix: ".venv", str(root): "."}
+    if data := os.environ.get("XAICORE_DATA"):
+        found[str(Path(data).expanduser()).rstrip("/")] = Path(data).name
     return {path: found[path] for path in sorted(found, key=len, reverse=True) if len(path) > 1}
-
-
-def _needs_files(output: nbformat.NotebookNode) -> bool:
-    return "<script" in _text(output.get("data", {}).get("text/html", ""))
 
 
 def _smaller(data: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,8 +8,10 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from packaging.requirements import Requirement
@@ -19,13 +21,13 @@ import xaicore.data
 import xaicore.models
 from xaicore.book.running.editions import Edition, edition_names, load_edition, on_cores
 from xaicore.core.errors import UserError
-from xaicore.data import SETS
+from xaicore.core.files import nearest
+from xaicore.data import SETS, ImageSet
 from xaicore.run.engine import cores
 from xaicore.run.store import default_root
 
 DISK_BYTES = 2 * 2**30
 FOLDER_SETS = [name for name, spec in SETS.items() if spec.read_root is not None and name != "folder"]
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 KERNEL_TEST = """
 import nbformat
 from nbclient import NotebookClient
@@ -34,14 +36,8 @@ NotebookClient(nbformat.v4.new_notebook(), kernel_manager_class=OwnKernel, start
 """
 
 
-@dataclass(frozen=True)
-class Finding:
-    """One line of the report.
-
-    Attributes:
-        mark: ``ok``, ``note`` (worth knowing) or ``missing`` (something cannot run).
-        text: what was found.
-    """
+class Finding(NamedTuple):
+    """One line of the report; its mark is ``ok``, ``note`` (worth knowing) or ``missing`` (something cannot run)."""
 
     mark: str
     text: str
@@ -51,24 +47,12 @@ class Finding:
 
 
 def examine(root: Path) -> tuple[list[Finding], bool]:
-    """Look at this machine.
-
-    Args:
-        root: the project's folder.
-
-    Returns:
-        What was found, and whether the embedded edition can run.
-    """
+    """Look at this machine; return what was found, and whether the embedded edition can run."""
     folders = _folders()
-    basics = [
-        Finding("ok", f"Python {platform.python_version()}"),
-        *_machine(root),
-        *_packages(root),
-        _kernel(),
-        *_embedded(),
-    ]
-    findings = [*basics, _data_root(folders), _browser()]
-    ready = not any(finding.mark == "missing" for finding in basics)
+    findings = [Finding("ok", f"Python {platform.python_version()}"), *_machine(root), *_packages(root)]
+    findings += [_kernel(), *_embedded()]
+    ready = not any(finding.mark == "missing" for finding in findings)
+    findings.append(_data_root(folders))
     well = False
     for name in edition_names(root):
         try:
@@ -99,12 +83,9 @@ def _machine(root: Path) -> Iterator[Finding]:
     free = shutil.disk_usage(root).free
     text = f"{free / 2**30:.1f} GiB free on the disk"
     yield Finding("ok", text) if free >= DISK_BYTES else Finding("missing", f"{text}: 2 GiB are needed")
-    store = default_root()
-    nearest = next(place for place in (store, *store.parents) if place.exists())
-    if not os.access(nearest, os.W_OK):
-        yield Finding(
-            "missing", "the folder of the store cannot be written to; name another in XAICORE_STORE"
-        )
+    if not os.access(nearest(default_root()), os.W_OK):
+        text = "the folder of the store cannot be written to; name another in XAICORE_STORE"
+        yield Finding("missing", text)
 
 
 def _memory_bytes() -> int | None:
@@ -122,9 +103,7 @@ def _memory_bytes() -> int | None:
 def _packages(root: Path) -> Iterator[Finding]:
     """Compare what is installed with what pyproject.toml asks for and constraints.txt names."""
     project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    wanted = [
-        Requirement(each) for each in (*project["dependencies"], *project["optional-dependencies"]["book"])
-    ]
+    wanted = [*map(Requirement, [*project["dependencies"], *project["optional-dependencies"]["book"]])]
     lock = root / "constraints.txt"
     lines = lock.read_text(encoding="utf-8").splitlines() if lock.is_file() else []
     locked = [Requirement(line) for line in (line.partition("#")[0].strip() for line in lines) if line]
@@ -133,37 +112,31 @@ def _packages(root: Path) -> Iterator[Finding]:
     }
     fine, other = 0, []
     for requirement in wanted:
+        name = requirement.name
         try:
-            version = importlib.metadata.version(requirement.name)
+            version = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
-            yield Finding(
-                "missing", f"package {requirement.name}: not installed; run make, or pip install it"
-            )
+            yield Finding("missing", f"package {name}: not installed; run make, or pip install it")
             continue
         if not requirement.specifier.contains(version, prereleases=True):
-            yield Finding(
-                "missing", f"package {requirement.name} {version}: {requirement.specifier} is needed"
-            )
+            yield Finding("missing", f"package {name} {version}: {requirement.specifier} is needed")
             continue
         fine += 1
-        named = locks.get(canonicalize_name(requirement.name), requirement).specifier
+        named = locks.get(canonicalize_name(name), requirement).specifier
         if not named.contains(version, prereleases=True):
-            other.append(f"{requirement.name} {version} (not {str(named).lstrip('=')})")
+            other.append(f"{name} {version} (not {str(named).lstrip('=')})")
     yield Finding("ok", f"{fine} of {len(wanted)} packages installed as needed")
     if other:
-        yield Finding(
-            "note", f"versions other than in constraints.txt: {', '.join(other)}; numbers may differ"
-        )
+        text = f"versions other than in constraints.txt: {', '.join(other)}; numbers may differ"
+        yield Finding("note", text)
 
 
 def _kernel() -> Finding:
     try:
-        answer = subprocess.run(
-            [sys.executable, "-c", KERNEL_TEST], capture_output=True, check=False, timeout=120
-        )
+        subprocess.run([sys.executable, "-c", KERNEL_TEST], capture_output=True, check=True, timeout=120)
     except subprocess.TimeoutExpired:
         return Finding("missing", "a Jupyter kernel does not start within two minutes")
-    if answer.returncode != 0:
+    except subprocess.CalledProcessError:
         return Finding("missing", "a Jupyter kernel does not start; install the package ipykernel anew")
     return Finding("ok", "a Jupyter kernel starts")
 
@@ -171,16 +144,17 @@ def _kernel() -> Finding:
 def _embedded() -> Iterator[Finding]:
     """Open what ships inside Python packages."""
     things: dict[str, Callable[[], object]] = {
-        f"image set {name}: {spec.about}": lambda name=name: xaicore.data.load(name, split="all")[0]  # type: ignore[misc]
+        f"image set {name}: {spec.about}": partial(xaicore.data.load, name, split="all")
         for name, spec in SETS.items()
         if spec.read is not None
     }
-    things["weights of EfficientNet-Lite0 for ImageNet"] = lambda: xaicore.models.load(
-        "efficientnet_lite0", weights="imagenet"
-    )
+    network = partial(xaicore.models.load, "efficientnet_lite0", weights="imagenet")
+    things["weights of EfficientNet-Lite0 for ImageNet"] = network
     for text, thing in things.items():
         try:
-            thing()
+            found = thing()
+            if isinstance(found, ImageSet):
+                found[0]
         except Exception as error:  # whatever is wrong with a package's files is to be reported, not raised
             reason = next(iter(str(error).splitlines()), type(error).__name__)
             yield Finding("missing", f"{text}: {reason}")
@@ -192,36 +166,26 @@ def _folders() -> dict[str, str | None]:
     """Return name → what is wrong with its folders, for the image sets that are found; no file is opened."""
     found: dict[str, str | None] = {}
     for name in FOLDER_SETS:
-        try:
+        with suppress(UserError):
             xaicore.data.find_root(name)
-        except UserError:
-            continue
-        try:
-            xaicore.data.load(name, split="test")
             found[name] = None
-        except UserError as error:
-            found[name] = str(error)
+            try:
+                xaicore.data.load(name, split="test")
+            except UserError as error:
+                found[name] = str(error)
     return found
 
 
 def _data_root(folders: Mapping[str, str | None]) -> Finding:
+    wrong = [problem for problem in folders.values() if problem is not None]
     if not os.environ.get("XAICORE_DATA"):
-        return Finding(
-            "note", "XAICORE_DATA is not set: no image sets in folders (only needed beyond embedded)"
-        )
+        text = "XAICORE_DATA is not set: no image sets in folders (only needed beyond embedded)"
+        return Finding("note", text)
     if not folders:
         return Finding("note", f"XAICORE_DATA holds none of {', '.join(FOLDER_SETS)}")
-    wrong = [problem for problem in folders.values() if problem is not None]
     if wrong:
         return Finding("missing", f"XAICORE_DATA: {'; '.join(wrong)}")
     return Finding("ok", f"XAICORE_DATA holds {', '.join(folders)}")
-
-
-def _browser() -> Finding:
-    browser = next((path for name in BROWSERS if (path := shutil.which(name))), None)
-    if browser is None:
-        return Finding("note", "no Chromium: only screenshots of the pages cannot be made")
-    return Finding("ok", f"browser for screenshots: {Path(browser).name}")
 
 
 def _lacks(edition: Edition, folders: Mapping[str, str | None]) -> list[str]:

@@ -40,6 +40,11 @@ def one_line(what: str) -> Iterator[None]:
         raise
 
 
+def nearest(folder: Path) -> Path:
+    """Return the folder itself where there is one, else the nearest above it."""
+    return next(place for place in (folder, *folder.parents) if place.exists())
+
+
 def disk_full(what: str) -> str:
     """Return the line that tells a full disk."""
     return f"the disk is full: {what} was not written; free some space and run again, the rest is kept"

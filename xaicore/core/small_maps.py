@@ -7,7 +7,6 @@ times as fast. The result is the same but for rounding.
 
 import itertools
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -19,26 +18,10 @@ CELLS = 16
 """Most cells of an output map that are computed so."""
 CHANNELS = 64
 """Fewest input channels of a kernel larger than 1 x 1; with fewer, gathering the windows costs more than it saves."""
-CHANNELS_WITHOUT_GRADIENT = 192
-"""The same, and of any kernel, where the weights need no gradient."""
-
-
-def products(device: torch.device) -> AbstractContextManager[Any]:
-    """Return a context in which a network with frozen weights computes small maps as products, where that is faster."""
-    if device.type != "cpu":
-        return nullcontext()
-    return SmallMaps(channels=CHANNELS_WITHOUT_GRADIENT, pointwise=CHANNELS_WITHOUT_GRADIENT)
 
 
 class SmallMaps(TorchFunctionMode):
-    """While active: every ungrouped 2-D convolution with a small output is a matrix product; all others are as ever.
-
-    The fewest input channels of a kernel that is taken over are ``pointwise`` of 1 x 1, ``channels`` of a larger one.
-    """
-
-    def __init__(self, channels: int = CHANNELS, pointwise: int = 1) -> None:
-        super().__init__()
-        self.fewest = channels, pointwise
+    """While active: every ungrouped 2-D convolution with a small output is a matrix product; all others are as ever."""
 
     def __torch_function__(
         self,
@@ -49,14 +32,13 @@ class SmallMaps(TorchFunctionMode):
     ) -> Any:
         """Take over convolutions where that is faster."""
         if func is torch.conv2d:
-            found = _as_product(self.fewest, *args, **(kwargs or {}))
+            found = _as_product(*args, **(kwargs or {}))
             if found is not None:
                 return found
         return func(*args, **(kwargs or {}))
 
 
 def _as_product(
-    fewest: tuple[int, int],
     input: Tensor,
     weight: Tensor,
     bias: Tensor | None = None,
@@ -72,7 +54,7 @@ def _as_product(
     kernel = weight.shape[2], weight.shape[3]
     height = (input.shape[2] + 2 * above - kernel[0]) // down + 1
     width = (input.shape[3] + 2 * beside - kernel[1]) // right + 1
-    if not 0 < height * width <= CELLS or weight.shape[1] < fewest[kernel == (1, 1)]:
+    if not 0 < height * width <= CELLS or (kernel != (1, 1) and weight.shape[1] < CHANNELS):
         return None
     if kernel == (1, 1) and (above, beside) == (0, 0):
         cells = input[:, :, ::down, ::right].permute(0, 2, 3, 1)

@@ -139,7 +139,7 @@ def estimated(
     return (
         np.array([place for place, _ in there], dtype=np.float64),
         np.array([each.value for _, each in there]),
-        np.array([(each.low, each.high) for _, each in there]),
+        np.array([(each.low, each.high) for _, each in there]).reshape(-1, 2),
     )
 
 

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 
 from xaicore.core.devices import device_of
-from xaicore.core.small_maps import products
 from xaicore.core.undisturbed import evaluation_mode, exact_arithmetic
 from xaicore.models.classifier import Classifier
 from xaicore.models.recipe import Recipe
@@ -57,7 +56,7 @@ def features(model: Classifier, head: nn.Module, images: Tensor, batch_size: int
 
     handle = head.register_forward_pre_hook(keep)
     try:
-        with exact_arithmetic(model.device), evaluation_mode(model), products(model.device):
+        with exact_arithmetic(model.device), evaluation_mode(model):
             for part in images.split(batch_size):
                 model(part.to(model.device))
     finally:

@@ -7,7 +7,6 @@ from xaicore.core import checks
 from xaicore.core.devices import device_of
 from xaicore.core.errors import UserError
 from xaicore.core.outputs import checked_logits
-from xaicore.core.small_maps import products
 from xaicore.core.undisturbed import evaluation_mode, exact_arithmetic
 from xaicore.data import ImageSet
 
@@ -27,7 +26,7 @@ def predict(model: nn.Module, images: Tensor | ImageSet, batch_size: int = 256) 
     if len(images) == 0:
         raise UserError("images must hold at least one image")
     outputs, device = [], device_of(model)
-    with exact_arithmetic(device), evaluation_mode(model), products(device):
+    with exact_arithmetic(device), evaluation_mode(model):
         for start in range(0, len(images), batch_size):
             batch = take(images, torch.arange(start, min(start + batch_size, len(images))))
             outputs.append(checked_logits(model(batch.to(device)), len(batch)).float().cpu())

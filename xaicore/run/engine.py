@@ -1,9 +1,8 @@
 """Where batches run.
 
 ``map`` cuts arrays into batches along their first dimension, runs a function on each and joins the results.
-Every finished batch is in the store at once, so a process that is killed loses only the batch under way, and
-every result is addressed by the content of its own batch, wherever that is computed. :class:`LocalEngine` works in
-this process; engines on other machines are named by the scheme of their address, such as ``ray://``.
+Every finished batch is in the store at once, addressed by its content wherever it is computed, so a process that is
+killed loses only the batches under way.
 """
 
 import copy
@@ -16,7 +15,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from itertools import islice
 from types import ModuleType
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -31,6 +30,8 @@ SCHEMES = {"ray": "xaicore.run.cluster"}
 BatchFunction = Callable[..., Mapping[str, torch.Tensor]]
 Work = Callable[[dict[str, torch.Tensor]], Mapping[str, Any]]
 """Computes one batch; is called from several threads."""
+Working = tuple[Work, int, ThreadPoolExecutor]
+"""What computes a batch, how many are under way at a time, and the threads that wait for them."""
 
 
 class Engine(ABC):
@@ -57,11 +58,8 @@ class Engine(ABC):
         function: BatchFunction,
         arrays: Mapping[str, torch.Tensor],
         constants: Mapping[str, Any],
-    ) -> AbstractContextManager[tuple[Work, int, ThreadPoolExecutor]]:
-        """Give what computes a batch, how many batches are under way at a time, and the threads that wait for them.
-
-        Leaving the context by an exception ends what is computed, as far as that can be ended.
-        """
+    ) -> AbstractContextManager[Working]:
+        """Leaving the context by an exception ends what is computed, as far as that can be ended."""
 
     def map(
         self,
@@ -153,23 +151,23 @@ class LocalEngine(Engine):
         function: BatchFunction,
         arrays: Mapping[str, torch.Tensor],
         constants: Mapping[str, Any],
-    ) -> Iterator[tuple[Work, int, ThreadPoolExecutor]]:
+    ) -> Iterator[Working]:
         copies = threading.local()
 
         def work(batch: Mapping[str, torch.Tensor]) -> Mapping[str, Any]:
             if not hasattr(copies, "constants"):
-                copies.constants = {name: _own(value) for name, value in constants.items()}
+                copies.constants = {
+                    name: value if _model(value) is None else copy.deepcopy(value)
+                    for name, value in constants.items()
+                }
             return function(**batch, **copies.constants)
 
-        most = self._most(constants)
+        most = self.workers or int(os.environ.get("XAICORE_WORKERS") or 0)
+        if devices(constants):
+            most = 1
+        most = most or max(1, cores() // torch.get_num_threads())
         with ThreadPoolExecutor(most) as pool:
             yield work, most, pool
-
-    def _most(self, constants: Mapping[str, Any]) -> int:
-        if devices(constants):
-            return 1
-        named = self.workers or int(os.environ.get("XAICORE_WORKERS") or 0)
-        return named or max(1, cores() // torch.get_num_threads())
 
 
 def cores() -> int:
@@ -191,8 +189,7 @@ def get(spec: str | None = None, store: Store | None = None) -> Engine:
     spec = spec or os.environ.get("XAICORE_ENGINE") or "local"
     check(spec)
     store = store if store is not None else Store()
-    found: Engine = LocalEngine(store) if spec == "local" else _module_of(spec).get(spec, store)
-    return found
+    return LocalEngine(store) if spec == "local" else cast(Engine, _module_of(spec).get(spec, store))
 
 
 def check(spec: str) -> None:
@@ -209,8 +206,7 @@ def for_notebooks(spec: str) -> AbstractContextManager[dict[str, str]]:
     """
     if spec == "local":
         return nullcontext({"XAICORE_ENGINE": spec})
-    found: AbstractContextManager[dict[str, str]] = _module_of(spec).for_notebooks(spec)
-    return found
+    return cast(AbstractContextManager[dict[str, str]], _module_of(spec).for_notebooks(spec))
 
 
 def _module_of(spec: str) -> ModuleType:
@@ -218,11 +214,6 @@ def _module_of(spec: str) -> ModuleType:
     if not separator or scheme not in SCHEMES:
         raise UserError(f"unknown engine {spec!r}; use --engine local or --engine ray://HOST:PORT")
     return importlib.import_module(SCHEMES[scheme])
-
-
-def _own(value: Any) -> Any:
-    """Return a worker's own copy of a model or of what holds one, anything else as it is."""
-    return value if _model(value) is None else copy.deepcopy(value)
 
 
 def _model(value: Any) -> torch.nn.Module | None:
@@ -239,15 +230,14 @@ def _rows(arrays: Mapping[str, torch.Tensor], constants: Mapping[str, Any], batc
     for name, array in arrays.items():
         if not isinstance(array, torch.Tensor) or array.ndim < 1:
             raise TypeError(f"arrays[{name!r}] must be a tensor with at least one dimension")
+        if name in constants:
+            raise ValueError(f"constants and arrays share the name {name!r}")
     counts = {name: len(array) for name, array in arrays.items()}
     if len(set(counts.values())) > 1:
         raise ValueError(f"arrays must agree in their first dimension, got {counts}")
     rows = next(iter(counts.values()))
     if rows == 0:
         raise ValueError("arrays must have at least one row")
-    both = sorted(set(arrays) & set(constants))
-    if both:
-        raise ValueError(f"constants and arrays share the name {both[0]!r}")
     return rows
 
 
@@ -271,8 +261,9 @@ def _put(
         if not isinstance(value, torch.Tensor):
             raise TypeError(f"{step}: {name} must be a tensor, not a {type(value).__name__}")
         if value.ndim < 1 or len(value) != stop - start:
+            shape = tuple(value.shape)
             raise ValueError(
-                f"{step}: {name} must have {stop - start} rows like its batch, got shape {tuple(value.shape)}"
+                f"{step}: {name} must have {stop - start} rows like its batch, got shape {shape}"
             )
         if first:
             joined[name] = torch.empty((rows, *value.shape[1:]), dtype=value.dtype)
@@ -280,6 +271,5 @@ def _put(
         if whole is None or whole.shape[1:] != value.shape[1:] or whole.dtype != value.dtype:
             raise ValueError(f"{step}: {name} differs between batches in name, shape or dtype")
         whole[start:stop] = value
-    missing = sorted(set(joined) - set(result))
-    if missing:
+    if missing := sorted(set(joined) - set(result)):
         raise ValueError(f"{step}: {missing[0]} is missing from another batch")

@@ -39,11 +39,7 @@ CLASSES = 3
 
 
 class Sheets:
-    """Writes tiles to sheets and knows where each lies.
-
-    Args:
-        folder: where the files go; it is emptied.
-    """
+    """Writes tiles to sheets in ``folder``, which is emptied, and knows where each lies."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -97,17 +93,15 @@ def describe(
         table: what :func:`xaicore.studies.explorer.comparisons` made of it.
         about: data, network and parameters in a sentence, for the foot of the panel.
     """
-    cases: dict[str, list[str]] = {}
+    cases: dict[str, dict[str, None]] = {}
     for version in explored.versions:
-        sizes = cases.setdefault(version.attack, [])
-        if version.size not in sizes:
-            sizes.append(version.size)
+        cases.setdefault(version.attack, {})[version.size] = None
     keys = slugs([subject.names[label] for label in subject.labels.tolist()])
     height, width = subject.images.shape[-2:]
     return {
         "about": about,
         "tile": [width, height],
-        "attacks": cases,
+        "attacks": {attack: list(sizes) for attack, sizes in cases.items()},
         "explanations": list(explored.maps),
         "images": [
             _image(sheets, f"{name}.{key}", key, image, subject, explored, table)
@@ -152,46 +146,43 @@ def _image(
         explanation: tiles.share_of_scale(maps[0, image, ANSWER])
         for explanation, maps in explored.maps.items()
     }
-    attacks: dict[str, dict[str, Any]] = {}
+    pictures: dict[str, dict[str, tiles.Tile]] = {}
+    maps: dict[str, dict[str, tiles.Tile]] = {}
+    cases: dict[str, dict[str, dict[str, Any]]] = {}
     grouped = {key: rows for key, rows in table[table["image"] == image].groupby(["attack", "size", "kind"])}
-    for attack in dict.fromkeys(version.attack for version in explored.versions):
-        pictures: dict[str, tiles.Tile] = {}
-        maps: dict[str, tiles.Tile] = {}
-        found: dict[str, dict[str, Any]] = {}
-        for number, version in enumerate(explored.versions, start=1):
-            if version.attack != attack:
-                continue
-            case = f"{version.size}|{version.kind}"
-            pictures[case] = tiles.picture_tile(version.images[image])
-            change, factor = tiles.perturbation_tile(version.images[image] - subject.images[image])
-            pictures[f"{case}|change"] = change
-            for explanation, before in shares.items():
-                for explained in (ANSWER, TRUE):
-                    heatmap = explored.maps[explanation].get((number, image, explained))
-                    if heatmap is not None:
-                        after = tiles.share_of_scale(heatmap)
-                        place = f"{case}|{explanation}|{explained}"
-                        maps[place] = tiles.map_tile(after)
-                        maps[f"{place}|difference"] = tiles.difference_tile(before, after)
-            numbers = grouped[attack, version.size, version.kind]
-            found[case] = _case(numbers, factor) | {
-                "classes": _classes(subject.names, clean, explored.probabilities[number, image])
-            }
-        attacks[attack] = {
-            "pictures": sheets.sheet(f"{name}.{attack}.pictures", pictures, maps=False),
-            "maps": sheets.sheet(f"{name}.{attack}.maps", maps, maps=True),
+    for number, version in enumerate(explored.versions, start=1):
+        attack, case = version.attack, f"{version.size}|{version.kind}"
+        change, factor = tiles.perturbation_tile(version.images[image] - subject.images[image])
+        picture = tiles.picture_tile(version.images[image])
+        pictures.setdefault(attack, {}).update({case: picture, f"{case}|change": change})
+        placed = maps.setdefault(attack, {})
+        for explanation, before in shares.items():
+            for explained in (ANSWER, TRUE):
+                heatmap = explored.maps[explanation].get((number, image, explained))
+                if heatmap is not None:
+                    after = tiles.share_of_scale(heatmap)
+                    place = f"{case}|{explanation}|{explained}"
+                    placed[place] = tiles.map_tile(after)
+                    placed[f"{place}|difference"] = tiles.difference_tile(before, after)
+        classes = _classes(subject.names, clean, explored.probabilities[number, image])
+        numbers = grouped[attack, version.size, version.kind]
+        cases.setdefault(attack, {})[case] = _case(numbers, factor) | {"classes": classes}
+    attacks = {
+        attack: {
+            "pictures": sheets.sheet(f"{name}.{attack}.pictures", pictures[attack], maps=False),
+            "maps": sheets.sheet(f"{name}.{attack}.maps", maps[attack], maps=True),
             "cases": found,
         }
+        for attack, found in cases.items()
+    }
+    shown = {"clean": tiles.picture_tile(subject.images[image])}
+    explained_shares = {key: tiles.map_tile(share) for key, share in shares.items()}
     return {
         "key": key,
         "class": subject.names[label],
         "confidence": rounded(float(clean[label])),
-        "picture": sheets.sheet(
-            f"{name}.picture", {"clean": tiles.picture_tile(subject.images[image])}, maps=False
-        ),
-        "maps": sheets.sheet(
-            f"{name}.maps", {key: tiles.map_tile(share) for key, share in shares.items()}, maps=True
-        ),
+        "picture": sheets.sheet(f"{name}.picture", shown, maps=False),
+        "maps": sheets.sheet(f"{name}.maps", explained_shares, maps=True),
         "attacks": attacks,
     }
 
@@ -202,14 +193,8 @@ def _case(numbers: pd.DataFrame, factor: float) -> dict[str, Any]:
     for row in numbers.to_dict("records"):
         measured = {name: rounded(row[name]) for name in SHIFTS}
         shifts.setdefault(str(row["explanation"]), {})[str(row["explained"])] = measured
-    return {
-        "answer": first["answer"],
-        "fooled": bool(first["fooled"]),
-        "l2": rounded(first["l2"]),
-        "linf": rounded(first["linf"]),
-        "factor": rounded(factor),
-        "shifts": shifts,
-    }
+    sizes = {"l2": rounded(first["l2"]), "linf": rounded(first["linf"]), "factor": rounded(factor)}
+    return {"answer": first["answer"], "fooled": bool(first["fooled"]), **sizes, "shifts": shifts}
 
 
 def _classes(names: tuple[str, ...], clean: Tensor, changed: Tensor) -> list[list[Any]]:

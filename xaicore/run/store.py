@@ -3,9 +3,8 @@
 The address of a result is the digest of the step's name, its code, its inputs and the environment (versions
 of the libraries that compute, kind of device, number of threads). So a run that was killed continues where it
 stopped, and a change of code, data, weights or parameters that matters gives another address. An entry is one
-safetensors file: the tensors as they are, everything else as JSON in its metadata, beside a checksum of both (CRC-32,
-against damage, not against malice).
-It is written under a temporary name and renamed, so any number of processes may share a store.
+safetensors file: the tensors, and in its metadata everything else as JSON and a checksum of both (CRC-32, against
+damage, not malice). It is written under a temporary name and renamed, so any number of processes may share a store.
 """
 
 import importlib.metadata
@@ -14,6 +13,7 @@ import os
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -30,16 +30,7 @@ from xaicore.core.fingerprint import checksum, code_digest, digest
 from xaicore.core.machine import return_free_memory
 from xaicore.run.repository import working_copy
 
-LIBRARIES = (
-    "torch",
-    "torchvision",
-    "numpy",
-    "scipy",
-    "captum",
-    "umap-learn",
-    "scikit-learn",
-    "timm",
-)
+LIBRARIES = ("torch", "torchvision", "numpy", "scipy", "captum", "umap-learn", "scikit-learn", "timm")
 METADATA = "xaicore"
 STALE_SECONDS = 24 * 3600
 TIDY_SECONDS = 1.0
@@ -123,36 +114,28 @@ class Store:
         self._save(step, path, content, seconds)
         self._own.add(address)
         self.computed += 1
-        self._tidy(spent)
-        return Result(content, seconds=seconds, reused=False)
-
-    def _tidy(self, spent: float) -> None:
-        """Give freed memory back to the system, but not for every short step: that takes some hundredths of a second."""
         self._untidied += spent
-        if self._untidied > TIDY_SECONDS:
+        if (
+            self._untidied > TIDY_SECONDS
+        ):  # it takes some hundredths of a second, too long for every short step
             self._untidied = 0.0
             return_free_memory()
+        return Result(content, seconds=seconds, reused=False)
 
     def _save(self, step: str, path: Path, content: dict[str, Any], seconds: float) -> None:
         self._sweep(path.parent)
         tensors = {name: value for name, value in content.items() if isinstance(value, torch.Tensor)}
-        others = {name: value for name, value in content.items() if name not in tensors}
         description = {
             "step": step,
             "order": list(content),
-            "values": others,
+            "values": {name: value for name, value in content.items() if name not in tensors},
             "seconds": seconds,
             "checksum": _checksum(content, seconds),
         }
-        write_atomically(
-            path,
-            safetensors.torch.save(tensors, metadata={METADATA: json.dumps(description)}),
-            what=f"a result of {step}",
-        )
+        encoded = safetensors.torch.save(tensors, metadata={METADATA: json.dumps(description)})
+        write_atomically(path, encoded, what=f"a result of {step}")
 
     def _load(self, step: str, path: Path) -> Result | None:
-        if not path.is_file():
-            return None
         try:
             with safetensors.safe_open(path, framework="pt") as file:
                 description = json.loads((file.metadata() or {})[METADATA])
@@ -164,6 +147,8 @@ class Store:
             seconds = float(description["seconds"])
             if description["checksum"] != _checksum(content, seconds):
                 raise ValueError("checksum")
+        except FileNotFoundError:
+            return None
         except (safetensors.SafetensorError, OSError, KeyError, TypeError, ValueError):
             progress.warn(f"a stored result of {step} is damaged and is computed anew")
             return None
@@ -175,20 +160,16 @@ class Store:
             return
         self._swept.add(folder)
         for leftover in folder.glob(".*.tmp"):
-            try:
+            with suppress(OSError):
                 if time.time() - leftover.stat().st_mtime > STALE_SECONDS:
-                    leftover.unlink(missing_ok=True)
-            except OSError:
-                continue
+                    leftover.unlink()
 
 
 def default_root() -> Path:
     """Return the folder of the store where none is named; see :class:`Store`."""
-    named = os.environ.get("XAICORE_STORE")
-    if named:
+    if named := os.environ.get("XAICORE_STORE"):
         return Path(named).expanduser()
-    project = working_copy()
-    if project is not None:
+    if project := working_copy():
         return project / "runs" / "store"
     cache_folder = os.environ.get("XDG_CACHE_HOME")
     try:
@@ -215,10 +196,8 @@ def versions(packages: tuple[str, ...]) -> dict[str, str]:
     """Return the installed version of each of ``packages``, without those that are not installed."""
     found = {}
     for name in packages:
-        try:
+        with suppress(importlib.metadata.PackageNotFoundError):
             found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
     return found
 
 
@@ -234,11 +213,8 @@ def _devices(thing: Any) -> Iterator[str]:
         yield from (parameter.device.type for parameter in thing.parameters())
     elif isinstance(thing, torch.device):
         yield thing.type
-    elif isinstance(thing, Mapping):
-        for value in thing.values():
-            yield from _devices(value)
-    elif isinstance(thing, (list, tuple)):
-        for value in thing:
+    elif isinstance(thing, (Mapping, list, tuple)):
+        for value in thing.values() if isinstance(thing, Mapping) else thing:
             yield from _devices(value)
 
 
@@ -271,6 +247,5 @@ def plain(step: str, content: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _checksum(content: Mapping[str, Any], seconds: float) -> str:
-    tensors = {name: value for name, value in content.items() if isinstance(value, torch.Tensor)}
-    sums = {name: checksum(value) for name, value in tensors.items()}
+    sums = {name: checksum(each) for name, each in content.items() if isinstance(each, torch.Tensor)}
     return digest(list(content), {**content, **sums}, seconds)

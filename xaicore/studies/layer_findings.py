@@ -113,10 +113,16 @@ def findings(
         return list(islice(found, count))
 
     return Findings(
-        *(take(layers), take(layers), take(layers), take(strengths), take(strengths)),
-        *(next(found), next(found), next(found)),
-        dict(zip(pairs, take(len(pairs)), strict=True)),
-        take(strengths),
+        gap=take(layers),
+        rank=take(layers),
+        variance_ratio=take(layers),
+        adversarial=take(strengths),
+        gaussian=take(strengths),
+        adversarial_change=next(found),
+        gaussian_change=next(found),
+        depth_correlation=next(found),
+        distance=dict(zip(pairs, take(len(pairs)), strict=True)),
+        compromise=take(strengths),
     )
 
 

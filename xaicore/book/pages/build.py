@@ -19,7 +19,6 @@ from xaicore.book.claims.schema import load_claims
 from xaicore.book.gate import html_findings, notebook_findings
 from xaicore.book.pages.staging import EXTRA, stage
 from xaicore.book.pages.words import findings as word_findings
-from xaicore.book.project import repository_address
 from xaicore.book.running.editions import load_edition
 from xaicore.book.running.run_folder import NOTEBOOK
 from xaicore.book.running.runner import completed_runs
@@ -27,6 +26,7 @@ from xaicore.book.verify import summary, verify
 from xaicore.core.errors import UserError
 from xaicore.core.files import disk_full, one_line, replace_folder
 from xaicore.run.records import FILE, load_record
+from xaicore.run.repository import repository_address
 
 JUPYTER_BOOK = """
 import gc, os
@@ -78,22 +78,17 @@ def build(root: Path, edition: str = "embedded", *, target: Path | None = None) 
         for name, path in runs.items()
         for finding in notebook_findings(path, wanted[name].optional_figures)
     ]
-    if findings:
-        raise UserError(_report("the executed notebooks did not pass", findings))
+    _pass("the executed notebooks did not pass", findings)
     _check_words(root, runs)
 
     papers = load_claims(root / "claims")
-    committed = committed_evidence(root)
+    records, committed = gather_records(root, edition), committed_evidence(root)
     judgements = judge(papers, committed)
     changed = changed_verdicts(root, judgements)
-    if changed:
-        raise UserError(
-            _report(
-                "verdicts of the committed evidence changed (look for the cause first; a change that is understood is "
-                "committed with: xaibook claims --accept)",
-                changed,
-            )
-        )
+    advice = (
+        "look for the cause first; a change that is understood is committed with: xaibook claims --accept"
+    )
+    _pass(f"verdicts of the committed evidence changed ({advice})", changed)
     compared = verify(root, edition) if edition in committed else None
     if compared is not None:
         print(f"this run beside the evidence: {summary(compared)}")
@@ -106,7 +101,8 @@ def build(root: Path, edition: str = "embedded", *, target: Path | None = None) 
         runs=runs,
         papers=papers,
         judgements=judgements,
-        records=gather_records(root, edition),
+        # Pages tell of a quick run only where they are made of it.
+        records={name: found for name, found in records.items() if name != "quick" or edition == name},
         compared=None if compared is None else {str(row["id"]): row for _, row in compared.iterrows()},
         address=repository_address(root),
     )
@@ -114,9 +110,7 @@ def build(root: Path, edition: str = "embedded", *, target: Path | None = None) 
     built = work / "_build" / "html"
     offer_downloads(work, built)
     forbidden = (str(root), str(Path.home()), sys.prefix, tempfile.gettempdir() + "/")
-    findings = html_findings(built, forbidden=forbidden)
-    if findings:
-        raise UserError(_report("the built pages did not pass", findings))
+    _pass("the built pages did not pass", html_findings(built, forbidden=forbidden))
     replace_folder(built, target)
     return target / "book" / "index.html"
 
@@ -136,27 +130,28 @@ def _check_words(root: Path, runs: Mapping[str, Path]) -> None:
 
 def _sphinx(work: Path) -> None:
     # Not the script of that name: this very interpreter, wherever the environment was replicated to.
-    start = [sys.executable, "-c", JUPYTER_BOOK]
-    options = ["--all", "-W", "-n", "--keep-going", "-q"]
-    answer = subprocess.run(
-        [*start, "build", str(work), *options], capture_output=True, text=True, check=False
-    )
-    if answer.returncode != 0:
-        if os.strerror(errno.ENOSPC) in answer.stdout + answer.stderr:
-            raise UserError(disk_full("the book"))
-        log = work.parent / "sphinx.log"
-        log.write_text(answer.stdout + answer.stderr, encoding="utf-8")
-        lines = [
-            line
-            for line in answer.stderr.splitlines()
-            if "WARNING" in line or "ERROR" in line or "rror:" in line
-        ]
-        shown = [line.replace(str(work) + "/", "") for line in lines]
-        raise UserError(
-            _report(
-                f"Sphinx is not content (whole log: {log.parent.name}/{log.name})", shown or ["see the log"]
-            )
-        )
+    command = [
+        sys.executable,
+        "-c",
+        JUPYTER_BOOK,
+        "build",
+        str(work),
+        "--all",
+        "-W",
+        "-n",
+        "--keep-going",
+        "-q",
+    ]
+    answer = subprocess.run(command, capture_output=True, text=True, check=False)
+    if answer.returncode == 0:
+        return
+    if os.strerror(errno.ENOSPC) in answer.stdout + answer.stderr:
+        raise UserError(disk_full("the book"))
+    log = work.parent / "sphinx.log"
+    log.write_text(answer.stdout + answer.stderr, encoding="utf-8")
+    lines = answer.stderr.replace(f"{work}/", "").splitlines()
+    shown = [line for line in lines if any(word in line for word in ("WARNING", "ERROR", "rror:"))]
+    _pass(f"Sphinx is not content (whole log: {log.parent.name}/{log.name})", shown or ["see the log"])
 
 
 def offer_downloads(work: Path, built: Path) -> None:
@@ -167,8 +162,10 @@ def offer_downloads(work: Path, built: Path) -> None:
     shutil.copytree(work / EXTRA / "_sources", built / "_sources", dirs_exist_ok=True)
 
 
-def _report(head: str, findings: list[str], most: int = 12) -> str:
+def _pass(head: str, findings: list[str], most: int = 12) -> None:
+    """Stop the build where there are findings."""
     shown = [f"  {finding}" for finding in findings[:most]]
     if len(findings) > most:
         shown.append(f"  and {len(findings) - most} more")
-    return "\n".join([f"{head}:", *shown])
+    if findings:
+        raise UserError("\n".join([f"{head}:", *shown]))

@@ -11,15 +11,9 @@ def conditions(record: Mapping[str, Any]) -> str:
     """Return in a phrase what a run looked at, such as ``mnist-5k, 50 images, 28 px, small_cnn``.
 
     Where the parameters ask for all images, the number is that of the last part of the set that the run loaded.
-
-    Args:
-        record: the run's record, see :mod:`xaicore.run.records`.
     """
-    return "; ".join(_phrase(record, subject) for subject in _subjects(record))
-
-
-def _subjects(record: Mapping[str, Any]) -> list[Subject]:
-    return SCHEMAS[record["notebook"]].of_record(record["parameters"]).subjects
+    subjects = SCHEMAS[record["notebook"]].of_record(record["parameters"]).subjects
+    return "; ".join(_phrase(record, subject) for subject in subjects)
 
 
 def _phrase(record: Mapping[str, Any], subject: Subject) -> str:

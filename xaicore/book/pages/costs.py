@@ -4,11 +4,12 @@ import json
 import math
 from collections.abc import Iterator
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 
 from xaicore.book.pages.markdown import table
-from xaicore.book.pages.measured import FOLDER, Series, scaling_cases, slope
+from xaicore.book.pages.measured import FOLDER, Report, Series, scaling_cases, slope
 from xaicore.book.running.display import clock
 from xaicore.book.running.editions import Edition
 from xaicore.core.errors import UserError
@@ -31,7 +32,7 @@ def cost_rows(root: Path, edition: Edition) -> Iterator[tuple[str, ...]]:
     Raises:
         UserError: nothing was measured.
     """
-    cases = scaling_cases(json.loads(_report(root)))
+    cases = scaling_cases(_report(root))
     for name, run in edition.notebooks.items():
         parameters = SCHEMAS[name].of_record(run.parameters)
         subject = parameters.subjects[0]
@@ -61,14 +62,14 @@ def costs_table(root: Path, edition: Edition) -> str:
 
 def cost_note(root: Path) -> str:
     """Return what the numbers of :func:`cost_rows` are, and are not."""
-    return NOTE.format(**json.loads(_report(root))["machine"])
+    return NOTE.format(**_report(root)["machine"])
 
 
-def _report(root: Path) -> str:
+def _report(root: Path) -> Report:
     path = root / FOLDER / "scaling.json"
     if not path.is_file():
         raise UserError(f"nothing is measured yet; run: python -m benchmarks.scaling {FOLDER / path.name}")
-    return path.read_text(encoding="utf-8")
+    return cast(Report, json.loads(path.read_text(encoding="utf-8")))
 
 
 def _count(parameters: NotebookParameters, subject: Subject) -> int | None:

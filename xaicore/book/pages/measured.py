@@ -110,25 +110,14 @@ TABLES: dict[str, Callable[[Report], list[str]]] = {
 """Name of a benchmark → what a page shows of its report."""
 
 
-def measured(root: Path, name: str) -> str:
-    """Return what a page shows of a benchmark of :data:`TABLES`, in Markdown.
-
-    Args:
-        root: the project's folder.
-        name: the benchmark's.
-    """
-    path = root / FOLDER / f"{name}.json"
-    if not path.is_file():
-        return f"Not measured yet: `python -m benchmarks.{name} {path.relative_to(root)}` does it.\n"
-    return "\n".join(TABLES[name](json.loads(path.read_text(encoding="utf-8"))))
-
-
 def place_measured(root: Path, text: str) -> str:
     """Return a page with each mark ``<!-- measured: name -->`` replaced by what was measured."""
-    for name in TABLES:
-        mark = MARK.format(name)
-        if mark in text:
-            text = text.replace(mark, measured(root, name))
+    for name, shown in TABLES.items():
+        path = root / FOLDER / f"{name}.json"
+        content = f"Not measured yet: `python -m benchmarks.{name} {FOLDER / path.name}` does it.\n"
+        if path.is_file():
+            content = "\n".join(shown(json.loads(path.read_text(encoding="utf-8"))))
+        text = text.replace(MARK.format(name), content)
     return text
 
 

@@ -20,15 +20,12 @@ other changes pages one by one and keeps nothing."""
 
 def needed_once(context: dict[str, Any], key: str) -> list[Any]:
     """Return the files of ``context[key]`` without those of Thebe and without repetitions, in their order."""
-    kept, seen = [], set()
+    kept: dict[tuple[str, Any], Any] = {}
     for file in context.get(key, []):
-        attributes = getattr(file, "attributes", {})
-        identity = (str(getattr(file, "filename", file)), attributes.get("body"))
-        if identity in seen or any(UNUSED in str(part).lower() for part in identity):
-            continue
-        seen.add(identity)
-        kept.append(file)
-    return kept
+        identity = (str(getattr(file, "filename", file)), getattr(file, "attributes", {}).get("body"))
+        if not any(UNUSED in str(part).lower() for part in identity):
+            kept.setdefault(identity, file)
+    return list(kept.values())
 
 
 def setup(app: Any) -> dict[str, Any]:

@@ -28,10 +28,8 @@ SCOREBOARD_MARK = "<!-- scoreboard -->"
 CLAIMS_MARK = "<!-- claims -->"
 LAUNCH_MARK = "<!-- launch -->"
 COSTS_MARK = "<!-- costs: paper -->"
-
 EXTRA = Path("book", "_extra")
 """What lies here goes to the root of the built book (``html_extra_path``)."""
-
 LONG_CELL = 12
 """Cells of more lines are folded, so that the page tells the story and the code is one click away."""
 
@@ -159,8 +157,6 @@ def _copy_mathjax(target: Path) -> None:
     import mathjax
 
     source = Path(next(iter(mathjax.__path__))) / "static" / "mathjax" / "es5"
-    target.mkdir(parents=True)
+    fonts = Path("output", "chtml", "fonts", "woff-v2")
+    shutil.copytree(source / fonts, target / fonts)
     shutil.copy(source / "tex-mml-chtml.js", target)
-    shutil.copytree(
-        source / "output" / "chtml" / "fonts" / "woff-v2", target / "output" / "chtml" / "fonts" / "woff-v2"
-    )

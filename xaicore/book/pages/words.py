@@ -41,8 +41,8 @@ from xaicore.book.claims.ledger import committed_evidence, judge
 from xaicore.book.claims.schema import EDITIONS, Claim, Judgement, Paper, load_claims
 from xaicore.book.pages.statistics import run_label
 from xaicore.book.pages.unbound import WORDS, unbound, without_code
-from xaicore.book.project import find_root
 from xaicore.core.units import UNITS, number, quantity
+from xaicore.run.repository import find_root
 
 NOT_YET_BOUND = frozenset(
     {

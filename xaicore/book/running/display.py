@@ -32,8 +32,7 @@ class Row:
     begin: float = 0.0
     seconds: float | None = None
     step: str = ""
-    done: int = 0
-    total: int = 0
+    done: str = ""
     warnings: list[str] = field(default_factory=list)
     _place: int = 0
 
@@ -60,7 +59,8 @@ class Row:
                 if "warning" in event:
                     self.warnings.append(str(event["warning"]))
                 else:
-                    self.step, self.done, self.total = event["step"], event["done"], event["total"]
+                    self.step = event["step"]
+                    self.done = f"{event['done']}/{event['total']}" if event["total"] else ""
 
 
 class PlainLines(AbstractContextManager["PlainLines"]):
@@ -80,7 +80,7 @@ class PlainLines(AbstractContextManager["PlainLines"]):
             if row.state != "running" or (row.step == step and now - when < LINE_EVERY_SECONDS):
                 continue
             self._said[row.notebook] = (row.step, now)
-            part = f"{row.step} {row.done}/{row.total}" if row.total else row.step or "starting"
+            part = f"{row.step} {row.done}".rstrip() or "starting"
             self.say(f"{row.notebook}: {part}, {clock(row.elapsed)} of about {clock(row.expected_seconds)}")
 
     def say(self, line: str) -> None:
@@ -89,7 +89,7 @@ class PlainLines(AbstractContextManager["PlainLines"]):
 
 
 class LiveTable(PlainLines):
-    """A table that is drawn anew as things go on; used as a context manager."""
+    """A table that is drawn anew as things go on."""
 
     def __init__(self) -> None:
         self._live = Live(refresh_per_second=4, transient=True)
@@ -105,8 +105,7 @@ class LiveTable(PlainLines):
         """Draw the rows."""
         table = Table("notebook", "step", "done", "elapsed", "expected", box=None, pad_edge=False)
         for row in rows:
-            step = row.step if row.state == "running" else row.state
-            done = f"{row.done}/{row.total}" if row.state == "running" and row.total else ""
+            step, done = (row.step, row.done) if row.state == "running" else (row.state, "")
             table.add_row(row.notebook, step, done, clock(row.elapsed), clock(row.expected_seconds))
         self._live.update(table)
 

@@ -4,6 +4,7 @@ An edition is a YAML file in ``editions/``. The same notebooks run in every edit
 """
 
 import math
+import re
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import Annotated, Any
@@ -20,35 +21,30 @@ CUSTOM = "custom"
 Seed = Annotated[int, Field(ge=0)]
 
 
-class Needs(BaseModel):
-    """What a machine must have for an edition."""
-
+class _Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Needs(_Part):
+    """What a machine must have for an edition."""
 
     network: bool = Field(default=False, description="downloads weights or data")
     gpu: bool = Field(default=False, description="does not end in useful time without a GPU")
 
 
-class NotebookRun(BaseModel):
+class NotebookRun(_Part):
     """One notebook of an edition."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    parameters: dict[str, Any] = Field(default_factory=dict)
+    parameters: dict[str, Any] = {}
     seeds: list[Seed] | None = Field(None, min_length=1, description="in place of the edition's")
     expected_seconds: float = Field(..., gt=0)
     expected_memory_mb: float | None = Field(None, gt=0)
-    after: list[str] = Field(default_factory=list, description="notebooks that must be complete before")
-    optional_figures: list[str] = Field(
-        default_factory=list,
-        description="names of figures that these parameters may leave nothing to show for",
-    )
+    after: list[str] = Field([], description="notebooks that must be complete before")
+    optional_figures: list[str] = Field([], description="names of figures that may have nothing to show")
 
 
-class Edition(BaseModel):
+class Edition(_Part):
     """A named set of notebooks with parameters."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str = Field(..., pattern=r"^[a-z0-9_]+$")
     description: str
@@ -119,21 +115,38 @@ def load_edition(root: Path, name: str) -> Edition:
     if name not in names:
         raise UserError(f"there is no edition {name!r}; there are {', '.join(names)}")
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        mark = getattr(error, "problem_mark", None)
-        place = f" (line {mark.line + 1})" if mark is not None else ""
-        raise UserError(f"editions/{path.name} cannot be read{place}: mend its YAML") from error
-    if not isinstance(content, dict):
-        raise UserError(f"editions/{path.name} must be a mapping with name, description and notebooks")
-    try:
-        edition = Edition.model_validate(content)
+        edition = Edition.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+        wrong = _wrong(edition, name)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         place = ".".join(str(part) for part in first["loc"])
-        raise UserError(f"editions/{path.name}: {place}: {first['msg'].lower()}") from None
-    _check(edition, path)
+        wrong = f": {place}: {first['msg'].lower()}"
+        if not place:
+            wrong = " must be a mapping with name, description and notebooks"
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" (line {mark.line + 1})" if mark is not None else ""
+        wrong = f" cannot be read{where}: mend its YAML"
+    if wrong:
+        raise UserError(f"editions/{path.name}{wrong}")
     return edition
+
+
+def _wrong(edition: Edition, name: str) -> str | None:
+    """Return what is wrong between the parts of an edition's file."""
+    if edition.name != name or name == CUSTOM:
+        return f": name must be {name}, got {edition.name!r}"
+    for notebook, run in edition.notebooks.items():
+        if notebook not in SCHEMAS:
+            return f": there is no notebook {notebook!r}; there are {', '.join(SCHEMAS)}"
+        for other in run.after:
+            if other not in edition.notebooks:
+                return f": {notebook} comes after {other!r}, which is not in the edition"
+    try:
+        TopologicalSorter({each: run.after for each, run in edition.notebooks.items()}).prepare()
+    except CycleError as error:
+        return f": {', '.join(dict.fromkeys(error.args[1]))} wait for each other in a circle"
+    return None
 
 
 def choose(edition: Edition, only: str | None) -> list[str]:
@@ -147,19 +160,15 @@ def choose(edition: Edition, only: str | None) -> list[str]:
         return list(edition.notebooks)
     chosen: set[str] = set()
     for prefix in (part.strip() for part in only.split(",")):
-        matches = [name for name in edition.notebooks if prefix and _fits(name, prefix)]
+        # A prefix that ends in a digit does not fit a longer number: p1 is not p10.
+        beginning = re.compile(re.escape(prefix) + (r"(?!\d)" if prefix[-1:].isdigit() else ""))
+        matches = [name for name in edition.notebooks if prefix and beginning.match(name)]
         if not matches:
             raise UserError(
                 f"no notebook {prefix!r} in the edition {edition.name}; it has {', '.join(edition.notebooks)}"
             )
         chosen.update(matches)
     return [name for name in edition.notebooks if name in chosen]
-
-
-def _fits(name: str, prefix: str) -> bool:
-    """Whether ``name`` begins with ``prefix``; a prefix that ends in a digit does not fit a longer number."""
-    rest = name[len(prefix) :]
-    return name.startswith(prefix) and not (prefix[-1].isdigit() and rest[:1].isdigit())
 
 
 def chosen_seeds(text: str) -> list[int]:
@@ -177,23 +186,3 @@ def chosen_seeds(text: str) -> list[int]:
     if not seeds:
         raise UserError(f"--seeds {text!r} names no seed; a range goes from the smaller to the larger")
     return list(seeds)
-
-
-def _check(edition: Edition, path: Path) -> None:
-    if edition.name != path.stem or edition.name == CUSTOM:
-        raise UserError(f"editions/{path.name}: name must be {path.stem}, got {edition.name!r}")
-    for name, run in edition.notebooks.items():
-        if name not in SCHEMAS:
-            raise UserError(
-                f"editions/{path.name}: there is no notebook {name!r}; there are {', '.join(SCHEMAS)}"
-            )
-        for other in run.after:
-            if other not in edition.notebooks:
-                raise UserError(
-                    f"editions/{path.name}: {name} comes after {other!r}, which is not in the edition"
-                )
-    try:
-        list(TopologicalSorter({name: run.after for name, run in edition.notebooks.items()}).static_order())
-    except CycleError as error:
-        circle = ", ".join(dict.fromkeys(error.args[1]))
-        raise UserError(f"editions/{path.name}: {circle} wait for each other in a circle") from None

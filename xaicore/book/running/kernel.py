@@ -24,9 +24,7 @@ from papermill.execute import execute_notebook, remove_error_markers
 
 from xaicore.core.files import disk_full, is_disk_full
 
-logging.getLogger("papermill").addHandler(
-    logging.NullHandler()
-)  # what came of a notebook is told by the runner
+logging.getLogger("papermill").addHandler(logging.NullHandler())  # the runner tells what came of a notebook
 START_TIMEOUT_SECONDS = 120
 STARTS = 2
 ENDLESS = (
@@ -84,8 +82,8 @@ class Execution(threading.Thread):
     ) -> None:
         super().__init__(name=f"notebook {notebook.stem}", daemon=True)
         self.problem: str | None = f": {DIED}"
-        self._paths = str(notebook), str(output)
-        self._parameters, self._log, self._cell_seconds = dict(parameters), log, cell_seconds
+        self._output, self._log, self._cell_seconds = output, log, cell_seconds
+        self._given = str(notebook), str(output), dict(parameters)
         self._start = {"cwd": str(folder), "env": dict(environment)}
         self._kernel: AsyncKernelManager | None = None
         self._stopped = False
@@ -95,10 +93,8 @@ class Execution(threading.Thread):
         """Execute the notebook."""
         try:
             self.problem = self._execute()
-        except OSError as error:
-            said = (
-                error.strerror or type(error).__name__
-            )  # without the name of the file, which is of this machine
+        except OSError as error:  # without the name of the file, which is of this machine
+            said = error.strerror or type(error).__name__
             self.problem = f": {disk_full('the executed notebook') if is_disk_full(error) else said}"
         except Exception as error:  # not the kernel's doing: papermill could not read the notebook, say
             self.problem = f": {type(error).__name__}: {next(iter(str(error).splitlines()), '')}"
@@ -116,8 +112,7 @@ class Execution(threading.Thread):
             with self._log.open("ab") as log:
                 try:
                     execute_notebook(
-                        *self._paths,
-                        self._parameters,
+                        *self._given,
                         kernel_name="python3",
                         language="python",
                         progress_bar=False,
@@ -129,16 +124,16 @@ class Execution(threading.Thread):
                     )
                     return None
                 except PapermillExecutionError as error:
-                    _drop_error_markers(Path(self._paths[1]))
+                    # papermill adds cells to a failed notebook; without them positions stay right.
+                    notebook = remove_error_markers(nbformat.read(self._output, as_version=4))
+                    nbformat.write(notebook, self._output)
                     line = next((line.strip() for line in str(error.evalue).splitlines() if line.strip()), "")
                     return f" in cell {error.cell_index + 1}: {error.ename}{': ' if line else ''}{line}"
                 except CellTimeoutError:
                     return f" in cell {self._cell}: {ENDLESS.format(self._cell_seconds)}"
                 except DeadKernelError:
                     return f": {DIED}"
-                except (
-                    RuntimeError
-                ) as error:  # it did not come up; several at once can get in each other's way
+                except RuntimeError as error:  # it did not come up; several can get in each other's way
                     if self._stopped:
                         return f": {DIED}"
                     log.write(f"a start of the kernel failed: {error}\n".encode())
@@ -158,9 +153,3 @@ class Execution(threading.Thread):
 
     def _note(self, cell: nbformat.NotebookNode, cell_index: int) -> None:
         self._cell = cell_index + 1
-
-
-def _drop_error_markers(path: Path) -> None:
-    """Take out the cells that papermill adds to a failed notebook, so that positions stay right."""
-    if path.is_file():
-        nbformat.write(remove_error_markers(nbformat.read(path, as_version=4)), path)

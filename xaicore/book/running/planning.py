@@ -4,7 +4,7 @@ A plan is made before anything starts, and making it finds what is known to be w
 everything that its results depend on: a complete run with the address of its task need not be repeated.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +29,6 @@ class Task:
 
     Attributes:
         name: the notebook's name, with the seed behind it where that is not the edition's first.
-        notebook: the notebook's name.
         source: its file.
         given: the parameters to inject, as given.
         parameters: all of them, checked.
@@ -38,11 +37,9 @@ class Task:
         after: names of the tasks that must be complete before.
         expected_seconds: how long it is said to take.
         folder: where its run goes.
-        cell_seconds: how long a cell may take.
     """
 
     name: str
-    notebook: str
     source: Path
     given: dict[str, Any]
     parameters: NotebookParameters
@@ -51,7 +48,6 @@ class Task:
     after: tuple[str, ...]
     expected_seconds: float
     folder: RunFolder
-    cell_seconds: int
 
     @property
     def up_to_date(self) -> bool:
@@ -83,87 +79,60 @@ def plan(
         UserError: the first thing that is wrong, with the notebook's name.
     """
     names = choose(edition, only)
+    known = {field: None for notebook in names for field in SCHEMAS[notebook].model_fields}
     for name in overrides:
-        if not any(name in SCHEMAS[notebook].model_fields for notebook in names):
-            known = {field: None for notebook in names for field in SCHEMAS[notebook].model_fields}
+        if name not in known:
             raise UserError(unknown_parameter(name, known))
     # All parameters before the first look at data, which may take long.
     overrides = overrides if seed is None else {**overrides, "seed": seed}
-    checked = {notebook: _checked(root, edition, notebook, overrides) for notebook in names}
-    check_folders({notebook: parameters for notebook, (_, _, parameters) in checked.items()})
+    given = {name: _given(root, edition, name, overrides) for name in names}
+    parameters = {}
+    for name in names:
+        with _named(name):
+            parameters[name] = SCHEMAS[name].check(given[name])
+    check_folders(parameters)
+    runs = seed_folder(runs, seed)
     tasks: list[Task] = []
     unreadable: dict[str, str] = {}
-    for notebook in names:
+    for name in names:
+        run, source = edition.notebooks[name], _source(root, name)
+        threads = parameters[name].threads or edition.threads
         try:
-            tasks.append(
-                _task(
-                    root,
-                    edition,
-                    seed_folder(runs, seed),
-                    notebook,
-                    *checked[notebook],
-                    chosen=names,
-                    seed=seed,
-                )
-            )
+            with _named(name):
+                check_model(parameters[name])
+                data = check_data(parameters[name], root / "runs" / ".verified")
         except UnreadableFiles as error:  # all of them at once, whichever notebook reads them
             unreadable |= error.reasons
+            continue
+        for other in run.after:
+            if other not in names and RunFolder(runs, other).status() is None:
+                raise UserError(f"{_name(name, seed)} needs {other}, which has no complete run; run it too")
+        address = _address(source, given[name], parameters[name], data, threads)
+        after = tuple(_name(other, seed) for other in run.after if other in names)
+        where = address, after, run.expected_seconds, RunFolder(runs, name)
+        tasks.append(Task(_name(name, seed), source, given[name], parameters[name], threads, *where))
     if unreadable:
         raise UnreadableFiles(unreadable)
     return tasks
 
 
-def _checked(
-    root: Path, edition: Edition, notebook: str, overrides: Mapping[str, Any]
-) -> tuple[Path, dict[str, Any], NotebookParameters]:
-    """Return a notebook's file, the parameters to inject, and all of them, checked."""
-    source = root / "notebooks" / f"{notebook}.ipynb"
-    if not source.is_file():
-        raise UserError(f"notebooks/{source.name} is missing; take it from the repository")
-    schema, given = SCHEMAS[notebook], dict(edition.notebooks[notebook].parameters)
-    if edition.threads != schema.model_fields["threads"].default:
+def _source(root: Path, notebook: str) -> Path:
+    return root / "notebooks" / f"{notebook}.ipynb"
+
+
+def _given(root: Path, edition: Edition, notebook: str, overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the parameters to inject into a notebook."""
+    if not _source(root, notebook).is_file():
+        raise UserError(f"notebooks/{notebook}.ipynb is missing; take it from the repository")
+    fields, given = SCHEMAS[notebook].model_fields, dict(edition.notebooks[notebook].parameters)
+    if edition.threads != fields["threads"].default:
         given.setdefault("threads", edition.threads)
-    given.update({name: value for name, value in overrides.items() if name in schema.model_fields})
-    with _named(notebook):
-        if "output_dir" in given:
-            raise UserError("output_dir is chosen by the runner; run papermill yourself to choose another")
-        return source, given, schema.check(given)
-
-
-def _task(
-    root: Path,
-    edition: Edition,
-    runs: Path,
-    notebook: str,
-    source: Path,
-    given: dict[str, Any],
-    parameters: NotebookParameters,
-    *,
-    chosen: Sequence[str],
-    seed: int | None,
-) -> Task:
-    """Return the task of a notebook, after checking its data and weights and what it needs beside those chosen."""
-    run = edition.notebooks[notebook]
-    with _named(notebook):
-        check_model(parameters)
-        data = check_data(parameters, root / "runs" / ".verified")
-    for other in run.after:
-        if other not in chosen and RunFolder(runs, other).status() is None:
-            raise UserError(f"{_name(notebook, seed)} needs {other}, which has no complete run; run it too")
-    threads = parameters.threads or edition.threads
-    return Task(
-        name=_name(notebook, seed),
-        notebook=notebook,
-        source=source,
-        given=given,
-        parameters=parameters,
-        threads=threads,
-        address=_address(source, given, parameters, data, threads),
-        after=tuple(_name(other, seed) for other in run.after if other in chosen),
-        expected_seconds=run.expected_seconds,
-        folder=RunFolder(runs, notebook),
-        cell_seconds=edition.cell_seconds,
-    )
+    given.update({name: value for name, value in overrides.items() if name in fields})
+    if "output_dir" in given:
+        raise UserError(
+            f"{notebook}: output_dir is chosen by the runner; run papermill yourself to choose another"
+        )
+    return given
 
 
 def _name(notebook: str, seed: int | None) -> str:

@@ -2,14 +2,14 @@
 
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
 import xaicore.data
 import xaicore.models
 from xaicore.core.errors import UnreadableFiles, UserError
-from xaicore.core.files import write_atomically
+from xaicore.core.files import nearest, write_atomically
 from xaicore.core.fingerprint import digest
 from xaicore.data import SETS, ImageSet
 from xaicore.run.params import NotebookParameters
@@ -20,8 +20,7 @@ ROOM_BYTES = 200 * 2**20
 
 def check_room(folder: Path) -> None:
     """Raise a :class:`~xaicore.core.errors.UserError` when the disk of ``folder`` is as good as full."""
-    nearest = next(place for place in (folder, *folder.parents) if place.exists())
-    free = shutil.disk_usage(nearest).free
+    free = shutil.disk_usage(nearest(folder)).free
     if free < ROOM_BYTES:
         raise UserError(
             f"only {free // 2**20} MiB are free on the disk of the runs; make room for {ROOM_BYTES // 2**20}"
@@ -31,21 +30,16 @@ def check_room(folder: Path) -> None:
 def check_folders(chosen: Mapping[str, NotebookParameters]) -> None:
     """Look for the folders of all image sets at once, so that nobody mends one and then hears of the next.
 
-    Args:
-        chosen: notebook → its parameters.
-
     Raises:
         UserError: several sets are not there. Where it is one, the notebook that needs it says so itself.
     """
     lacking: dict[str, list[str]] = {}
     reasons = []
     for notebook, parameters in chosen.items():
-        sets = [(reading.dataset, reading.root) for reading in parameters.readings]
-        for name, root in dict.fromkeys(sets):
-            if SETS[name].read_root is None:
-                continue
+        for name, root in {(reading.dataset, reading.root): None for reading in parameters.readings}:
             try:
-                xaicore.data.find_root(name, root)
+                if SETS[name].read_root is not None:
+                    xaicore.data.find_root(name, root)
             except UserError as error:
                 lacking.setdefault(name, []).append(notebook)
                 reasons.append(str(error))
@@ -96,9 +90,9 @@ def check_data(parameters: NotebookParameters, memory: Path) -> str:
             parameters.check_test_images(images.name, len(images))
     fingerprints: list[str] = []
     reasons: dict[str, str] = {}
-    for reading, images, position in parts:
+    for part in parts:
         try:
-            fingerprints.append(_checked(reading, images, position, memory))
+            fingerprints.append(_checked(*part, memory))
         except UnreadableFiles as error:
             reasons |= error.reasons
     if reasons:
@@ -111,17 +105,15 @@ def _checked(reading: Reading, images: ImageSet, position: int, memory: Path) ->
     if SETS[reading.dataset].read_root is None:
         return _of_package(reading.dataset)
     folder = xaicore.data.find_root(reading.dataset, reading.root)
-    selection = digest(
-        reading, position, str(folder.resolve()), _states(images.files or sorted(folder.iterdir()))
-    )
+    states = [_state(file) for file in images.files or sorted(folder.iterdir())]
+    selection = digest(reading, position, str(folder.resolve()), states)
     remembered = memory / f"{selection}.json"
     try:
         return str(json.loads(remembered.read_text(encoding="utf-8"))["fingerprint"])
     except (OSError, ValueError, KeyError, TypeError):
         images.verify()
-    write_atomically(
-        remembered, json.dumps({"fingerprint": images.fingerprint}), what="the check of the image set"
-    )
+    content = json.dumps({"fingerprint": images.fingerprint})
+    write_atomically(remembered, content, what="the check of the image set")
     return images.fingerprint
 
 
@@ -131,14 +123,10 @@ def _of_package(name: str) -> str:
     return xaicore.data.load(name, split="all").fingerprint
 
 
-def _states(files: Sequence[Path]) -> list[tuple[str, int, int]]:
-    """Return names, sizes and times of files: equal until one is touched."""
-    states = []
-    for file in files:
-        try:
-            facts = file.stat()
-        except OSError:
-            states.append((str(file), -1, -1))  # gone since its folder was read: told when it is opened
-        else:
-            states.append((str(file), facts.st_size, facts.st_mtime_ns))
-    return states
+def _state(file: Path) -> tuple[str, int, int]:
+    """Return name, size and time of a file: equal until it is touched."""
+    try:
+        facts = file.stat()
+    except OSError:
+        return str(file), -1, -1  # gone since its folder was read: told when it is opened
+    return str(file), facts.st_size, facts.st_mtime_ns

@@ -24,6 +24,7 @@ from xaicore.run.records import FILE, load_record
 NOTEBOOK = "notebook.ipynb"
 SEED = "seed-"
 STATUS = "status.json"
+PROGRESS = "progress.jsonl"
 
 
 def seed_folder(runs: Path, seed: int | None) -> Path:
@@ -32,12 +33,7 @@ def seed_folder(runs: Path, seed: int | None) -> Path:
 
 
 class RunFolder:
-    """Paths and changes of state of a notebook's run.
-
-    Args:
-        runs: the folder of the edition's runs.
-        notebook: the notebook's name.
-    """
+    """Paths and changes of state of a notebook's run in ``runs``, the folder of an edition."""
 
     def __init__(self, runs: Path, notebook: str) -> None:
         self.notebook = notebook
@@ -47,23 +43,15 @@ class RunFolder:
         self.log = runs / f"{notebook}.log"
 
     def status(self) -> dict[str, Any] | None:
-        """Return the status of the complete run, None where there is none."""
+        """Return the status of the complete run, None where there is none whose record and notebook can be read."""
         restore_folder(self.final)
         try:
             status = json.loads((self.final / STATUS).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return None
-        completed = isinstance(status, dict) and status.get("state") == "completed"
-        return status if completed and self._is_whole() else None
-
-    def _is_whole(self) -> bool:
-        """Whether record and notebook can be read; where not, the notebook runs again instead of being reported."""
-        try:
             load_record(self.final / FILE)
             json.loads((self.final / NOTEBOOK).read_text(encoding="utf-8"))
         except (OSError, ValueError):
-            return False
-        return True
+            return None
+        return status if isinstance(status, dict) and status.get("state") == "completed" else None
 
     def begin(self) -> None:
         """Make an empty folder for a run; an older complete run stays where it is."""
@@ -73,10 +61,6 @@ class RunFolder:
 
     def complete(self, address: str, seconds: float) -> None:
         """Check what the run left, free the notebook of papermill's traces, and give the folder its name.
-
-        Args:
-            address: digest of everything the run depends on.
-            seconds: how long it took.
 
         Raises:
             UserError: the record is missing or damaged, or a cell shows an error or was not executed.
@@ -95,10 +79,8 @@ class RunFolder:
             if cell.execution_count is None or any(output.output_type == "error" for output in cell.outputs):
                 raise UserError(f"cell {position} was not executed or shows an error")
         write_atomically(path, nbformat.writes(notebook), what="the executed notebook")
-        (self.partial / "progress.jsonl").unlink(missing_ok=True)
-        self._write_status(
-            self.partial, {"state": "completed", "address": address, "seconds": round(seconds, 3)}
-        )
+        (self.partial / PROGRESS).unlink(missing_ok=True)
+        self._write_status(state="completed", address=address, seconds=round(seconds, 3))
         replace_folder(self.partial, self.final)
         shutil.rmtree(self.failed, ignore_errors=True)
 
@@ -107,17 +89,17 @@ class RunFolder:
         shutil.rmtree(self.failed, ignore_errors=True)
         (self.partial / FILE).unlink(missing_ok=True)
         with suppress(UserError):  # where there is no room for it, the line on the screen must do
-            self._write_status(self.partial, {"state": "failed", "error": error})
+            self._write_status(state="failed", error=error)
         self.partial.rename(self.failed)
         try:
             shutil.copy(self.log, self.failed / "log.txt")
         except OSError:
             (self.failed / "log.txt").unlink(missing_ok=True)
 
-    def _write_status(self, folder: Path, status: dict[str, Any]) -> None:
+    def _write_status(self, **status: Any) -> None:
         when = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        content = {"notebook": self.notebook, **status, "when": when}
-        write_atomically(folder / STATUS, json.dumps(content, indent=1) + "\n", what="the status of the run")
+        text = json.dumps({"notebook": self.notebook, **status, "when": when}, indent=1)
+        write_atomically(self.partial / STATUS, f"{text}\n", what="the status of the run")
 
 
 @contextmanager
@@ -125,10 +107,6 @@ def alone(runs: Path, notebooks: Sequence[str]) -> Iterator[None]:
     """Hold the notebooks' places in the edition's folder, so that two commands never write the same run.
 
     Commands for different notebooks of an edition work side by side, also on several machines with a common folder.
-
-    Args:
-        runs: the folder of the edition's runs; made if missing.
-        notebooks: names of the notebooks.
 
     Raises:
         UserError: another command holds one of them, or the folder's disk has no locks.

@@ -18,7 +18,7 @@ from xaicore.book.running.editions import CUSTOM, choose, load_edition
 from xaicore.book.running.kernel import Execution
 from xaicore.book.running.planning import Task, plan
 from xaicore.book.running.preflight import check_room
-from xaicore.book.running.run_folder import NOTEBOOK, RunFolder, alone, seed_folder
+from xaicore.book.running.run_folder import NOTEBOOK, PROGRESS, RunFolder, alone, seed_folder
 from xaicore.core.errors import UserError
 from xaicore.core.files import one_line
 from xaicore.run import engine as engines
@@ -28,7 +28,6 @@ from xaicore.run.records import load_record
 POLL_SECONDS = 0.2
 GRACE_SECONDS = 10.0
 INTERRUPTED = 130
-PROGRESS = "progress.jsonl"
 
 
 @one_line("the folder of the run")
@@ -82,7 +81,7 @@ def run(
         if waiting:
             variables |= stack.enter_context(engines.for_notebooks(engine))
         screen = stack.enter_context(show or display())
-        return _Runner(root, tasks, waiting, variables, screen).work()
+        return _Runner(root, tasks, waiting, variables, screen, chosen.cell_seconds).work()
 
 
 def completed_runs(root: Path, edition: str, seed: int | None = None) -> dict[str, Path]:
@@ -104,10 +103,9 @@ class _Runner:
         waiting: Sequence[Task],
         variables: Mapping[str, str],
         screen: PlainLines,
+        cell_seconds: float,
     ) -> None:
-        self.root = root
-        self.variables = variables
-        self.screen = screen
+        self.root, self.screen, self.cell_seconds = root, screen, cell_seconds
         self.rows = {task.name: Row(task.name, task.expected_seconds) for task in tasks}
         for task in tasks:
             if task not in waiting:
@@ -116,8 +114,16 @@ class _Runner:
         # The longest first: a long one that starts last would run alone.
         self.waiting = sorted(waiting, key=lambda task: -task.expected_seconds)
         self.running: dict[str, tuple[Task, Execution]] = {}
-        self.workers = max(1, engines.cores() // max((task.threads for task in tasks), default=1))
-        self.workers = min(self.workers, max(1, len(tasks)))
+        most = engines.cores() // max((task.threads for task in tasks), default=1)
+        self.workers = max(1, min(most, len(tasks)))
+        self.environment = {
+            **os.environ,
+            "XAICORE_STORE": os.environ.get("XAICORE_STORE") or str(root / "runs" / "store"),
+            **variables,
+            "MPLBACKEND": "agg",
+            "PYTHONHASHSEED": "0",
+            "XAICORE_NOTEBOOKS": str(self.workers),
+        }
 
     def work(self) -> int:
         try:
@@ -151,14 +157,9 @@ class _Runner:
         folder.begin()
         threads = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
         environment = {
-            **os.environ,
-            "XAICORE_STORE": os.environ.get("XAICORE_STORE") or str(self.root / "runs" / "store"),
-            **self.variables,
+            **self.environment,
             **dict.fromkeys(threads, str(task.threads)),
-            "MPLBACKEND": "agg",
-            "PYTHONHASHSEED": "0",
             "XAICORE_WORKERS": str(max(1, engines.cores() // (self.workers * task.threads))),
-            "XAICORE_NOTEBOOKS": str(self.workers),
             "XAICORE_OUTPUT_DIR": str(folder.partial),
             "XAICORE_PROGRESS": str(folder.partial / PROGRESS),
         }
@@ -169,7 +170,7 @@ class _Runner:
             folder=self.root,
             environment=environment,
             log=folder.log,
-            cell_seconds=task.cell_seconds,
+            cell_seconds=self.cell_seconds,
         )
         execution.start()
         self.running[task.name] = task, execution
@@ -187,18 +188,16 @@ class _Runner:
         del self.running[name]
         row.seconds = time.monotonic() - row.begin
         problem = execution.problem
-        if problem is None:
-            try:
+        try:
+            if problem is None:
                 task.folder.complete(task.address, row.seconds)
                 row.state = "completed"
-                counters = load_record(task.folder.final)["provenance"]["store"]
-                self.screen.say(
-                    f"{name}: completed in {clock(row.seconds)}, {counters['computed']} steps computed, "
-                    f"{counters['reused']} taken from the store"
-                )
+                steps = load_record(task.folder.final)["provenance"]["store"]
+                counts = f"{steps['computed']} steps computed, {steps['reused']} taken from the store"
+                self.screen.say(f"{name}: completed in {clock(row.seconds)}, {counts}")
                 return
-            except UserError as error:
-                problem = f": {error}"
+        except UserError as error:
+            problem = f": {error}"
         row.state = "failed"
         task.folder.fail(problem.lstrip(": "))
         self.screen.say(f"{name} failed{problem}")

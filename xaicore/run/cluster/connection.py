@@ -5,6 +5,7 @@ import importlib
 import importlib.util
 import logging
 import os
+import re
 import shutil
 import socket
 import sys
@@ -14,7 +15,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import psutil
 
@@ -44,29 +44,27 @@ def check(spec: str) -> None:
         raise UserError("a Ray cluster needs the extra 'cluster'; install it: pip install -e '.[cluster]'")
     if address == "auto":
         address = os.environ.get("RAY_ADDRESS") or address
-    if ":" not in address:
+    place = address.removeprefix("ray://")
+    if ":" not in place:
         return
+    host, _, port = place.rpartition(":")
     try:
-        place = urlsplit(address if "://" in address else f"//{address}")
-        socket.create_connection((place.hostname or "", place.port or CLIENT_PORT), REACH_SECONDS).close()
+        socket.create_connection((host.strip("[]"), int(port)), REACH_SECONDS).close()
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         raise UserError(
-            f"no Ray cluster answers at {address.removeprefix('ray://')} ({reason.lower()}); is it up, and is this "
+            f"no Ray cluster answers at {place} ({reason.lower()}); is it up, and is this "
             "the port of its Ray Client server?"
         ) from None
 
 
 def _address(spec: str) -> str:
     """Return what Ray is told: ``auto``, ``local`` or ``ray://HOST:PORT``."""
-    try:
-        parts = urlsplit(spec)
-        if spec in ("ray://auto", "ray://local"):
-            return parts.netloc
-        if parts.scheme == "ray" and parts.hostname and not (parts.path or parts.query or parts.username):
-            return f"ray://{parts.netloc}" if parts.port else f"ray://{parts.hostname}:{CLIENT_PORT}"
-    except ValueError:
-        pass
+    if spec in ("ray://auto", "ray://local"):
+        return spec.removeprefix("ray://")
+    found = re.fullmatch(r"ray://([^\s:/?#@\[\]]+|\[[0-9a-fA-F:.]+\])(?::(\d+))?/?", spec)
+    if found and int(found[2] or CLIENT_PORT) < 2**16:
+        return f"ray://{found[1]}:{found[2] or CLIENT_PORT}"
     raise UserError(
         f"{spec!r} is no address of a Ray cluster; write ray://HOST:PORT, ray://auto or ray://local"
     )
@@ -98,9 +96,7 @@ def connect(spec: str) -> Any:
                 raise UserError(
                     "no Ray cluster is found on this machine; begin one (ray start --head), or use ray://local"
                 ) from None
-            reason = next(
-                (line.strip() for line in str(error).splitlines() if line.strip()), "no reason given"
-            )
+            reason = next(iter(str(error).strip().splitlines()), "no reason given")
             raise UserError(f"no connection to the Ray cluster {spec}: {reason}") from error
     return ray
 
@@ -145,7 +141,7 @@ def for_notebooks(spec: str) -> Iterator[dict[str, str]]:
         UserError: no cluster answers.
     """
     address = _address(spec)
-    began = not _connected()
+    began = "ray" not in sys.modules or not sys.modules["ray"].is_initialized()  # without importing it
     ray = connect(spec)
     try:
         if address == "local":
@@ -158,8 +154,3 @@ def for_notebooks(spec: str) -> Iterator[dict[str, str]]:
     finally:
         if began:
             ray.shutdown()
-
-
-def _connected() -> bool:
-    """Return whether this process is part of a cluster; Ray is not imported to find out."""
-    return "ray" in sys.modules and bool(sys.modules["ray"].is_initialized())

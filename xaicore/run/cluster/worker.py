@@ -1,20 +1,23 @@
-"""What runs on a node: a process that keeps models and computes one batch at a time.
+"""What runs on a node: a process of Ray's that computes one batch at a time and keeps models.
 
-Everything travels as bytes of :func:`pack`, so that a tensor of a GPU finds the GPU of the worker, whatever its number.
+Everything travels as bytes of :func:`pack`, so that a tensor of a GPU finds the reserved one, whatever its number.
 """
 
 import hashlib
 import io
+import os
 import sys
 import sysconfig
+import threading
 import time
 import traceback
 from collections.abc import Callable, Mapping
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
+import numpy as np
 import threadpoolctl
 import torch
 
@@ -22,71 +25,86 @@ import xaicore
 from xaicore.core.errors import UserError
 from xaicore.run.store import LIBRARIES, plain, versions
 
+IDLE_SECONDS = 10.0
+"""After so many without a batch a worker frees the memory of its models."""
+
+_kept: dict[tuple[str, str], Any] = {}
+"""What the batches of the step share, unpacked: by its key and the GPU."""
+
+_idle = threading.Timer(IDLE_SECONDS, _kept.clear)
+
 
 class Job(NamedTuple):
     """What all batches of a step have in common.
 
     Attributes:
         step: its name.
-        rest: reference to the packed function and constants, without the models.
-        models: name of the constant → digest and reference of the packed model.
+        threads: CPU threads of torch and of the linear algebra below it, as many as the driver has.
+        driver: the :func:`surroundings` of the driver.
+        models: name of the constant → key of the model.
+        keys: those of the function with the other constants, and of the models.
     """
 
     step: str
-    rest: Any
-    models: dict[str, tuple[str, Any]]
+    threads: int
+    driver: Mapping[str, str]
+    models: Mapping[str, str]
+    keys: tuple[str, ...]
 
 
-class Worker:
-    """The actor.
+def compute(job: Job, batch: bytes, *packed: np.ndarray[Any, Any]) -> tuple[dict[str, Any], float] | bytes:
+    """Return what the function makes of a packed batch, and in how many seconds; or the packed error.
 
-    Args:
-        threads: CPU threads of torch and of the linear algebra below it, as many as the driver has.
+    ``packed`` is what the keys of the job stand for; it is unpacked once.
     """
+    import ray
 
-    def __init__(self, threads: int) -> None:
-        torch.set_num_threads(threads)
-        self._limits = threadpoolctl.threadpool_limits(threads)
-        self._models: dict[str, Any] = {}
-        self._rest: Any = None
-        self._function: Callable[..., Mapping[str, Any]]
-        self._constants: dict[str, Any] = {}
+    global _idle
+    _idle.cancel()
+    os.environ.pop("CUDA_VISIBLE_DEVICES", None)  # the next batch of this process may get another GPU
+    gpu = "".join(f"cuda:{number}" for number in ray.get_gpu_ids())
+    try:
+        _compare(job.driver)
+        _use_threads(job.threads)
+        keys = [(key, gpu) for key in job.keys]
+        for key in set(_kept) - set(keys):
+            del _kept[key]
+        found = {
+            key: _kept[key] if key in _kept else unpack(content, gpu)
+            for key, content in zip(keys, packed, strict=True)
+        }
+        _kept.update(found)
+        function, constants = found[keys[0]]
+        models = {name: found[key, gpu] for name, key in job.models.items()}
+        arrays = unpack(batch, gpu)
+        begin = time.perf_counter()
+        content = plain(job.step, function(**arrays, **constants, **models))
+        return content, time.perf_counter() - begin
+    except Exception as error:
+        return _sendable(error)
+    finally:
+        _idle = threading.Timer(IDLE_SECONDS, _kept.clear)
+        _idle.daemon = True
+        _idle.start()
 
-    def differs(self, driver: Mapping[str, str]) -> str | None:
-        """Return in what this node is other than the ``driver``, None if its results are the same."""
-        here = surroundings()
-        for name in sorted({*driver, *here}):
-            if driver.get(name) != here.get(name):
-                if name == "xaicore":
-                    return "the code of xaicore is another"
-                return f"{name} is {here.get(name, 'missing')}, not {driver.get(name, 'missing')}"
-        return None
 
-    def compute(self, job: Job, batch: bytes) -> tuple[dict[str, Any], float] | bytes:
-        """Return what the function makes of a packed batch, and in how many seconds; or the packed error."""
-        try:
-            if job.rest != self._rest:
-                self._prepare(job)
-            arrays = unpack(batch)
-            begin = time.perf_counter()
-            content = plain(job.step, self._function(**arrays, **self._constants))
-            return content, time.perf_counter() - begin
-        except Exception as error:
-            return _sendable(error)
+def _compare(driver: Mapping[str, str]) -> None:
+    """Refuse to compute where results would not be the driver's."""
+    here = surroundings()
+    for name in sorted({*driver, *here}):
+        if driver.get(name) != here.get(name):
+            difference = f"{name} is {here.get(name, 'missing')}, not {driver.get(name, 'missing')}"
+            if name == "xaicore":
+                difference = "the code of xaicore is another"
+            raise UserError(
+                f"a node of the cluster would compute other results: {difference}; install there what is here"
+            )
 
-    def _prepare(self, job: Job) -> None:
-        """Make the step's function and constants ready, with the models that are here from the step before."""
-        import ray
 
-        self._rest, self._constants = None, {}
-        wanted = dict(job.models.values())
-        self._models = {key: model for key, model in self._models.items() if key in wanted}
-        for key, reference in wanted.items():
-            if key not in self._models:
-                self._models[key] = unpack(ray.get(reference))
-        self._function, constants = unpack(ray.get(job.rest))
-        self._constants = {**constants, **{name: self._models[key] for name, (key, _) in job.models.items()}}
-        self._rest = job.rest
+@lru_cache(maxsize=1)
+def _use_threads(count: int) -> None:
+    torch.set_num_threads(count)
+    threadpoolctl.threadpool_limits(count)
 
 
 def _sendable(error: Exception) -> bytes:
@@ -99,8 +117,7 @@ def _sendable(error: Exception) -> bytes:
         unpack(content)
     except Exception:
         found = RuntimeError(f"{type(error).__name__}: {error}")
-        for note in getattr(error, "__notes__", []):
-            found.add_note(note)
+        found.__notes__ = getattr(error, "__notes__", [])
         content = pack(found).content
     return content
 
@@ -141,13 +158,13 @@ def pack(thing: Any) -> Packed:
     return Packed(file.getvalue(), frozenset(devices))
 
 
-def unpack(content: bytes) -> Any:
-    """Return what :func:`pack` was given; what lay on a GPU lies on the first one this process may use."""
-    return torch.load(io.BytesIO(content), map_location=_here, weights_only=False)
+def unpack(content: Any, gpu: str = "") -> Any:
+    """Return what :func:`pack` was given, from its bytes; what lay on a GPU lies on ``gpu``."""
 
+    def place(storage: Any, where: str) -> Any:
+        return storage.cuda(torch.device(gpu or "cuda")) if where.startswith("cuda") else storage
 
-def _here(storage: Any, place: str) -> Any:
-    return storage.cuda() if place.startswith("cuda") else storage
+    return torch.load(io.BytesIO(content), map_location=place, weights_only=False)
 
 
 def carry_along(function: Callable[..., Any]) -> None:

@@ -4,9 +4,9 @@ from typing import Annotated
 
 from pydantic import Field, field_validator
 
-from xaicore.run.params.base import DatasetName, Fraction, NetworkName, NotebookParameters
+from xaicore.run.params.base import DatasetName, Fraction, NetworkName, NotebookParameters, Side
 from xaicore.run.params.chapter5 import EXPLANATIONS
-from xaicore.run.params.checks import DETERMINISTIC, SIZED_ATTACKS, each_once, even, one_or_three
+from xaicore.run.params.checks import DETERMINISTIC, SIZED_ATTACKS, among, even, one_or_three
 from xaicore.run.params.readings import Reading, Subject
 
 SHIFTED_EXPLANATIONS = tuple(name for name in DETERMINISTIC if name not in ("clrp", "sglrp"))
@@ -54,8 +54,8 @@ class ArenaParameters(SharedParameters):
         200, ge=4, description="training images attacked by BIM, for those that learn from it"
     )
     fpr: Fraction = Field(0.05, gt=0, lt=1, description="false-positive rate at which detectors are compared")
-    explanations: Annotated[list[str], each_once(EXPLANATIONS)] = Field(
-        default_factory=lambda: ["smooth_ig", "integrated_gradients", "deep_lift", "grad_cam"],
+    explanations: Annotated[list[str], among(EXPLANATIONS)] = Field(
+        ["smooth_ig", "integrated_gradients", "deep_lift", "grad_cam"],
         min_length=1,
         description="explanations of EXPLAINER",
     )
@@ -77,36 +77,26 @@ class ArenaParameters(SharedParameters):
 class AtlasParameters(SharedParameters):
     """Parameters of the notebook ``atlas``."""
 
-    attacks: Annotated[list[str], each_once(SIZED_ATTACKS)] = Field(
-        default_factory=lambda: ["fgsm", "bim", "cw_l2"], min_length=1, description="attacks on the digits"
+    attacks: Annotated[list[str], among(SIZED_ATTACKS)] = Field(
+        ["fgsm", "bim", "cw_l2"], min_length=1, description="attacks on the digits"
     )
-    explanations: Annotated[list[str], each_once(SHIFTED_EXPLANATIONS)] = Field(
-        default_factory=lambda: [
-            "gradient",
-            "integrated_gradients",
-            "guided_backprop",
-            "grad_cam",
-            "lrp",
-        ],
+    explanations: Annotated[list[str], among(SHIFTED_EXPLANATIONS)] = Field(
+        ["gradient", "integrated_gradients", "guided_backprop", "grad_cam", "lrp"],
         min_length=1,
         description="explanations of digits",
     )
     samples: int = Field(8, ge=2, description="steps of integrated gradients")
     photographs: DatasetName = Field("imagenet-20", description="image set for the published network")
     n_photographs: int | None = Field(6, ge=2, description="photographs at most; none: all")
-    photograph_size: int = Field(
-        128, ge=32, le=1024, description="height and width of the photographs in pixels"
-    )
+    photograph_size: Side = Field(128, description="height and width of the photographs in pixels")
     photograph_eps: Fraction = Field(
         2 / 255, gt=0, le=1, description="of photographs: largest change of a value"
     )
-    photograph_attacks: Annotated[list[str], each_once(SIZED_ATTACKS)] = Field(
-        default_factory=lambda: ["bim", "cw_l2"], min_length=1, description="attacks on photographs"
+    photograph_attacks: Annotated[list[str], among(SIZED_ATTACKS)] = Field(
+        ["bim", "cw_l2"], min_length=1, description="attacks on photographs"
     )
-    photograph_explanations: Annotated[list[str], each_once(SHIFTED_EXPLANATIONS)] = Field(
-        default_factory=lambda: ["guided_backprop", "grad_cam", "lrp"],
-        min_length=1,
-        description="explanations of photographs",
+    photograph_explanations: Annotated[list[str], among(SHIFTED_EXPLANATIONS)] = Field(
+        ["guided_backprop", "grad_cam", "lrp"], min_length=1, description="explanations of photographs"
     )
     side: int = Field(7, ge=2, le=64, description="height and width of the maps that are clustered")
     clusters: int = Field(10, ge=2, le=50, description="clusters at most")

@@ -60,6 +60,8 @@ def fraction(value: Any) -> float:
 
 
 Fraction = Annotated[float, BeforeValidator(fraction)]
+LearningRate = Annotated[Fraction, Field(gt=0, le=10)]
+Side = Annotated[int, Field(ge=32, le=1024)]
 DatasetName = Annotated[str, among(SETS)]
 NetworkName = Annotated[str, among(REGISTRY)]
 
@@ -169,12 +171,7 @@ class NotebookParameters(BaseModel):
         return [self._subject()]
 
     def check_test_images(self, name: str, count: int) -> None:
-        """Refuse a number of test images that will not do; a chapter that needs more than one says how many.
-
-        Args:
-            name: of the image set, for the message.
-            count: its test images.
-        """
+        """Refuse a number ``count`` of test images of the set ``name`` that will not do, where a chapter needs more."""
 
     def _subject(self, size: int | None = None, classes: list[str] | None = None, **options: Any) -> Subject:
         """Return the first image set with its network, built with the options that are given."""
@@ -267,22 +264,15 @@ def _from_text(value: Any, field: FieldInfo) -> Any:
         return value
     if isinstance(value, bool) and bool not in wanted:
         return str(value)  # pydantic would take it for 0 or 1
-    lists = [kind for kind in wanted if get_origin(kind) in (list, tuple)]
-    if lists:
-        return _list_from_text(value, lists[0])
-    return value.strip() if isinstance(value, str) else value
-
-
-def _list_from_text(value: Any, annotation: Any) -> Any:
+    (of_list,) = [kind for kind in wanted if get_origin(kind) is list] or [None]
+    if of_list is None:
+        return value.strip() if isinstance(value, str) else value
     if isinstance(value, str):
         value = _list_from_notation(value.strip())
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
+    if isinstance(value, (int, float)):
         value = [value]  # papermill hands a single number over as one
-    item = get_args(annotation)[0]
-    if isinstance(value, (list, tuple)) and item is str:
-        return [
-            str(entry) if isinstance(entry, int) and not isinstance(entry, bool) else entry for entry in value
-        ]
+    if isinstance(value, (list, tuple)) and get_args(of_list)[0] is str:
+        return [str(each) if isinstance(each, int) and not isinstance(each, bool) else each for each in value]
     return value
 
 
@@ -312,21 +302,18 @@ def _line(error: ValidationError) -> str:
     place = ".".join(str(part) for part in first["loc"] if not str(part).startswith(("function-", "list[")))
     value = first["input"]
     kinds = {
-        "int_parsing": "is not a whole number",
-        "int_type": "is not a whole number",
-        "int_from_float": "is not a whole number",
-        "float_parsing": "is not a number",
-        "float_type": "is not a number",
-        "finite_number": "is not a finite number",
-        "bool_parsing": "is not true or false",
-        "bool_type": "is not true or false",
-        "string_type": "is not text",
-        "list_type": "is not a list",
+        "int": "is not a whole number",
+        "float": "is not a number",
+        "finite": "is not a finite number",
+        "bool": "is not true or false",
+        "string": "is not text",
+        "list": "is not a list",
     }
+    kind = first["type"].partition("_")[0]
     if first["type"] == "value_error":
         message = str(first["ctx"]["error"])
-    elif first["type"] in kinds:
-        message = f"{value!r} {kinds[first['type']]}"
+    elif kind in kinds:
+        message = f"{value!r} {kinds[kind]}"
     else:
         message = f"{value!r}: {first['msg'][0].lower()}{first['msg'][1:]}"
     return f"parameter {place}: {message}" if place else message

@@ -6,7 +6,7 @@ from pydantic import Field, field_validator
 
 from xaicore.attribution import PRESETS
 from xaicore.core.errors import UserError
-from xaicore.run.params.base import Fraction, NotebookParameters
+from xaicore.run.params.base import Fraction, LearningRate, NotebookParameters, Side
 from xaicore.run.params.checks import among
 from xaicore.run.params.readings import Reading, Subject
 
@@ -18,22 +18,17 @@ class P1Parameters(NotebookParameters):
     """Parameters of the notebook ``p1_inspecting_attacks``."""
 
     classes: list[str] | None = Field(
-        default_factory=lambda: ["4", "9"],
-        description="names of the two classes, in the order of their labels; none: all of the set",
+        ["4", "9"], description="names of the two classes, in the order of their labels; none: all of the set"
     )
     n_train: int | None = Field(None, ge=4, description="number of training images; none: all")
     n_validation: int | None = Field(None, ge=2, description="number of validation images; none: all")
-    size: int = Field(32, ge=32, le=1024, description="height and width of the images in pixels")
+    size: Side = Field(32, description="height and width of the images in pixels")
     width: float = Field(0.25, gt=0, le=4, description="channels of the network relative to VGG16's")
     epochs: int = Field(8, ge=1, description="epochs of the first training")
     batch_size: int = Field(32, ge=1, description="images in a batch of training")
-    learning_rate: Fraction = Field(
-        2e-3, gt=0, le=10, description="largest learning rate of the first training"
-    )
+    learning_rate: LearningRate = Field(2e-3, description="largest learning rate of the first training")
     immune_epochs: int = Field(6, ge=1, description="epochs of the training on attacked images")
-    immune_learning_rate: Fraction = Field(
-        5e-4, gt=0, le=10, description="largest learning rate of that training"
-    )
+    immune_learning_rate: LearningRate = Field(5e-4, description="largest learning rate of that training")
     eps_max: Fraction = Field(
         0.2, gt=0, le=1, description="largest step of FGSM, in units of the [0, 1] range"
     )
@@ -70,10 +65,6 @@ class P1Parameters(NotebookParameters):
 
     def check_test_images(self, name: str, count: int) -> None:
         """Refuse a test set too small for its neighbourhoods.
-
-        Args:
-            name: of the image set, for the message.
-            count: its test images.
 
         Raises:
             UserError: an image has fewer neighbours than it is to be compared with, or there are too few for a map.

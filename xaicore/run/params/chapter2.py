@@ -6,8 +6,8 @@ from pydantic import Field, field_validator, model_validator
 
 from xaicore.models import REGISTRY
 from xaicore.models.augmentation import AUGMENTATIONS
-from xaicore.run.params.base import DatasetName, Fraction, NetworkName, NotebookParameters
-from xaicore.run.params.checks import among, each_once, rising, three_shares
+from xaicore.run.params.base import DatasetName, Fraction, LearningRate, NetworkName, NotebookParameters, Side
+from xaicore.run.params.checks import among, rising, three_shares
 from xaicore.run.params.readings import Reading, Subject
 
 NETWORKS = ["vgg16", "resnet50", "resnet101", "inception_v3", "xception"]
@@ -18,20 +18,20 @@ class P2Parameters(NotebookParameters):
 
     dataset: DatasetName = Field("orl-faces", description="image set of faces")
     model: NetworkName = Field("resnet50", description="network on which the black-box images are made")
-    models: Annotated[list[str], each_once(REGISTRY)] = Field(
-        default_factory=lambda: list(NETWORKS), min_length=1, description="networks under attack"
+    models: Annotated[list[str], among(REGISTRY)] = Field(
+        list(NETWORKS), min_length=1, description="networks under attack"
     )
     shares: list[float] | None = Field(
-        default_factory=lambda: [0.6, 0.1, 0.3],
+        [0.6, 0.1, 0.3],
         description="training, validation, test images of a person: shares above 0 with the sum 1; "
         "none: the set's own split",
     )
     n_images: int | None = Field(
         40, ge=1, description="test images at most, evenly over the people; none: all"
     )
-    size: int = Field(48, ge=32, le=1024, description="height and width of the images in pixels")
+    size: Side = Field(48, description="height and width of the images in pixels")
     eps: list[Fraction] = Field(
-        default_factory=lambda: [0.01, 0.05, 0.075, 0.1],
+        [0.01, 0.05, 0.075, 0.1],
         min_length=1,
         description="attack sizes, each above 0 and at most 1, rising by at least 0.001",
     )
@@ -53,7 +53,7 @@ class P2Parameters(NotebookParameters):
         "float32", description="arithmetic of training a whole network; auto: bfloat16 where there is"
     )
     head_epochs: int = Field(60, ge=1, description="epochs of training the head alone")
-    head_learning_rate: Fraction = Field(1e-3, gt=0, le=10, description="largest learning rate of the head")
+    head_learning_rate: LearningRate = Field(1e-3, description="largest learning rate of the head")
     cells: int = Field(
         3, ge=1, description="fewest cells a side of the map taken for MOD and VID; 1: the last layer"
     )

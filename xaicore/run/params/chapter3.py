@@ -6,8 +6,8 @@ from pydantic import Field, field_validator, model_validator
 
 from xaicore.data import SETS
 from xaicore.models.augmentation import AUGMENTATIONS
-from xaicore.run.params.base import DatasetName, Fraction, NetworkName, NotebookParameters
-from xaicore.run.params.checks import among, each_once, three_shares
+from xaicore.run.params.base import DatasetName, Fraction, LearningRate, NetworkName, NotebookParameters, Side
+from xaicore.run.params.checks import among, three_shares
 from xaicore.run.params.readings import Reading, Subject
 
 IMAGENET = ("imagenet", "imagenet-20")
@@ -23,13 +23,12 @@ class P3Parameters(NotebookParameters):
     n_images: int | None = Field(
         60, ge=2, description="test images at most, evenly over the classes; none: all"
     )
-    size: int = Field(48, ge=32, le=1024, description="height and width of the images in pixels")
+    size: Side = Field(48, description="height and width of the images in pixels")
     fidelity: Literal["corrected", "as-published"] = Field(
-        "corrected",
-        description="analysis that Figs. 4 to 7 draw; tables have both",
+        "corrected", description="analysis that Figs. 4 to 7 draw; tables have both"
     )
     strengths: list[Fraction] = Field(
-        default_factory=lambda: [0.25, 0.5, 1.0, 2.0, 4.0],
+        [0.25, 0.5, 1.0, 2.0, 4.0],
         min_length=2,
         description="multiples of the perturbation, each at least 0.01, rising, 1 among them",
     )
@@ -43,7 +42,7 @@ class P3Parameters(NotebookParameters):
     neurons: int = Field(10, ge=1, description="DLFuzz: neurons raised at a time")
     n_orders: int = Field(200, ge=20, description="orders of the seeds in the coverage curves")
     shares: list[float] | None = Field(
-        default_factory=lambda: [0.6, 0.1, 0.3],
+        [0.6, 0.1, 0.3],
         description="faces: training, validation, test images of a person, shares above 0 with the sum 1; "
         "none: the set's own split",
     )
@@ -61,9 +60,9 @@ class P3Parameters(NotebookParameters):
         None, description="changes to training images; null: noise"
     )
     head_epochs: int = Field(60, ge=1, description="epochs of training the head alone")
-    head_learning_rate: Fraction = Field(1e-3, gt=0, le=10, description="largest learning rate of the head")
-    other_attacks: Annotated[list[str], each_once(OTHERS)] = Field(
-        default_factory=lambda: ["fgsm", "bim"], description="further attacks analysed in the same way"
+    head_learning_rate: LearningRate = Field(1e-3, description="largest learning rate of the head")
+    other_attacks: Annotated[list[str], among(OTHERS)] = Field(
+        ["fgsm", "bim"], description="further attacks analysed in the same way"
     )
     other_eps: Fraction = Field(2 / 255, gt=0, le=1, description="size of the further attacks that have one")
     n_other: int = Field(16, ge=2, description="seeds of the further attacks, at most")
@@ -72,7 +71,7 @@ class P3Parameters(NotebookParameters):
     )
     second_model: NetworkName = Field("efficientnet_lite0", description="second network")
     second_weights: str = Field("imagenet", description="its weights: imagenet or a file")
-    second_size: int = Field(128, ge=32, le=1024, description="height and width of its images in pixels")
+    second_size: Side = Field(128, description="height and width of its images in pixels")
     n_second: int = Field(20, ge=2, description="its images, at most")
 
     @property

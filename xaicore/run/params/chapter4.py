@@ -5,7 +5,7 @@ from typing import Annotated
 from pydantic import Field, field_validator
 
 from xaicore.attribution import PRESETS
-from xaicore.run.params.base import DatasetName, Fraction, NetworkName, NotebookParameters
+from xaicore.run.params.base import DatasetName, Fraction, NetworkName, NotebookParameters, Side
 from xaicore.run.params.checks import among, rising
 from xaicore.run.params.readings import Reading, Subject
 
@@ -16,10 +16,10 @@ class P4Parameters(NotebookParameters):
     dataset: DatasetName = Field("imagenet-20", description="image set of ImageNet photographs")
     model: NetworkName = Field("efficientnet_lite0", description="network with ImageNet weights")
     weights: str = Field("imagenet", description="imagenet, or a file of weights")
-    size: int = Field(128, ge=32, le=1024, description="height and width of the images in pixels")
+    size: Side = Field(128, description="height and width of the images in pixels")
     sigma: Fraction = Field(1.0, ge=0, le=20, description="σ of the blur in pixels; the paper has 0.8 to 1.2")
     sigmas: list[Fraction] = Field(
-        default_factory=lambda: [0.5, 0.8, 1.0, 1.2, 2.0],
+        [0.5, 0.8, 1.0, 1.2, 2.0],
         min_length=2,
         description="σ of the sweep, each above 0 and at most 20, rising by at least 0.1",
     )
@@ -36,7 +36,7 @@ class P4Parameters(NotebookParameters):
     effort: float = Field(1.0, gt=0, le=100, description="factor on the steps of the attacks")
     n_costly: int = Field(8, ge=1, description="images for L-BFGS and the boundary attack")
     eps: list[Fraction] = Field(
-        default_factory=lambda: [2 / 255, 8 / 255],
+        [2 / 255, 8 / 255],
         min_length=1,
         description="attacks that know the defence: largest change of a value, each above 0 and at most 1, rising",
     )

@@ -5,8 +5,8 @@ from typing import Annotated, Any
 
 from pydantic import Field, field_validator, model_validator
 
-from xaicore.run.params.base import DatasetName, Fraction, NetworkName, NotebookParameters
-from xaicore.run.params.checks import among, each_once, even, one_or_three, rising
+from xaicore.run.params.base import DatasetName, Fraction, NetworkName, NotebookParameters, Side
+from xaicore.run.params.checks import among, even, one_or_three, rising
 from xaicore.run.params.readings import Reading, Subject
 
 EXPLANATIONS = (
@@ -39,13 +39,13 @@ class P5Parameters(NotebookParameters):
     explanation: Annotated[str, among(EXPLANATIONS)] = Field(
         "smooth_ig", description="explanation of the detector"
     )
-    explanations: Annotated[list[str], each_once(EXPLANATIONS)] = Field(
-        default_factory=lambda: list(EXPLANATIONS), min_length=1, description="explanations compared"
+    explanations: Annotated[list[str], among(EXPLANATIONS)] = Field(
+        list(EXPLANATIONS), min_length=1, description="explanations compared"
     )
     points: int = Field(6, ge=1, le=10_000, description="gradients in a map that averages")
     strength: Fraction = Field(0.8, gt=0, le=100, description="h of the denoising over the noise level")
     strengths: list[Fraction] = Field(
-        default_factory=lambda: [0.4, 0.8, 1.6, 3.2],
+        [0.4, 0.8, 1.6, 3.2],
         min_length=2,
         description="h of the sweep, each at least 0.1 and at most 100, rising by at least 0.1",
     )
@@ -58,9 +58,7 @@ class P5Parameters(NotebookParameters):
     photographs: DatasetName = Field("imagenet-20", description="image set for the patch")
     photograph_model: NetworkName = Field("efficientnet_lite0", description="network for the photographs")
     photograph_weights: str = Field("imagenet", description="its weights: imagenet or a file")
-    photograph_size: int = Field(
-        128, ge=32, le=1024, description="height and width of the photographs in pixels"
-    )
+    photograph_size: Side = Field(128, description="height and width of the photographs in pixels")
     n_photographs: int | None = Field(None, ge=2, description="photographs at most; none: all")
     photograph_points: int = Field(6, ge=1, le=10_000, description="gradients in a photograph's map")
     patch_size: Fraction = Field(0.15, gt=0, le=0.5, description="share of the area that the patch takes")

@@ -2,7 +2,8 @@
 
 import difflib
 import inspect
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass
 
 from pydantic import AfterValidator
 
@@ -17,65 +18,37 @@ DETERMINISTIC = tuple(
 """Explanations that draw nothing at random."""
 
 
+@dataclass(frozen=True)
 class OneOf:
-    """A check that a name, where one is given, is among those known.
+    """A check that a name, where one is given, is among those known, or all of a list and none of them twice.
 
-    Args:
+    Attributes:
         names: those known, in the order in which they are told.
     """
 
-    def __init__(self, names: Collection[str]) -> None:
-        self.names = tuple(names)
+    names: tuple[str, ...]
 
-    def __repr__(self) -> str:
-        return f"OneOf({', '.join(self.names)})"
-
-    def __call__(self, name: str | None) -> str | None:
-        """Return the name; a ``ValueError`` says which there are."""
-        if name is not None and name not in self.names:
-            near = difflib.get_close_matches(name, self.names, n=1)
-            hint = f"did you mean {near[0]!r}? " if near else ""
-            raise ValueError(f"there is no {name!r}; {hint}there are {', '.join(self.names)}")
-        return name
-
-
-class EachOnce:
-    """A check that all names of a list are among those known and none is there twice.
-
-    Args:
-        names: those known, in the order in which they are told.
-    """
-
-    def __init__(self, names: Collection[str]) -> None:
-        self.names = tuple(names)
-
-    def __repr__(self) -> str:
-        return f"EachOnce({', '.join(self.names)})"
-
-    def __call__(self, given: list[str]) -> list[str]:
-        """Return the list; a ``ValueError`` says what is wrong with it."""
-        known = OneOf(self.names)
-        for name in given:
-            known(name)
-        if len(set(given)) < len(given):
+    def __call__(self, given: str | list[str] | None) -> str | list[str] | None:
+        """Return what is given; a ``ValueError`` says which names there are, or which list names one twice."""
+        for name in [given] if isinstance(given, str) else given or ():
+            if name not in self.names:
+                near = difflib.get_close_matches(name, self.names, n=1)
+                hint = f"did you mean {near[0]!r}? " if near else ""
+                raise ValueError(f"there is no {name!r}; {hint}there are {', '.join(self.names)}")
+        if isinstance(given, list) and len(set(given)) < len(given):
             raise ValueError(f"{given} must not name one twice")
         return given
 
 
-def among(names: Collection[str]) -> AfterValidator:
-    """Return what annotates a parameter that is one of ``names``, or None where it may be."""
-    return AfterValidator(OneOf(names))
-
-
-def each_once(names: Collection[str]) -> AfterValidator:
-    """Return what annotates a parameter that lists some of ``names``, none of them twice."""
-    return AfterValidator(EachOnce(names))
+def among(names: Iterable[str]) -> AfterValidator:
+    """Return what annotates a parameter that is one of ``names``, or lists some of them, none twice."""
+    return AfterValidator(OneOf(tuple(names)))
 
 
 def choices(metadata: Collection[object]) -> tuple[str, ...]:
     """Return the names that a parameter with these annotations may have, empty where any will do."""
     for item in metadata:
-        if isinstance(item, AfterValidator) and isinstance(item.func, (OneOf, EachOnce)):
+        if isinstance(item, AfterValidator) and isinstance(item.func, OneOf):
             return item.func.names
     return ()
 

@@ -5,8 +5,8 @@ from typing import Annotated
 from pydantic import Field, field_validator
 
 from xaicore.attribution import PRESETS
-from xaicore.run.params.base import Fraction
-from xaicore.run.params.checks import DETERMINISTIC, SIZED_ATTACKS, each_once, rising
+from xaicore.run.params.base import Fraction, Side
+from xaicore.run.params.checks import DETERMINISTIC, SIZED_ATTACKS, among, rising
 from xaicore.run.params.instruments import InstrumentParameters
 
 SHOWN_EXPLANATIONS = (*DETERMINISTIC, *PRESETS)
@@ -18,21 +18,17 @@ class ExplorerParameters(InstrumentParameters):
 
     n_images: int | None = Field(6, ge=1, description="number of test images; none: all")
     n_photographs: int = Field(3, ge=1, description="number of photographs")
-    photograph_size: int = Field(
-        160, ge=32, le=1024, description="height and width of the photographs in pixels"
-    )
-    attacks: Annotated[list[str], each_once(SIZED_ATTACKS)] = Field(
-        default_factory=lambda: ["fgsm", "bim", "pgd", "cw_l2"],
-        min_length=1,
-        description="attacks on the digits",
+    photograph_size: Side = Field(160, description="height and width of the photographs in pixels")
+    attacks: Annotated[list[str], among(SIZED_ATTACKS)] = Field(
+        ["fgsm", "bim", "pgd", "cw_l2"], min_length=1, description="attacks on the digits"
     )
     eps: list[Fraction] = Field(
-        default_factory=lambda: [0.05, 0.15, 0.3],
+        [0.05, 0.15, 0.3],
         min_length=1,
         description="sizes: largest change of a value, each above 0 and at most 1, rising",
     )
-    explanations: Annotated[list[str], each_once(SHOWN_EXPLANATIONS)] = Field(
-        default_factory=lambda: [
+    explanations: Annotated[list[str], among(SHOWN_EXPLANATIONS)] = Field(
+        [
             "preset-a-flat",
             "deep-taylor-bounded",
             "epsilon",
@@ -44,21 +40,16 @@ class ExplorerParameters(InstrumentParameters):
         min_length=1,
         description="explanations of digits; a preset stands for relevance propagation with it",
     )
-    photograph_attacks: Annotated[list[str], each_once(SIZED_ATTACKS)] = Field(
-        default_factory=lambda: ["fgsm", "bim", "cw_l2"], min_length=1, description="of photographs: attacks"
+    photograph_attacks: Annotated[list[str], among(SIZED_ATTACKS)] = Field(
+        ["fgsm", "bim", "cw_l2"], min_length=1, description="of photographs: attacks"
     )
     photograph_eps: list[Fraction] = Field(
-        default_factory=lambda: [2 / 255, 8 / 255],
+        [2 / 255, 8 / 255],
         min_length=1,
         description="of photographs: sizes, each above 0 and at most 1, rising",
     )
-    photograph_explanations: Annotated[list[str], each_once(SHOWN_EXPLANATIONS)] = Field(
-        default_factory=lambda: [
-            "deep-taylor-bounded",
-            "grad_cam",
-            "guided_backprop",
-            "input_times_gradient",
-        ],
+    photograph_explanations: Annotated[list[str], among(SHOWN_EXPLANATIONS)] = Field(
+        ["deep-taylor-bounded", "grad_cam", "guided_backprop", "input_times_gradient"],
         min_length=1,
         description="of photographs: explanations",
     )

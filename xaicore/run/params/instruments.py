@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from xaicore.run.params.base import DatasetName, Fraction, NetworkName, NotebookParameters
+from xaicore.run.params.base import DatasetName, Fraction, NetworkName, NotebookParameters, Side
 from xaicore.run.params.readings import Reading, Subject
 
 
@@ -18,9 +18,7 @@ class InstrumentParameters(NotebookParameters):
         "imagenet-20", description="image set for the published ImageNet network"
     )
     n_photographs: int = Field(1, ge=1, description="number of photographs")
-    photograph_size: int = Field(
-        224, ge=32, le=1024, description="height and width of the photographs in pixels"
-    )
+    photograph_size: Side = Field(224, description="height and width of the photographs in pixels")
 
     @property
     def readings(self) -> list[Reading]:

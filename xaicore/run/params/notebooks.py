@@ -22,35 +22,26 @@ from xaicore.run.params.checks import choices
 
 LAST = ("seed", "device", "threads", "output_dir")
 """Parameters of how a notebook runs, which stand below those of what it does."""
-
 WIDTH = 100
 """Longer lists have a line for each entry."""
-
 DIGITS = 10
 """Longer numbers are written as a fraction, where they are one."""
-
 NOTEBOOKS = Path(__file__).resolve().parents[3] / "notebooks"
 
 
 def parameters_cell(schema: type[NotebookParameters]) -> str:
     """Return the source of the cell tagged ``parameters`` of a schema's notebook."""
-    fields = schema.model_fields
-    names = [*(name for name in fields if name not in LAST), *LAST]
-    lines = ["# fmt: off", *(_line(name, fields[name]) for name in names)]
-    return "\n".join(lines)
-
-
-def description(field: FieldInfo) -> str:
-    """Return what a parameter means, its bounds, and the names it may have."""
-    return "; ".join([field.description or "", *_bounds(field), *_names(field)])
+    names = [*(name for name in schema.model_fields if name not in LAST), *LAST]
+    return "\n".join(["# fmt: off", *(_line(name, schema.model_fields[name]) for name in names)])
 
 
 def _line(name: str, field: FieldInfo) -> str:
-    default = field.get_default(call_default_factory=True)
+    default = field.get_default()
     value = _notation(default)
     if isinstance(default, list) and len(value) > WIDTH:
         value = "[\n" + "".join(f"    {_notation(entry)},\n" for entry in default) + "]"
-    return f"{name}: {_type(field)} = {value}  # {description(field)}"
+    meaning = "; ".join([field.description or "", *_bounds(field), *_names(field)])
+    return f"{name}: {_type(field)} = {value}  # {meaning}"
 
 
 def _notation(value: Any) -> str:
