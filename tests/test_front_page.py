@@ -1,10 +1,11 @@
-"""Figures of the run on the front page, and links from the chapters to cases of the explorer."""
+"""Figures of the chapters on the front page, and links from the chapters to cases of the explorer."""
 
 import base64
 import csv
 import html
 import re
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import nbformat
@@ -13,7 +14,10 @@ import pytest
 import torch
 
 from xaicore import figures
+from xaicore.book.claims.schema import EDITIONS
 from xaicore.book.pages.findings import MARK, place_figures, wanted
+from xaicore.book.pages.staging import _strength
+from xaicore.book.pages.tabs import ChapterRun
 from xaicore.figures.style import MARKERS, PALETTE
 from xaicore.run.explorer_page import slugs
 
@@ -21,15 +25,17 @@ ROOT = Path(__file__).resolve().parent.parent
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(40))
 
 
-def executed(path: Path, label: str, *, drawn: bool = True, caption: str = "What it shows.") -> Path:
-    """A notebook with one figure cell, with or without its picture."""
-    look = {"figure": {"caption": caption, "name": label}, "image": {"alt": "Two lines."}}
+def executed(
+    label: str, *, drawn: bool = True, edition: str = "embedded", kind: str = "image/png"
+) -> ChapterRun:
+    """A run with one figure cell, with or without its picture."""
+    look = {"figure": {"caption": "What it shows.", "name": label}, "image": {"alt": "Two lines."}}
     cell = nbformat.v4.new_code_cell("draw()", metadata={"mystnb": look})
     if drawn:
-        data = {"image/png": base64.b64encode(PNG).decode(), "text/plain": "<figure>"}
+        data = {kind: base64.b64encode(PNG).decode(), "text/plain": "<figure>"}
         cell.outputs = [nbformat.v4.new_output("display_data", data=data)]
-    nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("# T"), cell]), path)
-    return path
+    cells = [nbformat.v4.new_markdown_cell("# T"), cell]
+    return ChapterRun(edition, nbformat.v4.new_notebook(cells=cells), {})
 
 
 def test_figures_come_from_the_run_with_caption_text_and_link(tmp_path: Path) -> None:
@@ -37,14 +43,42 @@ def test_figures_come_from_the_run_with_caption_text_and_link(tmp_path: Path) ->
     page.write_text(
         "Before.\n\n<!-- figures: one/a-fig two/b-fig -->\n\nAfter, <!-- figures: one/a-fig --> in a line.\n"
     )
-    runs = {"one": executed(tmp_path / "1.ipynb", "a-fig"), "two": executed(tmp_path / "2.ipynb", "b-fig")}
+    runs = {"one": [executed("a-fig")], "two": [executed("b-fig", edition="reference", kind="image/jpeg")]}
     assert place_figures(page, runs) == ["a-fig", "b-fig"]
     text = page.read_text()
     assert (tmp_path / "figures" / "a-fig.png").read_bytes() == PNG
     assert text.count(":alt: Two lines.") == 2
-    assert "What it shows. {numref}`a-fig`" in text
-    assert text.index("a-fig.png") < text.index("b-fig.png") < text.index("After")
+    assert "What it shows. Embedded edition. {numref}`a-fig`" in text
+    assert "What it shows. Reference edition. {numref}`b-fig`" in text
+    assert text.index("a-fig.png") < text.index("b-fig.jpg") < text.index("After")
     assert "in a line" in text  # only a line of its own asks for figures
+
+
+def test_the_strongest_edition_is_the_one_that_the_front_page_shows() -> None:
+    runs = [
+        ChapterRun(edition, nbformat.v4.new_notebook(), {})
+        for edition in ("quick", "embedded", "reference", "paper")
+    ]
+    for weaker, stronger in pairwise(runs):
+        assert min([weaker, stronger], key=_strength) is stronger
+        assert min([stronger, weaker], key=_strength) is stronger
+
+
+@pytest.mark.parametrize(
+    ("asked", "there", "shown"),
+    [
+        ("a-fig", ["reference", "embedded"], "Reference"),
+        ("a-fig@embedded", ["reference", "embedded"], "Embedded"),
+        ("a-fig@embedded", ["reference", "quick"], "Quick"),
+    ],
+)
+def test_a_page_may_ask_for_an_edition(tmp_path: Path, asked: str, there: list[str], shown: str) -> None:
+    page = tmp_path / "index.md"
+    page.write_text(f"<!-- figures: one/{asked} -->\n")
+    assert place_figures(page, {"one": [executed("a-fig", edition=edition) for edition in there]}) == [
+        "a-fig"
+    ]
+    assert f"What it shows. {shown} edition. {{numref}}`a-fig`" in page.read_text()
 
 
 @pytest.mark.parametrize("missing", ["not run", "other label", "not drawn"])
@@ -53,10 +87,10 @@ def test_what_a_run_has_not_drawn_is_left_out(tmp_path: Path, missing: str) -> N
     page.write_text(
         "The sentence.\n\n<!-- figures: one/a-fig two/b-fig -->\n\n<!-- figures: two/b-fig -->\n\nEnd."
     )
-    runs = {"one": executed(tmp_path / "1.ipynb", "a-fig")}
+    runs = {"one": [executed("a-fig")]}
     if missing != "not run":
         label = "b-fig" if missing == "not drawn" else "c-fig"
-        runs["two"] = executed(tmp_path / "2.ipynb", label, drawn=missing == "other label")
+        runs["two"] = [executed(label, drawn=missing == "other label")]
     assert place_figures(page, runs) == ["a-fig"]
     text = page.read_text()
     assert text.count("{container} findings") == 1
@@ -69,7 +103,8 @@ def test_the_front_page_asks_for_figures_that_chapters_draw() -> None:
     text = (ROOT / "book" / "index.md").read_text(encoding="utf-8")
     asked = wanted(text)
     assert len(MARK.findall(text)) == 3, "each of the three findings has its figures"
-    for name, label in asked:
+    for name, label, edition in asked:
+        assert edition in ("", *EDITIONS)
         notebook = nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", as_version=4)
         looks = [cell.metadata.get("mystnb", {}) for cell in notebook.cells]
         found = [look for look in looks if look.get("figure", {}).get("name") == label]

@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from xaicore.book.claims.ledger import changed_verdicts, committed_evidence, jud
 from xaicore.book.claims.schema import load_claims
 from xaicore.book.gate import html_findings, notebook_findings
 from xaicore.book.pages.staging import EXTRA, stage
+from xaicore.book.pages.words import findings as word_findings
 from xaicore.book.running.editions import load_edition
 from xaicore.book.running.run_folder import NOTEBOOK
 from xaicore.book.running.runner import completed_runs
@@ -77,6 +79,7 @@ def build(root: Path, edition: str = "embedded", *, target: Path | None = None) 
         for finding in notebook_findings(path, wanted[name].optional_figures)
     ]
     _pass("the executed notebooks did not pass", findings)
+    _check_words(root, runs)
 
     papers = load_claims(root / "claims")
     records, committed = gather_records(root, edition), committed_evidence(root)
@@ -110,6 +113,19 @@ def build(root: Path, edition: str = "embedded", *, target: Path | None = None) 
     _pass("the built pages did not pass", html_findings(built, forbidden=forbidden))
     replace_folder(built, target)
     return target / "book" / "index.html"
+
+
+def _check_words(root: Path, runs: Mapping[str, Path]) -> None:
+    """Print what does not fit in the prose, one line each, and refuse to build a book with it."""
+    found = word_findings(root, runs)
+    for finding in found:
+        print(finding)
+    stopping = sum(finding.stops for finding in found)
+    if stopping:
+        raise UserError(
+            f"{stopping} of the lines above stop the build; mend the pages (CONTRIBUTING.md, Numbers in prose), and run "
+            "notebooks again whose text has changed: xaibook run"
+        )
 
 
 def _sphinx(work: Path) -> None:

@@ -13,13 +13,14 @@ from typing import Any
 import nbformat
 import yaml
 
-from xaicore.book.claims.schema import Judgement, Paper
+from xaicore.book.claims.schema import EDITIONS, Judgement, Paper
 from xaicore.book.pages.costs import costs_table
 from xaicore.book.pages.findings import place_figures
 from xaicore.book.pages.ledgers import claim_list, ledger_page, scoreboard
 from xaicore.book.pages.measured import place_measured
 from xaicore.book.pages.statistics import statistics_page
-from xaicore.book.pages.tabs import load_run, other_runs, show_editions
+from xaicore.book.pages.tabs import ChapterRun, load_run, other_runs, show_editions
+from xaicore.book.pages.words import bind_pages
 from xaicore.book.running.editions import load_edition
 from xaicore.run.records import ASSETS
 
@@ -79,8 +80,10 @@ def stage(
     downloads = target / EXTRA / "_sources" / "notebooks"
     downloads.mkdir(parents=True)
     others = other_runs(root, edition)
+    shown = {}
     for name, executed in runs.items():
         here = load_run(edition, executed.parent)
+        shown[name] = sorted([here, *others.get(name, [])], key=_strength)
         page = page_notebook(here.notebook)
         nbformat.write(page, downloads / f"{name}.ipynb")
         show_editions(page, here, others.get(name, []), name, target / EXTRA / "notebooks")
@@ -102,11 +105,12 @@ def stage(
     front = target / "book" / "index.md"
     _replace(front, SCOREBOARD_MARK, scoreboard(papers, judgements))
     _replace(front, CLAIMS_MARK, claim_list(papers, judgements))
-    place_figures(front, runs)
+    place_figures(front, shown)
     _replace(target / "book" / "paper_edition.md", COSTS_MARK, costs_table(root, load_edition(root, "paper")))
     running = target / "book" / "running.md"
     _replace(running, LAUNCH_MARK, LAUNCH_ON.format(address=address) if address else LAUNCH_OFF)
     running.write_text(place_measured(root, running.read_text(encoding="utf-8")), encoding="utf-8")
+    bind_pages(root, target)
     _copy_mathjax(target / EXTRA / "mathjax")
 
 
@@ -121,6 +125,11 @@ def page_notebook(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
         if "bootstrap" in tags:
             tags.append("remove-cell")
     return notebook
+
+
+def _strength(run: ChapterRun) -> int:
+    """The place of a run's edition among those that the evidence prefers; 0 is the strongest."""
+    return [*EDITIONS, run.edition].index(run.edition)
 
 
 def _config(root: Path, address: str | None) -> str:
