@@ -41,6 +41,9 @@ LINK_RELATIONS_LOADED = {
     "manifest",
 }
 
+DOWNLOADS = (".csv", ".json", ".ipynb")
+"""Text that readers take away."""
+
 
 def notebook_findings(path: Path, optional_figures: Collection[str] = ()) -> list[str]:
     """Check an executed notebook: every code cell ran, none shows an error or wrote to stderr, figures are there.
@@ -128,7 +131,8 @@ def html_findings(folder: Path, forbidden: Iterable[str] = ()) -> list[str]:
 
     Args:
         folder: the built HTML.
-        forbidden: strings that no page may contain, such as the folder of the project or the home folder.
+        forbidden: strings that no page and no file for download may contain, such as the folder of the project or the
+            home folder.
     """
     forbidden = [text for text in forbidden if len(text) > 5]
     pages: dict[Path, _Page] = {}
@@ -145,6 +149,14 @@ def html_findings(folder: Path, forbidden: Iterable[str] = ()) -> list[str]:
             for word in forbidden
             if word in text
         )
+    findings.extend(
+        f"{path.relative_to(folder)}: has a path of this machine ({word})"
+        for path in sorted(folder.rglob("*"))
+        if path.suffix in DOWNLOADS
+        for text in [path.read_text(encoding="utf-8")]
+        for word in forbidden
+        if word in text
+    )
     for path, page in pages.items():
         name = path.relative_to(folder.resolve())
         findings.extend(

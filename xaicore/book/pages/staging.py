@@ -20,6 +20,7 @@ from xaicore.book.pages.ledgers import claim_list, ledger_page, scoreboard
 from xaicore.book.pages.measured import place_measured
 from xaicore.book.pages.statistics import statistics_page
 from xaicore.book.pages.tabs import load_run, other_runs, show_editions
+from xaicore.book.pages.takeaway import take_away
 from xaicore.book.running.editions import load_edition
 from xaicore.run.records import ASSETS
 
@@ -110,6 +111,15 @@ def stage(
     _replace(running, LAUNCH_MARK, LAUNCH_ON.format(address=address) if address else LAUNCH_OFF)
     running.write_text(place_measured(root, running.read_text(encoding="utf-8")), encoding="utf-8")
     _copy_mathjax(target / EXTRA / "mathjax")
+    take_away(
+        root,
+        target,
+        target / EXTRA,
+        edition=edition,
+        runs=runs,
+        papers=papers,
+        judgements=judgements,
+    )
 
 
 def page_notebook(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
