@@ -14,6 +14,7 @@ import torch
 
 from xaicore import figures
 from xaicore.book.pages.findings import MARK, place_figures, wanted
+from xaicore.book.pages.tabs import ChapterRun
 from xaicore.figures.style import MARKERS, PALETTE
 from xaicore.run.explorer_page import slugs
 
@@ -45,6 +46,27 @@ def test_figures_come_from_the_run_with_caption_text_and_link(tmp_path: Path) ->
     assert "What it shows. {numref}`a-fig`" in text
     assert text.index("a-fig.png") < text.index("b-fig.png") < text.index("After")
     assert "in a line" in text  # only a line of its own asks for figures
+
+
+def test_the_strongest_evidence_that_has_a_figure_comes_first(tmp_path: Path) -> None:
+    page = tmp_path / "index.md"
+    page.write_text("<!-- figures: one/a-fig two/b-fig -->\n")
+    runs = {"one": executed(tmp_path / "1.ipynb", "a-fig"), "two": executed(tmp_path / "2.ipynb", "b-fig")}
+    kept = nbformat.read(executed(tmp_path / "3.ipynb", "a-fig", caption="Of more images."), as_version=4)
+    jpeg = base64.b64encode(b"jpeg").decode()
+    kept.cells[1].outputs = [nbformat.v4.new_output("display_data", data={"image/jpeg": jpeg})]
+    empty = nbformat.read(executed(tmp_path / "4.ipynb", "b-fig", drawn=False), as_version=4)
+    others = {
+        "one": [ChapterRun("reference", kept, {})],
+        "two": [ChapterRun("reference", empty, {})],
+        "three": [],
+    }
+    assert place_figures(page, runs, others) == ["a-fig", "b-fig"]
+    text = page.read_text()
+    assert (tmp_path / "figures" / "a-fig.jpg").read_bytes() == b"jpeg"
+    assert "Of more images. {numref}`a-fig` (reference edition)\n" in text
+    assert (tmp_path / "figures" / "b-fig.png").read_bytes() == PNG
+    assert "What it shows. {numref}`b-fig`\n" in text
 
 
 @pytest.mark.parametrize("missing", ["not run", "other label", "not drawn"])

@@ -18,6 +18,7 @@ from xaicore.book.pages.costs import costs_table
 from xaicore.book.pages.findings import place_figures
 from xaicore.book.pages.ledgers import claim_list, ledger_page, scoreboard
 from xaicore.book.pages.measured import place_measured
+from xaicore.book.pages.opening import fold_setup, open_with_claims
 from xaicore.book.pages.statistics import statistics_page
 from xaicore.book.pages.tabs import load_run, other_runs, show_editions
 from xaicore.book.pages.takeaway import take_away
@@ -87,6 +88,9 @@ def stage(
         page = page_notebook(here.notebook)
         nbformat.write(page, downloads / f"{name}.ipynb")
         show_editions(page, here, others.get(name, []), name, target / EXTRA / "notebooks")
+        papers_here = {paper.id for paper in papers if paper.notebook == name}
+        open_with_claims(page, [each for each in judgements if each.claim.paper in papers_here])
+        fold_setup(page)
         nbformat.write(page, notebooks / f"{name}.ipynb")
         for folder in ("tables", "figures"):
             if (executed.parent / folder).is_dir():
@@ -105,7 +109,7 @@ def stage(
     front = target / "book" / "index.md"
     _replace(front, SCOREBOARD_MARK, scoreboard(papers, judgements))
     _replace(front, CLAIMS_MARK, claim_list(papers, judgements))
-    place_figures(front, runs)
+    place_figures(front, runs, others)
     _replace(target / "book" / "paper_edition.md", COSTS_MARK, costs_table(root, load_edition(root, "paper")))
     running = target / "book" / "running.md"
     _replace(running, LAUNCH_MARK, LAUNCH_ON.format(address=address) if address else LAUNCH_OFF)
