@@ -34,7 +34,7 @@ def compact_notebook(notebook: nbformat.NotebookNode, paths: Mapping[str, str]) 
         notebook: the executed notebook.
         paths: path of this machine → what to write instead, see :func:`machine_paths`.
     """
-    compact = nbformat.from_dict(_without_paths(notebook, paths))
+    compact = nbformat.from_dict(without_paths(notebook, paths))
     for cell in compact.cells:
         if cell.cell_type == "code":
             cell.outputs = [
@@ -94,15 +94,15 @@ def _encoded(image: Image.Image, kind: str, **options: Any) -> bytes:
     return buffer.getvalue()
 
 
-def _without_paths(content: Any, paths: Mapping[str, str]) -> Any:
+def without_paths(content: Any, paths: Mapping[str, str]) -> Any:
     """Return JSON content with each path of this machine replaced in every string but the figures' bytes."""
     if isinstance(content, Mapping):
         return {
-            key: value if key.startswith("image/") and key != SVG else _without_paths(value, paths)
+            key: value if key.startswith("image/") and key != SVG else without_paths(value, paths)
             for key, value in content.items()
         }
     if isinstance(content, list):
-        return [_without_paths(value, paths) for value in content]
+        return [without_paths(value, paths) for value in content]
     if isinstance(content, str):
         for path, instead in paths.items():
             content = instead.join(re.split(rf"(?<![\w/.~-]){re.escape(path)}(?![\w-])", content))

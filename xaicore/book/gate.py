@@ -27,6 +27,9 @@ ADDRESSES = ("src", "poster", "data")
 LOADED_RELATIONS = {"stylesheet", "icon", "preload", "modulepreload", "prefetch", "preconnect", "manifest"}
 """Relations of a link whose target is loaded with the page."""
 
+DOWNLOADS = (".csv", ".json", ".ipynb")
+"""Text that readers take away."""
+
 
 def notebook_findings(path: Path, optional_figures: Collection[str] = ()) -> list[str]:
     """Check an executed notebook: every code cell ran, none shows an error or wrote to stderr, figures are there.
@@ -110,7 +113,8 @@ def html_findings(folder: Path, forbidden: Iterable[str] = ()) -> list[str]:
 
     Args:
         folder: the built HTML.
-        forbidden: strings that no page may contain, such as the folder of the project or the home folder.
+        forbidden: strings that no page and no file for download may contain, such as the folder of the project or the
+            home folder.
     """
     folder = folder.resolve()
     pages: dict[Path, _Page] = {}
@@ -125,6 +129,14 @@ def html_findings(folder: Path, forbidden: Iterable[str] = ()) -> list[str]:
             for word in forbidden
             if len(word) > 5 and word in text
         ]
+    findings += [
+        f"{path.relative_to(folder)}: has a path of this machine ({word})"
+        for path in sorted(folder.rglob("*"))
+        if path.suffix in DOWNLOADS
+        for text in [path.read_text(encoding="utf-8")]
+        for word in forbidden
+        if len(word) > 5 and word in text
+    ]
     for path, page in pages.items():
         found = [f"image without an alternative text: {image}" for image in page.unlabelled_images]
         found += [f"loads {asset} from the network" for asset in page.assets if REMOTE.match(asset)]

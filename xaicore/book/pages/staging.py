@@ -18,8 +18,10 @@ from xaicore.book.pages.costs import costs_table
 from xaicore.book.pages.findings import place_figures
 from xaicore.book.pages.ledgers import claim_list, ledger_page, scoreboard
 from xaicore.book.pages.measured import place_measured
+from xaicore.book.pages.opening import fold_setup, open_with_claims
 from xaicore.book.pages.statistics import statistics_page
 from xaicore.book.pages.tabs import ChapterRun, load_run, other_runs, show_editions
+from xaicore.book.pages.takeaway import take_away
 from xaicore.book.pages.words import bind_pages
 from xaicore.book.running.editions import load_edition
 from xaicore.run.records import ASSETS
@@ -87,6 +89,9 @@ def stage(
         page = page_notebook(here.notebook)
         nbformat.write(page, downloads / f"{name}.ipynb")
         show_editions(page, here, others.get(name, []), name, target / EXTRA / "notebooks")
+        papers_here = {paper.id for paper in papers if paper.notebook == name}
+        open_with_claims(page, [each for each in judgements if each.claim.paper in papers_here])
+        fold_setup(page)
         nbformat.write(page, notebooks / f"{name}.ipynb")
         for folder in ("tables", "figures"):
             if (executed.parent / folder).is_dir():
@@ -112,6 +117,15 @@ def stage(
     running.write_text(place_measured(root, running.read_text(encoding="utf-8")), encoding="utf-8")
     bind_pages(root, target)
     _copy_mathjax(target / EXTRA / "mathjax")
+    take_away(
+        root,
+        target,
+        target / EXTRA,
+        edition=edition,
+        runs=runs,
+        papers=papers,
+        judgements=judgements,
+    )
 
 
 def page_notebook(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:

@@ -28,6 +28,11 @@ PICTURES = {"image/png": "png", "image/jpeg": "jpg"}
 TABLE = "text/html"
 GROUP = "edition"
 """What the tabs of all pages turn together by."""
+EDITIONS_LINE = "{.editions}"
+"""Stands before the line that says which editions a page shows."""
+FIRST = 2
+"""So many pictures of the tabs in front are loaded at once, the others when they come into sight."""
+AT_ONCE = 'loading="eager" fetchpriority="high"'
 CHANGED = "The code of this cell has changed since that run."
 NOT_OURS = {"parameters", "injected-parameters", "bootstrap"}
 """Cells that differ between editions because their parameters do."""
@@ -77,6 +82,7 @@ def show_editions(
         pictures: folder for the pictures, which the page finds as ``<name>/<edition>/``.
     """
     _head(page, here, others, name)
+    at_once = FIRST
     for cell in page.cells:
         if cell.cell_type != "code" or NOT_OURS & set(cell.metadata.get("tags", [])):
             continue
@@ -86,17 +92,45 @@ def show_editions(
             continue
         tabs = [run for run in others if run.edition in runs] + [here]
         items = [
-            _tab(run, runs.get(run.edition, cell), name, pictures, changed=_has_changed(cell, run))
+            _tab(
+                run,
+                runs.get(run.edition, cell),
+                name,
+                pictures,
+                title=_tab_title(run, here, front=run is tabs[0]),
+                changed=_has_changed(cell, run),
+                at_once=at_once if run is tabs[0] else 0,
+            )
             for run in tabs
         ]
+        at_once -= items[0].count(AT_ONCE)
         text = "\n".join(["::::::{tab-set}", f":sync-group: {GROUP}", "", *items, "::::::"])
         _replace_results(cell, text)
 
 
-def _tab(run: ChapterRun, cell: nbformat.NotebookNode, name: str, pictures: Path, *, changed: bool) -> str:
-    """Return a tab in MyST: what the run looked at, then the cell's figures and tables as they are in the notebook."""
+def _tab_title(run: ChapterRun, here: ChapterRun, *, front: bool) -> str:
+    if run is here:
+        return f"This run: {run.edition} edition"
+    return f"Evidence: {run.edition} edition" if front else f"{run.edition.capitalize()} edition"
+
+
+def _tab(
+    run: ChapterRun,
+    cell: nbformat.NotebookNode,
+    name: str,
+    pictures: Path,
+    *,
+    title: str,
+    changed: bool,
+    at_once: int,
+) -> str:
+    """Return a tab in MyST: what the run looked at, then the cell's figures and tables as they are in the notebook.
+
+    The first ``at_once`` pictures are loaded with the page.
+    """
     note = html.escape(conditions(run.record)) + (f". {CHANGED}" if changed else "")
     parts = [f'<p class="edition-note">{note}</p>']
+    drawn = 0
     look = cell.metadata.get("mystnb", {}).get("image", {})
     for position, (kind, content) in enumerate(_results(cell)):
         if kind == TABLE:
@@ -110,15 +144,17 @@ def _tab(run: ChapterRun, cell: nbformat.NotebookNode, name: str, pictures: Path
             size = f'width="{image.width}" height="{image.height}"'
         alt = html.escape(f"{look.get('alt') or 'Figure'} ({run.edition} edition)", quote=True)
         width = html.escape(str(look.get("width", "100%")), quote=True)
+        loading = AT_ONCE if drawn < at_once else 'loading="lazy"'
+        drawn += 1
         parts.append(
             f'<div class="edition-figure"><img src="{name}/{run.edition}/{file}" alt="{alt}" {size} '
-            f'style="width: {width}" loading="lazy"></div>'
+            f'style="width: {width}" {loading}></div>'
         )
     if len(parts) == 1:
         parts.append("<p>This edition shows nothing here.</p>")
     return "\n".join(
         [
-            f":::::{{tab-item}} {run.edition.capitalize()} edition",
+            f":::::{{tab-item}} {title}",
             f":sync: {run.edition}",
             "",
             "````{raw} html",
@@ -173,7 +209,7 @@ def _head(page: nbformat.NotebookNode, here: ChapterRun, others: Sequence[Chapte
     what = "Editions" if others else "Edition"
     line = f"{what} on this page: {' and '.join(shown)}. {{doc}}`What an edition is </book/reading>`."
     title, _, rest = page.cells[0].source.partition("\n")
-    page.cells[0].source = f"{title}\n\n{{.editions}}\n{line}\n{rest}"
+    page.cells[0].source = f"{title}\n\n{EDITIONS_LINE}\n{line}\n{rest}"
 
 
 def _text(content: Any) -> str:
