@@ -1,14 +1,14 @@
 """Judging the claims against the committed evidence, and the committed verdicts.
 
 Each claim is judged in every edition that has evidence of its notebook, the same on every machine. The headline verdict
-comes from the largest edition (*paper*, *reference*, *embedded*) that can test the claim, recorded what its rule needs
-and pools several runs; where none does, from the largest with one run, and then it is said to rest on one. The pages made
-of the judgements are in :mod:`xaicore.book.pages.ledgers`.
+comes from the largest edition (*paper*, *reference*, *embedded*) that can test the claim, recorded what its rule needs,
+and pools several runs or has a network that comes with its weights, of which there is but one; where none does, from the
+largest with one run. The pages made of the judgements are in :mod:`xaicore.book.pages.ledgers`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from xaicore.book.claims.schema import EDITIONS, Claim, Judgement, Paper, load_c
 from xaicore.core.errors import UserError
 from xaicore.core.files import write_atomically
 from xaicore.run.evidence import load_evidence
+from xaicore.run.params import SCHEMAS, NotebookParameters
 from xaicore.run.records import FILE
 
 VERDICTS = Path("claims", "verdicts.yml")
@@ -55,13 +56,19 @@ def judge(papers: Sequence[Paper], evidence: Evidences) -> list[Judgement]:
     """
     judgements = []
     for paper in papers:
+        schema = SCHEMAS.get(paper.notebook, NotebookParameters)
         found = {
             edition: _values(notebooks[paper.notebook])
             for edition, notebooks in evidence.items()
             if paper.notebook in notebooks
         }
         runs = {edition: len(evidence[edition][paper.notebook]["seeds"]) for edition in found}
-        judgements += [_judge(claim, paper, found, runs) for claim in paper.claims]
+        alone = {  # editions whose verdicts rest on a single training
+            edition
+            for edition, count in runs.items()
+            if count < 2 and schema.of_record(evidence[edition][paper.notebook].get("parameters", {})).trains
+        }
+        judgements += [_judge(claim, paper, found, runs, alone) for claim in paper.claims]
     return judgements
 
 
@@ -71,7 +78,11 @@ def _values(evidence: Mapping[str, Any]) -> dict[str, Measured]:
 
 
 def _judge(
-    claim: Claim, paper: Paper, values: Mapping[str, Mapping[str, Measured]], runs: Mapping[str, int]
+    claim: Claim,
+    paper: Paper,
+    values: Mapping[str, Mapping[str, Measured]],
+    runs: Mapping[str, int],
+    alone: Collection[str],
 ) -> Judgement:
     if claim.internal:
         return Judgement(claim, evaluate(claim.check, Evidence(reported=paper.numbers)))
@@ -80,7 +91,7 @@ def _judge(
         edition for edition, outcome in by_edition.items() if outcome.verdict is not Verdict.NOT_TESTABLE
     ]
     able = [edition for edition in claim.editions if edition in values]
-    order = sorted(EDITIONS, key=lambda edition: runs.get(edition, 0) < 2)
+    order = sorted(EDITIONS, key=lambda edition: edition in alone)
     headline = next((e for some in (tested, able, values) for e in order if e in some), None)
     if headline is not None:
         return Judgement(claim, by_edition[headline], headline, values[headline], by_edition, values, runs)

@@ -157,7 +157,7 @@ class NotebookParameters(BaseModel):
 
     @property
     def trains(self) -> bool:
-        """Whether the notebook needs training images."""
+        """Whether the notebook trains the network that it is about, or its head."""
         return True
 
     @property

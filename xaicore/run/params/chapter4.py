@@ -44,6 +44,11 @@ class P4Parameters(NotebookParameters):
     n_shown: int = Field(3, ge=1, le=6, description="images in the figures")
 
     @property
+    def trains(self) -> bool:
+        """Whether the network is trained here: it comes with its weights."""
+        return False
+
+    @property
     def readings(self) -> list[Reading]:
         """The images that the notebook reads: of all there are."""
         return [self._reading("all", self.n_images)]
