@@ -26,7 +26,8 @@ PAPERS = load_claims(ROOT / "claims")
 
 
 def entry(value: float, interval: list[float] | None, n: int | None, unit: str | None, runs: int = 1) -> dict:
-    return {"value": value, "ci": interval, "n": n, "unit": unit, "runs": runs}
+    each = [value + 1.5 * run for run in range(runs)] + [None]
+    return {"value": value, "ci": interval, "n": n, "unit": unit, "runs": runs, "each": each}
 
 
 @pytest.fixture(scope="module")
@@ -94,6 +95,8 @@ def shown(text: str, committed: Committed) -> str:
         ("1,200", "value:p4.gain:n", "1,234"),
         ("12346", "value:p4.many", "12,346"),
         ("five", "value:p4.adaptive_success:runs", "five"),
+        ("30.0 %", "value:p4.adaptive_success:least", "31.8 %"),
+        ("30.0 %", "value:p4.adaptive_success:most", "37.8 %"),
         ("1 %", "paper:p4.adaptive.success", "1 %"),
         ("0.5", "paper:p4.ndcg.untargeted", "0.5"),
         ("500", "paper:p4.pairs.fewest", "500"),

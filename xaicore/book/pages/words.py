@@ -5,7 +5,8 @@ text where nothing fills it in::
 
     [96 %](value:p4.aware.pgd)              a committed value, of the strongest edition that has it
     [96 %](value:embedded/p4.aware.pgd)     of this edition
-    [[91, 100]](value:p4.aware.pgd:ci)      its 95 % interval; :n images, :runs runs
+    [[91, 100]](value:p4.aware.pgd:ci)      its 95 % interval; :n images, :runs runs, and the
+                                            :least and :most of the runs
     [1 %](paper:p4.adaptive.success)        a number that a paper reports, from claims/
     [224](parameter:p4.size)                a parameter of the strongest edition, or parameter:embedded/p4.size;
                                             one of a list: parameter:p4.eps.0
@@ -172,6 +173,9 @@ class Committed:
         for name in [edition] if edition else EDITIONS:
             for notebook, evidence in self.evidence.get(name, {}).items():
                 entry = evidence["values"].get(id)
+                if entry and part in ("least", "most"):
+                    each = [value for value in entry["each"] if value is not None]
+                    entry = {**entry, "value": min(each) if part == "least" else max(each), "ci": None, "runs": 1}
                 measured = entry and Measured.from_record(entry)
                 if measured:
                     numbers, unit = self._part(id, measured, part)
@@ -188,7 +192,7 @@ class Committed:
     @staticmethod
     def _part(id: str, measured: Measured, part: str) -> tuple[tuple[float, ...], str]:
         unit = UNITS[measured.unit].shown
-        if part == "":
+        if part in ("", "least", "most"):
             return (measured.value,), unit
         if part == "ci":
             if measured.interval is None:
@@ -198,7 +202,7 @@ class Committed:
             return (measured.n,), ""
         if part == "runs":
             return (measured.runs,), ""
-        raise _Unknown(f"{id} has no part {part}; there are :ci, :n and :runs")
+        raise _Unknown(f"{id} has no part {part}; there are :ci, :n, :runs, :least and :most")
 
     def _paper(self, target: str, up: str) -> _Bound:
         for paper in self.papers:
