@@ -22,7 +22,7 @@ from xaicore.book.pages.opening import fold_setup, open_with_claims
 from xaicore.book.pages.statistics import statistics_page
 from xaicore.book.pages.tabs import ChapterRun, load_run, other_runs, show_editions
 from xaicore.book.pages.takeaway import take_away
-from xaicore.book.pages.words import bind_pages
+from xaicore.book.pages.words import NOT_YET_BOUND, bind_pages
 from xaicore.book.running.editions import load_edition
 from xaicore.run.records import ASSETS
 
@@ -90,7 +90,8 @@ def stage(
         nbformat.write(page, downloads / f"{name}.ipynb")
         show_editions(page, here, others.get(name, []), name, target / EXTRA / "notebooks")
         papers_here = {paper.id for paper in papers if paper.notebook == name}
-        open_with_claims(page, [each for each in judgements if each.claim.paper in papers_here])
+        mine = [each for each in judgements if each.claim.paper in papers_here]
+        open_with_claims(page, mine, bound=f"notebooks/{name}.ipynb" not in NOT_YET_BOUND)
         fold_setup(page)
         nbformat.write(page, notebooks / f"{name}.ipynb")
         for folder in ("tables", "figures"):
