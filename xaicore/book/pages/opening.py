@@ -25,8 +25,8 @@ HEADING = re.compile(r"^#+ +(.+)$", re.MULTILINE)
 
 
 UNBOUND = """```{note}
-The text of this chapter was written beside one run and is not yet bound to the evidence. Where it says otherwise than this table
-of its claims, the table counts.
+The text of this chapter was written beside one run and is not yet bound to the evidence. Where it says otherwise than
+the table of its claims, the table counts.
 ```"""
 
 
