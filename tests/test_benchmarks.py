@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from benchmarks import attacks, bench, measure, peers
+from benchmarks import attacks, bench, measure, mechanisms, peers
 from benchmarks.comparisons import COMPARISONS, Comparison, Peer
 from benchmarks.measure import Outcome
 from benchmarks.peer_calls import LIBRARIES
@@ -289,3 +289,26 @@ def test_worker_does_the_same_and_survives_failures(subject: Subject) -> None:
     bench.seed()
     here = LIBRARIES["foolbox"]("LinfPGD", subject.model, images, labels, **settings)()
     torch.testing.assert_close(there, here, atol=1e-5, rtol=0)
+
+
+def test_each_mechanism_for_speed_is_worth_its_lines_on_some_work() -> None:
+    path = Path(__file__).parents[1] / "results" / "benchmarks" / "mechanisms.json"
+    rows = json.loads(path.read_text(encoding="utf-8"))["rows"]
+    best = {row["mechanism"]: 0.0 for row in rows}
+    for row in rows:
+        assert row["factor"] == pytest.approx(row["without_seconds"] / row["with_seconds"])
+        best[row["mechanism"]] = max(best[row["mechanism"]], row["factor"])
+    assert best.keys() == {
+        "small maps as products",
+        "channels last",
+        "window of a pixel",
+        "L-BFGS of images side by side",
+        "two batches side by side",
+    }
+    assert min(best.values()) >= 1.2, best
+
+
+def test_the_mechanisms_run_with_and_without() -> None:
+    rows = list(mechanisms.rows(repeats=1, quick=True))
+    assert len(rows) == 5
+    assert all(row["largest_difference"] < 0.02 for row in rows)

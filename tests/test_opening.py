@@ -12,7 +12,7 @@ from tests.kept import ROOT, code, figure
 from xaicore.book.claims.ledger import committed_evidence, judge
 from xaicore.book.claims.schema import Judgement, load_claims
 from xaicore.book.pages.opening import LABELS, SETUP, UNBOUND, claims_html, fold_setup, open_with_claims
-from xaicore.core.units import quantity
+from xaicore.core.units import number, quantity
 
 
 def words(id: str, text: str) -> nbformat.NotebookNode:
@@ -126,9 +126,10 @@ def test_a_row_has_what_the_judgement_has(judgements: list[Judgement]) -> None:
         assert f">{judgement.verdict}</span>" in row
         assert html.escape(claim.reported_text, quote=False).replace("`", "") in re.sub("</?code>", "", row)
         if ours is not None:
-            assert quantity(ours.value, ours.unit) in row
+            assert quantity(ours.value, ours.unit, 3) in row
             assert f"× {ours.runs} <small>{judgement.edition}</small>" in row
-            assert (f"({ours.interval})" in row) is (ours.interval is not None)
+            ends = f"({number(ours.low, 3)} to {number(ours.high, 3)})"
+            assert (ends in row) is (ours.interval is not None)
         elif claim.internal:
             assert "the paper's own numbers" in row
 

@@ -17,9 +17,11 @@ from xaicore.book.claims.schema import Judgement
 from xaicore.book.pages.claims_data import claim_page
 from xaicore.book.pages.ledgers import badge
 from xaicore.book.pages.tabs import EDITIONS_LINE, NOT_OURS
-from xaicore.core.units import quantity
+from xaicore.core.units import number, quantity
 
 SETUP = "Set-up of this page"
+DIGITS = 3
+"""Of the numbers in the table of claims; the ledger has more."""
 HIDDEN = {"hide-input", "hide-output", "remove-cell"}
 HEADING = re.compile(r"^#+ +(.+)$", re.MULTILINE)
 
@@ -70,15 +72,16 @@ LABELS = ("Paper", "Ours (95 % interval)", "n × k", "Verdict")
 
 def _row(judgement: Judgement) -> str:
     claim, ours = judgement.claim, judgement.measured
-    number, size = "–", ""
+    shown, size = "–", ""
     if ours is not None:
-        interval = f' <span class="interval">({ours.interval})</span>' if ours.interval else ""
-        number = f"{quantity(ours.value, ours.unit)}{interval}"
+        ends = f"{number(ours.low, DIGITS)} to {number(ours.high, DIGITS)}"
+        interval = f' <span class="interval">({ends})</span>' if ours.interval else ""
+        shown = f"{quantity(ours.value, ours.unit, DIGITS)}{interval}"
         size = f"{'–' if ours.n is None else f'{ours.n:,}'} × {ours.runs}"
     basis = "the paper's own numbers" if claim.internal else judgement.edition or "no run yet"
     cells = (
         _plain(claim.reported_text) or "–",
-        number,
+        shown,
         f"{size} <small>{basis}</small>",
         badge(judgement.verdict),
     )
