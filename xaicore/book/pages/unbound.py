@@ -11,37 +11,11 @@ from collections.abc import Iterator
 PROSE = frozenset({"note", "tip", "important", "warning", "admonition", "glossary", "container", "dropdown"})
 """Directives with prose in them; what stands in any other fence is none."""
 
-WORDS = dict(
-    enumerate(
-        [
-            *(
-                "zero",
-                "one",
-                "two",
-                "three",
-                "four",
-                "five",
-                "six",
-                "seven",
-                "eight",
-                "nine",
-                "ten",
-                "eleven",
-            ),
-            *(
-                "twelve",
-                "thirteen",
-                "fourteen",
-                "fifteen",
-                "sixteen",
-                "seventeen",
-                "eighteen",
-                "nineteen",
-                "twenty",
-            ),
-        ]
-    )
+SPELLED = (
+    "zero one two three four five six seven eight nine ten "
+    "eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen twenty"
 )
+WORDS = dict(enumerate(SPELLED.split()))
 """Numbers that prose may spell out."""
 
 _FENCE = re.compile(r"^\s*(?P<fence>`{3,}|~{3,}|:{3,})(?:\{(?P<name>[\w-]+)\})?(?P<rest>.*)$")
