@@ -99,31 +99,25 @@ class Browser:
             self._ask("Emulation.setDeviceMetricsOverride", **self._size)
 
     def visit(self, address: str) -> None:
-        """Load a page afresh and wait until nothing of it is on its way."""
-        if not self._session:
-            self._open()
+        """Load a page afresh, in a tab of its own, and wait until nothing of it is on its way."""
+        self._open()
         self._events.clear()
         self.problems.clear()
         begun = self._ask("Page.navigate", url=address)
         if begun.get("errorText"):
             self.problems.append(f"{address}: {begun['errorText']}")
             return
-        loader = begun.get("loaderId")
-        if loader is None:  # another fragment of the page that is there
-            self.wait(f"location.href === {json.dumps(address)}")
-            self._events.clear()
-            self.problems.clear()
-            self._ask("Page.reload")
 
         def quiet() -> bool:
             ends = [event["params"] for event in self._events if event["method"] == "Page.lifecycleEvent"]
-            begins = [end["loaderId"] for end in ends if end["name"] == "init"]
-            wanted = loader or (begins[-1] if begins else None)
-            return any(end["name"] == "networkIdle" and end["loaderId"] == wanted for end in ends)
+            return any(end["name"] == "networkIdle" and end["loaderId"] == begun["loaderId"] for end in ends)
 
         self._until(quiet, f"{address} to come to rest")
 
     def _open(self) -> None:
+        if self._session:
+            self._ask("Page.close")
+            self._session = ""
         target = self._ask("Target.createTarget", url="about:blank")["targetId"]
         attached = self._ask("Target.attachToTarget", targetId=target, flatten=True)
         self._session = attached["sessionId"]

@@ -260,6 +260,9 @@ def test_in_a_browser_the_search_finds_mod(plain: Path, browser: Browser) -> Non
 
 SETTLED = """(() => { const all = [...document.querySelectorAll(".explorer canvas")];
   return all.length === 6 && all.every((e) => e.dataset.shown && e.dataset.shown === e.dataset.wanted); })()"""
+IN_SIGHT = """(() => { const explorer = document.querySelector(".explorer");
+  return document.readyState === "complete" && explorer.children.length
+    && Math.abs(explorer.getBoundingClientRect().top) < 300; })()"""
 SIDE_BY_SIDE = """(() => {
   const all = [...document.querySelectorAll(".explorer figure canvas")];
   let strip = document.querySelector("#strip");
@@ -320,11 +323,11 @@ def test_in_a_browser_a_link_opens_the_explorer_at_its_case(plain: Path, browser
     image = browser.run("[...document.querySelectorAll('.explorer input[name=image]')].at(-1).value")
     wanted = {"image": image, "attack": "fgsm", "size": "8/255", "kind": "noise", "explanation": "grad_cam"}
     browser.visit(address(page, "&".join(f"{name}={value}" for name, value in wanted.items())))
+    browser.wait(IN_SIGHT)  # before pictures are taken, for which Chromium lays the window out anew
     linked = _drawn(browser)
     assert all(linked[name] != plainly[name] for name in PANELS)
     assert browser.run(CHOSEN) == {**wanted, "explained": "answer"}
     assert "has no" not in browser.run("document.querySelector('.explorer [role=status]').textContent")
-    assert browser.run("document.querySelector('.explorer').getBoundingClientRect().top") < 300
     browser.visit(address(page, f"image={image}&attack=sorcery"))
     _drawn(browser)
     said = browser.run("document.querySelector('.explorer [role=status]').textContent")

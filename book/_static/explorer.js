@@ -229,6 +229,7 @@
     refreshForm();
     show(missing);
     if (Object.keys(wanted).length) root.scrollIntoView();
+    return wanted;
   }
 
   const scale = element("p", { class: "explorer-scale" },
@@ -238,5 +239,7 @@
     element("div", {}, classTable), element("div", {}, measureTable));
   root.replaceChildren(form, said, stage, scale, numbers, element("p", {}, link), foot);
   window.addEventListener("hashchange", follow);
-  follow();
+  const linked = Object.keys(follow()).length;
+  // what is above may still grow until all is loaded
+  if (linked && document.readyState !== "complete") window.addEventListener("load", () => root.scrollIntoView(), { once: true });
 })();
