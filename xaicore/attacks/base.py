@@ -11,7 +11,7 @@ import time
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -41,10 +41,18 @@ class Attempt:
     info: dict[str, Tensor]
 
 
+class Opening(NamedTuple):
+    """What the clean pass finds where an attack begins with the gradient at the clean images."""
+
+    logits: Tensor  # (n, K)
+    gradient: Tensor  # (n, C, H, W), of ``goal.score``
+
+
 Step = Callable[..., Attempt]
 """(victim, images, goal, index) -> attempt; images on the victim's device, possibly none at all.
 
-With ``extras`` in :func:`run`, (victim, images, goal, index, extras): their rows for these images, by name.
+With ``extras`` in :func:`run` one argument more, their rows for these images, by name; with ``opening`` an
+:class:`Opening`.
 """
 
 
@@ -58,6 +66,7 @@ def run(
     batch_size: int | None,
     index: Tensor | None = None,
     extras: Mapping[str, Tensor] | None = None,
+    opening: bool = False,
 ) -> AttackResult:
     """Run ``step`` on the correctly classified ``images`` and measure what comes out.
 
@@ -65,6 +74,7 @@ def run(
         step: the attack proper.
         model, images, labels, target, batch_size, index: as in :mod:`xaicore.attacks`.
         extras: checked tensors (N, ...), one row for each image, that the step needs besides.
+        opening: the step begins with the gradient at the clean images; the clean pass takes it along, which saves a pass.
 
     Returns:
         The result, with tensors on the device of ``images``.
@@ -77,15 +87,11 @@ def run(
     if (index < 0).any():
         raise UserError("index must not be negative")
     with Victim.of(model, images, batch_size) as victim:
-        clean = victim.logits(images).to(images.device)
-        goal.check_classes(clean.shape[1])
-        wrong = (clean.argmax(dim=1) != goal.labels) | ~clean.isfinite().all(dim=1)
-        attempt = _in_groups(
-            step, victim, images, goal, index.to(images.device), extras, (~wrong).nonzero().squeeze(1)
-        )
+        clean, attempt = _in_groups(step, victim, images, goal, index.to(images.device), extras, opening)
         final = victim.logits(attempt.adversarial).to(images.device)
         if victim.device.type == "cuda":
             torch.cuda.synchronize(victim.device)
+    wrong = _wrong(clean, goal)
     nonfinite = ~(clean.isfinite().all(dim=1) & final.isfinite().all(dim=1))
     _warn(attempt.info.get("zero_gradient"), nonfinite, wrong, clean)
     info = {"initially_wrong": wrong, "nonfinite": nonfinite, "margin": goal.margin(final), **attempt.info}
@@ -117,6 +123,10 @@ def _warn(zero_gradient: Tensor | None, nonfinite: Tensor, wrong: Tensor, clean:
         warnings.warn(text, AttackWarning, stacklevel=level)
 
 
+def _wrong(clean: Tensor, goal: Goal) -> Tensor:
+    return (clean.argmax(dim=1) != goal.labels) | ~clean.isfinite().all(dim=1)
+
+
 def _in_groups(
     step: Step,
     victim: Victim,
@@ -124,13 +134,23 @@ def _in_groups(
     goal: Goal,
     index: Tensor,
     extras: Mapping[str, Tensor] | None,
-    attacked: Tensor,
-) -> Attempt:
+    opening: bool,
+) -> tuple[Tensor, Attempt]:
+    """Return the clean logits (N, K) and the attempt for all images, the wrong ones untouched."""
     whole = Attempt(images.clone(), torch.zeros_like(goal.labels), {})
-    for which in torch.split(attacked, max(1, GROUP // images[0].numel())):
+    rows = []
+    for group in torch.arange(len(images), device=images.device).split(max(1, GROUP // images[0].numel())):
+        clean, gradient = _clean_pass(
+            victim, images[group].to(victim.device), goal[group].to(victim.device), opening
+        )
+        rows.append(clean.to(images.device))
+        right = (~_wrong(rows[-1], goal[group])).nonzero().squeeze(1)
+        which = group[right]
         part: list[Any] = [each[which].to(victim.device) for each in (images, goal, index)]
         if extras is not None:
             part.append({name: t[which.to(t.device)].to(victim.device) for name, t in extras.items()})
+        if gradient is not None:
+            part.append(Opening(*(each[right.to(victim.device)] for each in (clean, gradient))))
         attempt = step(victim, *part)
         whole.adversarial[which] = attempt.adversarial.clamp(0, 1).to(images.device)
         whole.queries[which] = attempt.queries.to(images.device)
@@ -140,7 +160,21 @@ def _in_groups(
                 like = tensor.new_full((len(images), *tensor.shape[1:]), empty, device=images.device)
                 whole.info[name] = like
             whole.info[name][which] = tensor.to(images.device)
-    return whole
+    return torch.cat(rows), whole
+
+
+def _clean_pass(victim: Victim, images: Tensor, goal: Goal, opening: bool) -> tuple[Tensor, Tensor | None]:
+    """Return the logits of clean images and, with ``opening``, the gradient of the goal's score there."""
+
+    def score(logits: Tensor, part: slice) -> Tensor:
+        goal.check_classes(logits.shape[1])
+        return goal[part].score(logits)
+
+    if opening:
+        return victim.differentiate(images, score)
+    logits = victim.logits(images)
+    goal.check_classes(logits.shape[1])
+    return logits, None
 
 
 def success_after_uint8(

@@ -12,7 +12,7 @@ its gradient is taken through the log-odds, which have the same sign and do not 
 import torch
 from torch import Tensor, nn
 
-from xaicore.attacks.base import Attempt, run
+from xaicore.attacks.base import Attempt, Opening, run
 from xaicore.attacks.goal import Goal
 from xaicore.attacks.iteration import rows
 from xaicore.attacks.result import AttackResult
@@ -51,11 +51,11 @@ def fgsm(
     eps = checks.positive("eps", eps, most=1)
     checks.integer("seed", seed, least=0)
 
-    def step(victim: Victim, images: Tensor, goal: Goal, index: Tensor) -> Attempt:
-        direction, nothing = _direction(victim, images, goal)
+    def step(victim: Victim, images: Tensor, goal: Goal, index: Tensor, opening: Opening) -> Attempt:
+        direction, nothing = _direction(opening.gradient)
         return Attempt(images + eps * direction, torch.ones_like(goal.labels), {"zero_gradient": nothing})
 
-    return run(step, model, images, labels, target=target, batch_size=batch_size)
+    return run(step, model, images, labels, target=target, batch_size=batch_size, opening=True)
 
 
 def fgsm_search(
@@ -92,8 +92,8 @@ def fgsm_search(
     steps = checks.integer("steps", steps, least=1)
     grid = torch.arange(1, steps + 1, dtype=torch.float64).mul(eps_max).div(steps).float()
 
-    def step(victim: Victim, images: Tensor, goal: Goal, index: Tensor) -> Attempt:
-        direction, nothing = _direction(victim, images, goal)
+    def step(victim: Victim, images: Tensor, goal: Goal, index: Tensor, opening: Opening) -> Attempt:
+        direction, nothing = _direction(opening.gradient)
         values = grid.to(images.device)
         found = _first_on_grid(victim, images, direction, goal, values, (~nothing).nonzero().squeeze(1))
         works, last = found < steps, found.clamp(max=steps - 1)
@@ -102,7 +102,7 @@ def fgsm_search(
         info = {"eps": eps.where(works, torch.inf), "zero_gradient": nothing}
         return Attempt(adversarial, 1 + tried, info)
 
-    return run(step, model, images, labels, target=target, batch_size=batch_size)
+    return run(step, model, images, labels, target=target, batch_size=batch_size, opening=True)
 
 
 def fgsm_direction(
@@ -128,13 +128,14 @@ def fgsm_direction(
     with Victim.of(model, images, batch_size) as victim:
         classes = victim.logits(images[:1]).shape[1]
         checks.classes_in_range("labels", labels, classes)
-        direction, _ = _direction(victim, images.to(victim.device), Goal(labels.to(victim.device), None))
+        gradient = victim.gradient(images.to(victim.device), Goal(labels.to(victim.device), None))
+    direction, _ = _direction(gradient)
     return direction.to(images.device)
 
 
-def _direction(victim: Victim, images: Tensor, goal: Goal) -> tuple[Tensor, Tensor]:
+def _direction(gradient: Tensor) -> tuple[Tensor, Tensor]:
     """Return the sign of the gradient, and where it is zero or not finite everywhere, (n,) bool."""
-    direction = victim.gradient(images, goal).nan_to_num(0, 0, 0).sign()
+    direction = gradient.nan_to_num(0, 0, 0).sign()
     return direction, (direction == 0).flatten(1).all(dim=1)
 
 

@@ -68,7 +68,7 @@ def bim(
         step_size=2.5 * eps / steps if step_size is None else checks.positive("step_size", step_size),
         early_stop=checks.flag("early_stop", early_stop),
     )
-    return run(attack, model, images, labels, target=target, batch_size=batch_size)
+    return run(attack, model, images, labels, target=target, batch_size=batch_size, opening=True)
 
 
 def mim(
@@ -106,7 +106,7 @@ def mim(
         early_stop=checks.flag("early_stop", early_stop),
         decay=checks.not_negative("decay", decay),
     )
-    return run(attack, model, images, labels, target=target, batch_size=batch_size)
+    return run(attack, model, images, labels, target=target, batch_size=batch_size, opening=True)
 
 
 def pgd(
@@ -170,7 +170,16 @@ def pgd(
     )
     if attack.restarts > 1 and not random_start:
         raise UserError("restarts must be 1 without random_start: each would repeat the first")
-    return run(attack, model, images, labels, target=target, index=index, batch_size=batch_size)
+    return run(
+        attack,
+        model,
+        images,
+        labels,
+        target=target,
+        index=index,
+        batch_size=batch_size,
+        opening=not random_start,
+    )
 
 
 class State(NamedTuple):
@@ -207,12 +216,17 @@ class Ascent(Iteration[State]):
         low, high = (bound(images, sign * self.eps) if self.norm == "linf" else None for sign in (-1, 1))
         total = None if self.decay is None else torch.zeros_like(images)
         state = State(images, low, high, total, none, none, none, none.bool(), none.bool())
-        return state._replace(point=self._first(batch, state))
+        state = state._replace(point=self._first(batch, state))
+        return state if batch.opening is None else self._stepped(batch, state, *batch.opening)
 
     def advance(self, victim: Victim, batch: Batch, state: State) -> State:
         """Take one step, or stop where the point reaches the goal, cannot move, or was only to be checked."""
+        goal = batch.goal
+        found = victim.differentiate(state.point, lambda logits, part: goal[part].score(logits))
+        return self._stepped(batch, state, *found)
+
+    def _stepped(self, batch: Batch, state: State, logits: Tensor, gradient: Tensor) -> State:
         goal, point, restart = batch.goal, state.point, state.restart
-        logits, gradient = victim.differentiate(point, lambda logits, part: goal[part].score(logits))
         reached = goal.attained(logits) & goal.reached(logits)
         gradient.nan_to_num_(0, 0, 0)
         zero = ~gradient.flatten(1).any(dim=1)

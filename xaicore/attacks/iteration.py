@@ -13,7 +13,7 @@ from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 import torch
 from torch import Tensor
 
-from xaicore.attacks.base import Attempt
+from xaicore.attacks.base import Attempt, Opening
 from xaicore.attacks.goal import Goal
 from xaicore.attacks.victim import Victim
 
@@ -26,6 +26,9 @@ class Batch(NamedTuple):
     target: Tensor | None  # (n,) int64; None if the attack is untargeted
     number: Tensor  # (n,) int64, the image's own in its set, for its random stream
     place: Tensor  # (n,) int64, where the image stands among all of the call
+    opening: Opening | None = (
+        None  # of new images, for an attack that begins with the gradient at the clean ones
+    )
 
     @property
     def goal(self) -> Goal:
@@ -61,12 +64,14 @@ class Iteration(Generic[State]):
     def finish(self, victim: Victim, batch: Batch, state: State) -> Attempt:
         """Return the attempt for images that are done, possibly none at all."""
 
-    def __call__(self, victim: Victim, images: Tensor, goal: Goal, index: Tensor) -> Attempt:
+    def __call__(
+        self, victim: Victim, images: Tensor, goal: Goal, index: Tensor, opening: Opening | None = None
+    ) -> Attempt:
         """Attack ``images`` (n, C, H, W), ``victim.batch_size`` of them at a time; a step of the base."""
         everyone = torch.arange(len(images), device=images.device)
-        waiting = Batch(images, goal.labels, goal.target, index, everyone)
+        waiting = Batch(images, goal.labels, goal.target, index, everyone, opening)
         batch = rows_of(waiting, slice(0, victim.batch_size))
-        state = self.start(victim, batch)
+        state, batch = self.start(victim, batch), batch._replace(opening=None)
         entered = len(batch.place)
         places = [everyone[:0]]
         pieces = [self.finish(victim, rows_of(batch, slice(0, 0)), rows_of(state, slice(0, 0)))]
@@ -83,7 +88,8 @@ class Iteration(Generic[State]):
             if entered < len(images) and free >= max(1, victim.batch_size // 4):
                 new = rows_of(waiting, slice(entered, entered + free))
                 entered += len(new.place)
-                batch, state = joined(batch, new), joined(state, self.start(victim, new))
+                state, new = joined(state, self.start(victim, new)), new._replace(opening=None)
+                batch = joined(batch, new)
             if not state.done.any():
                 state = self.advance(victim, batch, state)
         order = torch.cat(places).argsort()

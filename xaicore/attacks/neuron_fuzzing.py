@@ -263,7 +263,7 @@ class _Fuzzer(Iteration[_State]):
 
     def _judge(self, batch: Batch, state: _State, which: Tensor, logits: Tensor, covered: Tensor) -> None:
         """Count the neurons of perturbed images, keep those worth being a seed, end those that do it."""
-        images, _, _, number, places = rows_of(batch, which)
+        images, _, _, number, places, _ = rows_of(batch, which)
         gained = (covered & (state.times[which] + self.before == 0)).sum(dim=1)
         state.times[which] += covered
         enough = gained * (number + 1) > self.coverage_gain * len(self.before)
