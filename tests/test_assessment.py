@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from xaicore.book.claims.assessment import assess, earlier
+from xaicore.book.claims.assessment import Judgement, assess, earlier
 from xaicore.book.claims.evidence import Evidence, Measured, Outcome, Verdict
-from xaicore.book.claims.schema import Claim, Judgement, Paper, load_claims
+from xaicore.book.claims.schema import Claim, Paper, load_claims
 from xaicore.book.pages.ledgers import ledger_page
 
 R, P, N = Verdict.REPRODUCED, Verdict.PARTLY, Verdict.NOT_REPRODUCED

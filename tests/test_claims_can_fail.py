@@ -16,11 +16,12 @@ from pathlib import Path
 import pytest
 
 from xaicore.book.claims import arithmetic
+from xaicore.book.claims.arithmetic import Arithmetic
 from xaicore.book.claims.assessment import assess
 from xaicore.book.claims.evidence import Evidence, Measured, Verdict
 from xaicore.book.claims.rules import RULES, AllOf, FractionOf, Ordering, evaluate, parse_check, singles
 from xaicore.book.claims.schema import Claim, Control, Paper, load_claims
-from xaicore.book.claims.simple_rules import Arithmetic, Difference, Rule, Trend, Units, Within
+from xaicore.book.claims.simple_rules import Difference, Rule, Trend, Units, Within
 from xaicore.core.units import UNITS
 
 PAPERS = load_claims(Path(__file__).parents[1] / "claims")

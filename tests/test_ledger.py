@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.kept import project
+from xaicore.book.claims.assessment import Judgement
 from xaicore.book.claims.evidence import Verdict
 from xaicore.book.claims.ledger import (
     accept_verdicts,
@@ -17,7 +18,7 @@ from xaicore.book.claims.ledger import (
     judge,
     read_verdicts,
 )
-from xaicore.book.claims.schema import Judgement, Paper, load_claims
+from xaicore.book.claims.schema import Paper, load_claims
 from xaicore.book.pages.ledgers import claim_list, ledger_page, scoreboard
 from xaicore.core.errors import UserError
 from xaicore.run.records import Run

@@ -9,8 +9,9 @@ import pytest
 
 from tests import browser
 from tests.kept import ROOT, code, figure
+from xaicore.book.claims.assessment import Judgement
 from xaicore.book.claims.ledger import committed_evidence, judge
-from xaicore.book.claims.schema import Judgement, load_claims
+from xaicore.book.claims.schema import load_claims
 from xaicore.book.pages.opening import LABELS, SETUP, UNBOUND, claims_html, fold_setup, open_with_claims
 from xaicore.core.units import number, quantity
 

@@ -6,20 +6,14 @@ import nbformat
 import pytest
 
 from tests.kept import P1, ROOT, project, run
+from xaicore.book.claims.assessment import Judgement
 from xaicore.book.claims.evidence import Outcome, Verdict
-from xaicore.book.claims.schema import Judgement, load_claims
+from xaicore.book.claims.schema import load_claims
 from xaicore.book.keeping import keep
 from xaicore.book.pages import build as building
+from xaicore.book.pages.committed import Committed
 from xaicore.book.pages.unbound import unbound
-from xaicore.book.pages.words import (
-    NOT_YET_BOUND,
-    Committed,
-    bind,
-    bind_pages,
-    correct,
-    findings,
-    page_findings,
-)
+from xaicore.book.pages.words import NOT_YET_BOUND, bind, fill_in, findings, page_findings, pages_of
 from xaicore.core.errors import UserError
 
 PAPERS = load_claims(ROOT / "claims")
@@ -284,12 +278,12 @@ def test_sources_are_corrected_in_their_markdown_only(tmp_path: Path, committed:
         tmp_path / "a.ipynb", "# Title", "It is [95 %](value:p4.aware.pgd), [5](setting:), [1](value:p4.no)."
     )
     before = nbformat.read(path, as_version=4)
-    correct(path, committed)
+    fill_in(path, committed, source=True)
     before.cells[2].source = "It is [96 %](value:p4.aware.pgd), [5](setting:), [1](value:p4.no)."
     assert nbformat.read(path, as_version=4) == before
     page = tmp_path / "a.md"
     page.write_text("[−0.5](value:p4.gain)\n", encoding="utf-8")
-    correct(page, committed)
+    fill_in(page, committed, source=True)
     assert page.read_text(encoding="utf-8") == "[−0.0](value:p4.gain)\n".replace("−0.0", "0.0")
 
 
@@ -314,7 +308,8 @@ def test_pages_are_filled_in_from_what_is_committed(book: Path, tmp_path: Path) 
     page = staged / "book" / "page.md"
     page.write_text((book / "book" / "page.md").read_text(encoding="utf-8"), encoding="utf-8")
     path = notebook(staged / "notebooks" / "a.ipynb", "# Title", "By [12](value:p1.drop.fgsm) points.")
-    bind_pages(book, staged)
+    for each in pages_of(staged):
+        fill_in(each, Committed.load(book))
     link = '<a class="bound number" href="../book/claims/p1.html#claim-p1-fgsm-drop" title="12 points (95 % interval 10 '
     assert f'{link}to 13, n = 2000), reference edition">12 points</a>.' in page.read_text(encoding="utf-8")
     cells = nbformat.read(path, as_version=4).cells
@@ -325,22 +320,22 @@ def test_pages_are_filled_in_from_what_is_committed(book: Path, tmp_path: Path) 
 def test_a_page_that_does_not_fit_is_not_built(book: Path, capsys: pytest.CaptureFixture[str]) -> None:
     runs = {P1: book / "runs" / "embedded" / P1 / "notebook.ipynb"}
     page = book / "book" / "page.md"
-    building._check_words(book, runs)
+    building._check_words(book, runs, Committed.load(book))
     assert capsys.readouterr().out == ""
     page.write_text("It fell by [11 points](value:p1.drop.fgsm).\n", encoding="utf-8")
-    building._check_words(book, runs)
+    building._check_words(book, runs, Committed.load(book))
     assert capsys.readouterr().out.startswith(
         "book/page.md, line 1: says 11 points, value:p1.drop.fgsm is 12 points;"
     )
     page.write_text("It fell by 12 points, [much](verdict:p1.no-such=partly).\n", encoding="utf-8")
     with pytest.raises(UserError, match="2 of the lines above stop the build"):
-        building._check_words(book, runs)
+        building._check_words(book, runs, Committed.load(book))
     assert len(capsys.readouterr().out.splitlines()) == 2
 
 
 def test_the_prose_of_this_book_is_bound() -> None:
     sources = {path.stem: path for path in (ROOT / "notebooks").glob("*.ipynb")}
-    assert [str(found) for found in findings(ROOT, sources)] == []
+    assert [str(found) for found in findings(ROOT, sources, Committed.load(ROOT))] == []
 
 
 @pytest.mark.parametrize("page", sorted(NOT_YET_BOUND))

@@ -1,4 +1,4 @@
-"""Sums over a paper's own numbers: a tiny evaluator for the internal-consistency claims.
+"""Sums over a paper's own numbers: the rule of the internal-consistency claims, and its tiny evaluator.
 
 An expression in ``claims/pN.yml`` such as ``accuracy * test / extended`` or ``a <= b <= c`` is parsed by Python's own
 parser. Allowed are numbers, the given names, ``+ - * /``, brackets, comparison chains and ``and`` between them;
@@ -8,10 +8,16 @@ everything else (calls, attributes, powers, subscripts, unknown names) is refuse
 from __future__ import annotations
 
 import ast
+import math
 import operator
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from pydantic import Field, model_validator
+from typing_extensions import override
+
+from xaicore.book.claims.evidence import Evidence, Outcome, Verdict
+from xaicore.book.claims.simple_rules import Rule
 from xaicore.core.units import number
 
 _COMPARISONS: dict[type[ast.cmpop], tuple[str, Callable[[float, float], bool]]] = {
@@ -22,6 +28,57 @@ _COMPARISONS: dict[type[ast.cmpop], tuple[str, Callable[[float, float], bool]]] 
     ast.Eq: ("=", operator.eq),
 }
 _PLAIN = (ast.BinOp, ast.UnaryOp, ast.Add, ast.Sub, ast.Mult, ast.Div, ast.UAdd, ast.USub, ast.Load)
+
+
+class Arithmetic(Rule):
+    """A sum or comparison over the paper's own numbers: ``numbers`` maps short names to reported ids.
+
+    A sum is held against ``expected`` (a number or one of the names) to within ``tolerance``; a comparison
+    chain simply holds or does not.
+    """
+
+    numbers: dict[str, str] = Field(min_length=1)
+    expression: str
+    expected: float | str | None = None
+    tolerance: float = Field(default=0.0, ge=0)
+
+    @model_validator(mode="after")
+    def _plain(self) -> Arithmetic:
+        body = parse(self.expression, frozenset(self.numbers))
+        if is_comparison(body) != (self.expected is None):
+            raise ValueError("a sum needs 'expected'; a comparison must not have it")
+        if isinstance(self.expected, str) and self.expected not in self.numbers:
+            raise ValueError(f"expected: the name {self.expected!r} is not among its numbers")
+        return self
+
+    @override
+    def reported_ids(self) -> set[str]:
+        return set(self.numbers.values())
+
+    @override
+    def words(self) -> str:
+        if self.expected is None:
+            return f"`{self.expression}` holds for the paper's own numbers"
+        expected = f"`{self.expected}`" if isinstance(self.expected, str) else number(self.expected)
+        return f"`{self.expression}` is {expected} ± {number(self.tolerance)} from the paper's own numbers"
+
+    @override
+    def judge(self, evidence: Evidence) -> Outcome:
+        numbers = {name: evidence.reported[identifier] for name, identifier in self.numbers.items()}
+        body = parse(self.expression, frozenset(numbers))
+        if self.expected is None:
+            links = comparisons(body, numbers)
+            failing = [link for link in links if not link.holds]
+            shown = ", ".join(str(link) for link in failing or links)
+            if not failing:
+                return Outcome(Verdict.REPRODUCED, f"the paper's own numbers agree: {shown}")
+            return Outcome(Verdict.NOT_REPRODUCED, f"by the paper's own numbers this is false: {shown}")
+        expected = numbers[self.expected] if isinstance(self.expected, str) else self.expected
+        result = value(body, numbers)
+        agrees = math.isclose(result, expected, rel_tol=1e-12, abs_tol=self.tolerance)
+        verdict = Verdict.REPRODUCED if agrees else Verdict.NOT_REPRODUCED
+        against = f"against {number(expected, 6)} reported (tolerance {number(self.tolerance)})"
+        return Outcome(verdict, f"the paper's own numbers give {number(result, 6)} {against}")
 
 
 @dataclass(frozen=True)

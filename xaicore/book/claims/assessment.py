@@ -7,7 +7,7 @@ and says so. Where no control has been run the verdict stays and says that.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 from xaicore.book.claims.evidence import Evidence, Measured, Outcome, Verdict
 from xaicore.book.claims.rules import evaluate
@@ -15,6 +15,35 @@ from xaicore.book.claims.schema import Claim
 
 CHANGED = "29 November 2026"
 """Until when checks were judged without smallest groups, controls and correction for several comparisons."""
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """A claim with its verdict: the headline, from the edition that counts first, and every edition's own.
+
+    ``edition`` is None where no run bears on the claim: it is about the paper's own numbers, or it is
+    ``pending``, its notebook having run in no edition that counts. ``values`` are that edition's numbers,
+    ``values_by_edition`` those of every edition, and ``runs`` says how many runs they pool.
+    """
+
+    claim: Claim
+    outcome: Outcome
+    edition: str | None = None
+    values: Mapping[str, Measured] = field(default_factory=dict)
+    by_edition: Mapping[str, Outcome] = field(default_factory=dict)
+    values_by_edition: Mapping[str, Mapping[str, Measured]] = field(default_factory=dict)
+    runs: Mapping[str, int] = field(default_factory=dict)
+    pending: bool = False
+
+    @property
+    def verdict(self) -> Verdict:
+        """The headline verdict."""
+        return self.outcome.verdict
+
+    @property
+    def measured(self) -> Measured | None:
+        """Our most telling number, the first of the claim's results; None where it was not recorded."""
+        return self.values.get(self.claim.results[0]) if self.claim.results else None
 
 
 def assess(claim: Claim, edition: str, evidence: Evidence) -> Outcome:

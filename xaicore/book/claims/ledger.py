@@ -15,10 +15,10 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from xaicore.book.claims.assessment import assess
+from xaicore.book.claims.assessment import Judgement, assess
 from xaicore.book.claims.evidence import Evidence, Measured, Outcome, Verdict
 from xaicore.book.claims.rules import evaluate
-from xaicore.book.claims.schema import EDITIONS, Claim, Judgement, Paper, load_claims
+from xaicore.book.claims.schema import EDITIONS, Claim, Paper, load_claims
 from xaicore.core.errors import UserError
 from xaicore.core.files import write_atomically
 from xaicore.run.evidence import load_evidence

@@ -17,10 +17,10 @@ from typing import Annotated, Any, ClassVar
 from pydantic import BeforeValidator, Field, SerializeAsAny, model_validator
 from typing_extensions import override
 
+from xaicore.book.claims.arithmetic import Arithmetic
 from xaicore.book.claims.evidence import Evidence, MissingResult, Outcome, Verdict
 from xaicore.book.claims.several import corrected
 from xaicore.book.claims.simple_rules import (
-    Arithmetic,
     AtLeast,
     AtMost,
     Difference,

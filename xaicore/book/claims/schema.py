@@ -12,7 +12,6 @@ from __future__ import annotations
 import datetime
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -27,7 +26,7 @@ from pydantic import (
     model_validator,
 )
 
-from xaicore.book.claims.evidence import Evidence, Measured, Outcome, Verdict
+from xaicore.book.claims.evidence import Evidence
 from xaicore.book.claims.rules import Check, Rule, check_units, evaluate, substituted
 from xaicore.book.claims.simple_rules import Units
 from xaicore.core.errors import UserError
@@ -39,31 +38,19 @@ EDITIONS: tuple[Edition, ...] = ("paper", "reference", "embedded")
 
 Kind = Literal["value", "ordering", "trend", "qualitative", "internal-consistency"]
 
-_RECORD_ID = re.compile(r"p[1-9]\d*(\.[a-z0-9_]+)+")
-_CLAIM_ID = re.compile(r"p[1-9]\d*(\.[a-z0-9]+(-[a-z0-9]+)*)+")
+
+def _like(pattern: str, what: str) -> AfterValidator:
+    def check(text: str) -> str:
+        if not re.fullmatch(pattern, text):
+            raise ValueError(f"{text!r} is not {what}")
+        return text
+
+    return AfterValidator(check)
 
 
-def _record_id(text: str) -> str:
-    if not _RECORD_ID.fullmatch(text):
-        raise ValueError(f"{text!r} is not a record id such as p1.accuracy.clear.fgsm")
-    return text
-
-
-def _claim_id(text: str) -> str:
-    if not _CLAIM_ID.fullmatch(text):
-        raise ValueError(f"{text!r} is not a claim id such as p1.fgsm-drop")
-    return text
-
-
-def _record_word(text: str) -> str:
-    if not re.fullmatch(r"p[1-9]\d*(\.[a-z0-9_]+)*", text):
-        raise ValueError(f"{text!r} is not the beginning of a record id")
-    return text
-
-
-RecordWord = Annotated[str, AfterValidator(_record_word)]
-RecordId = Annotated[str, AfterValidator(_record_id)]
-ClaimId = Annotated[str, AfterValidator(_claim_id)]
+RecordWord = Annotated[str, _like(r"p[1-9]\d*(\.[a-z0-9_]+)*", "the beginning of a record id")]
+RecordId = Annotated[str, _like(r"p[1-9]\d*(\.[a-z0-9_]+)+", "a record id such as p1.accuracy.clear.fgsm")]
+ClaimId = Annotated[str, _like(r"p[1-9]\d*(\.[a-z0-9]+(-[a-z0-9]+)*)+", "a claim id such as p1.fgsm-drop")]
 Text = Annotated[str, Field(min_length=1)]
 UnitName = Annotated[str | None, AfterValidator(known_unit)]
 ListedUnit = Annotated[str | None, BeforeValidator(lambda unit: None if unit == "number" else unit), UnitName]
@@ -97,6 +84,11 @@ class Reported(_Strict):
     def _in_range(self) -> Reported:
         check_range("the number", self.number, self.unit)
         return self
+
+    @property
+    def text(self) -> str:
+        """The number with its unit, and whether it is a bound."""
+        return f"{self.qualifier + ' ' if self.qualifier else ''}{quantity(self.number, self.unit, 8)}"
 
 
 class Control(_Strict):
@@ -163,6 +155,11 @@ class Claim(_Strict):
     def anchor(self) -> str:
         """The label of the claim's block on its ledger page."""
         return "claim-" + self.id.replace(".", "-")
+
+    @property
+    def page(self) -> str:
+        """The address of that block, from the root of the book."""
+        return f"book/claims/{self.paper}.html#{self.anchor}"
 
     @property
     def internal(self) -> bool:
@@ -250,41 +247,6 @@ class Paper(_Strict):
             " et al." if len(self.authors) > 2 else "".join(f" and {a.split()[-1]}" for a in self.authors[1:])
         )
         return f"{self.authors[0].split()[-1]}{others} ({self.year})"
-
-
-@dataclass(frozen=True)
-class Judgement:
-    """A claim with its verdict: the headline, from the edition that counts first, and every edition's own.
-
-    ``edition`` is None where no run bears on the claim: it is about the paper's own numbers, or it is
-    ``pending``, its notebook having run in no edition that counts. ``values`` are that edition's numbers,
-    ``values_by_edition`` those of every edition, and ``runs`` says how many runs they pool.
-    """
-
-    claim: Claim
-    outcome: Outcome
-    edition: str | None = None
-    values: Mapping[str, Measured] = field(default_factory=dict)
-    by_edition: Mapping[str, Outcome] = field(default_factory=dict)
-    values_by_edition: Mapping[str, Mapping[str, Measured]] = field(default_factory=dict)
-    runs: Mapping[str, int] = field(default_factory=dict)
-    pending: bool = False
-
-    @property
-    def verdict(self) -> Verdict:
-        """The headline verdict."""
-        return self.outcome.verdict
-
-    @property
-    def measured(self) -> Measured | None:
-        """Our most telling number, the first of the claim's results; None where it was not recorded."""
-        return self.values.get(self.claim.results[0]) if self.claim.results else None
-
-    def verdict_in(self, edition: str) -> Verdict:
-        """The verdict in one edition; an internal-consistency claim has the same in all."""
-        if self.claim.internal:
-            return self.verdict
-        return self.by_edition[edition].verdict if edition in self.by_edition else Verdict.NOT_TESTABLE
 
 
 def load_claims(folder: str | Path) -> list[Paper]:

@@ -1,4 +1,4 @@
-"""Rules with one condition: a number against a threshold, a band, another number or a trend, and plain sums.
+"""Rules with one condition: a number against a threshold, a band, another number or a trend.
 
 A rule is a small immutable object read from ``claims/pN.yml``: it knows its arguments, says itself in
 words, and judges evidence (the numbers of a run with their intervals) into an outcome. One principle holds
@@ -14,10 +14,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field
 from typing_extensions import override
 
-from xaicore.book.claims import arithmetic
 from xaicore.book.claims.evidence import Evidence, Measured, Outcome, Verdict
 from xaicore.book.claims.several import clearance
 from xaicore.core.units import UNITS, check_range, number
@@ -302,57 +301,6 @@ class Trend(Rule):
     def check_units(self, units: Units) -> None:
         units.difference(self.sequence, self.change)
         units.check_size("a slack", self.slack, units[self.sequence[0]])
-
-
-class Arithmetic(Rule):
-    """A sum or comparison over the paper's own numbers: ``numbers`` maps short names to reported ids.
-
-    A sum is held against ``expected`` (a number or one of the names) to within ``tolerance``; a comparison
-    chain simply holds or does not.
-    """
-
-    numbers: dict[str, str] = Field(min_length=1)
-    expression: str
-    expected: float | str | None = None
-    tolerance: float = Field(default=0.0, ge=0)
-
-    @model_validator(mode="after")
-    def _plain(self) -> Arithmetic:
-        body = arithmetic.parse(self.expression, frozenset(self.numbers))
-        if arithmetic.is_comparison(body) != (self.expected is None):
-            raise ValueError("a sum needs 'expected'; a comparison must not have it")
-        if isinstance(self.expected, str) and self.expected not in self.numbers:
-            raise ValueError(f"expected: the name {self.expected!r} is not among its numbers")
-        return self
-
-    @override
-    def reported_ids(self) -> set[str]:
-        return set(self.numbers.values())
-
-    @override
-    def words(self) -> str:
-        if self.expected is None:
-            return f"`{self.expression}` holds for the paper's own numbers"
-        expected = f"`{self.expected}`" if isinstance(self.expected, str) else number(self.expected)
-        return f"`{self.expression}` is {expected} ± {number(self.tolerance)} from the paper's own numbers"
-
-    @override
-    def judge(self, evidence: Evidence) -> Outcome:
-        numbers = {name: evidence.reported[identifier] for name, identifier in self.numbers.items()}
-        body = arithmetic.parse(self.expression, frozenset(numbers))
-        if self.expected is None:
-            links = arithmetic.comparisons(body, numbers)
-            failing = [link for link in links if not link.holds]
-            shown = ", ".join(str(link) for link in failing or links)
-            if not failing:
-                return Outcome(Verdict.REPRODUCED, f"the paper's own numbers agree: {shown}")
-            return Outcome(Verdict.NOT_REPRODUCED, f"by the paper's own numbers this is false: {shown}")
-        expected = numbers[self.expected] if isinstance(self.expected, str) else self.expected
-        result = arithmetic.value(body, numbers)
-        agrees = math.isclose(result, expected, rel_tol=1e-12, abs_tol=self.tolerance)
-        verdict = Verdict.REPRODUCED if agrees else Verdict.NOT_REPRODUCED
-        against = f"against {number(expected, 6)} reported (tolerance {number(self.tolerance)})"
-        return Outcome(verdict, f"the paper's own numbers give {number(result, 6)} {against}")
 
 
 def _clearance(measured: Measured, boundary: float, verdict: Verdict) -> float:

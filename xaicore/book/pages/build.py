@@ -14,9 +14,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from xaicore.book.claims.ledger import changed_verdicts, committed_evidence, judge
-from xaicore.book.claims.schema import load_claims
+from xaicore.book.claims.ledger import changed_verdicts
 from xaicore.book.gate import html_findings, notebook_findings
+from xaicore.book.pages.committed import Committed
 from xaicore.book.pages.staging import EXTRA, stage
 from xaicore.book.pages.words import findings as word_findings
 from xaicore.book.running.editions import load_edition
@@ -79,28 +79,25 @@ def build(root: Path, edition: str = "embedded", *, target: Path | None = None) 
         for finding in notebook_findings(path, wanted[name].optional_figures)
     ]
     _pass("the executed notebooks did not pass", findings)
-    _check_words(root, runs)
-
-    papers = load_claims(root / "claims")
-    records, committed = gather_records(root, edition), committed_evidence(root)
-    judgements = judge(papers, committed)
-    changed = changed_verdicts(root, judgements)
+    committed = Committed.load(root)
+    _check_words(root, runs, committed)
+    changed = changed_verdicts(root, committed.judgements)
     advice = (
         "look for the cause first; a change that is understood is committed with: xaibook claims --accept"
     )
     _pass(f"verdicts of the committed evidence changed ({advice})", changed)
-    compared = verify(root, edition) if edition in committed else None
+    compared = verify(root, edition) if edition in committed.evidence else None
     if compared is not None:
         print(f"this run beside the evidence: {summary(compared)}")
 
+    records = gather_records(root, edition)
     work = target.with_name("stage")
     stage(
         root,
         work,
         edition=edition,
         runs=runs,
-        papers=papers,
-        judgements=judgements,
+        committed=committed,
         # Pages tell of a quick run only where they are made of it.
         records={name: found for name, found in records.items() if name != "quick" or edition == name},
         compared=None if compared is None else {str(row["id"]): row for _, row in compared.iterrows()},
@@ -115,9 +112,9 @@ def build(root: Path, edition: str = "embedded", *, target: Path | None = None) 
     return target / "book" / "index.html"
 
 
-def _check_words(root: Path, runs: Mapping[str, Path]) -> None:
+def _check_words(root: Path, runs: Mapping[str, Path], committed: Committed) -> None:
     """Print what does not fit in the prose, one line each, and refuse to build a book with it."""
-    found = word_findings(root, runs)
+    found = word_findings(root, runs, committed)
     for finding in found:
         print(finding)
     stopping = sum(finding.stops for finding in found)

@@ -6,8 +6,9 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from xaicore.book.claims.assessment import Judgement
 from xaicore.book.claims.ledger import claims_table
-from xaicore.book.claims.schema import Judgement, Paper
+from xaicore.book.claims.schema import Paper
 from xaicore.run.evidence import EVIDENCE
 
 CLAIMS = "claims.json"
@@ -57,11 +58,6 @@ def claims_data(papers: Sequence[Paper], judgements: Sequence[Judgement]) -> dic
     return {"fields": FIELDS, "claims": [{name: claim.get(name) for name in FIELDS} for claim in claims]}
 
 
-def claim_page(judgement: Judgement) -> str:
-    """Return the address of a claim, from the root of the book."""
-    return f"book/claims/{judgement.claim.paper}.html#{judgement.claim.anchor}"
-
-
 def _more(judgement: Judgement, notebook: str) -> dict[str, Any]:
     claim = judgement.claim
     check = claim.check_for(judgement.edition or "")
@@ -73,7 +69,7 @@ def _more(judgement: Judgement, notebook: str) -> dict[str, Any]:
         "explanation": judgement.outcome.explanation,
         "rule": check.words(),
         "reason": check.reason,
-        "page": claim_page(judgement),
+        "page": claim.page,
         "data": f"{DATA}/{judgement.edition}/{notebook}/{EVIDENCE}" if judgement.edition else None,
     }
 

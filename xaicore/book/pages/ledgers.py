@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from xaicore.book.claims.assessment import earlier
+from xaicore.book.claims.assessment import Judgement, earlier
 from xaicore.book.claims.evidence import WIDEST_SHARE, Measured, Verdict
-from xaicore.book.claims.schema import EDITIONS, Judgement, Paper, Reported
+from xaicore.book.claims.schema import EDITIONS, Paper
 from xaicore.book.claims.several import deciding
 from xaicore.book.verify import MISSING, OTHER, OUTSIDE
-from xaicore.core.units import number, quantity
+from xaicore.core.units import number
 
 _KINDS = {
     "value": "a value",
@@ -283,13 +283,9 @@ def _numbers(paper: Paper, judgements: Sequence[Judgement]) -> list[str]:
         for entry in entries:
             what = entry.label if entry.claim is None else f"{{ref}}`{entry.label} <{anchors[entry.claim]}>`"
             ours = [str(runs[edition].get(entry.result or "", "·")) for edition in editions] or ["·"]
-            lines.append(_row([what, _reported(entry), *ours]))
+            lines.append(_row([what, entry.text, *ours]))
         lines.append("")
     return lines
-
-
-def _reported(entry: Reported) -> str:
-    return f"{entry.qualifier + ' ' if entry.qualifier else ''}{quantity(entry.number, entry.unit, 8)}"
 
 
 def _row(cells: Sequence[str]) -> str:

@@ -12,9 +12,8 @@ from collections.abc import Sequence
 
 import nbformat
 
+from xaicore.book.claims.assessment import Judgement
 from xaicore.book.claims.evidence import Verdict
-from xaicore.book.claims.schema import Judgement
-from xaicore.book.pages.claims_data import claim_page
 from xaicore.book.pages.ledgers import badge
 from xaicore.book.pages.tabs import EDITIONS_LINE, NOT_OURS
 from xaicore.core.units import number, quantity
@@ -88,7 +87,7 @@ def _row(judgement: Judgement) -> str:
     marked = "".join(
         f'<td data-label="{label}">{cell}</td>' for label, cell in zip(LABELS, cells, strict=True)
     )
-    link = f'<a href="../{claim_page(judgement)}">{_plain(claim.statement)}</a>'
+    link = f'<a href="../{claim.page}">{_plain(claim.statement)}</a>'
     return f'<tr><th scope="row">{link}</th>{marked}</tr>'
 
 

@@ -13,7 +13,8 @@ from typing import Any
 import nbformat
 import yaml
 
-from xaicore.book.claims.schema import EDITIONS, Judgement, Paper
+from xaicore.book.claims.schema import EDITIONS
+from xaicore.book.pages.committed import Committed
 from xaicore.book.pages.costs import costs_table
 from xaicore.book.pages.findings import place_figures
 from xaicore.book.pages.ledgers import claim_list, ledger_page, scoreboard
@@ -22,7 +23,7 @@ from xaicore.book.pages.opening import fold_setup, open_with_claims
 from xaicore.book.pages.statistics import statistics_page
 from xaicore.book.pages.tabs import ChapterRun, load_run, other_runs, show_editions
 from xaicore.book.pages.takeaway import take_away
-from xaicore.book.pages.words import NOT_YET_BOUND, bind_pages
+from xaicore.book.pages.words import NOT_YET_BOUND, fill_in, pages_of
 from xaicore.book.running.editions import load_edition
 from xaicore.run.records import ASSETS
 
@@ -53,8 +54,7 @@ def stage(
     *,
     edition: str,
     runs: Mapping[str, Path],
-    papers: list[Paper],
-    judgements: list[Judgement],
+    committed: Committed,
     records: Mapping[str, Mapping[str, Any]],
     compared: Mapping[str, Any] | None = None,
     address: str | None,
@@ -66,12 +66,12 @@ def stage(
         target: where to put the tree.
         edition: the edition whose runs the chapters are made of; those committed of others stand beside them.
         runs: notebook name → the executed notebook.
-        papers: claims and reported numbers of every paper.
-        judgements: one per claim.
+        committed: the papers, the evidence and the judgements.
         records: edition → notebook → record.
         compared: how each value of these runs lies to the evidence, see :func:`xaicore.book.pages.ledgers.ledger_page`.
         address: public address of the repository, None where it has none.
     """
+    papers, judgements = committed.papers, committed.judgements
     shutil.rmtree(target, ignore_errors=True)
     shutil.copytree(root / "book", target / "book", ignore=shutil.ignore_patterns("_toc.yml"))
     shutil.copy(root / "book" / "_toc.yml", target / "_toc.yml")
@@ -116,7 +116,8 @@ def stage(
     running = target / "book" / "running.md"
     _replace(running, LAUNCH_MARK, LAUNCH_ON.format(address=address) if address else LAUNCH_OFF)
     running.write_text(place_measured(root, running.read_text(encoding="utf-8")), encoding="utf-8")
-    bind_pages(root, target)
+    for path in pages_of(target):
+        fill_in(path, committed)
     _copy_mathjax(target / EXTRA / "mathjax")
     take_away(
         root,

@@ -21,7 +21,8 @@ from typing import Any
 
 import nbformat
 
-from xaicore.book.claims.schema import EDITIONS, Judgement, Paper
+from xaicore.book.claims.assessment import Judgement
+from xaicore.book.claims.schema import EDITIONS, Paper
 from xaicore.book.compact import machine_paths, without_paths
 from xaicore.book.pages import crate
 from xaicore.book.pages.citation import Book, bibtex, load_book, sentence

@@ -29,20 +29,15 @@ import html
 import math
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import nbformat
 
-from xaicore.book.claims.evidence import Measured
-from xaicore.book.claims.ledger import committed_evidence, judge
-from xaicore.book.claims.schema import EDITIONS, Claim, Judgement, Paper, load_claims
-from xaicore.book.pages.statistics import run_label
+from xaicore.book.pages.committed import Bound, Committed, Unknown
 from xaicore.book.pages.unbound import WORDS, unbound, without_code
-from xaicore.core.units import UNITS, number, quantity
+from xaicore.core.units import number
 from xaicore.run.repository import find_root
 
 NOT_YET_BOUND = frozenset(
@@ -101,163 +96,8 @@ class Finding:
         return f"{self.page}, {self.where}: {self.what}"
 
 
-@dataclass(frozen=True)
-class _Bound:
-    """What a link is bound to: numbers in the unit of pages, where to read more, and what the tooltip says."""
-
-    numbers: tuple[float, ...]
-    unit: str
-    href: str
-    title: str
-
-
-class _Unknown(ValueError):
-    """A target that leads nowhere; the message says what to do."""
-
-
 class _Unfit(ValueError):
     """A text that does not fit its target; the message says what to do."""
-
-
-@dataclass(frozen=True)
-class Committed:
-    """What is committed: evidence, claims with their verdicts, and the papers' numbers.
-
-    Attributes:
-        evidence: edition → notebook → evidence (:mod:`xaicore.run.evidence`), the strongest edition first.
-        papers: the papers with their claims.
-        judgements: one per claim.
-    """
-
-    evidence: Mapping[str, Mapping[str, Mapping[str, Any]]]
-    papers: Sequence[Paper]
-    judgements: Sequence[Judgement]
-
-    @classmethod
-    def load(cls, root: Path) -> Committed:
-        """Read ``results/`` and ``claims/`` of a project."""
-        papers, evidence = load_claims(root / "claims"), committed_evidence(root)
-        return cls(evidence, papers, judge(papers, evidence))
-
-    @cached_property
-    def claims(self) -> dict[str, Claim]:
-        """The claims by id."""
-        return {claim.id: claim for paper in self.papers for claim in paper.claims}
-
-    @cached_property
-    def _readers(self) -> dict[str, Claim]:
-        """Value's id → the first claim that reads it."""
-        return {id: claim for claim in reversed(self.claims.values()) for id in reversed(claim.results)}
-
-    def bound(self, kind: str, target: str, up: str) -> _Bound:
-        """Return what a link's target stands for.
-
-        Args:
-            kind: ``value``, ``paper``, ``parameter`` or ``verdict``.
-            target: what follows the colon.
-            up: the way from the page to the root of the book, such as ``../``.
-
-        Raises:
-            _Unknown: it leads nowhere.
-        """
-        return {
-            "value": self._value,
-            "paper": self._paper,
-            "parameter": self._parameter,
-            "verdict": self._verdict,
-        }[kind](target, up)
-
-    def _value(self, target: str, up: str) -> _Bound:
-        edition, rest = _edition(target)
-        id, _, part = rest.partition(":")
-        for name in [edition] if edition else EDITIONS:
-            for notebook, evidence in self.evidence.get(name, {}).items():
-                entry = evidence["values"].get(id)
-                if entry and part in ("least", "most"):
-                    each = [value for value in entry["each"] if value is not None]
-                    entry = {
-                        **entry,
-                        "value": min(each) if part == "least" else max(each),
-                        "ci": None,
-                        "runs": 1,
-                    }
-                measured = entry and Measured.from_record(entry)
-                if measured:
-                    numbers, unit = self._part(id, measured, part)
-                    claim = self._readers.get(id)
-                    href = (
-                        self._ledger(claim, up)
-                        if claim
-                        else f"{up}book/statistics.html#{run_label(name, notebook)}"
-                    )
-                    return _Bound(numbers, unit, href, f"{measured}, {name} edition")
-        where = f"the {edition} edition" if edition else "any committed edition"
-        raise _Unknown(f"no value {id} in {where}; correct the id, or say it without a number")
-
-    @staticmethod
-    def _part(id: str, measured: Measured, part: str) -> tuple[tuple[float, ...], str]:
-        unit = UNITS[measured.unit].shown
-        if part in ("", "least", "most"):
-            return (measured.value,), unit
-        if part == "ci":
-            if measured.interval is None:
-                raise _Unknown(f"{id} has no interval; leave it out")
-            return (measured.low, measured.high), unit
-        if part == "n" and measured.n is not None:
-            return (measured.n,), ""
-        if part == "runs":
-            return (measured.runs,), ""
-        raise _Unknown(f"{id} has no part {part}; there are :ci, :n, :runs, :least and :most")
-
-    def _paper(self, target: str, up: str) -> _Bound:
-        for paper in self.papers:
-            for entry in paper.reported:
-                if entry.id == target:
-                    claim = self.claims.get(entry.claim or "")
-                    href = (
-                        self._ledger(claim, up)
-                        if claim
-                        else f"{up}book/claims/{paper.id}.html#every-reported-number"
-                    )
-                    qualifier = f"{entry.qualifier} " if entry.qualifier else ""
-                    said = f"{qualifier}{quantity(entry.number, entry.unit, 8)}"
-                    title = f"{paper.short}, {entry.locator}: {entry.label}, {said}"
-                    spec = UNITS[entry.unit]
-                    return _Bound((entry.number / spec.parts,), spec.shown, href, title)
-        raise _Unknown(f"claims/ has no reported number {target}; correct the id, or add the number there")
-
-    def _parameter(self, target: str, up: str) -> _Bound:
-        edition, rest = _edition(target)
-        short, _, path = rest.partition(".")
-        name, _, index = path.partition(".")
-        for found in [edition] if edition else EDITIONS:
-            for notebook, evidence in self.evidence.get(found, {}).items():
-                if notebook == short or notebook.startswith(f"{short}_"):
-                    value = evidence["parameters"].get(name)
-                    if index.isdecimal() and isinstance(value, list) and int(index) < len(value):
-                        value = value[int(index)]
-                    if isinstance(value, bool) or not isinstance(value, int | float):
-                        raise _Unknown(
-                            f"{notebook} has no number {path} among its parameters in the {found} edition"
-                        )
-                    href = f"{up}book/statistics.html#{run_label(found, notebook)}"
-                    return _Bound((value,), "", href, f"parameter {path} of {notebook}, {found} edition")
-        raise _Unknown(f"no committed run of {short}; name a notebook, or a chapter as p4")
-
-    def _verdict(self, target: str, up: str) -> _Bound:
-        id, _, named = target.partition("=")
-        judgement = next((each for each in self.judgements if each.claim.id == id), None)
-        if judgement is None:
-            raise _Unknown(f"claims/ has no claim {id}; correct the id")
-        verdict = judgement.verdict.replace(" ", "-")
-        if verdict not in named.split("|"):
-            raise _Unknown(f"the verdict on {id} is {verdict}, not {named or 'named'}; say what it says now")
-        basis = f", {judgement.edition} edition" if judgement.edition else ""
-        return _Bound((), "", self._ledger(judgement.claim, up), f"{id}: {judgement.verdict}{basis}")
-
-    @staticmethod
-    def _ledger(claim: Claim, up: str) -> str:
-        return f"{up}book/claims/{claim.paper}.html#{claim.anchor}"
 
 
 def bind(
@@ -288,7 +128,7 @@ def bind(
             written = _written(
                 words, bound, text[link.end() : link.end() + 12], check_unit=kind != "parameter"
             )
-        except (_Unknown, _Unfit) as error:
+        except (Unknown, _Unfit) as error:
             faults.append((link.start(), str(error), True))
             return link[0] if source else words
         if written != words:
@@ -320,47 +160,35 @@ def page_findings(page: str, path: Path, committed: Committed) -> list[Finding]:
     return findings
 
 
-def findings(root: Path, notebooks: Mapping[str, Path]) -> list[Finding]:
+def findings(root: Path, notebooks: Mapping[str, Path], committed: Committed) -> list[Finding]:
     """Check the prose of all pages.
 
     Args:
         root: the project's folder.
         notebooks: name → notebook, the source or as it was executed.
+        committed: what is committed.
     """
-    committed = Committed.load(root)
     pages = {f"book/{path.name}": path for path in sorted((root / "book").glob("*.md"))}
     pages |= {f"notebooks/{name}.ipynb": path for name, path in notebooks.items()}
     return [found for page, path in pages.items() for found in page_findings(page, path, committed)]
 
 
-def correct(path: Path, committed: Committed) -> None:
-    """Write the committed numbers into the source of a page, in the form in which they are written there."""
+def fill_in(path: Path, committed: Committed, *, source: bool = False) -> None:
+    """Put the committed numbers into a page or notebook, as :func:`bind` does."""
     if path.suffix == ".md":
-        path.write_text(bind(path.read_text(encoding="utf-8"), committed, source=True)[0], encoding="utf-8")
+        text = bind(path.read_text(encoding="utf-8"), committed, source=source)[0]
+        path.write_text(text, encoding="utf-8")
         return
     notebook = nbformat.read(path, as_version=4)
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
-            cell.source = bind(cell.source, committed, source=True)[0]
+            cell.source = bind(cell.source, committed, source=source)[0]
     nbformat.write(notebook, path)
 
 
-def bind_pages(root: Path, staged: Path) -> None:
-    """Fill in the bound numbers of all staged pages.
-
-    Args:
-        root: the project's folder.
-        staged: the tree that Sphinx builds, with ``book`` and ``notebooks``.
-    """
-    committed = Committed.load(root)
-    for path in (staged / "book").glob("*.md"):
-        path.write_text(bind(path.read_text(encoding="utf-8"), committed)[0], encoding="utf-8")
-    for path in (staged / "notebooks").glob("*.ipynb"):
-        notebook = nbformat.read(path, as_version=4)
-        for cell in notebook.cells:
-            if cell.cell_type == "markdown":
-                cell.source = bind(cell.source, committed)[0]
-        nbformat.write(notebook, path)
+def pages_of(tree: Path) -> list[Path]:
+    """Return the pages and notebooks of a project, or of the tree that Sphinx builds."""
+    return sorted([*(tree / "book").glob("*.md"), *(tree / "notebooks").glob("*.ipynb")])
 
 
 def _parts(path: Path) -> list[tuple[str, str]]:
@@ -375,15 +203,7 @@ def _line(text: str, position: int) -> str:
     return f"line {text.count(chr(10), 0, position) + 1}"
 
 
-def _edition(target: str) -> tuple[str, str]:
-    """Split the name of an edition from what follows the slash."""
-    edition, slash, rest = target.partition("/")
-    if slash and edition not in EDITIONS:
-        raise _Unknown(f"no edition {edition}; there are {', '.join(EDITIONS)}")
-    return (edition, rest) if slash else ("", target)
-
-
-def _written(words: str, bound: _Bound, after: str, *, check_unit: bool) -> str:
+def _written(words: str, bound: Bound, after: str, *, check_unit: bool) -> str:
     """Return the words of a link with its numbers as they are committed.
 
     Raises:
@@ -429,12 +249,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m xaicore.book.pages.words", description=__doc__)
     parser.add_argument("--write", action="store_true", help="write the committed numbers into the sources")
     root = find_root()
-    sources = {path.stem: path for path in sorted((root / "notebooks").glob("*.ipynb"))}
+    committed = Committed.load(root)
     if parser.parse_args().write:
-        committed = Committed.load(root)
-        for path in [*(root / "book").glob("*.md"), *sources.values()]:
-            correct(path, committed)
-    found = findings(root, sources)
+        for path in pages_of(root):
+            fill_in(path, committed, source=True)
+    sources = {path.stem: path for path in pages_of(root) if path.suffix == ".ipynb"}
+    found = findings(root, sources, committed)
     for finding in found:
         print(finding)
     return 1 if found else 0
