@@ -13,7 +13,7 @@ import torch
 from xaicore.core.errors import UserError
 from xaicore.core.machine import instruction_sets
 from xaicore.run.params import NotebookParameters
-from xaicore.run.records import Run, compare_records, load_record
+from xaicore.run.records import Run, load_record
 from xaicore.run.store import Store
 
 
@@ -126,17 +126,6 @@ def test_a_full_disk_leaves_no_record(tmp_path, monkeypatch):
     with pytest.raises(UserError, match="the disk is full"):
         run.finish()
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
-
-
-def test_equal_records_are_equal_and_others_are_told(tmp_path):
-    one, two = _filled(tmp_path / "a", edition="quick"), _filled(tmp_path / "b", edition="embedded")
-    assert compare_records(one, two) == []
-    three = _filled(tmp_path / "c", accuracy=0.75 + 1e-15)
-    (difference,) = compare_records(one, three)
-    assert "p1.accuracy" in difference
-    four = _filled(tmp_path / "d", table=(1.0, 3.0))
-    assert compare_records(one, four) == ["tables/p1.table.csv: other content"]
-    assert compare_records(load_record(one), load_record(two)) == []
 
 
 def test_where_a_record_goes(tmp_path, monkeypatch):

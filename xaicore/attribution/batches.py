@@ -1,4 +1,8 @@
-"""Images by batches as the network sees them, and the logits that are explained."""
+"""Images by batches as the network sees them, and the logits that are explained.
+
+Explanations hook or trace the modules of the network itself and are made in any precision, so they do not ask the float32
+view that is :class:`~xaicore.core.batched_model.BatchedModel`.
+"""
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext

@@ -9,7 +9,7 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -173,10 +173,7 @@ def _verify(root: Path, options: argparse.Namespace) -> int:
 
     rows = verify(root, options.edition)
     outside = rows[~rows["outcome"].isin((INSIDE, SAME))]
-    _print_table(
-        list(rows.columns),
-        [[_cell(value) for value in row] for row in outside.itertuples(index=False, name=None)],
-    )
+    _print_table(list(rows.columns), outside.itertuples(index=False, name=None))
     print(summary(rows))
     return 0
 
@@ -201,8 +198,7 @@ def _claims(root: Path, options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps(table.to_dict("records"), indent=1, ensure_ascii=False, default=list))
     else:
-        rows = [[_cell(value) for value in row] for row in table.itertuples(index=False, name=None)]
-        _print_table(list(table.columns), rows)
+        _print_table(list(table.columns), table.itertuples(index=False, name=None))
     return 0
 
 
@@ -213,7 +209,7 @@ def _editions(root: Path, options: argparse.Namespace) -> int:
     if options.costs is not None:
         from xaicore.book.pages.costs import COLUMNS, cost_note, cost_rows
 
-        _print_table(COLUMNS, list(cost_rows(root, load_edition(root, options.costs))))
+        _print_table(COLUMNS, cost_rows(root, load_edition(root, options.costs)))
         print(cost_note(root))
         return 0
     rows = []
@@ -248,10 +244,10 @@ def _cell(value: object) -> str:
     return str(value)
 
 
-def _print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+def _print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     table = Table(*columns, box=None, pad_edge=False)
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(_cell, row))
     # A file or pipe has no width to wrap to.
     Console(markup=False, highlight=False, width=None if sys.stdout.isatty() else 200).print(table)
 

@@ -15,6 +15,8 @@ import nbformat
 import numpy as np
 from PIL import Image
 
+from xaicore.figures.tiles import encoded
+
 WIDTH = 1100
 """Pixels across of the widest figure: one and a half times the text of a page."""
 JPEG_QUALITY = 90
@@ -40,7 +42,7 @@ def compact_notebook(notebook: nbformat.NotebookNode, paths: Mapping[str, str]) 
             cell.outputs = [
                 output
                 for output in cell.outputs
-                if "<script" not in _text(output.get("data", {}).get("text/html", ""))
+                if "<script" not in text_of(output.get("data", {}).get("text/html", ""))
             ]
             for output in cell.outputs:
                 if "data" in output:
@@ -64,9 +66,9 @@ def compact_figure(png: bytes) -> tuple[str, bytes]:
     palette = figure.quantize(COLOURS)
     difference = np.asarray(palette.convert("RGB"), dtype=float) - np.asarray(figure, dtype=float)
     if math.sqrt(float(np.mean(difference**2))) <= FAITHFUL:
-        return PNG, _encoded(palette, "PNG", optimize=True)
-    full = _encoded(figure, "PNG", optimize=True)
-    jpeg = _encoded(figure, "JPEG", quality=JPEG_QUALITY, subsampling=0, optimize=True)
+        return PNG, encoded(palette, "PNG", optimize=True)
+    full = encoded(figure, "PNG", optimize=True)
+    jpeg = encoded(figure, "JPEG", quality=JPEG_QUALITY, subsampling=0, optimize=True)
     return (PNG, full) if len(full) <= len(jpeg) else (JPEG, jpeg)
 
 
@@ -80,18 +82,12 @@ def machine_paths(root: Path) -> dict[str, str]:
 
 def _smaller(data: Mapping[str, Any]) -> dict[str, Any]:
     kept = dict(data)
-    if SVG in kept and PNG in kept and len(_text(kept[SVG])) > len(base64.b64decode(kept[PNG])):
+    if SVG in kept and PNG in kept and len(text_of(kept[SVG])) > len(base64.b64decode(kept[PNG])):
         del kept[SVG]
     if PNG in kept:
         kind, content = compact_figure(base64.b64decode(kept.pop(PNG)))
         kept[kind] = base64.b64encode(content).decode("ascii")
     return kept
-
-
-def _encoded(image: Image.Image, kind: str, **options: Any) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, kind, **options)
-    return buffer.getvalue()
 
 
 def without_paths(content: Any, paths: Mapping[str, str]) -> Any:
@@ -109,5 +105,6 @@ def without_paths(content: Any, paths: Mapping[str, str]) -> Any:
     return content
 
 
-def _text(content: Any) -> str:
+def text_of(content: Any) -> str:
+    """Return what a notebook holds of a text output, which may be a list of lines, as one string."""
     return content if isinstance(content, str) else "".join(content)

@@ -119,24 +119,18 @@ def html_findings(folder: Path, forbidden: Iterable[str] = ()) -> list[str]:
     folder = folder.resolve()
     pages: dict[Path, _Page] = {}
     findings: list[str] = []
-    for path in sorted(folder.rglob("*.html")):
-        if path.parent.name == "_static":  # templates of the theme, not pages
+    for path in sorted(folder.rglob("*")):
+        is_page = path.suffix == ".html" and path.parent.name != "_static"  # where templates of the theme are
+        if not is_page and path.suffix not in DOWNLOADS:
             continue
         text = path.read_text(encoding="utf-8")
-        pages[path] = _Page(text)
+        if is_page:
+            pages[path] = _Page(text)
         findings += [
             f"{path.relative_to(folder)}: shows a path of this machine ({word})"
             for word in forbidden
             if len(word) > 5 and word in text
         ]
-    findings += [
-        f"{path.relative_to(folder)}: has a path of this machine ({word})"
-        for path in sorted(folder.rglob("*"))
-        if path.suffix in DOWNLOADS
-        for text in [path.read_text(encoding="utf-8")]
-        for word in forbidden
-        if len(word) > 5 and word in text
-    ]
     for path, page in pages.items():
         found = [f"image without an alternative text: {image}" for image in page.unlabelled_images]
         found += [f"loads {asset} from the network" for asset in page.assets if REMOTE.match(asset)]

@@ -88,14 +88,13 @@ def keep(root: Path, edition: str, *, limit: int = LIMIT_BYTES) -> Kept:
             f"there is no complete run of the edition {edition}; run: xaibook run --edition {edition}"
         )
     committed = committed_evidence(root).get(edition, {})
+    before = {name: len(committed[name]["seeds"]) if name in committed else 1 for name in done}
+    chosen = {name: runs for name, runs in done.items() if len(runs) >= before[name]}
     fewer = [
-        f"{name}: {len(runs)} complete runs, the committed evidence has {len(committed[name]['seeds'])} and stays"
+        f"{name}: {len(runs)} complete runs, the committed evidence has {before[name]} and stays"
         for name, runs in done.items()
-        if runs and name in committed and len(runs) < len(committed[name]["seeds"])
+        if 0 < len(runs) < before[name]
     ]
-    chosen = {
-        name: runs for name, runs in done.items() if runs and not any(f.startswith(f"{name}:") for f in fewer)
-    }
     size, noticed = _commit(root, edition, chosen, limit=limit)
     for name, runs in chosen.items() if edition in KEPT else ():
         noticed += notebook_findings(runs[0] / NOTEBOOK, wanted.notebooks[name].optional_figures)

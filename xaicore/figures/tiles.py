@@ -63,15 +63,15 @@ def map_sheet(tiles: Sequence[Tile]) -> bytes:
     """Return a PNG of tiles from :func:`map_tile` and :func:`difference_tile`, all of one size, row by row."""
     image = Image.fromarray(_sheet(tiles)).convert("L")
     image.putpalette(_palette())
-    return _encoded(image, "PNG", optimize=True)
+    return encoded(image, "PNG", optimize=True)
 
 
 def picture_sheet(tiles: Sequence[Tile]) -> bytes:
     """Return a sheet of picture tiles, all of one size, row by row: a PNG of grey ones, a lossless WebP of colours."""
     image = Image.fromarray(_sheet(tiles))
     if image.mode == "L":
-        return _encoded(image, "PNG", optimize=True)
-    return _encoded(image, "WEBP", lossless=True, quality=60, method=4)
+        return encoded(image, "PNG", optimize=True)
+    return encoded(image, "WEBP", lossless=True, quality=60, method=4)
 
 
 def _sheet(tiles: Sequence[Tile]) -> Tile:
@@ -90,7 +90,8 @@ def _palette() -> list[int]:
     return np.rint(np.concatenate(colours) * 255).astype(int).ravel().tolist()
 
 
-def _encoded(image: Image.Image, form: str, **options: object) -> bytes:
+def encoded(image: Image.Image, form: str, **options: object) -> bytes:
+    """Return an image as the bytes of a file of a form such as PNG, with the options of Pillow for it."""
     buffer = io.BytesIO()
     image.save(buffer, format=form, **options)
     return buffer.getvalue()

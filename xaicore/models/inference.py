@@ -1,4 +1,9 @@
-"""Running a classifier over many images, without gradients and without leaving a trace on the model."""
+"""Running a classifier over many images, without gradients and without leaving a trace on the model.
+
+It asks the model itself, in its own precision and layout, where :class:`~xaicore.core.batched_model.BatchedModel` asks a
+float32 view of it in passes that are always full: with that one image would cost as much as a pass, half precision would
+be refused, and soft labels would round otherwise, so that the student of a distillation would end elsewhere.
+"""
 
 import torch
 from torch import Tensor, nn

@@ -25,7 +25,7 @@ import pandas as pd
 from xaicore.core.errors import UserError
 from xaicore.core.units import UNITS
 from xaicore.metrics.intervals import Estimate, Interval
-from xaicore.metrics.pooling import Pooled, pooled_differences, pooled_estimates, pooled_outcomes
+from xaicore.metrics.pooling import pooled_differences, pooled_estimates, pooled_outcomes
 from xaicore.run.recorded import FILE, load_record
 
 EVIDENCE = "evidence.json"
@@ -113,12 +113,6 @@ def pool(
             for id in ids
         },
     }
-
-
-def pooled(value: Mapping[str, Any]) -> Pooled:
-    """Return one of the ``values`` as numbers."""
-    interval, prediction = (Interval(*value[name]) if value[name] else None for name in ("ci", "prediction"))
-    return Pooled(value["value"], interval, prediction, value["runs"])
 
 
 def _parameters(record: Mapping[str, Any]) -> dict[str, Any]:

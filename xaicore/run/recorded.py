@@ -1,9 +1,8 @@
-"""Records read again (:mod:`xaicore.run.records` writes them): their form, and in what two of them differ."""
+"""Records read again (:mod:`xaicore.run.records` writes them) and their form."""
 
 import json
 import math
 import re
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -49,33 +48,6 @@ def load_record(path: str | Path) -> dict[str, Any]:
     return record
 
 
-def compare_records(
-    first: str | Path | Mapping[str, Any], second: str | Path | Mapping[str, Any]
-) -> list[str]:
-    """Return in what two records differ, one line each; an empty list means that they agree bit for bit.
-
-    Compared are notebook, parameters, values and tables (by content where both are given as paths) and the
-    fingerprints of data and weights; not the edition and the rest of the provenance.
-    """
-    one, two = _loaded(first), _loaded(second)
-    differences = [
-        f"{key}: {one[key]!r} / {two[key]!r}" for key in ("schema", "notebook") if one[key] != two[key]
-    ]
-    for key in ("parameters", "values", "tables"):
-        for name in sorted(set(one[key]) | set(two[key])):
-            left, right = one[key].get(name), two[key].get(name)
-            if left != right:
-                differences.append(f"{key} {name}: {left!r} / {right!r}")
-    for key in ("data", "models"):
-        if one["provenance"].get(key) != two["provenance"].get(key):
-            differences.append(f"{key}: other fingerprints")
-    if isinstance(first, (str, Path)) and isinstance(second, (str, Path)):
-        for name in sorted(set(one["tables"].values()) & set(two["tables"].values())):
-            if _bytes_beside(first, name) != _bytes_beside(second, name):
-                differences.append(f"{name}: other content")
-    return differences
-
-
 def _problem(record: Any) -> str | None:
     """Return what is wrong with the form of a record, None where nothing is."""
     if not isinstance(record, dict) or record.get("schema") != SCHEMA:
@@ -98,13 +70,3 @@ def _problem(record: Any) -> str | None:
         except (TypeError, ValueError) as error:
             return str(error)
     return None
-
-
-def _loaded(record: str | Path | Mapping[str, Any]) -> Mapping[str, Any]:
-    return load_record(record) if isinstance(record, (str, Path)) else record
-
-
-def _bytes_beside(record: str | Path, name: str) -> bytes | None:
-    path = Path(record)
-    path = (path if path.is_dir() else path.parent) / name
-    return path.read_bytes() if path.is_file() else None

@@ -27,11 +27,11 @@ from xaicore.core.units import check_range
 from xaicore.run.committed import judged
 from xaicore.run.estimates import Estimates
 from xaicore.run.evidence import COLUMNS, OUTCOMES
-from xaicore.run.recorded import FILE, IDENTIFIER, SCHEMA, compare_records, eps_level, load_record, slug
+from xaicore.run.recorded import FILE, IDENTIFIER, SCHEMA, eps_level, load_record, slug
 from xaicore.run.repository import commit, working_copy
 from xaicore.run.store import Store, versions
 
-__all__ = ["ASSETS", "FILE", "Run", "compare_records", "eps_level", "load_record", "slug"]
+__all__ = ["ASSETS", "FILE", "Run", "eps_level", "load_record", "slug"]
 
 ASSETS = "assets"
 PACKAGES = (

@@ -11,7 +11,7 @@ from xaicore.core.batches import even_batch
 from xaicore.core.errors import UserError
 from xaicore.studies import steps
 from xaicore.studies.face_networks import face_backbone, face_sets, with_head
-from xaicore.studies.subjects import Subject
+from xaicore.studies.subjects import Subject, start_network
 
 if TYPE_CHECKING:
     from xaicore.run.params.chapter3 import P3Parameters
@@ -63,18 +63,12 @@ def first_subject(params: P3Parameters, store: Store, run: Run) -> Subject:
             run.data(part.images)
         test = faces["test"]
         return _right(run, "first", model, test.aligned, test.labels, test.images)
-    images = _load(params, "test", params.n_images)
+    readings = params.readings if params.second_dataset is None else params.readings[:-1]
+    images, *others = (each for reading in readings for each in reading.load(size=params.size))
     run.data(images)
-    model = models.load(
-        params.model,
-        weights=params.weights,
-        classes=images.classes,
-        channels=images.stack([0])[0].shape[1],
-        input_size=params.size,
-        seed=params.seed,
-    ).to(params.torch_device)
+    model = start_network(params, images, params.size)
     if params.trains:
-        train, validation = _load(params, "train", params.n_train), _load(params, "validation", None)
+        train, validation = others
         run.data(train)
         head = params.weights == "imagenet"
         fit: dict[str, Any] = {"recipe": head_recipe if head else recipe, "head": head}
@@ -90,13 +84,7 @@ def second_subject(params: P3Parameters, run: Run) -> Subject | None:
     """Return the second network and the images of its own set that it gets right; None where none is asked for."""
     if params.second_dataset is None:
         return None
-    images = data.load(
-        params.second_dataset,
-        params.other_root,
-        split="test",
-        n=params.n_second if params.second_dataset != "imagenet-20" or params.n_second < 20 else None,
-        size=params.second_size,
-    )
+    (images,) = params.readings[-1].load(size=params.second_size)
     model = models.load(
         params.second_model,
         weights=params.second_weights,
@@ -111,11 +99,6 @@ def second_subject(params: P3Parameters, run: Run) -> Subject | None:
 def eight_bit(images: Tensor) -> Tensor:
     """Return images in [0, 1] rounded to whole grey levels of 1/255, as pictures are stored."""
     return (images * 255).round() / 255
-
-
-def _load(params: P3Parameters, split: str, n: int | None) -> data.ImageSet:
-    images = data.load(params.dataset, params.data_root, split=split, size=params.size)
-    return images if n is None or n >= len(images) else images.subset(n)
 
 
 def _right(

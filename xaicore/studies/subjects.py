@@ -16,7 +16,7 @@ from xaicore.core.errors import UserError
 from xaicore.studies import steps
 
 if TYPE_CHECKING:
-    from xaicore.run.params import InstrumentParameters
+    from xaicore.run.params import InstrumentParameters, NotebookParameters
     from xaicore.run.records import Run
     from xaicore.run.store import Store
 
@@ -56,14 +56,7 @@ def subjects(params: InstrumentParameters, store: Store, run: Run) -> dict[str, 
         data.load(params.dataset, params.data_root, split=split, n=n, size=params.size)
         for split, n in (("train", params.n_train), ("test", None))
     )
-    untrained = models.load(
-        params.model,
-        classes=train.classes,
-        weights=params.weights,
-        channels=train.stack([0])[0].shape[1],
-        input_size=params.size,
-        seed=params.seed,
-    ).to(params.torch_device)
+    untrained = start_network(params, train, params.size)
     recipe = models.Recipe(epochs=params.epochs, seed=params.seed)
     validation = data.load(params.dataset, params.data_root, split="validation", size=params.size).stack()
     fitted = steps.trained(store, "digit", untrained, *train.stack(), validation=validation, recipe=recipe)
@@ -79,6 +72,18 @@ def subjects(params: InstrumentParameters, store: Store, run: Run) -> dict[str, 
         "digits": _subject(network, test, params.n_images),
         "photographs": _subject(published, photographs, params.n_photographs),
     }
+
+
+def start_network(params: NotebookParameters, images: data.ImageSet, size: int) -> models.Classifier:
+    """Return the network that the parameters name, for images of ``size`` pixels a side, before any training here."""
+    return models.load(
+        params.model,
+        classes=images.classes,
+        weights=params.weights,
+        channels=images.stack([0])[0].shape[1],
+        input_size=size,
+        seed=params.seed,
+    ).to(params.torch_device)
 
 
 def _subject(model: models.Classifier, images: data.ImageSet, n: int | None) -> Subject:

@@ -9,12 +9,12 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from xaicore.book.claims.ledger import changed_verdicts
+from xaicore.book.compact import machine_paths
 from xaicore.book.gate import html_findings, notebook_findings
 from xaicore.book.pages.committed import Committed
 from xaicore.book.pages.staging import EXTRA, stage
@@ -106,8 +106,7 @@ def build(root: Path, edition: str = "embedded", *, target: Path | None = None) 
     _sphinx(work)
     built = work / "_build" / "html"
     offer_downloads(work, built)
-    forbidden = (str(root), str(Path.home()), sys.prefix, tempfile.gettempdir() + "/")
-    _pass("the built pages did not pass", html_findings(built, forbidden=forbidden))
+    _pass("the built pages did not pass", html_findings(built, forbidden=machine_paths(root)))
     replace_folder(built, target)
     return target / "book" / "index.html"
 
@@ -127,18 +126,8 @@ def _check_words(root: Path, runs: Mapping[str, Path], committed: Committed) -> 
 
 def _sphinx(work: Path) -> None:
     # Not the script of that name: this very interpreter, wherever the environment was replicated to.
-    command = [
-        sys.executable,
-        "-c",
-        JUPYTER_BOOK,
-        "build",
-        str(work),
-        "--all",
-        "-W",
-        "-n",
-        "--keep-going",
-        "-q",
-    ]
+    options = ("--all", "-W", "-n", "--keep-going", "-q")
+    command = [sys.executable, "-c", JUPYTER_BOOK, "build", str(work), *options]
     answer = subprocess.run(command, capture_output=True, text=True, check=False)
     if answer.returncode == 0:
         return

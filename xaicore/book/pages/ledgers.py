@@ -41,14 +41,9 @@ def badge(verdict: Verdict) -> str:
 
 
 def scoreboard(papers: Sequence[Paper], judgements: Sequence[Judgement]) -> str:
-    """The front page's overview: how many claims of each paper have which verdict.
+    """The front page's overview: how many claims, one a judgement, of each paper have which verdict.
 
-    Args:
-        papers: the papers.
-        judgements: one per claim.
-
-    Returns:
-        MyST Markdown without headings; its links are relative to ``book/index``.
+    MyST Markdown without headings; its links are relative to ``book/index``.
     """
     by_paper = _by_paper(papers, judgements)
     head = [f"{{doc}}`{paper.id.upper()} <claims/{paper.id}>`" for paper in papers]
@@ -65,14 +60,9 @@ def scoreboard(papers: Sequence[Paper], judgements: Sequence[Judgement]) -> str:
 
 
 def claim_list(papers: Sequence[Paper], judgements: Sequence[Judgement]) -> str:
-    """Every claim, paper by paper, with its verdict, the edition it rests on and n.
+    """Every claim, one a judgement, paper by paper, with its verdict, the edition it rests on and n.
 
-    Args:
-        papers: the papers.
-        judgements: one per claim.
-
-    Returns:
-        MyST Markdown without headings; its links are relative to ``book/index``.
+    As of :func:`scoreboard`.
     """
     by_paper = _by_paper(papers, judgements)
     lines: list[str] = []

@@ -3,12 +3,12 @@
 from collections.abc import Mapping
 from typing import Any
 
+from xaicore.book.claims.schema import EDITIONS
 from xaicore.book.pages.conditions import conditions
 from xaicore.book.pages.markdown import table
 from xaicore.core.machine import machine_name
 
 COSTS_MARK, RUNS_MARK = "<!-- chapters -->", "<!-- runs -->"
-EDITION_ORDER = ("paper", "reference", "embedded")
 
 
 def run_label(edition: str, notebook: str) -> str:
@@ -23,9 +23,7 @@ def statistics_page(text: str, records: Mapping[str, Mapping[str, Any]]) -> str:
         text: ``book/statistics.md``.
         records: edition → notebook → record (see :mod:`xaicore.run.records`).
     """
-    editions = sorted(
-        records, key=lambda name: (EDITION_ORDER.index(name) if name in EDITION_ORDER else 9, name)
-    )
+    editions = sorted(records, key=lambda name: ([*EDITIONS, name].index(name), name))
     runs = [
         line
         for edition in editions

@@ -18,6 +18,7 @@ from typing import Any
 import nbformat
 from PIL import Image
 
+from xaicore.book.compact import text_of
 from xaicore.book.keeping import KEPT, kept_runs
 from xaicore.book.pages.conditions import conditions
 from xaicore.book.pages.statistics import run_label
@@ -190,8 +191,8 @@ def _result(output: nbformat.NotebookNode) -> tuple[str, str] | None:
     data = output.get("data", {})
     for kind in PICTURES:
         if kind in data:
-            return kind, _text(data[kind])
-    table = _text(data.get(TABLE, ""))
+            return kind, text_of(data[kind])
+    table = text_of(data.get(TABLE, ""))
     return (TABLE, table) if table.lstrip().startswith("<table") else None
 
 
@@ -210,7 +211,3 @@ def _head(page: nbformat.NotebookNode, here: ChapterRun, others: Sequence[Chapte
     line = f"{what} on this page: {' and '.join(shown)}. {{doc}}`What an edition is </book/reading>`."
     title, _, rest = page.cells[0].source.partition("\n")
     page.cells[0].source = f"{title}\n\n{EDITIONS_LINE}\n{line}\n{rest}"
-
-
-def _text(content: Any) -> str:
-    return content if isinstance(content, str) else "".join(content)

@@ -31,13 +31,16 @@ class Reading:
     classes: tuple[str, ...] | None = None
     shares: tuple[float, ...] | None = None
 
-    def load(self) -> list[ImageSet]:
+    def load(self, **options: Any) -> list[ImageSet]:
         """Return the images, nothing decoded: one set, or three where they are cut by shares.
+
+        The ``options`` are further ones of :func:`xaicore.data.load`, such as ``size``.
 
         Raises:
             UserError: there is no such set, class or part of it, or it has too few images.
         """
-        images = xaicore.data.load(self.dataset, self.root, split=self.split, classes=self.classes)
+        given = {"split": self.split, "classes": self.classes, **options}
+        images = xaicore.data.load(self.dataset, self.root, **given)
         parts = [images] if self.shares is None else list(images.partition(self.shares))
         if self.n is not None and not (self.at_most and self.n >= len(parts[-1])):
             parts[-1] = parts[-1].subset(self.n)
