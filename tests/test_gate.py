@@ -114,7 +114,7 @@ def test_a_page_in_trouble_does_not_pass(tmp_path: Path, body: str, word: str) -
 def test_a_download_with_a_path_of_the_machine_is_found(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_text('{"data_root": "/secret/folder/of/mine/faces"}')
     findings = html_findings(tmp_path, forbidden=["/secret/folder/of/mine"])
-    assert findings == [f"{name}: has a path of this machine (/secret/folder/of/mine)"]
+    assert findings == [f"{name}: shows a path of this machine (/secret/folder/of/mine)"]
 
 
 def test_a_link_to_a_case_passes_only_where_the_page_takes_it(tmp_path: Path) -> None:

@@ -86,12 +86,8 @@ class Committed:
                 entry = evidence["values"].get(id)
                 if entry and part in ("least", "most"):
                     each = [value for value in entry["each"] if value is not None]
-                    entry = {
-                        **entry,
-                        "value": min(each) if part == "least" else max(each),
-                        "ci": None,
-                        "runs": 1,
-                    }
+                    chosen = min(each) if part == "least" else max(each)
+                    entry = {**entry, "value": chosen, "ci": None, "runs": 1}
                 measured = entry and Measured.from_record(entry)
                 if measured:
                     numbers, unit = self._part(id, measured, part)

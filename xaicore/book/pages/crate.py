@@ -51,12 +51,8 @@ def crate(folder: Path, files: Iterable[Path], book: Book, *, day: str) -> str:
         "hasPart": [{"@id": item["@id"]} for item in described],
     }
     root |= {"version": book.version} if book.version else {}
-    descriptor = {
-        "@id": FILE,
-        "@type": "CreativeWork",
-        "conformsTo": {"@id": PROFILE},
-        "about": {"@id": "./"},
-    }
+    about = {"conformsTo": {"@id": PROFILE}, "about": {"@id": "./"}}
+    descriptor = {"@id": FILE, "@type": "CreativeWork", **about}
     graph = [descriptor, root, license, *authors, *described]
     return (
         json.dumps({"@context": f"{PROFILE}/context", "@graph": graph}, indent=1, ensure_ascii=False) + "\n"

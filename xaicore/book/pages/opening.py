@@ -19,6 +19,11 @@ from xaicore.book.pages.tabs import EDITIONS_LINE, NOT_OURS
 from xaicore.core.units import number, quantity
 
 SETUP = "Set-up of this page"
+SETUP_OPENS = f"""## {SETUP}
+
+````{{raw}} html
+<details class="setup"><summary>Parameters, imports and helpers, which run first</summary>
+````"""
 DIGITS = 3
 """Of the numbers in the table of claims; the ledger has more."""
 HIDDEN = {"hide-input", "hide-output", "remove-cell"}
@@ -114,21 +119,11 @@ def fold_setup(page: nbformat.NotebookNode) -> None:
         else:
             cell.metadata["tags"] = [tag for tag in cell.metadata.get("tags", []) if tag not in HIDDEN]
     ids = {cell.id for cell in moved}
-    opening = "\n".join(
-        [
-            f"## {SETUP}",
-            "",
-            "````{raw} html",
-            '<details class="setup"><summary>Parameters, imports and helpers, which run first</summary>',
-            "````",
-        ]
-    )
-    closing = "````{raw} html\n</details>\n````"
     page.cells = [
         *(cell for cell in page.cells if cell.id not in ids),
-        nbformat.v4.new_markdown_cell(opening, id="set-up-of-this-page"),
+        nbformat.v4.new_markdown_cell(SETUP_OPENS, id="set-up-of-this-page"),
         *moved,
-        nbformat.v4.new_markdown_cell(closing, id="end-of-set-up"),
+        nbformat.v4.new_markdown_cell("````{raw} html\n</details>\n````", id="end-of-set-up"),
     ]
 
 

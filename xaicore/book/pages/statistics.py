@@ -61,10 +61,7 @@ def _run(edition: str, notebook: str, record: Mapping[str, Any]) -> list[str]:
         ("Threads", source["threads"]),
         ("Time of this run (steps from the store cost none)", _duration(source["seconds"])),
         ("Peak memory", f"{source['peak_memory_bytes'] / 2**20:,.0f} MiB"),
-        (
-            "Steps computed / taken from the store",
-            f"{source['store']['computed']} / {source['store']['reused']}",
-        ),
+        ("Steps computed / taken from the store", "{computed} / {reused}".format(**source["store"])),
         ("Seed", source["seed"]),
         ("Python", source["python"]),
     ]
@@ -81,8 +78,8 @@ def _run(edition: str, notebook: str, record: Mapping[str, Any]) -> list[str]:
     lines += ["**Weights**", "", *table(("Model", "Architecture", "Parameters", "Fingerprint"), models)]
     parameters = [(f"`{name}`", f"`{value}`") for name, value in record["parameters"].items()]
     lines += ["````{dropdown} Parameters", "", *table(("Name", "Value"), parameters), "````", ""]
-    packages = [(name, version) for name, version in source["packages"].items()]
-    lines += ["````{dropdown} Package versions", "", *table(("Package", "Version"), packages), "````", ""]
+    packages = table(("Package", "Version"), list(source["packages"].items()))
+    lines += ["````{dropdown} Package versions", "", *packages, "````", ""]
     return lines
 
 

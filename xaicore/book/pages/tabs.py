@@ -153,17 +153,8 @@ def _tab(
         )
     if len(parts) == 1:
         parts.append("<p>This edition shows nothing here.</p>")
-    return "\n".join(
-        [
-            f":::::{{tab-item}} {title}",
-            f":sync: {run.edition}",
-            "",
-            "````{raw} html",
-            *parts,
-            "````",
-            ":::::",
-        ]
-    )
+    head = [f":::::{{tab-item}} {title}", f":sync: {run.edition}", ""]
+    return "\n".join([*head, "````{raw} html", *parts, "````", ":::::"])
 
 
 def _replace_results(cell: nbformat.NotebookNode, text: str) -> None:
