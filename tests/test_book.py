@@ -20,6 +20,7 @@ from xaicore.book.claims import ledger
 from xaicore.book.claims.schema import load_claims
 from xaicore.book.pages import build as building
 from xaicore.book.running.editions import load_edition
+from xaicore.book.sizes import FIRST_SCREEN, PAGE, sizes
 from xaicore.core.errors import UserError
 from xaicore.core.files import disk_full
 
@@ -125,6 +126,14 @@ def test_chapter_has_its_figures_tables_and_download(plain: Path) -> None:
     download = (plain / "_sources" / "notebooks" / "p1_inspecting_attacks.ipynb").read_text(encoding="utf-8")
     assert "tab-set" not in download
     assert "{.editions}" not in download
+
+
+def test_no_page_is_heavy(plain: Path) -> None:
+    """In the quick edition; of the others the build says what is above the aims."""
+    found = sizes(plain)
+    assert len(found.pages) > 40
+    assert {page: size for page, size in found.pages.items() if size > PAGE} == {}
+    assert found.first_screens["book/index.html"] <= FIRST_SCREEN
 
 
 def test_without_an_address_no_page_offers_a_launch(plain: Path) -> None:

@@ -2,6 +2,7 @@
 
 import base64
 import copy
+import io
 import re
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 import nbformat
 import pandas as pd
 import pytest
+from PIL import Image
 
 from tests import browser
 from tests.kept import P1, ROOT, code, figure, project, run
@@ -33,6 +35,11 @@ def table(**columns: list) -> str:
 def cells(text: str) -> list[list[str]]:
     rows = re.findall(r"<tr>(.*?)</tr>", text, re.DOTALL)
     return [[re.sub("<.*?>", "", cell) for cell in re.findall(r"<t[hd].*?</t[hd]>", row)] for row in rows]
+
+
+def pixels(picture: bytes) -> tuple[tuple[int, int], bytes]:
+    with Image.open(io.BytesIO(picture)) as image:
+        return image.size, image.convert("RGBA").tobytes()
 
 
 def record(notebook: str, **parameters: object) -> dict:
@@ -133,7 +140,9 @@ def test_what_differs_stands_in_tabs_the_evidence_in_front(chapter: Path) -> Non
         source = re.search(r'<img src="([^"]+)"', tabs[edition])
         assert source is not None
         (output,) = next(cell for cell in notebook.cells if cell.id == "figure").outputs
-        assert (pictures / source[1]).read_bytes() == base64.b64decode(output.data["image/png"])
+        assert pixels((pictures / source[1]).read_bytes()) == pixels(
+            base64.b64decode(output.data["image/png"])
+        )
 
     changed = tabs_of(page, "changed")
     assert "The code of this cell has changed since that run." in changed["reference"]
@@ -141,7 +150,7 @@ def test_what_differs_stands_in_tabs_the_evidence_in_front(chapter: Path) -> Non
     assert "has changed" not in tabs["reference"]
     by_id = {cell.id: cell for cell in page.cells}
     for cell in ours.cells:
-        if cell.id in ("same", "panel", "silent", "new"):
+        if cell.id in ("same", "panel", "silent"):
             assert by_id[cell.id].outputs == cell.get("outputs"), cell.id
 
 
@@ -174,14 +183,26 @@ def test_the_head_of_a_chapter_says_which_editions_it_shows(chapter: Path) -> No
     assert page.cells[0].source.endswith("\n\nIts first sentence.")
 
 
-def test_without_another_edition_only_the_head_is_new(chapter: Path) -> None:
+def test_without_another_edition_pictures_lie_beside_the_page_and_the_head_is_new(chapter: Path) -> None:
     here = load_run("embedded", chapter / "runs" / "embedded" / P1)
     plain = page_notebook(here.notebook)
     page = page_notebook(here.notebook)
     show_editions(page, here, [], P1, chapter / "pictures")
     assert page.cells[0].source.splitlines()[3].startswith("Edition on this page: ")
-    assert page.cells[1:] == plain.cells[1:]
-    assert not (chapter / "pictures").exists()
+    for cell, before in zip(page.cells[1:], plain.cells[1:], strict=True):
+        if cell.id in ("figure", "new"):
+            (output,) = cell.outputs
+            text = output.data["text/markdown"]
+            assert text.startswith(
+                f'````{{raw}} html\n<div class="edition-figure"><img src="{P1}/embedded/{cell.id}.webp" '
+            )
+            assert "tab" not in text
+        else:
+            assert cell == before
+    assert {path.name for path in (chapter / "pictures" / P1 / "embedded").iterdir()} == {
+        "figure.webp",
+        "new.webp",
+    }
     assert other_runs(chapter, "reference") == {}, "an edition does not stand beside itself"
 
 
@@ -264,7 +285,7 @@ def test_the_page_builds_with_numbered_figures_around_its_tabs(chapter: Path) ->
     figure = re.search(r'<figure[^>]* id="the-figure">(.*?)</figure>', built, re.DOTALL)
     assert figure is not None
     assert figure[1].count("<img ") == 2
-    assert figure[1].index("reference/figure.png") < figure[1].index("embedded/figure.png")
+    assert figure[1].index("reference/figure.webp") < figure[1].index("embedded/figure.webp")
     assert figure[1].count("<figcaption>") == 1
     assert "Fig. 1 </span><span" in figure[1]
     assert "&lt;td" not in built
@@ -279,7 +300,7 @@ def _one_switch_turns_the_page(page: Path) -> None:
     if command is None:
         return
     names = "[...document.querySelectorAll('.sd-tab-set > input:checked + label')].map(l => l.dataset.syncId)"
-    drawn = "[...document.querySelectorAll('.edition-figure img')].filter(i => i.naturalWidth)"
+    drawn = "[...document.querySelectorAll('.sd-tab-set .edition-figure img')].filter(i => i.naturalWidth)"
     loaded = f"{drawn}.map(i => i.src.split('/').at(-2))"
     with browser.Browser(command) as reader:
         reader.visit(browser.address(page))

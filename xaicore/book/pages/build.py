@@ -22,6 +22,7 @@ from xaicore.book.pages.words import findings as word_findings
 from xaicore.book.running.editions import load_edition
 from xaicore.book.running.run_folder import NOTEBOOK
 from xaicore.book.running.runner import completed_runs
+from xaicore.book.sizes import sizes
 from xaicore.book.verify import summary, verify
 from xaicore.core.errors import UserError
 from xaicore.core.files import disk_full, one_line, replace_folder
@@ -107,6 +108,7 @@ def build(root: Path, edition: str = "embedded", *, target: Path | None = None) 
     built = work / "_build" / "html"
     offer_downloads(work, built)
     _pass("the built pages did not pass", html_findings(built, forbidden=machine_paths(root)))
+    print("\n".join(sizes(built).lines()))
     replace_folder(built, target)
     return target / "book" / "index.html"
 

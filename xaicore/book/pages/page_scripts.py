@@ -1,9 +1,13 @@
 """A Sphinx extension: pages load each script once, and none that the book has no use for.
 
 Jupyter Book adds the scripts of its extensions twice, and Thebe, which runs cells on a server elsewhere, declares
-constants that must not be declared again: every page would greet the reader's console with an error.
+constants that must not be declared again: every page would greet the reader's console with an error. The theme has each
+page load 1.5 MB of icons as a script, which its style sheet takes from a font where that script is not there, and the
+index of the search, which only the search page asks.
 """
 
+import re
+from pathlib import Path
 from typing import Any
 
 UNUSED = "thebe"
@@ -17,6 +21,13 @@ SAFE_BUT_SILENT = ("sphinx_multitoc_numbering", "sphinx_jupyterbook_latex")
 """Extensions that do not say whether processes may share the reading. One numbers sections when all pages are read, the
 other changes pages one by one and keeps nothing."""
 
+ICONS = r"scripts/fontawesome\.js"
+SEARCH = r"searchtools\.js|language_data\.js|searchindex\.js"
+SEARCH_PAGE = "search.html"
+UNREAD = ("scripts/fontawesome.js", "vendor/fontawesome/webfonts/*.ttf", "**/*.map", "locales/**/*.[mp]o")
+"""Files under ``_static`` that no page loads: the icons' script, fonts for browsers before WOFF 2, maps for the theme's
+developers and its translations."""
+
 
 def needed_once(context: dict[str, Any], key: str) -> list[Any]:
     """Return the files of ``context[key]`` without those of Thebe and without repetitions, in their order."""
@@ -26,6 +37,24 @@ def needed_once(context: dict[str, Any], key: str) -> list[Any]:
         if not any(UNUSED in str(part).lower() for part in identity):
             kept.setdefault(identity, file)
     return list(kept.values())
+
+
+def without_scripts(page: str, names: str) -> str:
+    """Return a page without the scripts whose file names a regular expression matches."""
+    return re.sub(rf'\s*<script[^>]* src="[^"]*(?:{names})[^"]*"></script>', "", page)
+
+
+def lighten(app: Any, error: Exception | None) -> None:
+    """Take from the built book what its pages have no use for."""
+    if error is not None:
+        return
+    built = Path(app.outdir)
+    for path in built.rglob("*.html"):
+        unused = ICONS if path == built / SEARCH_PAGE else f"{ICONS}|{SEARCH}"
+        path.write_text(without_scripts(path.read_text(encoding="utf-8"), unused), encoding="utf-8")
+    for pattern in UNREAD:
+        for path in (built / "_static").glob(pattern):
+            path.unlink()
 
 
 def setup(app: Any) -> dict[str, Any]:
@@ -44,4 +73,5 @@ def setup(app: Any) -> dict[str, Any]:
     app.add_js_file(None, body=FOLLOW_THE_SYSTEM)
     app.add_js_file(None, body=NO_EXCERPTS_IN_A_FOLDER)
     app.connect("html-page-context", tidy, priority=900)
+    app.connect("build-finished", lighten)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
