@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 import xaicore
-from xaicore.run.repository import repository_address
+from xaicore.run.repository import public_repository
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -72,7 +72,7 @@ def test_its_address_is_the_projects(path: Path) -> None:
 
     urls = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"].get("urls", {})
     assert f'_repository = "{urls.get("Repository", "")}"' in bootstrap(path)
-    assert not urls or repository_address(ROOT)
+    assert not urls or public_repository(ROOT)
 
 
 class Colab:

@@ -1,17 +1,37 @@
 """The working copy that a run or a book belongs to: its folder, its commit and its public address.
 
-The address stands in one place, ``[project.urls] Repository`` of pyproject.toml; failing that it is the git remote
-``origin`` when that is the https address of a code host. Where neither gives one, no page shows a launch button.
+The address is ``[project.urls] Repository`` of pyproject.toml; failing that the repository that a GitHub workflow runs
+for; failing that the git remote ``origin``, over https or SSH. Where none gives one, no page shows a launch button.
 """
 
+import os
 import re
 import subprocess
 import tomllib
+from dataclasses import dataclass
 from pathlib import Path
 
 from xaicore.core.errors import UserError
 
-CODE_HOSTS = ("github.com", "gitlab.com", "codeberg.org", "bitbucket.org")
+ADDRESS = re.compile(
+    r"(?:https://(?:[^/@]*@)?|ssh://(?:[^/@]*@)?|[^/@:]+@)(?P<host>[^/:@]+\.[^/:@]+)(?P<port>:\d+)?[/:](?P<path>[^/:]+/.+?)(?:\.git)?/?"
+)
+"""``https://host/owner/name``, ``ssh://git@host/owner/name`` and ``git@host:owner/name``, with or without ``.git``."""
+
+
+@dataclass(frozen=True)
+class PublicRepository:
+    """Where readers find the sources of this copy.
+
+    Attributes:
+        address: of its page, over https, without a trailing ``.git``.
+        branch: branch or tag that holds this copy; a commit where no branch is known.
+        version: what to install: this very commit where it is public, else ``branch``.
+    """
+
+    address: str
+    branch: str
+    version: str
 
 
 def working_copy() -> Path | None:
@@ -35,12 +55,43 @@ def find_root() -> Path:
     return root
 
 
-def repository_address(root: Path) -> str | None:
-    """Return the https address of the public repository without a trailing ``.git``, or None where it has none."""
-    project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8")).get("project", {})
-    address = project.get("urls", {}).get("Repository") or _git(root, "remote", "get-url", "origin") or ""
-    match = re.fullmatch(r"https://(?:[^/@]*@)?([^/:]+)(/[^/]+/.+?)(\.git)?/?", address)
-    return f"https://{match[1]}{match[2]}" if match and match[1] in CODE_HOSTS else None
+def public_repository(root: Path) -> PublicRepository | None:
+    """Return the public repository of the working copy at ``root``, None where it has none.
+
+    The branch is ``[tool.xaicore] branch`` of pyproject.toml, the ref of the workflow, the branch that the current one
+    follows, or the remote's main one, in this order.
+
+    Raises:
+        UserError: ``[project.urls] Repository`` is no address of a repository.
+    """
+    settings = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))
+    named = settings.get("project", {}).get("urls", {}).get("Repository")
+    workflow = "/".join(os.environ.get(name, "") for name in ("GITHUB_SERVER_URL", "GITHUB_REPOSITORY"))
+    found = [
+        ADDRESS.fullmatch(each or "") for each in (named, workflow, _git(root, "remote", "get-url", "origin"))
+    ]
+    if named and not found[0]:
+        raise UserError(
+            f"[project.urls] Repository in pyproject.toml must look like https://host/owner/name, not {named}"
+        )
+    match = next((each for each in found if each), None)
+    if match is None:
+        return None
+    port = match["port"] if match[0].startswith("https") and match["port"] else ""
+    branch = settings.get("tool", {}).get("xaicore", {}).get("branch")
+    branch = branch or os.environ.get("GITHUB_REF_NAME") or _branch(root)
+    public = (
+        _git(root, "rev-parse", "HEAD") if _git(root, "branch", "--remotes", "--contains", "HEAD") else None
+    )
+    version = os.environ.get("GITHUB_SHA") or public or branch
+    return PublicRepository(f"https://{match['host']}{port}/{match['path']}", branch, version)
+
+
+def _branch(root: Path) -> str:
+    for ref in ("HEAD@{upstream}", "origin/HEAD"):
+        if followed := _git(root, "rev-parse", "--abbrev-ref", ref):
+            return followed.removeprefix("origin/")
+    return _git(root, "branch", "--show-current") or _git(root, "rev-parse", "HEAD") or "main"
 
 
 def commit(root: Path | None) -> tuple[str | None, bool | None]:

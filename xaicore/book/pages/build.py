@@ -27,7 +27,7 @@ from xaicore.book.verify import summary, verify
 from xaicore.core.errors import UserError
 from xaicore.core.files import disk_full, one_line, replace_folder
 from xaicore.run.records import FILE, load_record
-from xaicore.run.repository import repository_address
+from xaicore.run.repository import public_repository
 
 JUPYTER_BOOK = """
 import gc, os
@@ -102,7 +102,7 @@ def build(root: Path, edition: str = "embedded", *, target: Path | None = None) 
         # Pages tell of a quick run only where they are made of it.
         records={name: found for name, found in records.items() if name != "quick" or edition == name},
         compared=None if compared is None else {str(row["id"]): row for _, row in compared.iterrows()},
-        address=repository_address(root),
+        repository=public_repository(root),
     )
     _sphinx(work)
     built = work / "_build" / "html"

@@ -5,6 +5,7 @@ point at the tracked source of the same name.
 """
 
 import json
+import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -26,6 +27,7 @@ from xaicore.book.pages.takeaway import take_away
 from xaicore.book.pages.words import NOT_YET_BOUND, fill_in, pages_of
 from xaicore.book.running.editions import load_edition
 from xaicore.run.records import ASSETS
+from xaicore.run.repository import PublicRepository
 
 SCOREBOARD_MARK = "<!-- scoreboard -->"
 CLAIMS_MARK = "<!-- claims -->"
@@ -36,15 +38,20 @@ EXTRA = Path("book", "_extra")
 LONG_CELL = 12
 """Cells of more lines are folded, so that the page tells the story and the code is one click away."""
 
+PROVIDERS = ("github.com", "gitlab.com", "bitbucket.org")
+"""Hosts that the theme knows; the paths of any other are taken to be like GitLab's."""
+
 LAUNCH_OFF = """```{note}
 This copy of the book knows of no public repository, so its pages carry no launch buttons. To turn them on, set
-`Repository` under `[project.urls]` in `pyproject.toml`, or give git a remote `origin` on a code host, and build again.
+`Repository` under `[project.urls]` in `pyproject.toml`, or give git a remote `origin`, and build again; a GitHub workflow
+knows its own.
 Without it: on Colab choose *File → Upload notebook* and pick the `.ipynb` that each chapter offers for download; on
 Binder paste the address of your own copy of the repository.
 ```"""
 
 LAUNCH_ON = """```{{tip}}
-The rocket at the top of each chapter opens its notebook on Colab or Binder, straight from <{address}>.
+The rocket at the top of each chapter opens its notebook on Colab or Binder, straight from <{address}>. A notebook that is
+downloaded from this book carries the parameters of its page, and on Colab it installs the version that made the page.
 ```"""
 
 
@@ -57,7 +64,7 @@ def stage(
     committed: Committed,
     records: Mapping[str, Mapping[str, Any]],
     compared: Mapping[str, Any] | None = None,
-    address: str | None,
+    repository: PublicRepository | None,
 ) -> None:
     """Write the tree that Sphinx builds to ``target`` (replaced as a whole).
 
@@ -69,13 +76,13 @@ def stage(
         committed: the papers, the evidence and the judgements.
         records: edition → notebook → record.
         compared: how each value of these runs lies to the evidence, see :func:`xaicore.book.pages.ledgers.ledger_page`.
-        address: public address of the repository, None where it has none.
+        repository: the public one, None where there is none.
     """
     papers, judgements = committed.papers, committed.judgements
     shutil.rmtree(target, ignore_errors=True)
     shutil.copytree(root / "book", target / "book", ignore=shutil.ignore_patterns("_toc.yml"))
     shutil.copy(root / "book" / "_toc.yml", target / "_toc.yml")
-    (target / "_config.yml").write_text(_config(root, address), encoding="utf-8")
+    (target / "_config.yml").write_text(_config(root, repository), encoding="utf-8")
 
     notebooks = target / "notebooks"
     notebooks.mkdir()
@@ -87,7 +94,7 @@ def stage(
         here = load_run(edition, executed.parent)
         shown[name] = sorted([here, *others.get(name, [])], key=_strength)
         page = page_notebook(here.notebook)
-        nbformat.write(page, downloads / f"{name}.ipynb")
+        nbformat.write(_installing(page, repository), downloads / f"{name}.ipynb")
         show_editions(page, here, others.get(name, []), name, target / EXTRA / "notebooks")
         papers_here = {paper.id for paper in papers if paper.notebook == name}
         mine = [each for each in judgements if each.claim.paper in papers_here]
@@ -114,7 +121,7 @@ def stage(
     place_figures(front, shown)
     _replace(target / "book" / "paper_edition.md", COSTS_MARK, costs_table(root, load_edition(root, "paper")))
     running = target / "book" / "running.md"
-    _replace(running, LAUNCH_MARK, LAUNCH_ON.format(address=address) if address else LAUNCH_OFF)
+    _replace(running, LAUNCH_MARK, LAUNCH_ON.format(address=repository.address) if repository else LAUNCH_OFF)
     running.write_text(place_measured(root, running.read_text(encoding="utf-8")), encoding="utf-8")
     for path in pages_of(target):
         fill_in(path, committed)
@@ -143,21 +150,38 @@ def page_notebook(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
     return notebook
 
 
+def _installing(page: nbformat.NotebookNode, repository: PublicRepository | None) -> nbformat.NotebookNode:
+    """Return the notebook whose first cell, on Colab, installs the package that made this page."""
+    page = nbformat.from_dict(json.loads(json.dumps(page)))
+    values = {"_repository": repository.address, "_tag": repository.version} if repository else {}
+    for cell in page.cells:
+        if "bootstrap" in cell.metadata.get("tags", []):
+            for name, value in values.items():
+                cell.source = re.sub(
+                    rf'^{name} = ".*?"', f'{name} = "{value}"', cell.source, flags=re.MULTILINE
+                )
+    return page
+
+
 def _strength(run: ChapterRun) -> int:
     """The place of a run's edition among those that the evidence prefers; 0 is the strongest."""
     return [*EDITIONS, run.edition].index(run.edition)
 
 
-def _config(root: Path, address: str | None) -> str:
+def _config(root: Path, repository: PublicRepository | None) -> str:
     config = yaml.safe_load((root / "_config.yml").read_text(encoding="utf-8"))
-    if address:
-        config["repository"]["url"] = address
+    if repository:
+        host = repository.address.split("/")[2]
+        config["repository"] |= {"url": repository.address, "branch": repository.branch}
         config["html"]["use_repository_button"] = True
         config["launch_buttons"] = {
             "notebook_interface": "jupyterlab",
             "binderhub_url": "https://mybinder.org",
-            "colab_url": "https://colab.research.google.com",
         }
+        if host == "github.com":  # Colab opens notebooks from there alone
+            config["launch_buttons"]["colab_url"] = "https://colab.research.google.com"
+        elif host not in PROVIDERS:
+            config["sphinx"]["config"].setdefault("html_theme_options", {})["repository_provider"] = "gitlab"
     return yaml.safe_dump(config, sort_keys=False)
 
 
