@@ -13,6 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+ABSENT = "no Chromium is here; install one, as chromium or google-chrome on the PATH"
 PATIENCE = 60.0
 """Seconds for an answer, a page or a condition; far more than any takes on an idle machine."""
 

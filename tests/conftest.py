@@ -1,10 +1,16 @@
-"""The order of the tests, the book first, since it takes longest and two processes share the files; and a small disk."""
+"""The order of the tests, the book first, since it takes longest and two processes share the files; what several use.
+
+After the run, what was skipped is counted by its reason, which says how to have it.
+"""
 
 import subprocess
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.browser import ABSENT, Browser, chromium
 
 LONG = ("test_book.py", "test_chapter2.py", "test_runner.py")
 
@@ -12,6 +18,23 @@ LONG = ("test_book.py", "test_chapter2.py", "test_runner.py")
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Move the longest files to the front; all others keep their order."""
     items.sort(key=lambda item: LONG.index(item.path.name) if item.path.name in LONG else len(LONG))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Count what was skipped by its reason, which says how to have it."""
+    skipped = Counter(str(report.longrepr[2]) for report in terminalreporter.stats.get("skipped", []))
+    for reason, count in skipped.most_common():
+        terminalreporter.write_line(f"{count} not run: {reason.removeprefix('Skipped: ')}")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """A browser, for pages as their readers have them."""
+    command = chromium()
+    if command is None:
+        pytest.skip(ABSENT)
+    with Browser(command) as opened:
+        yield opened
 
 
 @pytest.fixture
@@ -29,10 +52,12 @@ def small_disk() -> Iterator[Callable[[Path, int], None]]:
         except OSError:
             done = False
         if not done:
-            pytest.skip("no small disk can be mounted here, so none was filled")
+            pytest.skip(
+                "no small disk can be mounted here; run the tests as root (in a container, with --privileged)"
+            )
         if not again:
             mounted.append(folder)
 
     yield mount
-    for folder in mounted:
+    for folder in reversed(mounted):
         subprocess.run(["umount", "-l", str(folder)], check=True)

@@ -24,7 +24,9 @@ import pytest
 import torch
 
 if importlib.util.find_spec("ray") is None:
-    pytest.skip("Ray is not installed: pip install -e '.[cluster]'", allow_module_level=True)
+    pytest.skip(
+        "Ray is not installed; `make test-cluster` installs it and runs these", allow_module_level=True
+    )
 
 import xaicore.run.cluster.engine as module
 from tests import toy

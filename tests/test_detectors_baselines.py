@@ -53,7 +53,7 @@ def test_medians_are_sorted_neighbourhoods(side: int, height: int, seed: int) ->
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_non_local_means_is_that_of_opencv(channels: int) -> None:
-    cv2 = pytest.importorskip("cv2")
+    cv2 = pytest.importorskip("cv2", reason="OpenCV is not installed: pip install opencv-python-headless")
     smooth = nn.functional.interpolate(draw(1, channels=channels)[..., :4, :4], 32, mode="bicubic").clamp(
         0.1, 0.9
     )

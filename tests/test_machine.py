@@ -30,7 +30,10 @@ print(before, full, freed, resident(), peak_memory_bytes() / 2**20)
 """
 
 
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc keeps what is freed so")
+@pytest.mark.skipif(
+    platform.libc_ver()[0] != "glibc",
+    reason="only glibc keeps what is freed so: needs Linux",
+)
 def test_freed_memory_between_what_is_kept_goes_back():
     large = torch.ones(100 * 2**20)  # 400 MiB of the process that starts the other, which are not the other's
     answer = subprocess.run([sys.executable, "-c", SCATTERED], capture_output=True, text=True, check=True)
