@@ -9,15 +9,17 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
 import xaicore
-from tests.browser import Browser, address, chromium
+from tests.browser import Browser, address
 from xaicore.book.claims import ledger
+from xaicore.book.claims.evidence import Verdict
 from xaicore.book.claims.schema import load_claims
 from xaicore.book.pages import build as building
 from xaicore.book.running.editions import load_edition
@@ -50,6 +52,7 @@ def _build(target: Path, repository: PublicRepository | None) -> Path:
         return building.build(ROOT, "quick", target=target).parent.parent
 
 
+@cache
 def _pages(folder: Path) -> dict[str, str]:
     paths = folder.rglob("*.html")
     return {path.relative_to(folder).as_posix(): path.read_text(encoding="utf-8") for path in paths}
@@ -87,11 +90,19 @@ def test_every_notebook_fits_into_a_binder_session(plain: Path) -> None:
         assert peak < notebook.expected_memory_mb * 2**20, name
 
 
+FILLING = "import sys; open(sys.argv[2] + '/filling', 'wb').write(bytes(2**30))"
+"""In the place of Sphinx, which is called with ``build`` and the folder of the pages."""
+
+
 def test_a_full_disk_leaves_the_old_book(
-    plain: Path, tmp_path: Path, small_disk: Callable[[Path, int], None]
+    plain: Path, tmp_path: Path, small_disk: Callable[[Path, int], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     work = tmp_path / "_build"
-    for size in (4 * 2**20, 32 * 2**20):  # while the pages are laid out, and while Sphinx works
+    monkeypatch.setattr(building, "JUPYTER_BOOK", FILLING)
+    for size, reached in (
+        (4 * 2**20, False),
+        (128 * 2**20, True),
+    ):  # while the pages are laid out, and by Sphinx
         small_disk(work, size)
         page = work / "html" / "book" / "index.html"
         page.parent.mkdir(parents=True, exist_ok=True)
@@ -101,6 +112,7 @@ def test_a_full_disk_leaves_the_old_book(
         assert str(caught.value) == disk_full("the book")
         assert page.read_text() == "the old book"
         assert {path.name for path in work.iterdir()} <= {"html", "stage"}
+        assert (work / "stage" / "filling").exists() is reached
         shutil.rmtree(work / "stage")
 
 
@@ -109,14 +121,6 @@ def test_every_page_of_the_contents_is_there(plain: Path) -> None:
     contents = (ROOT / "book" / "_toc.yml").read_text(encoding="utf-8")
     for page in re.findall(r"(?:root|file): (\S+)", contents):
         assert f"{page}.html" in pages
-
-
-def test_front_page_links_every_claim(plain: Path) -> None:
-    front = _pages(plain)["book/index.html"]
-    claims = [claim.id for paper in load_claims(ROOT / "claims") for claim in paper.claims]
-    assert len(claims) > 60
-    for claim in claims:
-        assert f"#claim-{claim.replace('.', '-')}" in front, claim
 
 
 def test_chapter_has_its_figures_tables_and_download(plain: Path) -> None:
@@ -138,6 +142,42 @@ def test_no_page_is_heavy(plain: Path) -> None:
     assert len(found.pages) > 40
     assert {page: size for page, size in found.pages.items() if size > PAGE} == {}
     assert found.first_screens["book/index.html"] <= FIRST_SCREEN
+
+
+def test_the_editions_of_a_chapter_stand_in_tabs_around_one_caption(plain: Path) -> None:
+    chapter = _pages(plain)["notebooks/p1_inspecting_attacks.html"]
+    assert (
+        '<p class="editions">Editions on this page: <strong><a class="reference internal" href="' in chapter
+    )
+    tabs = [
+        chapter.count(f'data-sync-group="edition" data-sync-id="{name}"') for name in ("reference", "quick")
+    ]
+    assert tabs == [chapter.count("data-sync-id=") / 2] * 2
+    assert chapter.count('checked="checked"') == tabs[0] > 10
+    figure = re.search(r'<figure[^>]* id="p1-fig-1">(.*?)</figure>', chapter, re.DOTALL)
+    assert figure is not None
+    assert figure[1].count("<img ") == 2
+    assert figure[1].index("reference/") < figure[1].index("quick/")
+    assert figure[1].count("<figcaption>") == 1
+    assert "&lt;td" not in chapter
+
+
+def test_the_ledgers_have_every_claim_and_their_links_resolve(plain: Path) -> None:
+    pages = _pages(plain)
+    front = pages["book/index.html"]
+    papers = load_claims(ROOT / "claims")
+    for paper in papers:
+        page = pages[f"book/claims/{paper.id}.html"]
+        for claim in paper.claims:
+            assert f'href="claims/{paper.id}.html#{claim.anchor}"' in front
+            assert f'id="{claim.anchor}"' in page
+        assert page.count("<dl") >= len(paper.claims)
+        assert re.search(r"<dd>\s*<(div[^>]*>\s*<)?table", page), "two editions stand side by side"
+        assert "{ref}" not in page
+        assert "$" not in re.sub(r"<script.*?</script>", "", page, flags=re.DOTALL)
+    words = re.findall(r'<span class="verdict verdict-([a-z-]+)">([a-z ]+)</span>', front)
+    assert all(name == word.replace(" ", "-") for name, word in words)
+    assert len(words) == len(Verdict) + sum(len(paper.claims) for paper in papers)
 
 
 def test_without_an_address_no_page_offers_a_launch(plain: Path) -> None:
@@ -224,16 +264,6 @@ def test_a_changed_verdict_stops_the_build(
     assert not (tmp_path / "html").exists()
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    """A browser, for the pages as their readers have them."""
-    command = chromium()
-    if command is None:
-        pytest.skip("no Chromium is installed, so no page was looked at in a browser")
-    with Browser(command) as opened:
-        yield opened
-
-
 TOO_WIDE = """(() => {
   const limit = document.documentElement.clientWidth + 1;
   const scrolls = (e) => e && (getComputedStyle(e).overflowX !== "visible" || scrolls(e.parentElement));
@@ -265,6 +295,34 @@ def test_in_a_browser_no_page_has_errors_or_is_wider_than_a_phone(plain: Path, b
         assert browser.run(SMALL_TYPE) == [], name
         seen += 1
     assert seen > 20
+
+
+def test_in_a_browser_claims_are_cards_on_a_phone(plain: Path, browser: Browser) -> None:
+    table = "document.querySelector('.chapter-claims table')"
+    for width, display in ((390, "block"), (1280, "table-cell")):
+        browser.window(width, 844)
+        browser.visit(address(plain / "notebooks" / "p1_inspecting_attacks.html"))
+        assert browser.run(f"{table}.scrollWidth <= {table}.clientWidth")
+        assert browser.run(f"getComputedStyle({table}.querySelector('td')).display") == display
+
+
+def test_in_a_browser_one_switch_turns_the_page(plain: Path, browser: Browser) -> None:
+    """Also from the keyboard, and the browser remembers it; pictures of a hidden tab are not loaded before."""
+    page = address(plain / "notebooks" / "p1_inspecting_attacks.html")
+    names = "[...document.querySelectorAll('.sd-tab-set > input:checked + label')].map(l => l.dataset.syncId)"
+    drawn = "[...document.querySelectorAll('.sd-tab-set .edition-figure img')].filter(i => i.naturalWidth)"
+    loaded = f"{drawn}.map(i => i.src.split('/').at(-2))"
+    browser.visit(page)
+    assert set(browser.run(names)) == {"reference"}
+    browser.run("document.querySelector('.sd-tab-set .edition-figure').scrollIntoView()")
+    assert set(browser.wait(f"{loaded}.length && {loaded}")) == {"reference"}
+    browser.run("document.querySelector('.sd-tab-set > input').focus()")
+    browser.press("ArrowRight")
+    assert set(browser.run(names)) == {"quick"}
+    assert set(browser.wait(f"{loaded}.includes('quick') && {loaded}")) == {"reference", "quick"}
+    browser.visit(page)
+    assert set(browser.run(names)) == {"quick"}
+    assert not browser.problems, browser.problems
 
 
 def test_in_a_browser_the_search_finds_mod(plain: Path, browser: Browser) -> None:

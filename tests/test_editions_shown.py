@@ -4,8 +4,6 @@ import base64
 import copy
 import io
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import nbformat
@@ -13,9 +11,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from tests import browser
 from tests.kept import P1, ROOT, code, figure, project, run
-from xaicore.book.gate import html_findings
 from xaicore.book.keeping import keep
 from xaicore.book.pages.build import gather_records, offer_downloads
 from xaicore.book.pages.conditions import conditions
@@ -246,74 +242,6 @@ def test_time_and_memory_stand_against_the_images(chapter: Path) -> None:
     )
     for edition in ("embedded", "reference", "paper"):
         assert text.count(f"({run_label(edition, P1)})=\n") == 1
-
-
-CONF = """
-extensions = ["myst_nb", "sphinx_design"]
-myst_enable_extensions = ["attrs_inline", "attrs_block", "colon_fence", "deflist"]
-nb_execution_mode = "off"
-root_doc = "index"
-numfig = True
-html_theme = "basic"
-html_extra_path = ["pictures"]
-exclude_patterns = ["runs", "results", "claims", "editions", "pictures"]
-"""
-
-
-def test_the_page_builds_with_numbered_figures_around_its_tabs(chapter: Path) -> None:
-    page, _ = page_of(chapter, pictures="pictures/notebooks")
-    page.metadata["language_info"] = {"name": "python", "pygments_lexer": "ipython3"}
-    nbformat.write(page, chapter / "notebooks" / f"{P1}.ipynb")
-    (chapter / "book").mkdir()
-    (chapter / "book" / "reading.md").write_text("# Reading\n")
-    (chapter / "book" / "paper_edition.md").write_text("# Paper\n")
-    statistics = statistics_page(STATISTICS, gather_records(chapter, "embedded"))
-    (chapter / "book" / "statistics.md").write_text(statistics)
-    (chapter / "conf.py").write_text(CONF)
-    toctree = f"```{{toctree}}\nnotebooks/{P1}\nbook/reading\nbook/paper_edition\nbook/statistics\n```\n"
-    (chapter / "index.md").write_text(f"# Front\n\n{toctree}")
-    command = [sys.executable, "-m", "sphinx", "-W", "-n", "--keep-going", "-q", "-b", "html", "."]
-    answer = subprocess.run([*command, "out"], cwd=chapter, capture_output=True, text=True, check=False)
-    assert answer.returncode == 0, answer.stderr
-    built = (chapter / "out" / "notebooks" / f"{P1}.html").read_text(encoding="utf-8")
-    assert re.search(
-        r'<p class="editions">Editions on this page: <strong><a class="reference internal" href="', built
-    )
-    assert built.count('data-sync-group="edition" data-sync-id="reference"') == 4
-    assert built.count('data-sync-group="edition" data-sync-id="embedded"') == 4
-    assert built.count('checked="checked"') == 4
-    figure = re.search(r'<figure[^>]* id="the-figure">(.*?)</figure>', built, re.DOTALL)
-    assert figure is not None
-    assert figure[1].count("<img ") == 2
-    assert figure[1].index("reference/figure.webp") < figure[1].index("embedded/figure.webp")
-    assert figure[1].count("<figcaption>") == 1
-    assert "Fig. 1 </span><span" in figure[1]
-    assert "&lt;td" not in built
-    assert not [finding for finding in html_findings(chapter / "out") if "edition" in finding]
-
-    _one_switch_turns_the_page(chapter / "out" / "notebooks" / f"{P1}.html")
-
-
-def _one_switch_turns_the_page(page: Path) -> None:
-    """Also from the keyboard, and the browser remembers it; pictures of a hidden tab are not loaded before."""
-    command = browser.chromium()
-    if command is None:
-        return
-    names = "[...document.querySelectorAll('.sd-tab-set > input:checked + label')].map(l => l.dataset.syncId)"
-    drawn = "[...document.querySelectorAll('.sd-tab-set .edition-figure img')].filter(i => i.naturalWidth)"
-    loaded = f"{drawn}.map(i => i.src.split('/').at(-2))"
-    with browser.Browser(command) as reader:
-        reader.visit(browser.address(page))
-        assert reader.run(names) == ["reference"] * 4
-        reader.run("document.querySelector('figure').scrollIntoView()")
-        assert reader.wait(f"{loaded}.length && {loaded}") == ["reference"]
-        reader.run("document.querySelector('.sd-tab-set > input').focus()")
-        reader.press("ArrowRight")
-        assert reader.run(names) == ["embedded"] * 4
-        assert set(reader.wait(f"{loaded}.length > 1 && {loaded}")) == {"reference", "embedded"}
-        reader.visit(browser.address(page))
-        assert reader.run(names) == ["embedded"] * 4
-        assert not [problem for problem in reader.problems if "edition" in problem]
 
 
 def test_a_damaged_status_is_no_kept_run(chapter: Path) -> None:

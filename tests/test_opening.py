@@ -7,7 +7,6 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from tests import browser
 from tests.kept import ROOT, code, figure
 from xaicore.book.claims.assessment import Judgement
 from xaicore.book.claims.ledger import committed_evidence, judge
@@ -133,26 +132,3 @@ def test_a_row_has_what_the_judgement_has(judgements: list[Judgement]) -> None:
             assert (ends in row) is (ours.interval is not None)
         elif claim.internal:
             assert "the paper's own numbers" in row
-
-
-def test_claims_are_cards_on_a_phone(judgements: list[Judgement], tmp_path: Path) -> None:
-    command = browser.chromium()
-    if command is None:
-        pytest.skip("no Chromium is installed")
-    style = (ROOT / "book" / "_static" / "book.css").read_text(encoding="utf-8")
-    page = tmp_path / "page.html"
-    page.write_text(
-        '<html data-theme="light"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
-        f'<style>{style}</style></head><body><div class="bd-article">{claims_html(judgements)}</div></body></html>',
-        encoding="utf-8",
-    )
-    table = "document.querySelector('.chapter-claims table')"
-    with browser.Browser(command) as reader:
-        reader.window(390, 844)
-        reader.visit(browser.address(page))
-        assert reader.run(f"{table}.scrollWidth <= {table}.clientWidth")
-        assert reader.run("document.documentElement.scrollWidth") <= 390
-        assert reader.run(f"getComputedStyle({table}.querySelector('td')).display") == "block"
-        reader.window(1280, 900)
-        reader.visit(browser.address(page))
-        assert reader.run(f"getComputedStyle({table}.querySelector('td')).display") == "table-cell"
