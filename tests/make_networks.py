@@ -5,7 +5,7 @@ Each is trained from the recipe below on the training digits of mnist-5k, then i
 at least one unit of the logits, so that no rounding of another processor makes it wrong.
 
 The committed ones are those of seed 0 without noise. To see whether a test depends on the network, write others into
-a folder of their own and name it: ``XAICORE_TEST_NETWORKS=FOLDER python -m pytest tests/test_attacks_peers.py``.
+a folder of their own and name it: ``XAICORE_TEST_NETWORKS=FOLDER python -m pytest tests/test_attacks_iterated.py``.
 ``--noise 0.02`` multiplies every weight by a normal number of mean 1 and deviation 0.02.
 """
 

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
+import foolbox
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -173,6 +174,35 @@ def convolutional(model: nn.Sequential) -> nn.Sequential:
 def draw(count: int, channels: int = 1, side: int = 8, seed: int = 1) -> Tensor:
     """Return random images (count, channels, side, side) in [0, 1]."""
     return torch.rand(count, channels, side, side, generator=torch.Generator().manual_seed(seed))
+
+
+class HalfSpace(nn.Module):
+    """Logits (0, w.x + b) of two classes, with w.x + b = -lead at an image (C, H, W)."""
+
+    def __init__(self, w: Tensor, image: Tensor, lead: float) -> None:
+        super().__init__()
+        self.w, self.bias = w, -lead - (w * image).sum()
+
+    def forward(self, x: Tensor) -> Tensor:
+        value = (x * self.w).flatten(1).sum(dim=1) + self.bias
+        return torch.stack([torch.zeros_like(value), value], dim=1)
+
+
+def by_foolbox(
+    attack: foolbox.Attack,
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    target: Tensor | None = None,
+    eps: float | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Return what an attack of foolbox makes of the images, (N, C, H, W), and where it succeeds, (N,)."""
+    goal = foolbox.criteria.Misclassification(labels)
+    if target is not None:
+        goal = foolbox.criteria.TargetedMisclassification(target)
+    peer = foolbox.PyTorchModel(model.eval(), bounds=(0, 1), device="cpu")
+    _, found, success = attack(peer, images, goal, epsilons=eps)
+    return found, success
 
 
 def right(model: nn.Module, images: Tensor) -> Tensor:

@@ -45,9 +45,17 @@ def plain_gradient(model: nn.Module, images: Tensor, goal: Goal) -> Tensor:
     return torch.autograd.grad(goal.score(model(leaf.clone())).sum(), leaf)[0]
 
 
-@pytest.mark.parametrize("kind", zoo.NETWORKS)
-@pytest.mark.parametrize("name", ATTACKS)
-def test_every_attack_on_every_network(name: str, kind: str) -> None:
+WAYS = ("pgd", "cw_l2", "boundary", "one_pixel", "patch", "dlfuzz")
+"""Attacks that ask a network in different ways."""
+FAILING = ("view", "own gradient")
+"""Networks that fail in the first layout, which all attacks must bear."""
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [(name, kind) for kind in zoo.NETWORKS for name in ATTACKS if kind in FAILING or name in WAYS],
+)
+def test_attacks_on_every_network(name: str, kind: str) -> None:
     model = zoo.NETWORKS[kind]()
     images, labels = labelled(model)
     before = images.clone()

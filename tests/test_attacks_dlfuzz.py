@@ -6,10 +6,9 @@ from itertools import permutations
 import numpy as np
 import pytest
 import torch
-from subjects import digits, photographs
+from subjects import digits, photographs, right
 from torch import Tensor, nn
 
-from xaicore import models
 from xaicore.attacks import AttackResult, AttackWarning, dlfuzz
 from xaicore.attacks.neuron_fuzzing import choose, norms, unit_rms
 from xaicore.attacks.neurons import PREDICTIONS, Coverage, activations, covered
@@ -40,11 +39,6 @@ def tiny(seed: int = 0, gain: float = 6.0) -> nn.Sequential:
 
 def draw(count: int, seed: int = 0) -> Tensor:
     return torch.rand(count, 3, 8, 8, generator=torch.Generator().manual_seed(seed)) * 0.8 + 0.1
-
-
-def right(model: nn.Module, images: Tensor) -> Tensor:
-    with torch.no_grad():
-        return model(images).argmax(dim=1)
 
 
 def hooks(model: nn.Module) -> int:
@@ -299,19 +293,14 @@ def test_the_class_part_survives_saturation(gap: float) -> None:
     assert not result.info["zero_gradient"].any()
 
 
-def test_a_zero_gradient_is_reported() -> None:
+def test_without_a_gradient_of_the_classes_the_neurons_pull() -> None:
     weight = torch.randn(3, 12, generator=torch.Generator().manual_seed(2))
     image = torch.full((2, 3, 2, 2), 0.5)
     image[1] -= 0.1
     model = Linear(weight, torch.tensor([500.0, 0.0, 0.0]))
     with pytest.warns(AttackWarning, match="no usable gradient"):
         result = dlfuzz(model, image, torch.tensor([0, 0]), neuron_weight=0, iterations=5)
-    assert result.info["zero_gradient"].all()
-    assert torch.equal(result.adversarial, image)
-    assert result.queries.tolist() == [1, 1]
     assert result.info["iterations"].tolist() == [0, 0]
-    assert not result.success.any()
-    # The neurons still pull.
     result = dlfuzz(model, image, torch.tensor([0, 0]), iterations=5, layers=["relu"])
     assert not result.info["zero_gradient"].any()
     assert (result.l2 > 0).all()
@@ -391,70 +380,6 @@ def test_every_choice_matters() -> None:
         assert changed.info["kept"].sum() == 0
 
 
-@pytest.mark.parametrize(
-    ("parameter", "error"),
-    [
-        *[({"iterations": bad}, ValueError) for bad in (0, 1.0)],
-        *[({"step_size": bad}, ValueError) for bad in (0, 2, float("nan"))],
-        *[({"neurons": bad}, ValueError) for bad in (0, 2.5)],
-        *[
-            ({name: -0.1}, ValueError)
-            for name in ("neuron_weight", "class_weight", "coverage_gain", "l2_limit")
-        ],
-        ({"strategy": "best"}, ValueError),
-        *[({"threshold": bad}, ValueError) for bad in (-0.1, 1.1)],
-        ({"coverage": torch.zeros(27)}, TypeError),
-        ({"coverage": Coverage({"1": 5})}, ValueError),
-        ({"layers": ["nowhere"]}, ValueError),
-    ],
-)
-def test_bad_parameter_is_one_clear_error(parameter: dict[str, object], error: type[Exception]) -> None:
-    model = tiny()
-    with pytest.raises(error, match=f"{next(iter(parameter))} must be") as caught:
-        dlfuzz(model, draw(2), torch.zeros(2, dtype=torch.int64), **parameter)
-    assert "\n" not in str(caught.value)
-    assert not hooks(model)
-
-
-def test_functional_activations_are_one_clear_error() -> None:
-    class Functional(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.head = nn.Linear(192, 3)
-
-        def forward(self, x: Tensor) -> Tensor:
-            return self.head(torch.relu(x).flatten(1))
-
-    model = Functional()
-    with pytest.raises(ValueError, match="activations as modules"):
-        dlfuzz(model, draw(1), right(model, draw(1)))
-    result = dlfuzz(model, draw(1), right(model, draw(1)), layers=[PREDICTIONS])
-    assert result.info["covered"].shape == (1, 3)
-
-
-def test_no_hook_is_left_behind() -> None:
-    class Broken(nn.Module):
-        def __init__(self, at: int) -> None:
-            super().__init__()
-            self.inner, self.calls, self.at = tiny(), 0, at
-
-        def forward(self, x: Tensor) -> Tensor:
-            self.calls += 1
-            if self.calls == self.at:
-                raise RuntimeError("boom")
-            return self.inner(x)
-
-    labels = right(tiny(), draw(3))
-    model = Broken(0)
-    dlfuzz(model, draw(3), labels, iterations=3)
-    assert not hooks(model)
-    for at in range(1, model.calls + 1):
-        broken = Broken(at)
-        with pytest.raises(RuntimeError, match="boom"):
-            dlfuzz(broken, draw(3), labels, iterations=3)
-        assert not hooks(broken)
-
-
 def test_unit_rms() -> None:
     gradient = torch.randn(5, 3, 4, 4, generator=torch.Generator().manual_seed(0))
     expected = gradient / gradient.square().mean(dim=(1, 2, 3), keepdim=True).sqrt()
@@ -511,16 +436,4 @@ def test_photographs_at_the_published_settings() -> None:
         6,
         sum(a.shape[1] for a in activations(model, images[:1]).values()),
     )
-    coverage_grows(model, images, result)
-
-
-def test_vgg16() -> None:
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        model = models.load("vgg16", classes=10, width=0.25, input_size=64)
-    images = torch.rand(4, 3, 64, 64, generator=torch.Generator().manual_seed(0))
-    labels = right(model, images)
-    result = dlfuzz(model, images, labels, iterations=4, step_size=4 / 255)
-    assert (result.l2 > 0).all()
-    assert result.info["covered"].shape == (4, 1056 + 368 + 128 + 10)
     coverage_grows(model, images, result)

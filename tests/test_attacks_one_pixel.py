@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from subjects import draw, right
 from torch import Tensor, nn
 
 from xaicore import attacks, defenses, models
@@ -19,15 +20,6 @@ def net(channels: int = 1, classes: int = 2, seed: int = 0, side: int = 8) -> nn
         return nn.Sequential(
             nn.Conv2d(channels, 6, 3, padding=1), nn.ReLU(), nn.Conv2d(6, classes, side), nn.Flatten()
         ).eval()
-
-
-def draw(count: int, channels: int = 1, seed: int = 1, side: int = 8) -> Tensor:
-    return torch.rand(count, channels, side, side, generator=torch.Generator().manual_seed(seed))
-
-
-def predict(model: nn.Module, images: Tensor) -> Tensor:
-    with torch.no_grad():
-        return model(images).argmax(dim=1)
 
 
 def plain_loop(
@@ -93,7 +85,7 @@ def plain_loop(
 )
 def test_equals_a_plain_loop(channels: int, classes: int, pixels: int, targeted: bool) -> None:
     model, images = net(channels, classes), draw(10, channels)
-    labels = predict(model, images)
+    labels = right(model, images)
     target = (labels + 1) % classes if targeted else None
     index = torch.arange(10) * 3 + 100
     result = attacks.one_pixel(
@@ -127,12 +119,12 @@ def exhaustive(model: nn.Module, image: Tensor, label: int, values: Tensor) -> b
     many = image.repeat(side * side * len(values), 1, 1, 1).view(side * side, len(values), side * side)
     for place in range(side * side):
         many[place, :, place] = values
-    return bool((predict(model, many.view(-1, 1, side, side)) != label).any())
+    return bool((right(model, many.view(-1, 1, side, side)) != label).any())
 
 
 def test_finds_what_exhaustive_search_finds_and_nothing_else() -> None:
     model, images = net(seed=3), draw(30, seed=4)
-    labels = predict(model, images)
+    labels = right(model, images)
     # The logits are piecewise linear in one pixel's value with few pieces: 33 values cover them.
     corners, dense = torch.tensor([0.0, 1.0]), torch.linspace(0, 1, 33)
     possible = torch.tensor(
@@ -149,7 +141,7 @@ def test_finds_what_exhaustive_search_finds_and_nothing_else() -> None:
 
 def test_info_describes_the_image() -> None:
     model, images = net(3, 3), draw(12, 3)
-    labels = predict(model, images)
+    labels = right(model, images)
     result = attacks.one_pixel(model, images, labels, pixels=2, population=6, generations=5)
     painted = images.clone()
     for pixel in range(2):
@@ -170,7 +162,7 @@ def test_info_describes_the_image() -> None:
 
 def test_more_budget_only_adds_successes() -> None:
     model, images = net(), draw(30)
-    labels = predict(model, images)
+    labels = right(model, images)
     short = attacks.one_pixel(model, images, labels, population=6, generations=2, seed=1)
     long = attacks.one_pixel(model, images, labels, population=6, generations=12, seed=1)
     assert torch.equal(short.success, long.info["queries_to_success"] <= 18)
@@ -179,7 +171,7 @@ def test_more_budget_only_adds_successes() -> None:
 
 def test_another_seed_or_index_draws_otherwise() -> None:
     model, images = net(), draw(1).expand(3, -1, -1, -1).contiguous()
-    labels = predict(model, images)
+    labels = right(model, images)
     result = attacks.one_pixel(model, images, labels, population=6, generations=1)
     assert len({tuple(place) for place in result.info["pixels"].flatten(1).tolist()}) > 1
     repeated = attacks.one_pixel(

@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from subjects import digits, photographs
+from subjects import digits, photographs, right
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -37,11 +37,6 @@ def draw(count: int, channels: int = 1, seed: int = 1) -> Tensor:
     return torch.rand(count, channels, 12, 12, generator=torch.Generator().manual_seed(seed))
 
 
-def predicted(model: nn.Module, images: Tensor) -> Tensor:
-    with torch.no_grad():
-        return model(images).argmax(dim=1)
-
-
 def by_the_formula(
     model: nn.Module,
     images: Tensor,
@@ -70,42 +65,16 @@ def by_the_formula(
 @pytest.mark.parametrize("universal", [False, True])
 def test_training_equals_a_plain_float64_loop(shape: str, targeted: bool, universal: bool) -> None:
     model, images = net(3), draw(5 if universal else 1, 3)
-    labels = predicted(model, images)
+    labels = right(model, images)
     target = (labels + 1) % 3 if targeted else None
     placements = Placements.checked(shape, 5, (12, 12), (0.7, 1.3), 40, None)
+    given = {"target": target, "shape": shape, "size": 0.16, "steps": 6, "learning_rate": 0.05, "samples": 5}
+    given |= {"scale": (0.7, 1.3), "rotation": 40, "seed": 7}
+    number = torch.tensor([0 if universal else 11])
     if universal:
-        ours = attacks.train_patch(
-            model,
-            images,
-            labels,
-            target=target,
-            shape=shape,
-            size=0.16,
-            steps=6,
-            learning_rate=0.05,
-            samples=5,
-            scale=(0.7, 1.3),
-            rotation=40,
-            seed=7,
-        )
-        number = torch.zeros(1, dtype=torch.int64)
+        ours = attacks.train_patch(model, images, labels, **given)
     else:
-        number = torch.tensor([11])
-        result = attacks.patch(
-            model,
-            images,
-            labels,
-            target=target,
-            shape=shape,
-            size=0.16,
-            steps=6,
-            learning_rate=0.05,
-            samples=5,
-            scale=(0.7, 1.3),
-            rotation=40,
-            seed=7,
-            index=number,
-        )
+        result = attacks.patch(model, images, labels, **given, index=number)
         assert result.queries.item() == 30, "stopped before its time: choose another example"
         ours = result.info["patch"][0]
     double = net(3).double()
@@ -130,7 +99,7 @@ def test_training_equals_a_plain_float64_loop(shape: str, targeted: bool, univer
 
 def test_gradient_is_that_of_finite_differences() -> None:
     model, images = net(3), draw(4, 3)
-    labels = predicted(model, images)
+    labels = right(model, images)
     placements = Placements.checked("circle", 5, (12, 12), (0.7, 1.3), 40, None)
     placement = placements.draw(0, torch.arange(4), torch.zeros(4, dtype=torch.int64), 1, purpose=0)
     mask = placements.footprint(placement).mask
@@ -155,7 +124,7 @@ def test_gradient_is_that_of_finite_differences() -> None:
 
 def whole(**changes: object) -> AttackResult:
     model, images = net(3), draw(9, 3)
-    labels = predicted(model, images)
+    labels = right(model, images)
     labels[2] = (labels[2] + 1) % 3
     return attacks.patch(
         model, images, labels, **{"steps": 8, "samples": 2, "trials": 4, "size": 0.15, **changes}
@@ -194,7 +163,7 @@ def test_result_is_what_it_says(shape: str, universal: bool) -> None:
 @pytest.mark.parametrize("universal", [False, True])
 def test_share_counts_new_placements(universal: bool) -> None:
     model, images = net(3), draw(9, 3)
-    labels = predicted(model, images)
+    labels = right(model, images)
     result = attacks.patch(
         model, images, labels, steps=8, samples=2, trials=6, size=0.15, universal=universal, seed=5
     )
@@ -202,8 +171,7 @@ def test_share_counts_new_placements(universal: bool) -> None:
     drawn = placements.draw(5, torch.arange(9), torch.zeros(9, dtype=torch.int64), 6, purpose=2).view(9, 6, 4)
     reached = torch.stack(
         [
-            predicted(model, placements.footprint(drawn[:, trial]).paint(images, result.info["patch"]))
-            != labels
+            right(model, placements.footprint(drawn[:, trial]).paint(images, result.info["patch"])) != labels
             for trial in range(6)
         ]
     )
@@ -244,20 +212,20 @@ def test_an_image_stops_when_its_patch_works_at_all_new_placements() -> None:
 
 def test_universal_patch_is_training_then_applying(monkeypatch: pytest.MonkeyPatch) -> None:
     model, images = net(3), draw(20, 3)
-    labels = predicted(model, images)
+    labels = right(model, images)
     labels[[3, 8]] = (labels[[3, 8]] + 1) % 3
-    right = predicted(model, images) == labels
+    known = right(model, images) == labels
     given = {"steps": 7, "samples": 6, "size": 0.15, "seed": 3}
     both = attacks.patch(model, images, labels, universal=True, **given)
     trained = attacks.train_patch(model, images, labels, **given)
-    assert torch.equal(both.info["patch"][right], trained.expand(18, -1, -1, -1))
-    assert torch.equal(trained, attacks.train_patch(model, images[right], labels[right], **given))
+    assert torch.equal(both.info["patch"][known], trained.expand(18, -1, -1, -1))
+    assert torch.equal(trained, attacks.train_patch(model, images[known], labels[known], **given))
     applied = attacks.apply_patch(model, images, labels, trained, seed=3)
     assert torch.equal(both.adversarial, applied.adversarial)
-    assert torch.equal(both.info["success_share"][right], applied.info["success_share"][right])
+    assert torch.equal(both.info["success_share"][known], applied.info["success_share"][known])
     assert (applied.queries == 0).all()
     assert both.queries.sum() == 7 * 6
-    assert (both.queries[~right] == 0).all()
+    assert (both.queries[~known] == 0).all()
     monkeypatch.setattr("xaicore.attacks.base.GROUP", 3 * 144 * 4)
     assert torch.equal(
         both.adversarial, attacks.patch(model, images, labels, universal=True, **given).adversarial
@@ -268,7 +236,7 @@ def test_universal_patch_is_training_then_applying(monkeypatch: pytest.MonkeyPat
 
 def test_applied_patch_does_not_depend_on_batch_mates() -> None:
     model, images, patch = net(3), draw(12, 3), draw(1, 3, seed=4)[0, :, :5, :5]
-    labels = predicted(model, images)
+    labels = right(model, images)
     together = attacks.apply_patch(model, images, labels, patch, seed=2)
     for row in (0, 7):
         alone = attacks.apply_patch(
@@ -318,7 +286,7 @@ def test_nan_in_reach_of_the_patch_is_a_failure_and_no_more() -> None:
     images = draw(6) * 0.9
     images[:, 0, 6:, 6:] = 0.5
     images[:3, 0, 0, 0] = 0.95
-    labels = predicted(net(), images)
+    labels = right(net(), images)
     given = {"steps": 20, "samples": 2, "size": 0.2, "location": (1, 1), "target": (labels + 1) % 3}
     with pytest.warns(attacks.AttackWarning, match="NaN or infinite logits"):
         sick = attacks.patch(Sick(), images, labels, **given)
@@ -332,7 +300,7 @@ def test_nan_in_reach_of_the_patch_is_a_failure_and_no_more() -> None:
 
 def test_saturated_model_is_attacked_all_the_same() -> None:
     images = draw(8)
-    labels = predicted(net(), images)
+    labels = right(net(), images)
     model = net(gain=2.0**14)
     with torch.no_grad():
         gap = model(images).sort(1).values.diff(dim=1)[:, -1]
@@ -363,7 +331,7 @@ def test_saturated_model_is_attacked_all_the_same() -> None:
 )
 def test_bad_argument_is_one_clear_error(change: dict[str, object], message: str) -> None:
     images = draw(4)
-    arguments = {"model": net(), "images": images, "labels": predicted(net(), images)} | change
+    arguments = {"model": net(), "images": images, "labels": right(net(), images)} | change
     for attack in (attacks.patch, attacks.train_patch):
         with pytest.raises((ValueError, TypeError), match=message) as caught:
             attack(**arguments)
@@ -372,7 +340,7 @@ def test_bad_argument_is_one_clear_error(change: dict[str, object], message: str
 
 def test_more_bad_arguments() -> None:
     model, images = net(), draw(4)
-    labels = predicted(model, images)
+    labels = right(model, images)
     with pytest.raises(ValueError, match="universal must be"):
         attacks.patch(model, images, labels, universal=1)
     with pytest.raises(ValueError, match="trials must be"):
@@ -395,7 +363,7 @@ def test_more_bad_arguments() -> None:
 def test_training_leaves_nothing_behind_and_ignores_the_callers_modes() -> None:
     model = nn.Sequential(net(), nn.Dropout(0.9)).train()
     images = draw(5)
-    labels = predicted(net(), images)
+    labels = right(net(), images)
     state = torch.get_rng_state()
     trained = attacks.train_patch(model, images.requires_grad_(), labels, steps=2)
     assert model.training

@@ -1,7 +1,6 @@
 """Warnings and suspicions: each fires on a model or result made for it, and not beside it."""
 
 import dataclasses
-import warnings
 
 import pytest
 import torch
@@ -60,35 +59,6 @@ def result(success: list[bool], linf: list[float], **info: Tensor) -> AttackResu
 
 def found(kind: str, *arguments: object, **options: object) -> list[attacks.Suspicion]:
     return [s for s in suspicions(*arguments, **options) if s.kind == kind]
-
-
-def test_kinds_of_attacks() -> None:
-    for name in ("fgsm", "cw_l2", "boundary", "one_pixel", "gaussian"):
-        assert ATTACKS[name].access in ("gradients", "scores", "decisions", "none")
-    with pytest.raises(dataclasses.FrozenInstanceError):
-        ATTACKS["pgd"].norm = "l2"
-
-
-@quiet
-@pytest.mark.parametrize("name", ATTACKS)
-def test_access_none_asks_nothing(name: str) -> None:
-    images, labels = grey(2)
-    if ATTACKS[name].access == "none":
-        assert (ATTACKS[name](Mean(), images, labels).queries == 0).all()
-
-
-@pytest.mark.parametrize("attack", [attacks.fgsm, attacks.fgsm_search, attacks.bim, attacks.mim, attacks.pgd])
-def test_zero_gradients_are_warned_of_where_the_attack_was_called(attack: object) -> None:
-    images, labels = grey(5)
-    labels[0] = 1
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        attack(Quantised(), images, labels)
-        attack(Mean(), images, labels)
-    assert [w.category for w in caught] == [AttackWarning]
-    assert "no usable gradient for 4 of 4 images attacked" in str(caught[0].message)
-    assert "\n" not in str(caught[0].message)
-    assert caught[0].filename == __file__
 
 
 def test_nonfinite_logits_are_warned_of() -> None:
