@@ -102,6 +102,7 @@ class Colab:
             "PIP_NO_INDEX": "1",
             "PIP_NO_BUILD_ISOLATION": "0",  # which is pip's way of saying: yes, without isolation
             "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+            "PIP_NO_COMPILE": "1",
         }
         script = self.folder / "notebook.py"
         script.write_text("\n".join(["import google.colab", *sources]), encoding="utf-8")

@@ -14,37 +14,8 @@ import torchvision
 from PIL import Image
 
 from xaicore.book import cli
-from xaicore.core.errors import UserError
-from xaicore.run.params import P2Parameters
 
 ROOT = Path(__file__).resolve().parent.parent
-
-
-@pytest.mark.parametrize(
-    ("given", "message"),
-    [
-        ({"models": ["vgg61"]}, "parameter models: there is no 'vgg61'"),
-        ({"models": "vgg16,vgg16"}, r"parameter models: \['vgg16', 'vgg16'\] must not name one twice"),
-        ({"models": []}, "parameter models"),
-        ({"eps": "0.1,0.05"}, "parameter eps: .* must rise by at least 0.001"),
-        ({"eps": [0.01, 0.0101]}, "parameter eps: .* must rise by at least 0.001"),
-        ({"eps": [0]}, "parameter eps: .* above 0"),
-        ({"eps": "1.5"}, "parameter eps: .* above 0 and at most to 1"),
-        ({"shares": [0.5, 0.5]}, "parameter shares: .* three positive numbers with the sum 1"),
-        ({"shares": [0.6, 0.1, 0.1]}, "parameter shares"),
-        ({"weights": "my.safetensors"}, "a weights file fits one network"),
-    ],
-)
-def test_what_makes_no_sense_is_one_line(given, message):
-    with pytest.raises(UserError, match=message):
-        P2Parameters.check(given)
-
-
-def test_fractions_and_lists_as_they_are_typed():
-    params = P2Parameters.check({"eps": "2/255, 8/255", "models": "vgg16,xception", "shares": "null"})
-    assert params.eps == [2 / 255, 8 / 255]
-    assert params.models == ["vgg16", "xception"]
-    assert params.shares is None
 
 
 def _faces(folder: Path, people: int, each: int) -> Path:
@@ -131,7 +102,21 @@ def test_papermill_on_a_folder_of_faces_with_published_weights(tmp_path: Path) -
     ]
     command += ["-p", "dataset", "faces", "-p", "data_root", str(tmp_path / "faces"), "-y", "{shares: null}"]
     command += ["-p", "models", "resnet18", "-p", "model", "resnet18", "-p", "weights", "imagenet"]
-    command += ["-p", "eps", "2/255,8/255", "-p", "size", "64", "-p", "output_dir", str(tmp_path / "record")]
+    command += [
+        "-p",
+        "eps",
+        "2/255,8/255",
+        "-p",
+        "size",
+        "64",
+        "-p",
+        "n_layer_images",
+        "2",
+        "-p",
+        "n_layers_shown",
+        "3",
+    ]
+    command += ["-p", "output_dir", str(tmp_path / "record")]
     environment = {
         **os.environ,
         "TORCH_HOME": str(tmp_path / "torch"),

@@ -63,8 +63,6 @@ def _record(folder, accuracy, more=()):
             ["run", "--edition", "quick", "-p", "seed", "1", "-p", "seed", "2"],
             "parameter seed is given twice",
         ),
-        (["run", "--edition", "quick", "--only", "p9"], "no notebook 'p9'"),
-        (["run", "--edition", "quick", "--engine", "ray://head:x"], "is no address of a Ray cluster"),
         (["run", "--edition", "quick", "--engine", "slurm"], "unknown engine 'slurm'"),
         (["build", "--edition", "slow"], "there is no edition 'slow'"),
         (["verify", "--edition", "nothing"], "no results of the edition nothing are committed"),

@@ -10,7 +10,7 @@ from xaicore.book.running.editions import load_edition
 from xaicore.book.running.preflight import check_data, check_folders, check_model
 from xaicore.book.running.runner import plan
 from xaicore.core.errors import UnreadableFiles, UserError
-from xaicore.data import SETS
+from xaicore.data import SETS, ImageSet
 from xaicore.run.params import SCHEMAS, NotebookParameters
 
 ROOT = Path(__file__).parents[1]
@@ -111,9 +111,12 @@ def test_only_what_the_parameters_select_is_looked_at(tmp_path: Path) -> None:
         check_data(chapter1(root, classes=["cat", "eel"]), tmp_path / "two")
 
 
-def test_a_changed_file_is_looked_at_again(tmp_path: Path) -> None:
+def test_only_a_changed_file_is_looked_at_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = pictures(tmp_path / "own", ("cat", "dog"))
     before = check_data(chapter1(root), tmp_path / "memory")
+    with monkeypatch.context() as patch:
+        patch.setattr(ImageSet, "verify", lambda self: pytest.fail("decoded again"))
+        assert check_data(chapter1(root), tmp_path / "memory") == before
     Image.new("RGB", (16, 16), "red").save(root / "test" / "dog" / "3.png")
     assert check_data(chapter1(root), tmp_path / "memory") != before
     (root / "test" / "dog" / "3.png").write_bytes(b"no image")

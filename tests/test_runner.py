@@ -9,9 +9,8 @@ import nbformat
 import pytest
 
 from tests import toy
-from tests.toy import BATCHES, Screen, Toy, batches, command, set_edition, wait
+from tests.toy import BATCHES, Screen, batches, command, set_edition, wait
 from xaicore.book.running.display import PlainLines, Row
-from xaicore.book.running.preflight import check_data
 from xaicore.book.running.runner import completed_runs, run
 from xaicore.core.errors import UserError
 from xaicore.run.records import load_record
@@ -104,17 +103,6 @@ def test_failures_are_one_line_each_and_leave_nothing_under_the_final_name(proje
     assert len(batches(project)) == BATCHES, "both notebooks make the same batches"
 
 
-def test_ctrl_c_ends_the_children_and_says_so(project):
-    class Impatient(Screen):
-        def update(self, rows):
-            raise KeyboardInterrupt
-
-    screen = Impatient()
-    assert run(project, "quick", show=screen) == 130
-    assert screen.lines == ["interrupted; run again to continue, finished batches are kept"]
-    assert completed_runs(project, "quick") == {}
-
-
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -142,32 +130,6 @@ def test_what_is_known_to_be_wrong_is_said_before_anything_starts(project, monke
     with pytest.raises(UserError, match=message) as caught:
         run(project, show=Screen(), **options)
     assert "\n" not in str(caught.value)
-
-
-def _pictures(root, names=("a", "b")):
-    from PIL import Image
-
-    for split in ("train", "test"):
-        for label, name in enumerate(names):
-            folder = root / split / name
-            folder.mkdir(parents=True)
-            for k in range(12):
-                Image.new("RGB", (16, 16), (20 * k, 100 * label, 0)).save(folder / f"{k}.jpg")
-
-
-def test_a_corrupt_image_is_named_and_a_good_folder_is_read_once(project, monkeypatch):
-    root = project / "cats-vs-dogs-small"
-    _pictures(root)
-    parameters = Toy.check({"dataset": "cats-vs-dogs", "data_root": str(root), "device": "cpu"})
-    good = check_data(parameters, project / "memory")
-    from xaicore.data import ImageSet
-
-    monkeypatch.setattr(ImageSet, "verify", lambda self: pytest.fail("decoded again"))
-    assert check_data(parameters, project / "memory") == good
-    monkeypatch.undo()
-    (root / "test" / "b" / "3.jpg").write_bytes(b"\xff\xd8\xff not a picture")
-    with pytest.raises(UserError, match=r"3\.jpg"):
-        check_data(parameters, project / "memory")
 
 
 def test_a_notebook_waits_for_those_it_needs(project):
