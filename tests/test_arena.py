@@ -9,9 +9,6 @@ from scipy.stats import spearmanr
 from sklearn.metrics import adjusted_rand_score
 
 from xaicore import figures
-from xaicore.core.errors import UserError
-from xaicore.run import params
-from xaicore.run.params.arena import SHIFTED_EXPLANATIONS
 from xaicore.studies import map_shift
 from xaicore.studies.relevance_clusters import paired_agreement, rand_indices, relevance_clusters
 
@@ -124,20 +121,3 @@ def test_arena_table() -> None:
         figures.arena_table({"one": rows, "two": rows}, label="")
     with pytest.raises(ValueError, match="same columns"):
         figures.arena_table({"one": {**rows, "c": {"x": 0.0}}}, label="")
-
-
-def test_parameters_are_checked() -> None:
-    assert params.ArenaParameters.check({"eps": "51/255"}).eps == pytest.approx(0.2)
-    for given_value, message in (
-        ({"size": 27}, "27 is odd"),
-        ({"explanations": ["lime"]}, "there is no 'lime'"),
-        ({"dropout": 0}, "dropout"),
-        ({"channels": 2}, "neither 1 nor 3"),
-    ):
-        with pytest.raises(UserError, match=message):
-            params.ArenaParameters.check(given_value)
-    with pytest.raises(UserError, match="must not name one twice"):
-        params.AtlasParameters.check({"attacks": ["bim", "bim"]})
-    with pytest.raises(UserError, match="there is no 'boundary'"):
-        params.AtlasParameters.check({"attacks": ["boundary"]})
-    assert params.AtlasParameters.check({"explanations": list(SHIFTED_EXPLANATIONS)})

@@ -22,34 +22,6 @@ from xaicore.studies.layer_subjects import eight_bit, first_subject, second_subj
 ROOT = Path(__file__).resolve().parent.parent
 
 
-@pytest.mark.parametrize(
-    ("given", "message"),
-    [
-        ({"strengths": "0.5,2"}, "parameter strengths: .* with 1 among them"),
-        ({"strengths": "1,0.5"}, "parameter strengths: .* must rise"),
-        ({"strengths": "0,1"}, "parameter strengths: .* must rise from above 0"),
-        ({"fidelity": "exact"}, "parameter fidelity"),
-        ({"other_attacks": "fgsm,fgms"}, "parameter other_attacks: there is no 'fgms'; did you mean 'fgsm'"),
-        ({"other_attacks": "bim,bim"}, "parameter other_attacks: .* must not name one twice"),
-        ({"second_dataset": "imagenet-21"}, "parameter second_dataset: there is no 'imagenet-21'"),
-        ({"second_model": "vgg61"}, "parameter second_model: there is no 'vgg61'"),
-        ({"shares": [0.5, 0.5]}, "parameter shares: .* three positive numbers with the sum 1"),
-        ({"dataset": "imagenet-20"}, "imagenet-20 has no training images: give weights"),
-        ({"step_size": 0}, "parameter step_size"),
-    ],
-)
-def test_what_makes_no_sense_is_one_line(given, message):
-    with pytest.raises(UserError, match=message):
-        P3Parameters.check(given)
-
-
-def test_fractions_and_lists_as_they_are_typed():
-    params = P3Parameters.check({"step_size": "2/255", "strengths": "1/4, 1, 4", "second_dataset": "null"})
-    assert params.step_size == 2 / 255
-    assert params.strengths == [0.25, 1, 4]
-    assert params.second_dataset is None
-
-
 def _two_patterns(folder: Path) -> Path:
     """Two classes of thirty pictures: a pattern of large squares each, every picture a little noisier."""
     generator = np.random.default_rng(0)

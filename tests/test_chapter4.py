@@ -1,44 +1,10 @@
 """Parameters of chapter 4, its figures, and a folder of photographs as it takes them."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
-from xaicore import data, figures
-from xaicore.core.errors import UserError
-from xaicore.run.params import P4Parameters
-
-
-@pytest.mark.parametrize(
-    ("given", "message"),
-    [
-        ({"sigmas": [1.0, 0.5]}, "parameter sigmas: .* must rise by at least 0.1"),
-        ({"sigmas": [0.5, 0.52]}, "parameter sigmas: .* must rise by at least 0.1"),
-        ({"sigmas": "0, 1"}, "parameter sigmas: .* above 0"),
-        ({"sigmas": [1.0]}, "parameter sigmas"),
-        ({"sigma": -1}, "parameter sigma"),
-        ({"preset": "deep-tailor"}, "parameter preset: there is no 'deep-tailor'"),
-        ({"eps": "8/255, 2/255"}, "parameter eps: .* must rise"),
-        ({"eps": [1.5]}, "parameter eps: .* above 0 and at most to 1"),
-        ({"coverage": 0}, "parameter coverage"),
-        ({"effort": 0}, "parameter effort"),
-        ({"n_shown": 0}, "parameter n_shown"),
-        ({"model": "vgg91"}, "parameter model: there is no 'vgg91'"),
-    ],
-)
-def test_what_makes_no_sense_is_one_line(given, message):
-    with pytest.raises(UserError, match=message):
-        P4Parameters.check(given)
-
-
-def test_fractions_and_lists_as_they_are_typed():
-    params = P4Parameters.check({"eps": "2/255, 8/255", "sigmas": "0.5,1,2", "distance": "1/50"})
-    assert params.eps == [2 / 255, 8 / 255]
-    assert params.sigmas == [0.5, 1.0, 2.0]
-    assert params.distance == 0.02
+from xaicore import figures
 
 
 def test_a_table_of_pictures_shows_images_masks_and_gaps():
@@ -88,16 +54,3 @@ def test_curves_in_panels_keep_their_colours():
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["a", "b"]
     with pytest.raises(ValueError, match="at most 7 labels"):
         figures.curve_panels({"t": ("y", {str(k): two for k in range(8)})}, xlabel="k")
-
-
-def test_a_folder_with_one_photograph_of_a_class(tmp_path: Path) -> None:
-    """The chapter takes such a folder whole: there is nothing to split, and labels are ImageNet's."""
-    synsets = {index: name for name, index in data.embedded.imagenet_synsets().items()}
-    for label in (7, 954):
-        (tmp_path / synsets[label]).mkdir()
-        Image.new("RGB", (80, 90), (label % 256, 0, 0)).save(tmp_path / synsets[label] / "1.png")
-    photographs = data.load("imagenet", str(tmp_path), split="all", n=None, seed=0, size=64)
-    images, labels = photographs.stack()
-    assert images.shape == (2, 3, 64, 64)
-    assert labels.tolist() == [7, 954]
-    assert len(photographs.classes) == 1000

@@ -1,56 +1,13 @@
 """Parameters of chapter 5, and its figures of detectors."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
-from xaicore import data, detectors, figures
-from xaicore.core.errors import UserError
+from xaicore import detectors, figures
 from xaicore.figures.style import PALETTE
 from xaicore.run.params import P5Parameters
 from xaicore.run.params.chapter5 import EXPLANATIONS
-
-
-@pytest.mark.parametrize(
-    ("given", "message"),
-    [
-        ({"explanation": "smoothgrad"}, "parameter explanation: there is no 'smoothgrad'"),
-        ({"explanations": ["smooth_ig", "lime"]}, "parameter explanations: there is no 'lime'"),
-        ({"explanations": "smooth_ig,smooth_ig"}, "parameter explanations: .*twice"),
-        ({"explanations": ["gradient"]}, "explanations must hold the detector's own, smooth_ig"),
-        ({"explanations": []}, "parameter explanations"),
-        ({"strengths": [1.0, 0.5]}, "parameter strengths: .* must rise"),
-        ({"strengths": [0.8, 0.82]}, "parameter strengths: .* must rise by at least 0.1"),
-        ({"strengths": [0.01, 1]}, "parameter strengths: .* at least 0.1"),
-        ({"strength": 0}, "parameter strength"),
-        ({"size": 27}, "parameter size: 27 is odd"),
-        ({"channels": 2}, "parameter channels: 2 is neither 1 nor 3"),
-        ({"fpr": 0}, "parameter fpr"),
-        ({"fpr": 1}, "parameter fpr"),
-        ({"eps": 1.5}, "parameter eps"),
-        ({"patch_size": 0.9}, "parameter patch_size"),
-        ({"photographs": "imagenet-21"}, "parameter photographs: there is no 'imagenet-21'"),
-        ({"photograph_model": "lenet"}, "parameter photograph_model: there is no 'lenet'"),
-        ({"n_attack": 3}, "unknown parameter 'n_attack'; did you mean 'n_attacked'"),
-    ],
-)
-def test_what_makes_no_sense_is_one_line(given, message):
-    with pytest.raises(UserError, match=message) as caught:
-        P5Parameters.check(given)
-    assert "\n" not in str(caught.value)
-
-
-def test_parameters_as_they_are_typed():
-    params = P5Parameters.check(
-        {"eps": "8/255", "strengths": "1/2,1,2", "channels": "null", "explanations": "gradient,smooth_ig"}
-    )
-    assert params.eps == 8 / 255
-    assert params.strengths == [0.5, 1.0, 2.0]
-    assert params.channels is None
-    assert params.explanations == ["gradient", "smooth_ig"]
 
 
 def test_a_record_keeps_no_path():
@@ -63,24 +20,6 @@ def test_a_record_keeps_no_path():
 
 def test_the_explanations_are_those_of_the_detector():
     assert EXPLANATIONS == detectors.EXPLANATIONS
-
-
-def test_own_images_in_grey_from_a_folder(tmp_path: Path) -> None:
-    """What the chapter loads with ``-p dataset folder -p channels 1``: three splits of one folder, in one channel."""
-    for label in ("a", "b"):
-        (tmp_path / label).mkdir()
-        for number in range(20):
-            Image.new("RGB", (32, 32), (number, 100, 200)).save(tmp_path / label / f"{number}.png")
-    parts = {
-        split: data.load("folder", str(tmp_path), split=split, size=28, channels=1).stack()[0]
-        for split in ("train", "validation", "test")
-    }
-    assert {split: len(images) for split, images in parts.items()} == {
-        "train": 32,
-        "validation": 4,
-        "test": 4,
-    }
-    assert all(images.shape[1:] == (1, 28, 28) for images in parts.values())
 
 
 def test_maps_of_a_row_share_one_scale():
