@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import spearmanr
 from sklearn.metrics import adjusted_rand_score
@@ -49,6 +49,7 @@ def test_agreement_is_spearmans_within_a_case() -> None:
     assert np.isnan(map_shift.agreement({"a": first, "b": np.ones(30)}, cases)[0, 1])
 
 
+@settings(deadline=None)
 @given(st.integers(0, 10_000))
 def test_rand_indices_are_scikit_learns(seed: int) -> None:
     generator = np.random.default_rng(seed)
