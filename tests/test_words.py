@@ -1,5 +1,6 @@
 """Numbers in prose: bound to what is committed, and none that is bound to nothing."""
 
+import shutil
 from pathlib import Path
 
 import nbformat
@@ -58,7 +59,7 @@ def committed() -> Committed:
 def shown(text: str, committed: Committed) -> str:
     """The words of the only link of a text as the page has them."""
     page, faults = bind(text, committed)
-    assert not any(stops for _, _, stops in faults), faults
+    assert not any(on_page for _, _, on_page in faults), faults
     return page.partition(">")[2].partition("</a>")[0]
 
 
@@ -110,7 +111,7 @@ def test_a_number_is_the_committed_one_in_the_form_in_which_it_is_written(
     assert shown(text, committed) == page
     reported = [what for _, what, _ in bind(text, committed)[1]]
     assert bool(reported) == (written.replace("-", "−") != page or "-" in written)
-    assert all(written in what and f"is {page};" in what for what in reported)
+    assert all(f"[{written}]({target}) is committed as {page};" in what for what in reported)
     corrected, _ = bind(text, committed, source=True)
     assert corrected == f"It is [{page}]({target}) here."
     assert bind(corrected, committed)[1] == []
@@ -145,8 +146,8 @@ def test_words_of_a_verdict_stay_as_long_as_it_holds(committed: Committed) -> No
             'title="p4.adaptive-below-one-percent: not reproduced, reference edition">much *more* often</a>'
         )
     for named in ("reproduced", "reproduced|partly", ""):
-        page, ((_, what, stops),) = bind(link.format(named), committed)
-        assert (page, stops) == ("much *more* often", True)
+        page, ((_, what, on_page),) = bind(link.format(named), committed)
+        assert (page, on_page) == ("much *more* often", True)
         assert "the verdict on p4.adaptive-below-one-percent is not-reproduced" in what
 
 
@@ -182,8 +183,8 @@ def test_words_of_a_verdict_stay_as_long_as_it_holds(committed: Committed) -> No
 def test_what_does_not_fit_stops_the_build_and_leaves_the_words(
     text: str, words: str, committed: Committed
 ) -> None:
-    page, ((_, what, stops),) = bind(text, committed)
-    assert stops
+    page, ((_, what, on_page),) = bind(text, committed)
+    assert on_page
     assert words in what
     assert page == text[1 : text.index("](")] + text[text.index(")") + 1 :]
 
@@ -208,6 +209,8 @@ HIDDEN = [
     "values in [0, 1], five papers, thirteen attacks, one image of each, 0 or 1, NDCG@1 and L2, EfficientNet-Lite0",
     "[96 %](value:p4.aware.pgd) of [20](value:p4.aware.pgd:n) images, [0.5](setting:)",
     "3 of Brama's own figures and two images",
+    "means with 95 % intervals, a 95 % band; Bands: 95 % over images",
+    "one of five verdicts, all of them, none of these, two of the papers, a third class, half-widths, above one half",
 ]
 
 
@@ -233,6 +236,11 @@ def test_what_is_no_prose_has_no_results(text: str, committed: Committed) -> Non
         ("1,680 faces and 12 test digits", ["1,680 faces", "12 test digits"]),
         ("all nine photographs, Fifteen images", ["nine photographs", "Fifteen images"]),
         ("7 of 15, three of the nine", ["7 of 15", "three of the nine"]),
+        ("two of five networks, none of the ten", ["two of five", "none of the ten"]),
+        ("All of the nine fell, nine out of ten", ["All of the nine", "nine out of ten"]),
+        ("Half of them, two thirds of it, a tenth of all", ["Half of", "two thirds of", "a tenth of"]),
+        ("more than half, almost three-quarters", ["more than half", "almost three-quarters"]),
+        ("95 % of 20 images, [0, 95 %", ["95 %", "20 images", "95 %"]),
         ("a gain of 11 points in 128 pixels", ["11 points", "128 pixels"]),
         ("```{note}\n96 %\n```\n96 % after it", ["96 %", "96 %"]),
         (
@@ -248,9 +256,11 @@ def test_a_number_that_looks_like_a_result_is_found(text: str, found: list[str])
     assert [words for _, words in unbound(text)] == found
 
 
-def notebook(path: Path, *texts: str) -> Path:
+def notebook(path: Path, *texts: str, caption: str = "") -> Path:
     cells = [nbformat.v4.new_markdown_cell(text) for text in texts]
     cells.insert(1, nbformat.v4.new_code_cell("x = 0.5  # 96 %, [1](value:p9.x)"))
+    if caption:
+        cells[1].metadata["mystnb"] = {"figure": {"caption": caption, "name": "a"}}
     nbformat.write(nbformat.v4.new_notebook(cells=cells), path)
     return path
 
@@ -261,13 +271,14 @@ def test_a_finding_says_where_what_and_what_to_do(tmp_path: Path, committed: Com
     )
     told = [str(found) for found in page_findings("notebooks/a.ipynb", path, committed)]
     assert told[0].startswith(
-        "notebooks/a.ipynb, cell 3: says 95 %, value:p4.aware.pgd is 96 %; the page shows 96 %"
+        "notebooks/a.ipynb, cell 3: [95 %](value:p4.aware.pgd) is committed as 96 %; write it"
     )
+    assert told[0].endswith("python -m xaicore.book.pages.words --write")
     assert told[1].startswith(
         "notebooks/a.ipynb, cell 3: no value p4.no in any committed edition; correct the id"
     )
     assert told[2].startswith("notebooks/a.ipynb, cell 3: 96 % is bound to nothing; link it as ")
-    assert [found.stops for found in page_findings("a", path, committed)] == [False, True, True]
+    assert [found.shown for found in page_findings("a", path, committed)] == [False, True, True]
     page = tmp_path / "a.md"
     page.write_text("# Title\n\n```{note}\nIt is 96 %.\n```\n\n[1](value:p4.no)\n", encoding="utf-8")
     assert [found.where for found in page_findings("book/a.md", page, committed)] == ["line 7", "line 4"]
@@ -323,14 +334,48 @@ def test_a_page_that_does_not_fit_is_not_built(book: Path, capsys: pytest.Captur
     building._check_words(book, runs, Committed.load(book))
     assert capsys.readouterr().out == ""
     page.write_text("It fell by [11 points](value:p1.drop.fgsm).\n", encoding="utf-8")
-    building._check_words(book, runs, Committed.load(book))
+    with pytest.raises(UserError, match="the prose does not fit in 1 places"):
+        building._check_words(book, runs, Committed.load(book))
     assert capsys.readouterr().out.startswith(
-        "book/page.md, line 1: says 11 points, value:p1.drop.fgsm is 12 points;"
+        "book/page.md, line 1: [11 points](value:p1.drop.fgsm) is committed as 12 points;"
     )
     page.write_text("It fell by 12 points, [much](verdict:p1.no-such=partly).\n", encoding="utf-8")
-    with pytest.raises(UserError, match="2 of the lines above stop the build"):
+    with pytest.raises(UserError, match="the prose does not fit in 2 places"):
         building._check_words(book, runs, Committed.load(book))
     assert len(capsys.readouterr().out.splitlines()) == 2
+
+
+def test_a_number_written_otherwise_is_a_fault_of_the_source_not_of_a_run(book: Path) -> None:
+    """Who ran a notebook before its text was corrected builds the book; who leaves the text as it is does not."""
+    sources = book / "notebooks"
+    sources.mkdir(exist_ok=True)
+    text = "By [{}](value:p1.drop.fgsm) points, [{}](value:embedded/p1.drop.fgsm) on few."
+    texts = {"now": text.format(12, 30), "old": text.format(11, 29)}
+    pages = {which: notebook(book / f"{which}.ipynb", "# Title", text) for which, text in texts.items()}
+    shutil.copy(pages["now"], sources / "a.ipynb")
+    run(book, "embedded", {"p1.drop.fgsm": (77.0, 500, (70.0, 80.0))})
+    keep(book, "embedded")
+    assert [found.what for found in findings(book, {"a": pages["old"]}, Committed.load(book))] == [
+        "[30](value:embedded/p1.drop.fgsm) is committed as 77; write it, and read the sentence again: "
+        "python -m xaicore.book.pages.words --write"
+    ]
+    fill_in(sources / "a.ipynb", Committed.load(book), source=True)
+    assert findings(book, {"a": pages["old"]}, Committed.load(book)) == []
+    shutil.copy(pages["old"], sources / "a.ipynb")
+    assert len(findings(book, {"a": pages["now"]}, Committed.load(book))) == 2
+
+
+def test_captions_are_prose(tmp_path: Path, committed: Committed) -> None:
+    caption = "Shares with 95 % intervals; [95 %](value:p4.aware.pgd) and 7 % of them."
+    path = notebook(tmp_path / "a.ipynb", "# Title", caption=caption)
+    told = [str(found) for found in page_findings("notebooks/a.ipynb", path, committed)]
+    assert [words.partition(" is ")[0] for words in told] == [
+        "notebooks/a.ipynb, cell 2, caption: [95 %](value:p4.aware.pgd)",
+        "notebooks/a.ipynb, cell 2, caption: 7 %",
+    ]
+    fill_in(path, committed, source=True)
+    figure = nbformat.read(path, as_version=4).cells[1].metadata["mystnb"]["figure"]
+    assert figure == {"caption": caption.replace("[95 %]", "[96 %]"), "name": "a"}
 
 
 def test_the_prose_of_this_book_is_bound() -> None:

@@ -2,7 +2,8 @@
 
 The prose is what is left of a page's Markdown without code, formulas, comments, HTML tags, roles (citations, references,
 terms) and links. In it a decimal number, a percentage, a fraction, a ratio, an interval, a count of images and the like,
-and a part of a count look like results. One that is none is marked as a setting (:mod:`xaicore.book.pages.words`).
+and a part of a count look like results, in figures or in words. One that is none is marked as a setting
+(:mod:`xaicore.book.pages.words`).
 """
 
 import re
@@ -39,6 +40,8 @@ _REFERENCE = re.compile(
 )
 _RANGE_OF_IMAGES = re.compile(r"\[0, 1\](?!\s*%)")
 """The interval that the values of images lie in."""
+_LEVEL = re.compile(r"\b95 %(?=\s+(?:intervals?|bands?)\b)|(?<=Bands: )95 %(?= (?:over|of) )", re.IGNORECASE)
+"""The level of all intervals of the book."""
 
 _START = r"(?<![\w.,/@])"
 _PLAIN = rf"{_START}[+−-]?\d+(?:\.\d+)?"
@@ -52,6 +55,10 @@ _IMAGES = (
 _COUNTED = (
     f"{_IMAGES}|classes|networks?|layers?|maps?|points?|pixels?|px|bits?|runs?|steps?|queries|samples?|dB"
 )
+_FRACTION = (
+    r"(?:half|(?:an?|one)[ -](?:third|quarter|fifth|sixth|eighth|tenth|hundredth|thousandth)"
+    r"|(?:two|three|four|five|seven|nine)[ -](?:thirds|quarters|fifths|sixths|eighths|tenths))"
+)
 _ADJECTIVES = r"(?:\s+(?!(?:of|on|in|for|at|to|and|or|with|from|by|than)\b)[A-Za-z-]+){0,2}?\s+"
 _RESULT = re.compile(
     rf"""
@@ -61,7 +68,8 @@ _RESULT = re.compile(
     | {_START}\d+/\d+(?![\w/])                                        # a fraction
     | \b[npkr]\s*[=<>≈]\s*\d+(?:[.,]\d+)*
     | {_START}[+−-]?\d+\.\d+(?![\w.]*\.\d)                            # a decimal number, and no version
-    | {_COUNT}\s+(?:out\s+)?of\s+(?:the\s+|all\s+|its\s+|them\s+)?{_COUNT}
+    | (?:{_COUNT}|\b(?:none|two|all))\s+(?:out\s+)?of\s+(?:the\s+|all\s+|its\s+|them\s+)?{_COUNT}
+    | \b(?:{_FRACTION}\s+of|(?:more|less|fewer|nearly|almost|about)(?:\s+than)?\s+{_FRACTION})\b
     | {_COUNT}{_ADJECTIVES}(?:{_IMAGES})\b
     | {_START}\d+(?:,\d{{3}})*(?![\d.]){_ADJECTIVES}(?:{_COUNTED})\b
     """,
@@ -100,7 +108,7 @@ def unbound(text: str) -> Iterator[tuple[int, str]]:
         text: Markdown of a page; links of any kind are left out.
     """
     prose = without_code(text)
-    for pattern in (_LINK, _RANGE_OF_IMAGES, _REFERENCE):
+    for pattern in (_LINK, _RANGE_OF_IMAGES, _LEVEL, _REFERENCE):
         prose = pattern.sub(_blank, prose)
     for match in _RESULT.finditer(prose):
         yield match.start(), " ".join(match[0].split())

@@ -1,7 +1,7 @@
 """Numbers in prose, bound to what they come from.
 
-In the Markdown of pages and notebooks the target of a link says where a number comes from, and the link reads as plain
-text where nothing fills it in::
+In the Markdown of pages and notebooks, and in captions, the target of a link says where a number comes from, and the link
+reads as plain text where nothing fills it in::
 
     [96 %](value:p4.aware.pgd)              a committed value, of the strongest edition that has it
     [96 %](value:embedded/p4.aware.pgd)     of this edition
@@ -16,7 +16,8 @@ text where nothing fills it in::
 The page has the committed number, written as the author wrote it: as many decimals, the same unit, in figures or as a
 word. It links to the claim that reads it, or to the run in the statistics. A target that leads nowhere, a verdict that is
 another, and a number that looks like a result and is bound to nothing stop the build; only the pages of
-:data:`NOT_YET_BOUND` may still have the last. A number that is written otherwise than it is committed is told, no more::
+:data:`NOT_YET_BOUND` may still have the last. So does a number that is written otherwise in a page's source than it is
+committed; a notebook that was executed before its source was corrected is no obstacle::
 
     python -m xaicore.book.pages.words            what does not fit in the pages' sources
     python -m xaicore.book.pages.words --write    write the committed numbers into them
@@ -33,9 +34,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import nbformat
-
 from xaicore.book.pages.committed import Bound, Committed, Unknown
+from xaicore.book.pages.prose import parts, rewrite
 from xaicore.book.pages.unbound import WORDS, unbound, without_code
 from xaicore.core.units import number
 from xaicore.run.repository import find_root
@@ -84,13 +84,13 @@ class Finding:
         page: its path in the repository.
         where: the line of a page, the cell of a notebook (both from 1), as in ``cell 7``.
         what: what it is, and what to do.
-        stops: whether a book with it is not to be built; else the page already shows what is right.
+        shown: whether the page would be wrong; else only its source is, as the page has the committed number.
     """
 
     page: str
     where: str
     what: str
-    stops: bool = True
+    shown: bool = True
 
     def __str__(self) -> str:
         return f"{self.page}, {self.where}: {self.what}"
@@ -112,7 +112,8 @@ def bind(
         source: keep the links, and correct only the numbers in them.
 
     Returns:
-        The text as the page has it, and what does not fit: the place in ``text``, what, and whether it stops a build.
+        The text as the page has it, and what does not fit: the place in ``text``, what, and whether the page would be
+        wrong, or only its source is.
     """
     faults: list[tuple[int, str, bool]] = []
     prose = without_code(text)
@@ -132,7 +133,10 @@ def bind(
             faults.append((link.start(), str(error), True))
             return link[0] if source else words
         if written != words:
-            what = f"says {words}, {kind}:{target} is {written}; the page shows {written}, correct the text"
+            what = (
+                f"[{words}]({kind}:{target}) is committed as {written}; write it, and read the sentence again: "
+                "python -m xaicore.book.pages.words --write"
+            )
             faults.append((link.start(), " ".join(what.split()), False))
         if source:
             return f"[{written}]({kind}:{target})"
@@ -152,16 +156,16 @@ def page_findings(page: str, path: Path, committed: Committed) -> list[Finding]:
         committed: what is committed.
     """
     findings = []
-    for place, text in _parts(path):
-        for position, what, stops in bind(text, committed)[1]:
-            findings.append(Finding(page, place or _line(text, position), what, stops))
+    for place, text in parts(path):
+        for position, what, shown in bind(text, committed)[1]:
+            findings.append(Finding(page, place or _line(text, position), what, shown))
         for position, words in unbound(text) if page not in NOT_YET_BOUND else ():
             findings.append(Finding(page, place or _line(text, position), f"{words} {LOOSE}"))
     return findings
 
 
 def findings(root: Path, notebooks: Mapping[str, Path], committed: Committed) -> list[Finding]:
-    """Check the prose of all pages.
+    """Check the prose of all pages: how they would look, and whether their sources have the committed numbers.
 
     Args:
         root: the project's folder.
@@ -170,33 +174,22 @@ def findings(root: Path, notebooks: Mapping[str, Path], committed: Committed) ->
     """
     pages = {f"book/{path.name}": path for path in sorted((root / "book").glob("*.md"))}
     pages |= {f"notebooks/{name}.ipynb": path for name, path in notebooks.items()}
-    return [found for page, path in pages.items() for found in page_findings(page, path, committed)]
+    found = []
+    for page, path in pages.items():
+        found += [each for each in page_findings(page, path, committed) if each.shown]
+        if (root / page).is_file():
+            found += [each for each in page_findings(page, root / page, committed) if not each.shown]
+    return found
 
 
 def fill_in(path: Path, committed: Committed, *, source: bool = False) -> None:
     """Put the committed numbers into a page or notebook, as :func:`bind` does."""
-    if path.suffix == ".md":
-        text = bind(path.read_text(encoding="utf-8"), committed, source=source)[0]
-        path.write_text(text, encoding="utf-8")
-        return
-    notebook = nbformat.read(path, as_version=4)
-    for cell in notebook.cells:
-        if cell.cell_type == "markdown":
-            cell.source = bind(cell.source, committed, source=source)[0]
-    nbformat.write(notebook, path)
+    rewrite(path, lambda text: bind(text, committed, source=source)[0])
 
 
 def pages_of(tree: Path) -> list[Path]:
     """Return the pages and notebooks of a project, or of the tree that Sphinx builds."""
     return sorted([*(tree / "book").glob("*.md"), *(tree / "notebooks").glob("*.ipynb")])
-
-
-def _parts(path: Path) -> list[tuple[str, str]]:
-    """Return what is prose in a file: the cell (nothing for a page of Markdown) and its text."""
-    if path.suffix == ".md":
-        return [("", path.read_text(encoding="utf-8"))]
-    cells = enumerate(nbformat.read(path, as_version=4).cells, start=1)
-    return [(f"cell {position}", cell.source) for position, cell in cells if cell.cell_type == "markdown"]
 
 
 def _line(text: str, position: int) -> str:
