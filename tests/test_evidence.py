@@ -141,6 +141,21 @@ def test_a_value_that_a_run_lacks_is_pooled_over_the_others(tmp_path: Path) -> N
     assert share["each"][1] is None
 
 
+def test_the_interval_of_an_area_under_a_curve_ends_at_one(tmp_path: Path) -> None:
+    folders = []
+    for seed, area in enumerate((0.9, 1.0, 0.99)):
+        run = Run(NOTEBOOK, {"seed": seed}, tmp_path / str(seed), edition="embedded")
+        for name in ("p1.auroc.made", "p1.auroc_gap.made"):
+            run.value(name, area, n=20, ci=(area - 0.05, 1.0))
+        run.finish()
+        folders.append(tmp_path / str(seed))
+    values = pooled(folders)["values"]
+    assert values["p1.auroc_gap.made"]["ci"][1] > 1
+    assert values["p1.auroc_gap.made"]["prediction"][1] > 1
+    assert values["p1.auroc.made"]["ci"] == [values["p1.auroc_gap.made"]["ci"][0], 1]
+    assert values["p1.auroc.made"]["prediction"][1] == 1
+
+
 def test_other_experiments_are_not_pooled(tmp_path: Path) -> None:
     folders = [made(tmp_path, 0), made(tmp_path, 1, n_images=5)]
     with pytest.raises(UserError, match="differ in more than their seed"):

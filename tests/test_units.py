@@ -1,5 +1,6 @@
 """Units: every committed number lies in the range of its unit, and so does every number that a ledger prints."""
 
+import json
 import math
 import re
 from pathlib import Path
@@ -13,11 +14,13 @@ from xaicore.book.claims.schema import load_claims
 from xaicore.book.pages.ledgers import ledger_page
 from xaicore.core.errors import UserError
 from xaicore.core.units import UNITS, check_range, number, quantity, table_number
+from xaicore.run.ranges import range_unit
 from xaicore.run.recorded import load_record
 from xaicore.run.records import Run
 
 ROOT = Path(__file__).parents[1]
 PATHS = sorted((ROOT / "results").glob("*/*/record.json"))
+EVIDENCE_PATHS = sorted((ROOT / "results").glob("*/*/evidence.json"))
 RECORDS: dict[str, dict[str, dict]] = {}
 for path in PATHS:
     RECORDS.setdefault(path.parent.parent.name, {})[path.parent.name] = load_record(path)
@@ -82,7 +85,43 @@ def test_a_record_with_an_impossible_number_is_not_read(tmp_path):
 def test_committed_values_lie_in_the_range_of_their_unit(path):
     for name, entry in load_record(path)["values"].items():
         for value in (entry["value"], *(entry["ci"] or ())):
-            check_range(name, value, entry["unit"])
+            check_range(name, value, range_unit(name, entry["unit"]))
+
+
+@pytest.mark.parametrize("path", EVIDENCE_PATHS, ids=lambda path: "/".join(path.parts[-3:-1]))
+def test_committed_intervals_lie_in_the_range_of_their_unit(path):
+    for name, entry in json.loads(path.read_text(encoding="utf-8"))["values"].items():
+        for value in (entry["value"], *(entry["ci"] or ()), *(entry["prediction"] or ())):
+            check_range(name, value, range_unit(name, entry["unit"]))
+
+
+@pytest.mark.parametrize(
+    ("name", "unit"),
+    [
+        ("p5.auroc.explainer.bim", "share"),
+        ("p2.shift_failure_auroc_held.vgg16", "share"),
+        ("p2.mod_noise.xception.eps_100", "share"),
+        ("p4.mask.lrp.iou", "share"),
+        ("p4.ndcg.cw_untargeted.cleaned.mean", "share"),
+        ("atlas.clusters.fgsm.attacked__answer.p", "share"),
+        ("p4.ndcg.graded_classes", None),
+        ("p4.ndcg_gain.cw_targeted", None),
+        ("p4.mask_gain.random", None),
+        ("p2.mod_gap.vgg16", None),
+        ("p5.separation_gap.smooth_ig", None),
+        ("p5.patch_ratio", None),
+        ("p1.model.seconds", None),
+    ],
+)
+def test_a_name_says_the_range_of_a_plain_number(tmp_path, name, unit):
+    assert range_unit(name, None) == unit
+    assert range_unit(name, "%") == "%"
+    run = Run("p1_test", {}, tmp_path)
+    if unit is None:
+        run.value(name, 1.2)
+    else:
+        with pytest.raises(ValueError, match=r"is 1\.2 share, which must be at most 1$"):
+            run.value(name, 1.2)
 
 
 def test_a_number_has_one_unit_in_all_editions():

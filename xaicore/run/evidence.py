@@ -23,9 +23,10 @@ import numpy as np
 import pandas as pd
 
 from xaicore.core.errors import UserError
-from xaicore.core.units import UNITS
+from xaicore.core.units import UNITS, Unit
 from xaicore.metrics.intervals import Estimate, Interval
 from xaicore.metrics.pooling import pooled_differences, pooled_estimates, pooled_outcomes
+from xaicore.run.ranges import range_unit
 from xaicore.run.recorded import FILE, load_record
 
 EVIDENCE = "evidence.json"
@@ -109,7 +110,7 @@ def pool(
         "seeds": [record["parameters"].get("seed", 0) for record in records],
         "runs": [_run(record) for record in records],
         "values": {
-            id: _value([record["values"].get(id) for record in records], [each.get(id) for each in known])
+            id: _value(id, [record["values"].get(id) for record in records], [each.get(id) for each in known])
             for id in ids
         },
     }
@@ -131,7 +132,7 @@ def _run(record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _value(
-    entries: Sequence[Mapping[str, Any] | None], outcomes: Sequence[pd.DataFrame | None]
+    id: str, entries: Sequence[Mapping[str, Any] | None], outcomes: Sequence[pd.DataFrame | None]
 ) -> dict[str, Any]:
     there = [entry for entry in entries if entry is not None]
     unit = there[0]["unit"]
@@ -148,14 +149,15 @@ def _value(
     if pooled_ is not None and (pooled_[1].low < pooled_[1].high or interval is None):
         (value, interval), method = pooled_, "images and runs"
         n = len(set().union(*(frame["image"] for frame in given)))
+    bounds = UNITS[range_unit(id, unit)]
     return {
         "value": value,
-        "ci": _within(interval, unit),
+        "ci": _within(interval, bounds),
         "n": n,
         "runs": found.runs,
         "unit": unit,
         "each": [None if entry is None else entry["value"] for entry in entries],
-        "prediction": _within(found.prediction, unit),
+        "prediction": _within(found.prediction, bounds),
         "method": method,
     }
 
@@ -200,8 +202,7 @@ def _from_outcomes(
     return value * scale, Interval(*(end * scale for end in ends))
 
 
-def _within(interval: Interval | None, unit: str | None) -> list[float] | None:
+def _within(interval: Interval | None, bounds: Unit) -> list[float] | None:
     if interval is None or not all(map(math.isfinite, interval)):
         return None
-    spec = UNITS[unit]
-    return [min(max(end, spec.low), spec.high) for end in interval]
+    return [min(max(end, bounds.low), bounds.high) for end in interval]

@@ -27,6 +27,7 @@ from xaicore.core.units import check_range
 from xaicore.run.committed import judged
 from xaicore.run.estimates import Estimates
 from xaicore.run.evidence import COLUMNS, OUTCOMES
+from xaicore.run.ranges import range_unit
 from xaicore.run.recorded import FILE, IDENTIFIER, SCHEMA, eps_level, load_record, slug
 from xaicore.run.repository import commit, working_copy
 from xaicore.run.store import Store, versions
@@ -124,7 +125,7 @@ class Run(Estimates):
 
         Raises:
             ValueError: the id is malformed or taken, the unit is not known, or a number is not finite, out of order or
-                outside the range of its unit.
+                outside the range of its unit, or that its name says (:mod:`xaicore.run.ranges`).
         """
         self._claim(id, self.values)
         number = _finite(f"value {id}", number)
@@ -138,6 +139,7 @@ class Run(Estimates):
                 raise ValueError(f"the interval of {id} must be (low, high), got {interval}")
         for each in (number, *(interval or ())):
             check_range(f"value {id}" if each is number else f"an end of the interval of {id}", each, unit)
+        check_range(f"value {id}", number, range_unit(id, unit))
         self.values[id] = {"value": number, "n": None if n is None else int(n), "ci": interval, "unit": unit}
         return number
 
