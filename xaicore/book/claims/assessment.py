@@ -73,7 +73,7 @@ def assess(claim: Claim, edition: str, evidence: Evidence) -> Outcome:
     if verdict is Verdict.REPRODUCED and same:
         verdict, words = Verdict.PARTLY, f"{words}; so does {' and '.join(same)}"
     elif verdict is Verdict.REPRODUCED and open_:
-        words = f"{words}; whether so does {' and '.join(open_)} is open"
+        words = f"{words}; whether the same holds for {' and '.join(open_)} is open"
     elif verdict is not Verdict.NOT_TESTABLE and awaited and not run:
         words = f"{words}; no control run"
     return replace(outcome, verdict=verdict, explanation=words, controls=controls)
