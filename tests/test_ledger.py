@@ -260,3 +260,11 @@ def test_every_code_span_in_the_ledgers_is_closed() -> None:
             assert line.count("`") % 2 == 0, line
             for word in line.split("`")[1::2]:
                 assert ", the values" not in word, line
+
+
+@pytest.mark.parametrize("paper", PAPERS, ids=lambda paper: paper.id)
+def test_a_ledger_says_what_each_number_is(paper: Paper) -> None:
+    text = ledger_page(paper, []).partition("## What our numbers are")[2].partition("## Every reported")[0]
+    read = {id for claim in paper.claims for id in claim.results}
+    assert read
+    assert {id for id in read if ".".join(id.split(".")[:2]) not in text} == set()

@@ -104,6 +104,8 @@ def test_committed_intervals_lie_in_the_range_of_their_unit(path):
         ("p4.mask.lrp.iou", "share"),
         ("p4.ndcg.cw_untargeted.cleaned.mean", "share"),
         ("atlas.clusters.fgsm.attacked__answer.p", "share"),
+        ("p4.control_spread.ndcg", "share"),
+        ("p4.control_spread.difference", None),
         ("p4.ndcg.graded_classes", None),
         ("p4.ndcg_gain.cw_targeted", None),
         ("p4.mask_gain.random", None),

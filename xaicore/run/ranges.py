@@ -2,8 +2,8 @@
 
 import re
 
-_SHARE = re.compile(r"(?:\b|_)(?:auroc|iou|mod|ndcg|score|separation)(?:\b|_)|\.p$")
-_NONE = re.compile(r"(?:\b|_)(?:gap|gain|change|spread|ratio|lead|agreement|classes)(?:\b|_)")
+_SHARE = re.compile(r"(?:\b|_)(?:auroc|iou|mod|ndcg|score|separation|spread)(?:\b|_)|\.p$")
+_NONE = re.compile(r"(?:\b|_)(?:gap|gain|change|difference|ratio|lead|agreement|classes)(?:\b|_)")
 """Names of differences, ratios and counts of such numbers."""
 
 

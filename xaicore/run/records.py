@@ -125,7 +125,7 @@ class Run(Estimates):
 
         Raises:
             ValueError: the id is malformed or taken, the unit is not known, or a number is not finite, out of order or
-                outside the range of its unit, or that its name says (:mod:`xaicore.run.ranges`).
+                outside the range of its unit, or of what its name says (``xaicore.run.ranges``).
         """
         self._claim(id, self.values)
         number = _finite(f"value {id}", number)

@@ -211,7 +211,9 @@ class Claim(_Strict):
 
 
 class Paper(_Strict):
-    """A paper: bibliographic head, the notebook that re-executes it, its reported numbers and its claims."""
+    """A paper: bibliographic head, the notebook that re-executes it, what that records in words (MyST), its reported
+    numbers and its claims.
+    """
 
     id: Annotated[str, Field(pattern=r"^p[1-9]\d*$")]
     title: Text
@@ -225,6 +227,7 @@ class Paper(_Strict):
     bib: Text
     notebook: Text
     note: str = ""
+    records: str = ""
     units: dict[ListedUnit, tuple[RecordWord, ...]] = Field(default_factory=dict)
     reported: tuple[Reported, ...]
     claims: tuple[Claim, ...] = Field(min_length=1)

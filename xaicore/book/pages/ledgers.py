@@ -78,7 +78,7 @@ def claim_list(papers: Sequence[Paper], judgements: Sequence[Judgement]) -> str:
 def ledger_page(
     paper: Paper, judgements: Sequence[Judgement], compared: Mapping[str, Any] | None = None
 ) -> str:
-    """One paper's ledger: every claim with its rule and verdict, then every reported number beside ours.
+    """One paper's ledger: every claim with rule and verdict, what our numbers are, every reported number beside ours.
 
     Args:
         paper: the paper.
@@ -96,6 +96,7 @@ def ledger_page(
     for judgement in mine:
         lines += [*_block(judgement, paper.numbers), ""]
         lines += _this_run(judgement, compared or {})
+    lines += ["## What our numbers are", "", paper.records, ""] if paper.records else []
     lines += ["## Every reported number", "", *_numbers(paper, mine)]
     return "\n".join(lines).rstrip() + "\n"
 
