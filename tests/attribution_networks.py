@@ -99,6 +99,8 @@ PACKAGE_NETWORKS = {
     "inception_v3": {"size": 75},
     "xception": {"size": 48},
     "efficientnet_lite0": {"size": 64},
+    "squeezenet1_0": {"size": 48},
+    "mobilefacenet": {"size": 48},
     "small_cnn": {"input_size": 16},
 }
 

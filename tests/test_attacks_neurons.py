@@ -293,11 +293,13 @@ def test_coverage_refuses_what_does_not_fit() -> None:
     assert coverage.share() == 0.0
 
 
-@pytest.mark.parametrize("name", ["resnet18", "inception_v3", "xception", "efficientnet_lite0"])
+@pytest.mark.parametrize(
+    "name", ["resnet18", "inception_v3", "xception", "efficientnet_lite0", "squeezenet1_0", "mobilefacenet"]
+)
 def test_our_models_have_their_activations_as_modules(name: str) -> None:
     model = models.load(name, classes=3)
     result = activations(model, draw(1, 3, 96))
-    kinds = (nn.ReLU, nn.ReLU6)
+    kinds = (nn.ReLU, nn.ReLU6, nn.PReLU)
     assert sum(isinstance(module, kinds) for module in model.modules()) == sum(
         isinstance(model.get_submodule(layer), kinds) for layer in result if layer != PREDICTIONS
     )

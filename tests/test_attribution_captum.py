@@ -120,7 +120,39 @@ def test_guided_backprop_by_hand_and_captums() -> None:
     assert error(guided_grad_cam(network, batch, TARGETS), theirs) < 1e-5
 
 
-@pytest.mark.parametrize("name", ["vgg16", "resnet18", "inception_v3", "xception", "efficientnet_lite0"])
+COMPLETE_ON = [
+    "vgg16",
+    "resnet18",
+    "inception_v3",
+    "xception",
+    "efficientnet_lite0",
+    "squeezenet1_0",
+    "mobilefacenet",
+]
+
+
+def test_deep_lift_of_prelu_is_captums_of_the_leaky_relu_that_it_equals() -> None:
+    """(Captum itself takes a PReLU for linear.)"""
+    network, batch, start = seeded(lambda: leaky_net(nn.PReLU)), images(), images(1, seed=7)
+    theirs = captum.DeepLift(seeded(lambda: leaky_net(lambda: nn.LeakyReLU(0.25))))
+    expected = theirs.attribute(batch.clone(), start, TARGETS)
+    assert error(deep_lift(network, batch, TARGETS, baselines=start), expected) < 1e-5
+    for slope, activation in zip((-0.3, 0.6), (network[1], network[3]), strict=True):
+        nn.init.constant_(activation.weight, slope)
+    network = network.double()
+    maps = deep_lift(network, batch.double(), 1, baselines=start.double())
+    for row, image in zip(maps, batch.double(), strict=True):
+        assert error(row, plain_deep_lift(network, image, start[0].double(), 1)) < 1e-9
+
+
+def leaky_net(activation: Any) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(2, 4, 3, padding=1), activation(), nn.Conv2d(4, 4, 3, padding=1), activation(),
+        nn.Flatten(), nn.Linear(256, 4),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("name", COMPLETE_ON)
 def test_deep_lift_is_complete_on_networks_of_the_package(name: str) -> None:
     model, batch = package_network(name)
     maps, delta = deep_lift(model, batch, 1, return_convergence_delta=True)

@@ -61,10 +61,23 @@ def test_one_logit_is_explained_as_it_is(method: str) -> None:
         METHODS[method](single, zoo.images(), 1)
 
 
-@pytest.mark.parametrize("activation", [nn.GELU, nn.SiLU, nn.LeakyReLU, nn.PReLU, nn.Identity])
+@pytest.mark.parametrize("activation", [nn.GELU, nn.SiLU, nn.Identity])
 @pytest.mark.parametrize("method", [guided_backprop, guided_grad_cam])
 def test_guided_backpropagation_is_refused_without_relus(method: Any, activation: type[nn.Module]) -> None:
     with pytest.raises(
         UserError, match="guided backpropagation is a rule for ReLUs and Sequential calls none"
     ):
         method(zoo.activated(activation).eval(), zoo.images(), 0)
+
+
+@pytest.mark.parametrize("beside_relus", [False, True])
+@pytest.mark.parametrize("activation", [nn.LeakyReLU, nn.PReLU, nn.RReLU])
+@pytest.mark.parametrize("method", [guided_backprop, guided_grad_cam])
+def test_guided_backpropagation_refuses_other_rectifiers_by_name(
+    method: Any, activation: type[nn.Module], beside_relus: bool
+) -> None:
+    network = zoo.activated(activation)
+    if beside_relus:
+        network.append(nn.ReLU())
+    with pytest.raises(UserError, match=f"is a rule for ReLUs and this network calls {activation.__name__}"):
+        method(network.eval(), zoo.images(), 0)

@@ -22,9 +22,14 @@ from zennit.types import Activation, AvgPool, Convolution, Linear
 
 from benchmarks import attribution_lrp
 from xaicore import models
-from xaicore.attribution import PRESETS, input_times_gradient, lrp
+from xaicore.attribution import PRESETS, clrp, input_times_gradient, lrp, sglrp
+from xaicore.core.errors import UserError
 
 SIZES = {"inception_v3": 75, "xception": 48, "small_cnn": 28}
+IMAGES = {
+    **SIZES,
+    "mobilefacenet": (112, 96),
+}  # a resized image is not one that the gradient is shared out by
 BATCHNORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
 
 
@@ -34,8 +39,9 @@ def seeded(build: Any, seed: int = 0) -> Any:
         return build()
 
 
-def photos(size: int, n: int = 2, channels: int = 3) -> Tensor:
-    return torch.rand(n, channels, size, size, generator=torch.Generator().manual_seed(1))
+def photos(size: int | tuple[int, int], n: int = 2, channels: int = 3) -> Tensor:
+    height, width = (size, size) if isinstance(size, int) else size
+    return torch.rand(n, channels, height, width, generator=torch.Generator().manual_seed(1))
 
 
 def with_statistics(network: nn.Module, *, biased: bool = True, eps: float = 1e-3) -> nn.Module:
@@ -74,13 +80,13 @@ def error(ours: Tensor, theirs: Tensor) -> float:
 def test_relevance_is_conserved_on_every_architecture(name: str) -> None:
     """In float64, where rounding cannot hide a loss: all arrives at the pixels where there is no bias."""
     network = model(name, biased=False, dtype=torch.float64)
-    batch = photos(SIZES.get(name, 32), n=1).double()
+    batch = photos(IMAGES.get(name, 32), n=1).double()
     logits = network(batch).detach().max(1).values
     heatmaps = lrp(network, batch, None, "z")
     # Xception's logits are small differences of large terms: rounding of 1e-16 shows up as 1e-12.
     torch.testing.assert_close(heatmaps.sum((1, 2, 3)), logits, rtol=1e-9, atol=0)
     # For networks of ReLU, pooling and sums without bias the z rule is the gradient times the input.
-    if name != "efficientnet_lite0":  # ReLU6 is flat above 6, where relevance passes but no gradient
+    if "lite" not in name:  # ReLU6 is flat above 6, where relevance passes but no gradient
         assert error(heatmaps, input_times_gradient(network, batch)) < 1e-9
 
 
@@ -103,7 +109,14 @@ def test_relevance_is_conserved_in_single_precision(name: str, preset: str) -> N
 def test_every_preset_works_on_every_architecture(name: str) -> None:
     network, batch = model(name), photos(SIZES.get(name, 32), n=1)
     before = {key: value.clone() for key, value in network.state_dict().items()}
-    for preset in PRESETS if name in ("vgg16", "small_cnn") else ("preset-a-flat", "deep-taylor-bounded"):
+    presets = ("preset-a-flat", "deep-taylor-bounded")
+    if name in ("vgg16", "small_cnn", "squeezenet1_0", "mobilefacenet"):
+        presets = tuple(PRESETS)
+    for preset in presets:
+        if name == "mobilefacenet" and PRESETS[preset].positive_output:
+            with pytest.raises(UserError, match=r"a method for ReLUs, not for .*'conv1.prelu' \(PReLU\)"):
+                lrp(network, batch, 1, preset)
+            continue
         heatmaps = lrp(network, batch, 1, preset)
         assert heatmaps.shape == batch.shape
         assert bool(torch.isfinite(heatmaps).all())
@@ -183,6 +196,67 @@ def test_residual_networks_agree_with_zennit(preset: str) -> None:
     expected = zennit_lrp(copy.deepcopy(theirs), batch, target, preset, ResNetCanonizer())
     assert error(lrp(ours, batch, target, preset, **bounds), expected) < 1e-8
     assert error(lrp(theirs, batch, target, preset, **bounds), expected) < 1e-8
+
+
+@pytest.mark.parametrize("preset", ["epsilon", "deep-taylor", "deep-taylor-bounded", "preset-a-flat"])
+def test_fire_modules_agree_with_zennit(preset: str) -> None:
+    """On torchvision's SqueezeNet with our weights; preset-a-flat without biases, as for residual networks."""
+    ours = model("squeezenet1_0", dtype=torch.float64).network
+    biased = preset != "preset-a-flat"
+    for module in ours.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.normal_(
+                module.bias, 0.05 * biased, 0.1 * biased, generator=torch.Generator().manual_seed(5)
+            )
+    theirs = torchvision.models.squeezenet1_0(num_classes=4).double().eval()
+    theirs.load_state_dict(ours.state_dict())
+    batch = photos(48).double()
+    target = positive_target(ours, batch)
+    bounds = {"low": 0.0, "high": 1.0} if preset == "deep-taylor-bounded" else {}
+    expected = zennit_lrp(copy.deepcopy(theirs), batch, target, preset, SequentialMergeBatchNorm())
+    assert error(lrp(ours, batch, target, preset, **bounds), expected) < 1e-8
+
+
+def test_leaky_activations_pass_relevance_as_in_zennit() -> None:
+    network = seeded(
+        lambda: nn.Sequential(
+            *(nn.Conv2d(2, 4, 3, padding=1), nn.PReLU(4), nn.Conv2d(4, 3, 3), nn.LeakyReLU(0.2)),
+            *(nn.Flatten(), nn.Linear(108, 3)),
+        )
+    ).double()
+    nn.init.uniform_(network[1].weight, -0.4, 0.4)
+    batch = photos(8, channels=2).double() - 0.5
+    expected = zennit_lrp(copy.deepcopy(network), batch, 1, "epsilon", SequentialMergeBatchNorm())
+    assert error(lrp(network, batch, 1, "epsilon"), expected) < 1e-8
+    as_function = copy.deepcopy(network)
+    as_function[3] = Leaky()
+    assert error(lrp(as_function, batch, 1, "alpha2-beta1"), lrp(network, batch, 1, "alpha2-beta1")) < 1e-12
+    for method in (clrp, sglrp):
+        with pytest.raises(UserError, match=r"deep Taylor .* '1' \(PReLU\)"):
+            method(network, batch, 1)
+
+
+class Leaky(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return functional.leaky_relu(x, 0.2)
+
+
+@pytest.mark.parametrize("mode", ["nearest", "bilinear"])
+def test_resizing_divides_relevance_by_its_weights(mode: str) -> None:
+    """What arrives at the resized image is that of the network alone; its parts go where they were taken from."""
+    resize = nn.Upsample((7, 6), mode=mode)
+    rest = seeded(
+        lambda: nn.Sequential(nn.Conv2d(2, 3, 3), nn.ReLU(), nn.Flatten(), nn.Linear(60, 3))
+    ).double()
+    batch = photos(9, channels=2).double()
+    inner = lrp(rest, resize(batch), 1, "deep-taylor")
+    found = lrp(nn.Sequential(resize, *rest), batch, 1, "deep-taylor")
+    matrix = torch.stack([resize(pixel.view(1, 1, 9, 9)).flatten() for pixel in torch.eye(81).double()])
+    expected = (inner.flatten(2) @ matrix.T).view_as(batch)
+    assert error(found, expected) < 1e-12
+    torch.testing.assert_close(found.sum((1, 2, 3)), inner.sum((1, 2, 3)))
+    with pytest.raises(UserError, match="its mode must be nearest"):
+        lrp(nn.Sequential(nn.Upsample((7, 6), mode="bicubic"), *rest), batch, 1)
 
 
 @pytest.mark.parametrize("preset", ["epsilon", "deep-taylor", "deep-taylor-bounded"])

@@ -9,6 +9,7 @@ import torch
 import torchvision
 from efficientnet_lite_pytorch import EfficientNet
 from torch import nn
+from torch.nn import functional
 
 from xaicore import data, models
 from xaicore.core.errors import UserError
@@ -60,7 +61,7 @@ def test_every_module_is_called_once_and_folding_keeps_the_function(name: str) -
     assert not any(getattr(module, "inplace", False) for module in model.modules())
 
     folded = model.fold_batchnorm()
-    assert has_batchnorm(model.network)
+    assert has_batchnorm(model.network) == models.REGISTRY[name].batch_norm == model.options["batch_norm"]
     assert not has_batchnorm(folded.network)
     with torch.no_grad():
         difference = (folded(batch) - logits).abs().max() / logits.abs().max().clamp_min(1)
@@ -68,7 +69,7 @@ def test_every_module_is_called_once_and_folding_keeps_the_function(name: str) -
     assert folded.options == {**model.options, "batch_norm": False}
 
 
-@pytest.mark.parametrize("name", ["resnet18", "resnet50", "inception_v3"])
+@pytest.mark.parametrize("name", ["resnet18", "resnet50", "inception_v3", "squeezenet1_0"])
 def test_same_function_as_torchvision(name: str) -> None:
     options = {"init_weights": False, "aux_logits": False} if name == "inception_v3" else {}
     with torch.random.fork_rng():
@@ -110,19 +111,70 @@ def test_same_function_as_timm_xception() -> None:
         assert torch.allclose(ours.network(normalised), original(normalised), atol=1e-5)
 
 
-def test_efficientnet_is_the_packages_and_knows_the_photographs() -> None:
-    model = models.load("efficientnet_lite0", weights="imagenet")
-    original = EfficientNet.from_name("efficientnet-lite0").eval()
-    original.load_state_dict(efficientnet_lite.imagenet_weights())
-    photographs, labels = data.load("imagenet-20", size=224, n=6, seed=1).stack()
+@pytest.mark.parametrize(("number", "size"), [(0, 224), (1, 240), (2, 260)])
+def test_efficientnet_is_the_packages_and_knows_the_photographs(number: int, size: int) -> None:
+    model = models.load(f"efficientnet_lite{number}", weights="imagenet")
+    original = EfficientNet.from_name(f"efficientnet-lite{number}").eval()
+    original.load_state_dict(efficientnet_lite.imagenet_weights(number))
+    assert (model.input_size, original._global_params.dropout_rate) == (size, model.options["dropout"])
+    assert model.network.state_dict().keys() == original.state_dict().keys()
+    photographs, labels = data.load("imagenet-20", size=size, n=6, seed=1).stack()
     with torch.no_grad():
         assert torch.equal(model(photographs), original(model.normalize(photographs)))
     assert len(model.classes) == 1000
     assert models.accuracy(model, photographs, labels) >= 4 / 6
 
 
+def face_network_by_hand(state: dict[str, torch.Tensor], x: torch.Tensor) -> torch.Tensor:
+    """The 128 features of MobileFaceNet, from the table of its layers, for normalised faces (N, 3, 112, 96)."""
+
+    def layer(name: str, x: torch.Tensor, parts: str = "conv bn prelu", **options) -> torch.Tensor:
+        conv, norm, slope = (f"{name}.{part}" for part in (*parts.split(), "none")[:3])
+        x = functional.conv2d(x, state[f"{conv}.weight"], **options)
+        moments = (state[f"{norm}.{each}"] for each in ("running_mean", "running_var", "weight", "bias"))
+        x = functional.batch_norm(x, *moments)
+        return functional.prelu(x, state[f"{slope}.weight"]) if f"{slope}.weight" in state else x
+
+    x = layer("dw_conv1", layer("conv1", x, stride=2, padding=1), padding=1, groups=64)
+    fan_in, number = 64, 0
+    for expansion, fan_out, count, first in [
+        *((2, 64, 5, 2), (4, 128, 1, 2), (2, 128, 6, 1), (4, 128, 1, 2), (2, 128, 2, 1))
+    ]:
+        for place in range(count):
+            stride, wide, block = first if place == 0 else 1, fan_in * expansion, f"blocks.{number}.conv"
+            y = layer(block, x, "0 1 2")
+            y = layer(block, y, "3 4 5", stride=stride, padding=1, groups=wide)
+            y = layer(block, y, "6 7")
+            x, fan_in, number = x + y if stride == 1 and fan_in == fan_out else y, fan_out, number + 1
+    x = layer("linear7", layer("conv2", x), "conv bn", groups=512)
+    return layer("linear1", x, "conv bn").flatten(1)
+
+
+def test_mobilefacenet_is_the_table_of_its_layers() -> None:
+    model = build("mobilefacenet")
+    unsettle(model.network)
+    with torch.no_grad():
+        for module in model.modules():
+            if isinstance(module, nn.PReLU):
+                module.weight.uniform_(-0.3, 0.5, generator=torch.Generator().manual_seed(4))
+    faces = torch.rand(2, 3, 112, 96, generator=torch.Generator().manual_seed(1))
+    network, state = model.network.double(), model.network.state_dict()
+    assert len([name for name in state if not name.endswith("num_batches_tracked")]) == 283 + 2
+    assert sum(p.numel() for n, p in network.named_parameters() if not n.startswith("fc")) == 1_002_261 - 2709
+    normalised = ((255 * faces - 127.5) / 128).double()
+    with torch.no_grad():
+        wanted = network.fc(face_network_by_hand(state, normalised))
+        assert torch.allclose(network(normalised), wanted, rtol=1e-9)
+        # What is square is resized; what has the size stays as it is.
+        square = torch.rand(1, 3, 80, 80).double()
+        resized = functional.interpolate(square, (112, 96), mode="bilinear")
+        assert torch.allclose(network(square), network(resized), rtol=1e-9)
+    assert torch.allclose(model.normalize(faces), normalised.float(), atol=1e-6)
+
+
 @pytest.mark.parametrize(
-    "name", ["vgg16", "vgg16_bn", "vgg19", "resnet18", "resnet50", "resnet101", "inception_v3"]
+    "name",
+    ["vgg16", "vgg16_bn", "vgg19", "resnet18", "resnet50", "resnet101", "inception_v3", "squeezenet1_0"],
 )
 def test_torchvision_weights_fit_by_name_and_shape(name: str) -> None:
     options = {"init_weights": False} if name == "inception_v3" else {}
@@ -226,6 +278,11 @@ def test_folding_needs_a_convolution() -> None:
         ("resnet18", {"dropout": 0.5}, "it has none"),
         ("vgg16", {"dropout": 1.0}, "it must lie in"),
         ("small_cnn", {"weights": "imagenet"}, "no ImageNet weights for small_cnn"),
+        ("mobilefacenet", {"weights": "imagenet"}, "no ImageNet weights for mobilefacenet"),
+        ("squeezenet1_0", {"batch_norm": True}, "no batch normalisation"),
+        ("small_cnn", {"mean": (0.5,) * 3}, "give both or neither"),
+        ("small_cnn", {"mean": (0.5,), "std": (0.5,)}, "must be 3 finite numbers each"),
+        ("small_cnn", {"mean": (0.5,) * 3, "std": (0.5, 0.0, 0.5)}, "std above 0"),
         ("vgg16", {"weights": "imagenet", "channels": 1}, "channels=3"),
         ("vgg16", {"weights": "imagenet", "width": 0.5}, "width=1"),
     ],

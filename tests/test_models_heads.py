@@ -18,7 +18,10 @@ def blobs(n=48, size=32, channels=1):
     return images.clamp(0, 1), labels
 
 
-@pytest.mark.parametrize("name", ["vgg16", "resnet18", "inception_v3", "efficientnet_lite0"])
+NETWORKS = ["vgg16", "resnet18", "inception_v3", "efficientnet_lite0", "squeezenet1_0", "mobilefacenet"]
+
+
+@pytest.mark.parametrize("name", NETWORKS)
 def test_only_the_head_moves(name):
     images, labels = blobs()
     options = {"width": 0.1} if name == "vgg16" else {}
@@ -45,6 +48,11 @@ def test_features_are_what_enters_the_head():
     assert found.shape == (5, 512, 1, 1)
     torch.testing.assert_close(model.network.fc(found.flatten(1)), model(images), atol=1e-5, rtol=0)
     assert not model.network.fc._forward_pre_hooks
+    model = models.load("squeezenet1_0", classes=3, channels=1, input_size=64)
+    images = torch.rand(5, 1, 64, 64)
+    maps = heads.features(model, model.network.classifier, images, batch_size=2)
+    assert maps.shape == (5, 512, 3, 3)
+    torch.testing.assert_close(model.network.classifier(maps).flatten(1), model(images), atol=1e-5, rtol=0)
 
 
 def test_augmentation_is_refused():

@@ -1,8 +1,11 @@
 """Weights from files and downloads: what fits, what does not, and files that mean harm."""
 
+import hashlib
 import os
 import pickle
 import warnings
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from urllib.error import URLError
 
@@ -44,6 +47,73 @@ def test_folded_residual_networks_load_again(tmp_path: Path) -> None:
         models.load("efficientnet_lite0", classes=3, weights=path, batch_norm=False).fingerprint
         == folded.fingerprint
     )
+
+
+def test_a_file_of_squeezenet_says_how_its_images_are_normalised(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two published sets of weights fit by name and shape: a file of which nothing is known is never guessed at."""
+    caffe = ((123 / 255, 117 / 255, 104 / 255), (1 / 255,) * 3)
+    state = torchvision.models.squeezenet1_0(num_classes=4).state_dict()
+    silent = {suffix: tmp_path / f"silent{suffix}" for suffix in (".safetensors", ".pth")}
+    safetensors.torch.save_file(state, silent[".safetensors"])
+    torch.save(state, silent[".pth"])
+    load = partial(models.load, "squeezenet1_0", classes=4)
+    for path in silent.values():
+        with pytest.raises(UserError, match="do not say how their images are normalised") as caught:
+            load(weights=path)
+        assert "\n" not in str(caught.value)
+    told = load(weights=silent[".pth"], mean=caffe[0], std=caffe[1])
+    image = torch.rand(1, 3, 40, 40)
+    grey_levels = 255 * image - torch.tensor([123.0, 117.0, 104.0]).view(1, 3, 1, 1)
+    assert torch.allclose(told.normalize(image), grey_levels, atol=1e-4)
+    again = load(weights=models.save(told, tmp_path / "told.safetensors"))
+    assert again.fingerprint == told.fingerprint
+    # What is given wins over what the file says; another network keeps its own normalisation.
+    other = load(weights=tmp_path / "told.safetensors", mean=(0.5,) * 3, std=(0.25,) * 3)
+    assert other.fingerprint != told.fingerprint
+    # Known files are told by their content.
+    digest = hashlib.sha256(silent[".pth"].read_bytes()).hexdigest()
+    known = replace(models.REGISTRY["squeezenet1_0"], files={"none": ((0,), (1,)), digest[:16]: caffe})
+    monkeypatch.setitem(models.REGISTRY, "squeezenet1_0", known)
+    assert load(weights=silent[".pth"]).fingerprint == told.fingerprint
+    with pytest.raises(UserError, match="do not say how"):
+        load(weights=silent[".safetensors"])
+
+
+@pytest.mark.parametrize("about", ["{", "[1]", '{"mean": "0.5", "std": 1}', '{"mean": [0.5], "std": ["a"]}'])
+def test_damaged_metadata_is_one_line(tmp_path: Path, about: str) -> None:
+    path = tmp_path / "w.safetensors"
+    safetensors.torch.save_file(small().network.state_dict(), path, metadata={"xaicore": about})
+    with pytest.raises(UserError, match=r"normalis|mean and std") as caught:
+        small(weights=path)
+    assert "\n" not in str(caught.value)
+
+
+def test_weights_of_squeezenet_and_mobilefacenet_that_do_not_fit(tmp_path: Path) -> None:
+    path = models.save(small(), tmp_path / "w.safetensors")
+    with pytest.raises(UserError, match=r"it has no features.0.bias|features.0.weight is 4x1x3x3"):
+        models.load("squeezenet1_0", classes=3, weights=path)
+    with pytest.raises(UserError, match=r"it has no conv1.conv.weight"):
+        models.load("mobilefacenet", classes=3, weights=path)
+
+
+def test_weights_of_mobilefacenet_need_no_head(tmp_path: Path) -> None:
+    model = models.load("mobilefacenet", classes=4, seed=1)
+    whole = models.save(model, tmp_path / "whole.safetensors")
+    assert models.load("mobilefacenet", classes=4, weights=whole).fingerprint == model.fingerprint
+    with pytest.raises(UserError, match=r"fc.weight is 4x128, expected 5x128"):
+        models.load("mobilefacenet", classes=5, weights=whole)
+    features = {name: tensor for name, tensor in model.network.state_dict().items() if "fc." not in name}
+    safetensors.torch.save_file(features, tmp_path / "features.safetensors")
+    backbone = models.load("mobilefacenet", classes=5, weights=tmp_path / "features.safetensors", seed=2)
+    state = backbone.network.state_dict()
+    assert all(torch.equal(state[name], tensor) for name, tensor in features.items())
+    assert torch.equal(state["fc.weight"], models.load("mobilefacenet", classes=5, seed=2).network.fc.weight)
+    headless = {name: tensor for name, tensor in small().network.state_dict().items() if "class" not in name}
+    safetensors.torch.save_file(headless, tmp_path / "features.safetensors")
+    with pytest.raises(UserError, match=r"it has no classifier\.0\.weight"):
+        small(weights=tmp_path / "features.safetensors")
 
 
 def test_wrapped_and_prefixed_state_dicts(tmp_path: Path) -> None:

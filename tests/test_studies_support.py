@@ -15,6 +15,8 @@ REFUSED = {
     **{("torch.compile", title): "scripted or compiled" for title in ("DeepLIFT", "Grad-CAM", *GUIDED)},
     ("half precision (bfloat16)", "attacks"): "float32",
     **{(kind, title): "rule for ReLUs" for kind in ("GELU", "SiLU") for title in GUIDED},
+    **{("PReLU", title): "calls PReLU" for title in GUIDED},
+    **{("PReLU", title): "deep Taylor decomposition .* \\(PReLU\\)" for title in LRP[1:]},
     **{("GELU", title): r"\(GELU\)" for title in LRP},
     **{("SiLU", title): r"\(SiLU\)" for title in LRP},
     **{("LayerNorm", title): r"\(LayerNorm\)" for title in LRP},

@@ -6,8 +6,9 @@ At every ReLU the gradient passes only where both the activation and the gradien
 
 Springenberg et al., ICLR workshop 2015, Fig. 1; Selvaraju et al., ICCV 2017, Sec. 3.2, for the product. ReLU6
 counts as a ReLU; whether a ReLU is a module, a function, shared or in place makes no difference. The definition says
-nothing of other activations (GELU, SiLU, LeakyReLU, PReLU, sigmoid): beside ReLUs they keep their gradient, as custom
-autograd functions do, and a network that calls no ReLU at all, whose map would be the plain gradient, is refused.
+nothing of other activations. LeakyReLU, PReLU and RReLU, which stand where a ReLU could, are refused. Others (GELU, SiLU,
+sigmoid) keep their gradient beside ReLUs, as custom autograd functions do, and a network that calls no ReLU at all, whose
+map would be the plain gradient, is refused.
 """
 
 from typing import Any
@@ -25,6 +26,8 @@ from xaicore.core.errors import UserError
 
 DISGUISES = frozenset({"clamp", "clamp_min", "clip", "maximum", "threshold", "where", "heaviside"})
 """Functions that may be a ReLU in disguise."""
+LEAKY = {"leaky_relu": "LeakyReLU", "prelu": "PReLU", "rrelu": "RReLU"}
+"""Rectifiers that the definition does not cover."""
 
 
 def guided_backprop(
@@ -33,11 +36,11 @@ def guided_backprop(
     """Return the guided gradient of the chosen logit with respect to the network's input.
 
     Arguments, result and errors are those of :func:`~xaicore.attribution.gradient`. Activations other than ReLU and
-    ReLU6 (also LeakyReLU and PReLU) pass their gradient as it is.
+    ReLU6 pass their gradient as it is.
 
     Raises:
-        UserError: a network that calls no ReLU, calls a function that may be one in disguise (``clamp``,
-            ``maximum``, …), or holds scripted or compiled modules; the message names it.
+        UserError: a network that calls no ReLU, calls a LeakyReLU, PReLU or RReLU, calls a function that may be a ReLU in
+            disguise (``clamp``, ``maximum``, …), or holds scripted or compiled modules; the message names it.
     """
     network = network_of(model)
     check_visible(network, "guided backpropagation")
@@ -107,6 +110,11 @@ class _Guided(TorchFunctionMode):
                 raise UserError(
                     f"guided backpropagation cannot tell whether the function {name!r} stands for a ReLU: "
                     "use nn.ReLU or nn.ReLU6"
+                )
+            if name in LEAKY:
+                raise UserError(
+                    f"guided backpropagation is a rule for ReLUs and this network calls {LEAKY[name]}, of which it says "
+                    "nothing; take attribution.gradient"
                 )
             if name in ("relu", "relu6") or (
                 name == "hardtanh" and argument(args, kwargs, 1, "min_val") == 0

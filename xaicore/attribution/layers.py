@@ -52,11 +52,14 @@ KINDS: dict[type[nn.Module], str] = {
     nn.Linear: "dense",
     nn.ReLU: "activation",
     nn.ReLU6: "activation",
+    nn.LeakyReLU: "leaky-activation",
+    nn.PReLU: "leaky-activation",
     nn.MaxPool2d: "max-pool",
     nn.AdaptiveMaxPool2d: "max-pool",
     nn.AvgPool2d: "average-pool",
     nn.AdaptiveAvgPool2d: "average-pool",
     nn.ZeroPad2d: "pad",
+    nn.Upsample: "resize",
     nn.Flatten: "reshape",
     nn.Unflatten: "reshape",
     nn.Dropout: "identity",
@@ -67,6 +70,8 @@ KINDS: dict[type[nn.Module], str] = {
 }
 WITH_WEIGHTS = ("conv", "dense")
 """Kinds of layers with weights."""
+WITH_SHARES = ("nearest", "nearest-exact", "bilinear")
+"""Ways of resizing whose weights are shares: none is negative, and those of a value sum to 1."""
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.SyncBatchNorm)
 
 
@@ -100,6 +105,7 @@ OPERATIONS: dict[Any, Callable[..., nn.Module]] = {
     torch.relu: nn.ReLU,
     "relu": nn.ReLU,
     functional.relu6: lambda inplace=False: nn.ReLU6(),
+    functional.leaky_relu: lambda negative_slope=0.01, inplace=False: nn.LeakyReLU(negative_slope),
     functional.max_pool2d: _max_pool,
     functional.avg_pool2d: nn.AvgPool2d,
     functional.adaptive_avg_pool2d: nn.AdaptiveAvgPool2d,
@@ -210,6 +216,8 @@ def _usable(name: str, module: nn.Module) -> nn.Module:
         raise UserError(f"lrp has no rule for the layer {name!r} ({type(module).__name__})")
     if isinstance(module, nn.Conv2d) and module.padding_mode != "zeros":
         raise UserError(f"lrp has no rule for the layer {name!r}: padding_mode must be 'zeros'")
+    if isinstance(module, nn.Upsample) and module.mode not in WITH_SHARES:
+        raise UserError(f"lrp has no rule for the layer {name!r}: its mode must be {', '.join(WITH_SHARES)}")
     if getattr(module, "inplace", False):
         module = copy.copy(module)
         module.__dict__["inplace"] = False

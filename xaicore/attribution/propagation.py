@@ -1,11 +1,11 @@
 r"""Handing relevance down through a network, step by step, by the rules of a preset.
 
-Layers with weights follow the rule that the preset names for them (:mod:`xaicore.attribution.rules`). ReLU, ReLU6
-and dropout pass relevance on, reshaping rearranges it, padding crops it, max-pooling gives it to the maximum,
-average pooling divides it among its inputs, a concatenation splits it. A sum divides it in proportion to its
-summands, :math:`R_a = R\,a/(a + b)`, as the z rule does, for every preset. (So do iNNvestigate 2.1.2's LRP presets; its
-deep Taylor decomposition hands the whole relevance to *each* summand, which doubles it at every block of a
-residual network.)
+Layers with weights follow the rule that the preset names for them (:mod:`xaicore.attribution.rules`). ReLU, ReLU6 and
+dropout pass relevance on, reshaping rearranges it, padding crops it, max-pooling gives it to the maximum, average
+pooling divides it among its inputs, resizing by its weights, a concatenation splits it. A sum divides it in
+proportion to its summands, :math:`R_a = R\,a/(a + b)`, as the z rule does, for every preset. (So do iNNvestigate
+2.1.2's LRP presets; its deep Taylor decomposition hands the whole relevance to *each* summand, which doubles it at
+every block of a residual network.)
 
 A function :math:`y = wx + b` of each value by itself that stands between input and first layer with weights is the
 network's normalisation: relevance passes through it, so that the normalised input is explained, as for a classifier.
@@ -13,6 +13,10 @@ Elsewhere (a batch normalisation before its ReLU and convolution, as in a DenseN
 :math:`R_x = R\,wx/(wx + b)`, in presets whose rules look at activations, as in iNNvestigate's LRP
 (``BatchNormalizationReverseLayer``). Deep Taylor decomposition passes relevance on, as iNNvestigate's does by the
 w-square rule; so do the presets w-square and flat, by their own rules for an output that sees one input.
+
+LeakyReLU and PReLU pass relevance on as ReLU does (Bach et al., 2015, Eqs. 52 and 56: the activation is part of the
+neuron, and its input, not its output, is what the shares are of). Deep Taylor decomposition is derived for ReLUs
+(Montavon et al., 2017) and refuses them, as iNNvestigate does.
 
 A tensor that is used more than once gets the sum of what its users hand down.
 """
@@ -28,6 +32,7 @@ from xaicore.attribution.inputs import naming_images
 from xaicore.attribution.layers import Function, laid_out
 from xaicore.attribution.presets import Preset
 from xaicore.attribution.rules import RULES, Rule, quotient
+from xaicore.core.errors import UserError
 
 
 class Pass(NamedTuple):
@@ -47,7 +52,7 @@ class Propagation:
         bounds: smallest and largest value of each network input, (2, C, H, W); for the bounded rule.
 
     Raises:
-        UserError: the network is not made of known layers.
+        UserError: the network is not made of known layers, or the preset is none for one of them.
     """
 
     def __init__(self, network: nn.Module, preset: Preset, epsilon: float, bounds: Tensor | None) -> None:
@@ -55,6 +60,11 @@ class Propagation:
         limits = {} if bounds is None else self._graph.given_to_first(bounds)
         self._rules: dict[int, Rule] = {}
         for position, step in enumerate(self._graph.steps):
+            if preset.positive_output and step.kind == "leaky-activation":
+                raise UserError(
+                    f"deep Taylor decomposition is a method for ReLUs, not for the activation {step.name!r} "
+                    f"({type(step.module).__name__}): take another preset of lrp"
+                )
             name = None if position in self._graph.normalisation else preset.rule(step.kind)
             if position in self._graph.first:
                 name = preset.first or name
@@ -91,7 +101,7 @@ class Propagation:
         if position in self._rules:
             assert step.module is not None
             return (self._rules[position](step.module, given[0], relevance),)
-        if step.kind in ("max-pool", "average-pool", "pad"):
+        if step.kind in ("max-pool", "average-pool", "pad", "resize"):
             assert step.module is not None
             return (_gradient(step.module, given[0], relevance),)
         if step.kind == "sum":

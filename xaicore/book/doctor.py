@@ -148,8 +148,9 @@ def _embedded() -> Iterator[Finding]:
         for name, spec in SETS.items()
         if spec.read is not None
     }
-    network = partial(xaicore.models.load, "efficientnet_lite0", weights="imagenet")
-    things["weights of EfficientNet-Lite0 for ImageNet"] = network
+    for number in range(3):
+        network = partial(xaicore.models.load, f"efficientnet_lite{number}", weights="imagenet")
+        things[f"weights of EfficientNet-Lite{number} for ImageNet"] = network
     for text, thing in things.items():
         try:
             found = thing()

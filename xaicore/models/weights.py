@@ -12,11 +12,11 @@ import pickle
 import shutil
 import tempfile
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -27,6 +27,9 @@ from xaicore.models.classifier import Classifier
 SUFFIXES = (".safetensors", ".pt", ".pth")
 WRAPPERS = ("state_dict", "model_state_dict", "model")
 IMAGENET_CLASSES = 1000
+
+Normalisation = tuple[Sequence[float], Sequence[float]]
+"""Mean and standard deviation of each colour channel of the images, in [0, 1]."""
 
 
 def read(path: str | os.PathLike[str]) -> dict[str, Tensor]:
@@ -69,6 +72,35 @@ def read(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     return {
         str(name).removeprefix("module.").removeprefix("network."): tensor for name, tensor in content.items()
     }
+
+
+def stated_normalisation(
+    path: str | os.PathLike[str], known: Mapping[str, Normalisation] | None
+) -> Normalisation | None:
+    """Return the normalisation of the images that a weights file says it is for, or that is known of this very file.
+
+    Args:
+        path: a file that :func:`read` can read.
+        known: what the sha256 of a file begins with -> its normalisation.
+
+    Returns:
+        None where neither is so. :func:`save` writes the normalisation into a ``.safetensors`` file.
+
+    Raises:
+        UserError: what the file says is damaged.
+    """
+    file = Path(path).expanduser()
+    if file.suffix == ".safetensors":
+        with safe_open(file, "pt") as content:
+            about = (content.metadata() or {}).get("xaicore", "{}")
+        try:
+            stated = json.loads(about)
+            if {"mean", "std"} <= stated.keys():
+                return [float(value) for value in stated["mean"]], [float(value) for value in stated["std"]]
+        except (ValueError, TypeError, AttributeError):
+            raise UserError(f"what {path} says of how its images are normalised cannot be read") from None
+    digest = _sha256(file) if known else ""
+    return next((each for begin, each in (known or {}).items() if digest.startswith(begin)), None)
 
 
 def put(network: nn.Module, state: Mapping[str, Tensor], shown: str, *, head: str, transfer: bool) -> None:
@@ -119,13 +151,16 @@ def check_cached(file: Path, digest: str) -> None:
     """
     if not file.is_file():
         return
-    with file.open("rb") as content:
-        found = hashlib.file_digest(content, "sha256").hexdigest()
-    if not found.startswith(digest):
+    if not _sha256(file).startswith(digest):
         raise UserError(
             f"the downloaded file {file.name} is damaged; delete it from torch's folder {file.parent.name} and run "
             "again"
         )
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
 
 
 def download(name: str, fetch: Callable[[], Mapping[str, Tensor]]) -> dict[str, Tensor]:
@@ -150,8 +185,8 @@ def save(model: Classifier, path: str | os.PathLike[str]) -> Path:
 
     Args:
         model: the model.
-        path: a ``.safetensors`` file, which also holds the name, classes and options of the model, or a
-            ``.pt``/``.pth`` file.
+        path: a ``.safetensors`` file, which also holds the name, classes, normalisation and options of the model, or
+            a ``.pt``/``.pth`` file.
 
     Raises:
         UserError: the suffix is another, the folder does not exist or cannot be written to, or the disk is full.
@@ -163,6 +198,7 @@ def save(model: Classifier, path: str | os.PathLike[str]) -> Path:
         raise UserError(f"there is no folder for {path}; make it first")
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.network.state_dict().items()}
     about = {name: getattr(model, name) for name in ("name", "classes", "input_size", "options")}
+    about |= {name: getattr(model, name).flatten().tolist() for name in ("mean", "std")}
     with one_line("the weights file"):
         handle, temporary = tempfile.mkstemp(dir=file.parent, suffix=file.suffix)
         os.close(handle)

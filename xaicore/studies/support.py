@@ -34,6 +34,7 @@ class Network(nn.Module):
         self.batch_norm, self.layer_norm = nn.BatchNorm2d(6), nn.LayerNorm([6, 8, 8])
         self.attention, self.tokens = nn.MultiheadAttention(6, 2, batch_first=True), nn.LayerNorm(6)
         self.head, self.joined = nn.Linear(96, CLASSES), forward
+        self.squeeze = nn.Conv2d(12, 6, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return logits (N, 3)."""
@@ -47,6 +48,11 @@ def _plain(net: Network, x: Tensor) -> Tensor:
 def _residual(net: Network, x: Tensor) -> Tensor:
     x = net.activation(net.stem(x))
     return net.other(x + net.conv(x))  # type: ignore[no-any-return]
+
+
+def _concatenated(net: Network, x: Tensor) -> Tensor:
+    x = net.activation(net.stem(x))
+    return net.squeeze(torch.cat([x, net.other(net.conv(x))], 1))  # type: ignore[no-any-return]
 
 
 def _attention(net: Network, x: Tensor) -> Tensor:
@@ -65,6 +71,7 @@ def _classifier() -> nn.Module:
 KINDS: dict[str, Callable[[], nn.Module]] = {
     "plain (convolutions, ReLU)": lambda: Network(_plain),
     "residual": lambda: Network(_residual),
+    "concatenation (SqueezeNet's Fire module)": lambda: Network(_concatenated),
     "activations as functions": lambda: Network(
         lambda net, x: functional.relu(net.conv(functional.relu(net.stem(x))))
     ),
@@ -81,6 +88,7 @@ KINDS: dict[str, Callable[[], nn.Module]] = {
     "channels last": lambda: Network(_plain).to(memory_format=torch.channels_last),  # type: ignore[call-overload]
     "torch.compile": lambda: torch.compile(Network(_plain), backend="eager"),  # type: ignore[dict-item, return-value]
     "half precision (bfloat16)": lambda: Network(_plain).bfloat16(),
+    "PReLU": lambda: Network(_plain, nn.PReLU),
     "GELU": lambda: Network(_plain, nn.GELU),
     "SiLU": lambda: Network(_plain, nn.SiLU),
     "LayerNorm": lambda: Network(
