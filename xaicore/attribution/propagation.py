@@ -15,8 +15,9 @@ Elsewhere (a batch normalisation before its ReLU and convolution, as in a DenseN
 w-square rule; so do the presets w-square and flat, by their own rules for an output that sees one input.
 
 LeakyReLU and PReLU pass relevance on as ReLU does (Bach et al., 2015, Eqs. 52 and 56: the activation is part of the
-neuron, and its input, not its output, is what the shares are of). Deep Taylor decomposition is derived for ReLUs
-(Montavon et al., 2017) and refuses them, as iNNvestigate does.
+neuron, and its input, not its output, is what the shares are of). So the alpha-beta rules tell apart what raised and
+what lowered that input; where the slope is negative, as many of a trained PReLU are, the output moved the other way.
+Deep Taylor decomposition is derived for ReLUs (Montavon et al., 2017) and refuses both, as iNNvestigate does.
 
 A tensor that is used more than once gets the sum of what its users hand down.
 """
