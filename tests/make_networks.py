@@ -59,6 +59,7 @@ def _with_marks() -> tuple[Tensor, Tensor]:
 TRAIN: dict[str, Callable[[], Callable[[nn.Module, int], nn.Module]]] = {
     "digits": lambda: _by_recipe(*_digits(2000)),
     "two-strides": lambda: _plainly,
+    "transformer": lambda: _plainly,
     "coarse-digits": lambda: _by_recipe(*_digits(2000, pool=2), learning_rate=4e-3),
     "marks": lambda: _by_recipe(*_with_marks(), learning_rate=2e-3),
 }

@@ -16,6 +16,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional
+from torchvision.models import VisionTransformer
 
 from xaicore import data, models
 from xaicore.models import Classifier
@@ -37,6 +38,13 @@ def _two_strides() -> nn.Sequential:
     )
 
 
+def _transformer() -> VisionTransformer:
+    """torchvision's vision transformer on grey digits: 7 x 7 patches, two blocks of four heads."""
+    model = VisionTransformer(28, 4, num_layers=2, num_heads=4, hidden_dim=32, mlp_dim=64, num_classes=10)
+    model.conv_proj = nn.Conv2d(1, 32, 4, stride=4)
+    return model
+
+
 def _small_cnn(seed: int, classes: list[str] = TEN, **options: object) -> Classifier:
     return models.load("small_cnn", classes=classes, channels=1, seed=seed, **options)
 
@@ -44,6 +52,7 @@ def _small_cnn(seed: int, classes: list[str] = TEN, **options: object) -> Classi
 ARCHITECTURES: dict[str, Callable[[int], nn.Module]] = {
     "digits": lambda seed: _small_cnn(seed, input_size=28),
     "two-strides": lambda seed: seeded(_two_strides, seed),
+    "transformer": lambda seed: seeded(_transformer, seed),
     "coarse-digits": lambda seed: _small_cnn(seed, input_size=14, width=0.25),
     "marks": lambda seed: _small_cnn(
         seed, ["horizontal", "vertical"], input_size=28, batch_norm=False, width=0.5

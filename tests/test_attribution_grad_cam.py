@@ -3,7 +3,10 @@
 from typing import Any
 
 import pytest
+import subjects
+import today
 import torch
+import zoo
 from attribution_networks import (
     PACKAGE_NETWORKS,
     error,
@@ -17,7 +20,8 @@ from captum.attr import LayerGradCam
 from torch import Tensor, nn
 from torch.nn import functional
 
-from xaicore.attribution import GradCams, grad_cam
+from xaicore.attribution import METHODS, GradCams, grad_cam
+from xaicore.attribution.grad_cam import as_maps
 from xaicore.core.errors import UserError
 
 
@@ -208,6 +212,101 @@ def test_a_layer_without_influence_is_invalid() -> None:
     cams = grad_cam(Twice(), images(), 0, ["other"])
     assert not cams.valid["other"].any()
     assert cams["other"].shape == (3, 8, 8)
+
+
+def by_hand(tokens: Tensor, slope: Tensor) -> Tensor:
+    """Grad-CAM of tokens (N, 1 + 7 * 7, C), the class token first."""
+    maps = torch.zeros(len(tokens), 7, 7)
+    for row in range(7):
+        for column in range(7):
+            patch = tokens[:, 1 + 7 * row + column]
+            maps[:, row, column] = (patch * slope[:, 1:].mean(1)).sum(1)
+    return maps.relu()
+
+
+def test_tokens_of_a_transformer_lie_where_their_patches_are() -> None:
+    network, digits, labels = subjects.trained("transformer")
+    batch, kept = digits[:3], {}
+    layer = network.encoder.layers[1].ln_1
+    handle = layer.register_forward_hook(lambda module, given, output: kept.update(tokens=output))
+    logits = network(batch)
+    handle.remove()
+    (slope,) = torch.autograd.grad(logits.gather(1, labels[:3, None]).sum(), kept["tokens"])
+    expected = by_hand(kept["tokens"].detach(), slope)
+    names = [f"encoder.layers.encoder_layer_{k}" for k in (0, 1)]
+    everything = grad_cam(network, batch, labels[:3])
+    assert list(everything) == ["conv_proj", *(f"{name}.self_attention" for name in names)]
+    (last,) = grad_cam(network, batch, labels[:3], "last").items()
+    assert last[0] == f"{names[1]}.self_attention"
+    for maps in (
+        last[1],
+        everything[last[0]],
+        *grad_cam(network, batch, labels[:3], [f"{names[1]}.ln_1"]).values(),
+    ):
+        torch.testing.assert_close(maps, expected)
+    assert expected.flatten(1).any(1).all()
+    # After the last attention only the class token is read.
+    assert not grad_cam(network, batch, labels[:3], [names[1]]).valid[names[1]].any()
+    enlarged = METHODS["grad_cam"](network, batch, labels[:3])
+    assert enlarged.shape == batch.shape
+
+
+def test_tokens_first_or_last_and_no_batch_first() -> None:
+    network, batch = zoo.NETWORKS["attention"](), zoo.images()
+    expected = grad_cam(network, batch, 0, ["norm1"])["norm1"]
+    assert expected.shape == (4, 4, 4)
+    torch.testing.assert_close(grad_cam(network, batch, 0, "last")["attention"], expected)
+
+    class TokensFirst(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.patches, self.attention = nn.Conv2d(1, 8, 2, stride=2), nn.MultiheadAttention(8, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.patches(x).flatten(2).permute(2, 0, 1)
+            return self.attention(x, x, value=x)[0].mean(0)
+
+    first = seeded(TokensFirst)
+    maps = grad_cam(first, batch, 0)
+    # What it is given is what the convolution gives, and nothing else sees that.
+    torch.testing.assert_close(maps["attention"], maps["patches"])
+    assert maps.valid["attention"].any()
+
+
+@pytest.mark.parametrize(
+    ("shape", "size", "grid"),
+    [
+        ((2, 5, 4, 6), (8, 12), (5, 4, 6)),
+        ((2, 4, 6, 5), (8, 12), (5, 4, 6)),
+        ((2, 4, 4, 4), (8, 8), (4, 4, 4)),
+        ((2, 24, 5), (8, 12), (5, 4, 6)),
+        ((2, 25, 5), (8, 12), (5, 4, 6)),
+        ((2, 16, 5), (8, 8), (5, 4, 4)),
+        ((2, 17, 5), (8, 8), (5, 4, 4)),
+        ((2, 18, 5), (8, 8), None),
+        ((2, 24, 5), (8, 8), None),
+        ((2, 1, 5), (8, 12), None),
+        ((2, 5), (8, 8), None),
+    ],
+)
+def test_what_is_a_grid(shape: tuple[int, ...], size: tuple[int, int], grid: tuple[int, ...] | None) -> None:
+    values = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    maps = as_maps(values, size)
+    assert (None if maps is None else tuple(maps.shape[1:])) == grid
+
+
+def test_channels_last_maps_of_a_swin_transformer() -> None:
+    network, batch = today.network("Swin").float(), today.images().float()
+    (maps,) = grad_cam(network, batch, 0, ["norm"]).values()
+    kept = {}
+    handle = network.norm.register_forward_hook(lambda module, given, output: kept.update(maps=output))
+    logits = network(batch.requires_grad_())
+    handle.remove()
+    (slope,) = torch.autograd.grad(logits[:, 0].sum(), kept["maps"])
+    expected = (kept["maps"] * slope.mean((1, 2), keepdim=True)).sum(3).relu().detach()
+    torch.testing.assert_close(maps, expected)
+    with pytest.raises(UserError, match=r"'softmax'\) runs after the last convolution 'features.0.0'"):
+        grad_cam(network, today.images().float(), 0, "last")
 
 
 def compiled() -> nn.Module:

@@ -355,7 +355,7 @@ class OwnConv(nn.Conv2d):
         (nn.Sequential(nn.utils.spectral_norm(nn.Conv2d(2, 2, 1))), "'0': its weight is made of other"),
         (nn.Sequential(nn.ReLU(), nn.Flatten()), "at least one convolution or linear layer"),
         (nn.Sequential(nn.Conv2d(2, 2, 1), nn.BatchNorm2d(2, track_running_stats=False)), "'1': it has no"),
-        (Odd("squared"), "no rule for the function 'mul'"),
+        (Odd("squared"), "'preset-a-flat' of lrp has no rule for 'mul', a product of two branches"),
         (Odd("inverse"), "no rule for the function 'truediv'"),
         (Odd("difference"), "no rule for the function 'sub'"),
         (Odd("weighted sum"), "no rule for the function 'add'"),
@@ -365,7 +365,7 @@ class OwnConv(nn.Conv2d):
         (Odd("broadcast"), "only add tensors of equal shape"),
         (Odd("along images"), "'cat' along the first dimension"),
         (Odd("dropout"), "active in eval mode"),
-        (Odd("mean"), "mean over other dimensions"),
+        (Odd("mean"), "only add tensors of equal shape"),
         (Odd("in place, seen elsewhere"), "layers in place that others depend on"),
         (Odd("in place, result dropped"), "layers in place that others depend on"),
 # torch 2.5 cannot trace it, later versions can

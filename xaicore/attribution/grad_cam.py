@@ -4,9 +4,14 @@ r"""Grad-CAM of every layer from one forward and one backward pass.
           \alpha_c = \frac{1}{hw} \sum_{i,j} \frac{\partial z_t}{\partial A_{c,ij}}
 
 for the activations :math:`A` (C, h, w) of a layer: Selvaraju et al., ICCV 2017, Eq. 1 and 2.
+
+In a network of tokens the layers are those whose tokens still look at each other: what each ``nn.MultiheadAttention`` is
+given (the keys' values, after the block's normalisation). After the last of them only the class token is read, and the
+gradient of all others is zero. Tokens are put where their patches are; a class token, which is nowhere, is left out.
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from typing import Any
 
@@ -22,6 +27,8 @@ from xaicore.core.errors import UserError
 from xaicore.core.undisturbed import undisturbed
 
 ACTIVATIONS = ("post-relu", "pre-relu")
+ATTENTION = ("softmax", "scaled_dot_product_attention")
+"""Functions that attention outside of ``nn.MultiheadAttention`` calls on tensors of at least three dimensions."""
 
 
 class GradCams(dict[str, Tensor]):
@@ -53,9 +60,11 @@ def grad_cam(
     Args:
         model, images, targets, batch_size: as for :func:`~xaicore.attribution.gradient`, as are errors. Activations may
             work in place.
-        layers: ``"all"`` convolutions (Conv2d modules), the ``"last"`` one to run, or names of modules as in
-            ``named_modules()`` of the model, of a classifier's network (``"features.0"``), that each give
-            (N, C, h, w).
+        layers: ``"all"`` convolutions and attentions (Conv2d and MultiheadAttention modules), the ``"last"`` one to run,
+            or names of modules as in ``named_modules()`` of the model, of a classifier's network (``"features.0"``), that
+            each give (N, C, h, w); or (N, h, w, C), where only so the map has the proportions of the image; or tokens
+            (N, h w, C) or (N, 1 + h w, C), the class token first, in such proportions. Of an attention it is not what it
+            gives but the tokens that it is given as values.
         activations: what :math:`A` is for a convolution that an activation follows, directly or through its
             batch normalisation: the output of that activation (``"post-relu"``) or what enters it
             (``"pre-relu"``). Of another convolution it is the output, through its batch normalisation, and of
@@ -67,7 +76,8 @@ def grad_cam(
 
     Raises:
         UserError: an unknown layer, one that takes no part in the forward pass or more than one, or does not
-            give (N, C, h, w); the message names it.
+            give one of these; the message names it. ``"last"`` where attention that is not a MultiheadAttention module
+            runs later.
     """
     indices = check_call(model, images, targets, batch_size)
     if activations not in ACTIVATIONS:
@@ -81,7 +91,7 @@ def grad_cam(
         cams.targets = torch.zeros(len(images), dtype=torch.int64, device=images.device)
         probe = images if len(images) else images.new_zeros(1, *images.shape[1:])
         for batch in batches(model, probe, indices if len(images) else None, batch_size):
-            maps, chosen = _batch_maps(network, batch, modules, _Follower(post, last))
+            maps, chosen = _batch_maps(network, batch, modules, _Follower(post, last, probe.shape[2:]))
             cams.targets[batch.rows] = chosen[: len(images)].to(images.device)
             if last:
                 maps = dict([maps.popitem()])
@@ -100,7 +110,8 @@ def _wanted(network: nn.Module, layers: str | Sequence[str]) -> dict[str, nn.Mod
     if isinstance(layers, str):
         if layers not in ("all", "last"):
             raise UserError(f"layers must be 'all', 'last' or a sequence of names, not {layers!r}")
-        found = {name: modules[name] for name in modules if isinstance(modules[name], nn.Conv2d)}
+        kinds = (nn.Conv2d, nn.MultiheadAttention)
+        found = {name: modules[name] for name in modules if isinstance(modules[name], kinds)}
         if not found:
             raise UserError(f"layers: {type(network).__name__} has no Conv2d module; name the layers")
         return found
@@ -117,23 +128,42 @@ def _batch_maps(
 ) -> tuple[dict[str, Tensor], Tensor]:
     with ExitStack() as hooks:
         for name, module in modules.items():
-            hooks.callback(module.register_forward_hook(follower.recorder(name)).remove)
+            hooks.callback(follower.watch(name, module).remove)
         chosen, values = target_logits(network, batch.inputs.requires_grad_(), batch.targets, follower)
+    follower.check_last()
     edges = {name: layer.edge for name, layer in follower.layers.items() if layer.edge is not None}
     gradients = torch.autograd.grad(values.sum(), list(edges.values()), allow_unused=True) if edges else ()
-    maps = {name: torch.zeros_like(layer.values[:, 0]) for name, layer in follower.layers.items()}
+    maps = {name: torch.zeros_like(layer.maps(layer.values)[:, 0]) for name, layer in follower.layers.items()}
     for name, slope in zip(edges, gradients, strict=True):
         if slope is not None:
-            values = follower.layers[name].kept()
-            maps[name] = torch.einsum("nc,nchw->nhw", slope.mean((2, 3)), values).relu()
+            layer = follower.layers[name]
+            weights = layer.maps(slope).mean((2, 3))
+            maps[name] = torch.einsum("nc,nchw->nhw", weights, layer.maps(layer.kept())).relu()
     return maps, chosen
 
 
-class _Layer:
-    """What a layer gave: its values as they were, and where the gradient enters it."""
+def as_maps(values: Tensor, size: Sequence[int]) -> Tensor | None:
+    """Return what a layer gives for images of ``size`` (H, W) as (N, C, h, w); see :func:`grad_cam`; None of another."""
+    height, width = size
+    if values.ndim == 4:
+        channels_last = values.shape[1] * width == values.shape[2] * height
+        fits = values.shape[2] * width == values.shape[3] * height
+        return values.movedim(3, 1) if channels_last and not fits else values
+    for tokens in (values, values[:, 1:]) if values.ndim == 3 else ():
+        rows = math.isqrt(tokens.shape[1] * height // width)
+        columns = rows * width // height
+        if rows * columns == tokens.shape[1] > 0 and rows * width == columns * height:
+            return tokens.transpose(1, 2).unflatten(2, (rows, columns))
+    return None
 
-    def __init__(self, name: str, output: Tensor, *, followed: bool) -> None:
-        self.name, self.followed = name, followed
+
+class _Layer:
+    """What a layer gave: its values as they were, where the gradient enters it, and how both are maps (N, C, h, w)."""
+
+    def __init__(
+        self, name: str, output: Tensor, maps: Callable[[Tensor], Tensor], *, followed: bool
+    ) -> None:
+        self.name, self.maps, self.followed = name, maps, followed
         self.take(output)
 
     def take(self, output: Tensor) -> None:
@@ -158,24 +188,47 @@ class _Layer:
 class _Follower(TorchFunctionMode):
     """Follows the output of layers, by identity, through batch normalisation to the activation after it."""
 
-    def __init__(self, post: bool, last: bool) -> None:
+    def __init__(self, post: bool, last: bool, size: Sequence[int]) -> None:
         super().__init__()
-        self._post, self._last = post, last
+        self._post, self._last, self._size = post, last, size
+        self._attention_after = ""
         self.layers: dict[str, _Layer] = {}
 
-    def recorder(self, name: str) -> Any:
-        """Return the forward hook of the layer ``name``."""
+    def watch(self, name: str, module: nn.Module) -> Any:
+        """Record what a layer gives, or the tokens that an attention is given; return the handle of the hook."""
+        if not isinstance(module, nn.MultiheadAttention):
+            followed = isinstance(module, nn.Conv2d)
+            return module.register_forward_hook(
+                lambda module, given, output: self._record(name, output, self._maps, followed)
+            )
+        swap = not module.batch_first
 
-        def record(module: nn.Module, given: Any, output: Any) -> None:
-            if name in self.layers:
-                raise UserError(f"layers: {name!r} is called more than once in a forward pass: leave it out")
-            if not isinstance(output, Tensor) or output.ndim != 4:
-                raise UserError(f"layers: {name!r} does not give one tensor (N, C, h, w)")
-            if self._last:
-                self.layers.clear()
-            self.layers[name] = _Layer(name, output, followed=isinstance(module, nn.Conv2d))
+        def record(module: nn.Module, args: Any, kwargs: Any) -> None:
+            tokens = argument(args, kwargs, 2, "value")
+            self._record(name, tokens, lambda x: self._maps(x.transpose(0, 1) if swap else x), followed=False)
 
-        return record
+        return module.register_forward_pre_hook(record, with_kwargs=True)
+
+    def check_last(self) -> None:
+        """Raise UserError where the last layer is not the last that says where."""
+        if self._last and self.layers and self._attention_after:
+            raise UserError(
+                f"layers: attention ({self._attention_after!r}) runs after the last convolution "
+                f"{next(iter(self.layers))!r} of this network, whose map would say little: name a layer near its end"
+            )
+
+    def _maps(self, values: Tensor) -> Tensor | None:
+        return as_maps(values, self._size)
+
+    def _record(self, name: str, output: Any, maps: Any, followed: bool) -> None:
+        if name in self.layers:
+            raise UserError(f"layers: {name!r} is called more than once in a forward pass: leave it out")
+        if not isinstance(output, Tensor) or (not followed and maps(output) is None):
+            raise UserError(f"layers: {name!r} does not give one tensor (N, C, h, w), nor tokens of a grid")
+        if self._last:
+            self.layers.clear()
+            self._attention_after = ""
+        self.layers[name] = _Layer(name, output, (lambda x: x) if followed else maps, followed=followed)
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -184,6 +237,8 @@ class _Follower(TorchFunctionMode):
         if given and changes_in_place(func, kwargs):
             for layer in given:
                 layer.keep()
+        if name_of(func) in ATTENTION and source is not None and source.ndim > 2:
+            self._attention_after = name_of(func)
         result = func(*args, **kwargs)
         for layer in given:
             if layer.followed and name_of(func) == "batch_norm":

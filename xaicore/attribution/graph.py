@@ -11,23 +11,18 @@ import math
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
+from torch.nn.functional import scaled_dot_product_attention
 from torchvision.transforms import functional
 
+from xaicore.attribution.attention import attention, multi_head_attention
 from xaicore.attribution.inputs import network_of
-from xaicore.attribution.layers import (
-    BATCH_NORMS,
-    KINDS,
-    WITH_WEIGHTS,
-    batchnorm,
-    is_size,
-    name_of,
-    operation,
-    reweighted,
-)
+from xaicore.attribution.layers import BATCH_NORMS, GATES, KINDS, WITH_WEIGHTS, batchnorm, reweighted
+from xaicore.attribution.operations import is_fixed, is_size, name_of, operation
 from xaicore.core.errors import UserError
 from xaicore.core.outputs import checked_logits
 from xaicore.models.batchnorm import folded_weights
@@ -36,6 +31,7 @@ FOLD_TOLERANCE = 1e-4
 """How far the graph's logits may be from the network's, relative to the largest of them."""
 INPUT = -1
 """The source of a step that takes the network's input."""
+NEEDING_VALUES = ("affine", "max-pool", "average-pool", "sum", "normalisation", "softmax", "product")
 _TRACING = threading.Lock()
 
 
@@ -58,7 +54,7 @@ class Step:
     @property
     def needs_values(self) -> bool:
         """Whether handing relevance through this step takes the values that it was given."""
-        return self.kind in (*WITH_WEIGHTS, "affine", "max-pool", "average-pool", "sum")
+        return self.kind in (*WITH_WEIGHTS, *NEEDING_VALUES)
 
 
 class Graph:
@@ -99,6 +95,12 @@ class Graph:
                 self._append(node)
         if not any(step.kind in WITH_WEIGHTS for step in self.steps):
             raise UserError("lrp needs a network with at least one convolution or linear layer")
+        last = self.steps[-1]
+        if last.kind == "softmax" or isinstance(last.module, GATES):
+            kind = "Softmax" if last.kind == "softmax" else type(last.module).__name__
+            raise UserError(
+                f"lrp explains logits and has no rule for the layer {last.name!r} ({kind}) at the end"
+            )
         self._raw = self._nodes_before_weights()
         self.first = {
             self._positions[node]
@@ -122,6 +124,8 @@ class Graph:
     def _append(self, node: fx.Node) -> None:
         if _is_norm(self._traced, node):
             step = self._normalised(node)
+        elif is_fixed(node, self._constants):
+            step = Step("fixed", name_of(node), None, ())
         else:
             kind, module, inputs = operation(self._traced, node, self._constants)
             step = Step(kind, name_of(node), module, tuple(self._positions[source] for source in inputs))
@@ -247,6 +251,8 @@ class _Tracer(fx.Tracer):
         if network_of(m) is not m:
             self.unchecked = True  # whether its own forward pass computes that
             return m.network(m.normalize(*args, **kwargs))  # type: ignore[operator]
+        if type(m) is nn.MultiheadAttention:
+            self.unchecked, forward = True, partial(multi_head_attention, m)
         return super().call_module(m, forward, args, kwargs)
 
     def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
@@ -254,7 +260,14 @@ class _Tracer(fx.Tracer):
             return attr_val
         return super().getattr(attr, attr_val, parameter_proxy_cache)
 
+    def create_proxy(self, kind: str, target: Any, *args: Any, **kwargs: Any) -> fx.Proxy:
+        if target is scaled_dot_product_attention:
+            return attention(*args[0], **args[1])  # type: ignore[return-value]
+        return super().create_proxy(kind, target, *args, **kwargs)
+
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        if isinstance(m, (nn.LayerNorm, nn.MultiheadAttention)):
+            return type(m) is nn.LayerNorm  # others are looked into
         return isinstance(m, (*KINDS, *BATCH_NORMS)) or super().is_leaf_module(m, module_qualified_name)
 
 
@@ -285,7 +298,8 @@ class _Recorder(fx.Interpreter):
             return None
         if step.module is not None:
             return step.module(*values)
-        self.env[self._nodes[step.sources[0]]] = values[0].contiguous()  # view needs that
+        if values:
+            self.env[self._nodes[step.sources[0]]] = values[0].contiguous()  # view needs that
         return super().run_node(n)
 
 

@@ -1,22 +1,22 @@
-"""The operations of a network that relevance can be handed through, whether modules, functions or methods.
+"""The layers that relevance can be handed through, whether modules, functions or methods.
 
-An operation is taken as the layer it is: ``functional.max_pool2d(x, 2)`` as ``nn.MaxPool2d(2)``. To know another one
-is one entry here and, for a new kind, one branch in :mod:`xaicore.attribution.propagation`. Whatever is not
-listed is refused by name, because ignoring it would give heatmaps that look plausible and are wrong.
+To know another one is one entry here and, for a new kind, one branch in :mod:`xaicore.attribution.propagation`.
 """
 
 import copy
 import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
 from torch.nn import functional
 from torchvision import transforms
+from torchvision.ops import StochasticDepth, stochastic_depth
 from torchvision.transforms import v2
 from torchvision.transforms.functional import normalize
 
+from xaicore.attribution.attention import group_norm, layer_norm, scores
 from xaicore.core.errors import UserError
 
 Layer = TypeVar("Layer", bound=nn.Module)
@@ -39,7 +39,8 @@ class Function(nn.Module):
         return self.function(*tensors)
 
 
-def _sum(first: Tensor, second: Tensor) -> Tensor:
+def add(first: Tensor, second: Tensor) -> Tensor:
+    """Return the sum of two tensors of equal shape."""
     if first.shape != second.shape:
         raise UserError(
             f"lrp can only add tensors of equal shape, not {tuple(first.shape)} and {tuple(second.shape)}"
@@ -52,8 +53,15 @@ KINDS: dict[type[nn.Module], str] = {
     nn.Linear: "dense",
     nn.ReLU: "activation",
     nn.ReLU6: "activation",
-    nn.LeakyReLU: "leaky-activation",
-    nn.PReLU: "leaky-activation",
+    **dict.fromkeys(
+        (nn.GELU, nn.SiLU, nn.Hardswish, nn.Mish, nn.LeakyReLU, nn.PReLU, nn.ELU, nn.Tanh),
+        "signed activation",
+    ),
+    nn.Sigmoid: "signed activation",
+    nn.Hardsigmoid: "signed activation",
+    nn.LayerNorm: "normalisation",
+    nn.GroupNorm: "normalisation",
+    nn.Softmax: "softmax",
     nn.MaxPool2d: "max-pool",
     nn.AdaptiveMaxPool2d: "max-pool",
     nn.AvgPool2d: "average-pool",
@@ -64,6 +72,7 @@ KINDS: dict[type[nn.Module], str] = {
     nn.Unflatten: "reshape",
     nn.Dropout: "identity",
     nn.Dropout2d: "identity",
+    StochasticDepth: "identity",
     nn.Identity: "identity",
     transforms.Normalize: "affine",
     v2.Normalize: "affine",
@@ -72,6 +81,14 @@ WITH_WEIGHTS = ("conv", "dense")
 """Kinds of layers with weights."""
 WITH_SHARES = ("nearest", "nearest-exact", "bilinear")
 """Ways of resizing whose weights are shares: none is negative, and those of a value sum to 1."""
+BEYOND_RELU = {
+    "signed activation": "an activation that can be negative or a sigmoid",
+    "gate": "a product with a gate",
+    "normalisation": "a normalisation over several values",
+    "softmax": "a softmax",
+    "product": "a product of two branches",
+}
+"""Kinds that networks of convolutions, linear layers, ReLU and pools do not have, in words: not for every preset."""
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.SyncBatchNorm)
 
 
@@ -94,10 +111,33 @@ def _max_pool(
     return nn.MaxPool2d(kernel_size, stride, padding, dilation, return_indices, ceil_mode)
 
 
+def _stochastic_depth(p: float, mode: str, training: bool = True) -> nn.Module:
+    return _dropout(p, training)
+
+
 def _mean(dim: Any = None, keepdim: bool = False) -> nn.Module:
-    if not isinstance(dim, (tuple, list)) or sorted(d % 4 for d in dim) != [2, 3]:
-        raise UserError("lrp has no rule for a mean over other dimensions than height and width, (2, 3)")
-    return Function("average-pool", lambda values: values.mean((2, 3), keepdim))
+    dims = tuple(dim) if isinstance(dim, (tuple, list)) else (dim,)
+
+    def mean(values: Tensor) -> Tensor:
+        if None in dims or any(each % values.ndim == 0 for each in dims):
+            raise UserError("lrp has no rule for a mean over images")
+        return values.mean(dims, keepdim)
+
+    return Function("average-pool", mean)
+
+
+def _linear(weight: Tensor, bias: Tensor | None = None) -> nn.Module:
+    return reweighted(nn.Linear(*weight.shape[::-1], device="meta"), weight, bias)
+
+
+def softmax(dim: int, *others: Any, **options: Any) -> nn.Module:
+    """Return a softmax over ``dim``; in what type it is computed does not matter."""
+    return Function("softmax", lambda values: values.softmax(dim))
+
+
+def normalisation(function: Callable[..., Tensor]) -> Callable[..., nn.Module]:
+    """Return what makes the layer of ``function`` from its arguments after the values."""
+    return lambda *args, **kwargs: Function("normalisation", lambda x: function(x, *args, **kwargs))
 
 
 OPERATIONS: dict[Any, Callable[..., nn.Module]] = {
@@ -110,6 +150,17 @@ OPERATIONS: dict[Any, Callable[..., nn.Module]] = {
     functional.avg_pool2d: nn.AvgPool2d,
     functional.adaptive_avg_pool2d: nn.AdaptiveAvgPool2d,
     functional.dropout: _dropout,
+    stochastic_depth: _stochastic_depth,
+    functional.linear: _linear,
+    functional.gelu: nn.GELU,
+    functional.silu: lambda inplace=False: nn.SiLU(),
+    functional.hardswish: lambda inplace=False: nn.Hardswish(),
+    **dict.fromkeys((torch.tanh, functional.tanh, "tanh"), nn.Tanh),
+    **dict.fromkeys((torch.sigmoid, functional.sigmoid, "sigmoid"), nn.Sigmoid),
+    functional.hardsigmoid: lambda inplace=False: nn.Hardsigmoid(),
+    **dict.fromkeys((torch.softmax, functional.softmax, "softmax"), softmax),
+    functional.layer_norm: normalisation(layer_norm),
+    functional.group_norm: normalisation(group_norm),
     normalize: transforms.Normalize,
     torch.mean: _mean,
     "mean": _mean,
@@ -131,62 +182,22 @@ AFFINE: dict[Any, Callable[..., Tensor]] = {
 }
 """What computes a function or, by name, a method of a tensor, out of place: affine in one tensor, the others constant."""
 CONCATENATIONS = (torch.cat, torch.concat, torch.concatenate)
-RESHAPES = (torch.flatten, torch.reshape, "flatten", "view", "reshape", "contiguous")
-
-
-Operation = tuple[str, nn.Module | None, tuple[fx.Node, ...]]
-"""Kind, the layer that computes it out of place (None for a reshape that the trace knows best), nodes of its inputs."""
-
-
-def operation(traced: fx.GraphModule, node: fx.Node, constants: Mapping[fx.Node, Any]) -> Operation:
-    """Return what ``node`` computes; ``constants`` are the values of nodes that do not depend on the input.
-
-    Raises:
-        UserError: nothing that relevance can be handed through; the message names it.
-    """
-    if node.op == "call_module":
-        module = _usable(str(node.target), traced.get_submodule(str(node.target)))
-        return _of(module, node, (*node.args, *node.kwargs.values()), constants)
-    if node.op in ("call_function", "call_method"):
-        if node.target in AFFINE:
-            return _arithmetic(node, constants, *node.args, **node.kwargs)
-        if node.target in CONCATENATIONS:
-            return _concatenation(node, constants, *node.args, **node.kwargs)
-        if node.target in RESHAPES:
-            return "reshape", None, _tensors(node, node.args[:1], constants)
-        if node.target in OPERATIONS:
-            others = {name: value for name, value in node.kwargs.items() if name != "input"}
-            inputs = node.args[:1] or (node.kwargs.get("input"),)
-            if set(node.all_input_nodes) != set(inputs):
-                raise UserError(
-                    f"lrp has no rule for {name_of(node)!r} with options that depend on its input"
-                )
-            return _of(OPERATIONS[node.target](*node.args[1:], **others), node, inputs, constants)
-    raise _no_rule(node)
-
-
-def _of(module: nn.Module, node: fx.Node, inputs: Any, constants: Mapping[fx.Node, Any]) -> Operation:
-    kind = module.kind if isinstance(module, Function) else KINDS[type(module)]
-    return kind, module, _tensors(node, inputs, constants)
-
-
-def _arithmetic(
-    node: fx.Node, constants: Mapping[fx.Node, Any], *args: Any, alpha: Any = 1, **others: Any
-) -> Operation:
-    """Return a sum of two tensors, or an affine function of one."""
-    arguments = [*args, *(others.pop(name) for name in ("input", "other") if name in others)]
-    function, values = AFFINE[node.target], [constants.get(each, each) for each in arguments]
-    variable = [place for place, value in enumerate(values) if isinstance(value, fx.Node)]
-    if others or alpha != 1 or (function is operator.truediv and variable != [0]):
-        raise _no_rule(node)
-    if function is operator.add and variable == [0, 1]:
-        return _of(Function("sum", _sum), node, arguments, constants)
-    if len(variable) != 1 or not all(isinstance(value, (fx.Node, int, float, Tensor)) for value in values):
-        raise _no_rule(node)
-    (place,) = variable
-    before, after = values[:place], values[place + 1 :]
-    module = Function("affine", lambda tensor: function(*before, tensor, *after))
-    return _of(module, node, arguments[place : place + 1], constants)
+RESHAPES = (torch.flatten, torch.reshape, "flatten", "unflatten", "view", "reshape", "contiguous")
+EXPANSIONS = ("expand", "expand_as")
+SPLITS = (torch.chunk, torch.split, torch.unbind, "chunk", "split", "unbind")
+"""What gives several tensors, each of which ``operator.getitem`` takes."""
+REARRANGEMENTS = (
+    *(torch.permute, torch.transpose, torch.squeeze, torch.unsqueeze, torch.roll, torch.flip),
+    *("permute", "transpose", "swapaxes", "movedim", "squeeze", "unsqueeze", "roll", "flip"),
+    operator.getitem,
+)
+"""Functions whose every value is one of those that they are given."""
+PRODUCTS: dict[Any, Callable[..., Tensor]] = {
+    scores: scores,
+    **dict.fromkeys((operator.matmul, torch.matmul, torch.bmm, "matmul", "bmm"), torch.matmul),
+}
+"""Products of matrices."""
+GATES = (nn.Sigmoid, nn.Hardsigmoid)
 
 
 def batchnorm(norm: nn.modules.batchnorm._BatchNorm) -> Function:
@@ -196,36 +207,6 @@ def batchnorm(norm: nn.modules.batchnorm._BatchNorm) -> Function:
         "affine",
         lambda values: functional.batch_norm(values, mean, variance, norm.weight, norm.bias, eps=norm.eps),
     )
-
-
-def _concatenation(
-    node: fx.Node, constants: Mapping[fx.Node, Any], tensors: Any, dim: Any = 0, **others: Any
-) -> Operation:
-    dim = others.get("axis", dim)
-    if not isinstance(tensors, (tuple, list)) or not isinstance(dim, int) or dim == 0:
-        raise UserError(
-            f"lrp has no rule for {name_of(node)!r} along the first dimension, that of the images"
-        )
-    return _of(Function("concatenation", lambda *parts: torch.cat(parts, dim), dim), node, tensors, constants)
-
-
-def _usable(name: str, module: nn.Module) -> nn.Module:
-    """Return a copy of a known layer that works out of place and on weights of its own."""
-    kind = KINDS.get(type(module))
-    if kind is None:
-        raise UserError(f"lrp has no rule for the layer {name!r} ({type(module).__name__})")
-    if isinstance(module, nn.Conv2d) and module.padding_mode != "zeros":
-        raise UserError(f"lrp has no rule for the layer {name!r}: padding_mode must be 'zeros'")
-    if isinstance(module, nn.Upsample) and module.mode not in WITH_SHARES:
-        raise UserError(f"lrp has no rule for the layer {name!r}: its mode must be {', '.join(WITH_SHARES)}")
-    if getattr(module, "inplace", False):
-        module = copy.copy(module)
-        module.__dict__["inplace"] = False
-    if isinstance(module, (nn.Conv2d, nn.Linear)):
-        if not set(dict(module.named_parameters())) <= {"weight", "bias"}:
-            raise UserError(f"lrp has no rule for the layer {name!r}: its weight is made of other parameters")
-        return reweighted(module, laid_out(module.weight), module.bias)
-    return module
 
 
 def reweighted(layer: Layer, weight: Tensor, bias: Tensor | None) -> Layer:
@@ -246,35 +227,3 @@ def laid_out(values: Tensor) -> Tensor:
     if values.ndim == 4 and values.device.type == "cpu":
         return values.contiguous(memory_format=torch.channels_last)
     return values
-
-
-def _tensors(node: fx.Node, found: Any, constants: Mapping[fx.Node, Any]) -> tuple[fx.Node, ...]:
-    if not found or not all(
-        isinstance(item, fx.Node) and item not in constants and not is_size(item) for item in found
-    ):
-        raise UserError(
-            f"lrp has no rule for {name_of(node)!r} of anything but tensors that depend on the images"
-        )
-    return tuple(found)
-
-
-def _no_rule(node: fx.Node) -> UserError:
-    what = "second input" if node.op == "placeholder" else "function"
-    return UserError(f"lrp has no rule for the {what} {name_of(node)!r}")
-
-
-def name_of(node: fx.Node) -> str:
-    """Return the name of a module in its network, or that of a function or method."""
-    return str(getattr(node.target, "__name__", node.target))
-
-
-def is_size(node: fx.Node) -> bool:
-    """Whether a node only asks for the size of a tensor, as in ``x.view(x.size(0), -1)``."""
-    if node.op == "call_method":
-        return node.target == "size"
-    if node.op != "call_function":
-        return False
-    name = name_of(node)
-    if name == "getattr":
-        return bool(node.args[1] == "shape")
-    return name == "getitem" and isinstance(node.args[0], fx.Node) and bool(is_size(node.args[0]))

@@ -7,6 +7,8 @@ rules are in :mod:`xaicore.attribution.rules`.
 
 from dataclasses import dataclass, replace
 
+from xaicore.attribution.layers import BEYOND_RELU
+
 
 @dataclass(frozen=True)
 class Preset:
@@ -20,6 +22,9 @@ class Preset:
         affine: rule of a function wx + b of each value by itself, such as a BatchNorm that no convolution or linear
             layer directly precedes: ``"z"``, or None to pass relevance on. Each output sees one input, which gets
             all of it by the w-square and flat rules, so presets that use these pass it on.
+        beyond_relu: which kinds of layers it has a meaning for besides those of networks of ReLUs. Deep Taylor
+            decomposition is derived for those alone; the others pass relevance through activations and gates as they
+            are; those whose shares are the contributions to a sum, of both signs, have the rules of AttnLRP too.
         positive_output: start from the positive part of the logit, as deep Taylor decomposition asks for.
     """
 
@@ -28,6 +33,7 @@ class Preset:
     first: str | None = None
     average_pool: str = "z"
     affine: str | None = "z"
+    beyond_relu: tuple[str, ...] = ("signed activation", "gate")
     positive_output: bool = False
 
     def uses(self, rule: str) -> bool:
@@ -38,15 +44,15 @@ class Preset:
         """Return the rule of layers of a kind; None where relevance follows the gradient or passes through."""
         average_pool = None if self.average_pool == "gradient" else self.average_pool
         rules = {"conv": self.conv, "dense": self.dense, "average-pool": average_pool, "affine": self.affine}
-        return rules.get(kind)
+        return {"normalisation": "z", "softmax": "z", **rules}.get(kind)
 
 
 DEEP_TAYLOR = Preset(
-    conv="z-plus", dense="z-plus", average_pool="gradient", affine=None, positive_output=True
+    conv="z-plus", dense="z-plus", average_pool="gradient", affine=None, beyond_relu=(), positive_output=True
 )
 PRESETS: dict[str, Preset] = {
-    "z": Preset(conv="z", dense="z"),
-    "epsilon": Preset(conv="epsilon", dense="epsilon"),
+    "z": Preset(conv="z", dense="z", beyond_relu=tuple(BEYOND_RELU)),
+    "epsilon": Preset(conv="epsilon", dense="epsilon", beyond_relu=tuple(BEYOND_RELU)),
     "w-square": Preset(conv="w-square", dense="w-square", affine=None),
     "flat": Preset(conv="flat", dense="flat", affine=None),
     "alpha1-beta0": Preset(conv="alpha1-beta0", dense="alpha1-beta0"),

@@ -14,10 +14,15 @@ Elsewhere (a batch normalisation before its ReLU and convolution, as in a DenseN
 (``BatchNormalizationReverseLayer``). Deep Taylor decomposition passes relevance on, as iNNvestigate's does by the
 w-square rule; so do the presets w-square and flat, by their own rules for an output that sees one input.
 
-LeakyReLU and PReLU pass relevance on as ReLU does (Bach et al., 2015, Eqs. 52 and 56: the activation is part of the
-neuron, and its input, not its output, is what the shares are of). So the alpha-beta rules tell apart what raised and
-what lowered that input; where the slope is negative, as many of a trained PReLU are, the output moved the other way.
-Deep Taylor decomposition is derived for ReLUs (Montavon et al., 2017) and refuses both, as iNNvestigate does.
+Other activations than ReLU pass relevance on too, as in iNNvestigate's LRP presets and by the identity rule of AttnLRP:
+the activation is part of the neuron, and its input, not its output, is what the shares are of. So the alpha-beta rules
+tell apart what raised and what lowered that input; where a slope is negative, as many of a trained PReLU are, the
+output moved the other way. Deep Taylor decomposition is derived for ReLUs (Montavon et al., 2017) and refuses them.
+A product with a gate, the result of a sigmoid or hard sigmoid, gives all to what is gated and none to the gate (Arras et
+al., EMNLP workshop 2017): squeeze-and-excitation, gated linear units. Normalisation over several values, softmax and
+products of two branches follow :mod:`xaicore.attribution.attention`, in the presets that name them
+(:mod:`xaicore.attribution.presets`). Tokens and positions that do not depend on the image keep what they get, as biases
+do.
 
 A tensor that is used more than once gets the sum of what its users hand down.
 """
@@ -30,8 +35,8 @@ from torch import Tensor, nn
 
 from xaicore.attribution.graph import INPUT, Graph, Step
 from xaicore.attribution.inputs import naming_images
-from xaicore.attribution.layers import Function, laid_out
-from xaicore.attribution.presets import Preset
+from xaicore.attribution.layers import BEYOND_RELU, Function, laid_out
+from xaicore.attribution.presets import PRESETS
 from xaicore.attribution.rules import RULES, Rule, quotient
 from xaicore.core.errors import UserError
 
@@ -48,32 +53,33 @@ class Propagation:
 
     Args:
         network: made of known layers, in eval mode.
-        preset: which rule for which layer.
+        name: of the preset, which says what rule is for which layer.
         epsilon: stabiliser of the epsilon rule.
         bounds: smallest and largest value of each network input, (2, C, H, W); for the bounded rule.
 
     Raises:
-        UserError: the network is not made of known layers, or the preset is none for one of them.
+        UserError: the network is not made of known layers, or of one that means nothing to the preset.
     """
 
-    def __init__(self, network: nn.Module, preset: Preset, epsilon: float, bounds: Tensor | None) -> None:
-        self._graph = Graph(network)
+    def __init__(self, network: nn.Module, name: str, epsilon: float, bounds: Tensor | None) -> None:
+        self._graph, preset = Graph(network), PRESETS[name]
+        for step in self._graph.steps:
+            if step.kind in BEYOND_RELU and step.kind not in preset.beyond_relu:
+                raise UserError(
+                    f"preset {name!r} of lrp has no rule for {step.name!r}, {BEYOND_RELU[step.kind]}: "
+                    "take attribution.lrp with preset 'epsilon' or 'z'"
+                )
         limits = {} if bounds is None else self._graph.given_to_first(bounds)
         self._rules: dict[int, Rule] = {}
         for position, step in enumerate(self._graph.steps):
-            if preset.positive_output and step.kind == "leaky-activation":
-                raise UserError(
-                    f"deep Taylor decomposition is a method for ReLUs, not for the activation {step.name!r} "
-                    f"({type(step.module).__name__}): take another preset of lrp"
-                )
-            name = None if position in self._graph.normalisation else preset.rule(step.kind)
+            rule = None if position in self._graph.normalisation else preset.rule(step.kind)
             if position in self._graph.first:
-                name = preset.first or name
-            if name is not None:
-                options: dict[str, Any] = {"epsilon": epsilon} if name == "epsilon" else {}
-                if name == "bounded":
+                rule = preset.first or rule
+            if rule is not None:
+                options: dict[str, Any] = {"epsilon": epsilon} if rule == "epsilon" else {}
+                if rule == "bounded":
                     options["low"], options["high"] = limits[position].split(1)
-                self._rules[position] = partial(RULES[name], **options)
+                self._rules[position] = partial(RULES[rule], **options)
 
     def forward(self, inputs: Tensor) -> Pass:
         """Run the network on its ``inputs`` (N, C, H, W).
@@ -89,20 +95,23 @@ class Propagation:
         """Return the relevance (N, C, H, W) of the inputs, given that of the logits (N, K)."""
         collected = {len(self._graph.steps) - 1: relevance}
         for position in reversed(range(len(self._graph.steps))):
+            if position not in collected:  # what only gates depend on
+                continue
             step = self._graph.steps[position]
             shares = self._hand_down(position, step, forward.given[position], collected.pop(position))
             for source, share in zip(step.sources, shares, strict=True):
-                collected[source] = collected[source] + share if source in collected else share
+                if share is not None:
+                    collected[source] = collected[source] + share if source in collected else share
         return collected[INPUT]
 
     def _hand_down(
         self, position: int, step: Step, given: tuple[Tensor, ...], relevance: Tensor
-    ) -> tuple[Tensor, ...]:
-        """Return the relevance of each tensor that a step was given."""
+    ) -> tuple[Tensor | None, ...]:
+        """Return the relevance of each tensor that a step was given; None of a gate."""
         if position in self._rules:
             assert step.module is not None
             return (self._rules[position](step.module, given[0], relevance),)
-        if step.kind in ("max-pool", "average-pool", "pad", "resize"):
+        if step.kind in ("max-pool", "average-pool", "pad", "resize", "rearrangement"):
             assert step.module is not None
             return (_gradient(step.module, given[0], relevance),)
         if step.kind == "sum":
@@ -112,9 +121,23 @@ class Propagation:
             assert isinstance(step.module, Function)
             sizes = [part.shape[step.module.dim] for part in given]
             return relevance.split(sizes, step.module.dim)
-        if step.kind == "affine":
-            return (relevance.sum_to_size(given[0].shape),)
+        if step.kind == "product":
+            assert step.module is not None
+            return _halves(step.module, given, relevance)
+        if step.kind in ("affine", "expansion", "gate"):
+            return relevance.sum_to_size(given[0].shape), *[None] * (len(given) - 1)
+        if step.kind == "fixed":
+            return ()
         return (relevance.reshape(given[0].shape),)
+
+
+def _halves(module: nn.Module, factors: tuple[Tensor, ...], relevance: Tensor) -> tuple[Tensor, ...]:
+    """Return what two factors get of the relevance of their product: the z rule for each, of one half."""
+    leaves = [factor.detach().requires_grad_() for factor in factors]
+    with torch.enable_grad():
+        result = module(*leaves)
+        slopes = torch.autograd.grad(result, leaves, quotient(relevance / 2, result.detach()))
+    return tuple(factor * slope for factor, slope in zip(factors, slopes, strict=True))
 
 
 def _gradient(module: nn.Module, inputs: Tensor, relevance: Tensor) -> Tensor:

@@ -36,11 +36,11 @@ def lrp(
 
     Args:
         model, images, targets: as for :func:`~xaicore.attribution.gradient`, as are errors. The network is made of
-            Conv2d, Linear, ReLU, ReLU6, LeakyReLU, PReLU, pooling, zero padding, Upsample, flatten, dropout and
-            BatchNorm layers (or the same as functions), sums, concatenations and arithmetic with constants;
-            :mod:`xaicore.attribution.propagation` says how relevance passes through each. BatchNorm that directly
-            follows a convolution or linear layer is folded into a copy of it. Of what normalises the images before
-            the first layer with weights
+            Conv2d, Linear, ReLU, ReLU6, pooling, zero padding, Upsample, flatten, dropout and BatchNorm layers (or the
+            same as functions), sums, concatenations and arithmetic with constants, in some presets also of what networks of
+            today have (see Notes); :mod:`xaicore.attribution.propagation` says
+            how relevance passes through each. BatchNorm that directly follows a convolution or linear layer is folded
+            into a copy of it. Of what normalises the images before the first layer with weights
             (``(x - mean) / std``, ``Normalize``, BatchNorm, a classifier within the module) the result is explained,
             as for a classifier.
         preset: a name in :data:`~xaicore.attribution.presets.PRESETS`.
@@ -60,15 +60,22 @@ def lrp(
     Raises:
         ValueError: also where an argument does not belong to the preset.
         UserError: an unknown preset, a target the model does not have, or a network that is not made of
-            known layers; the message names what does not fit. Also where the network with its BatchNorm
-            folded does not give the network's logits, to 1e-4 of the largest.
+            known layers, or of some that mean nothing to the preset; the message names what does not fit.
+            Also where the network with its BatchNorm folded does not give the network's logits, to 1e-4 of
+            the largest.
 
     Notes:
+        Other activations (GELU, SiLU, hardswish, LeakyReLU, PReLU, tanh, sigmoid) and products with a gate pass relevance
+        on in all presets but deep Taylor decomposition, which is derived for ReLUs. LayerNorm, GroupNorm, softmax,
+        products of two branches and attention (``nn.MultiheadAttention`` and ``scaled_dot_product_attention``, without
+        masks) have rules in ``z`` and ``epsilon``, those of AttnLRP (Achtibat et al., ICML 2024, whose package lxt
+        has an epsilon of 1e-6): :mod:`xaicore.attribution.attention`.
+
         Without biases the values of an image sum to the logit (``z``; the alpha-beta presets and, with
-        ``epsilon=0``, the epsilon ones), to 1e-4 in float32. What is missing has been taken by biases and
-        epsilon, or had nowhere to go: to inputs that are padding (explicit, or counted by an average
-        pool), or from an output that no input has a share in: of alpha-beta where all products have one
-        sign, of a sum or average pool where all values are 0.
+        ``epsilon=0``, the epsilon ones), to 1e-4 in float32. What is missing has been taken by biases,
+        epsilon and the constant term of a softmax, or had nowhere to go: to inputs that are padding
+        (explicit, or counted by an average pool), or from an output that no input has a share in: of
+        alpha-beta where all products have one sign, of a sum or average pool where all values are 0.
     """
     checks.one_of("preset", preset, PRESETS)
     epsilon = _checked_epsilon(epsilon, preset)
@@ -99,7 +106,7 @@ def by_propagation(
     with undisturbed(model) as device:
         heatmaps = torch.empty_like(images, requires_grad=False)
         bounds = _checked_bounds(low, high, preset, model, images, device)
-        propagation = Propagation(network_of(model), PRESETS[preset], epsilon, bounds)
+        propagation = Propagation(network_of(model), preset, epsilon, bounds)
         for batch in batches(model, images, indices, batch_size):
             forward = propagation.forward(batch.inputs)
             chosen, _ = chosen_logits(forward.logits, batch.targets)

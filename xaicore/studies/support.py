@@ -1,10 +1,12 @@
 """What works on what: every explanation, and the attacks, called on a tiny network of each kind.
 
-Nothing here is typed in: :func:`support` makes each network, calls each method and writes down what came of it.
+Nothing here is typed in: :func:`support` makes each network, calls each method and writes down what came of it, and
+whether what must add up does.
 """
 
 import warnings
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pandas as pd
@@ -13,13 +15,15 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from xaicore.attacks import one_pixel, pgd
-from xaicore.attribution import METHODS
+from xaicore.attribution import METHODS, deep_lift, integrated_gradients, lrp
 from xaicore.attribution.titles import TITLES
 from xaicore.core.errors import UserError
 from xaicore.models import Classifier
+from xaicore.studies.architectures import ARCHITECTURES, CLASSES, in_use
 
-CLASSES = 3
 WORKS = "yes"
+EXACT = 1e-3
+"""Up to which share of the logit a sum that is missing counts as rounding in float32."""
 
 
 class Network(nn.Module):
@@ -68,6 +72,10 @@ def _classifier() -> nn.Module:
     )
 
 
+def _in_use(build: Callable[[], nn.Module], *, biased: bool = True) -> nn.Module:
+    return in_use(build(), biased=biased)
+
+
 KINDS: dict[str, Callable[[], nn.Module]] = {
     "plain (convolutions, ReLU)": lambda: Network(_plain),
     "residual": lambda: Network(_residual),
@@ -95,8 +103,9 @@ KINDS: dict[str, Callable[[], nn.Module]] = {
         lambda net, x: net.other(net.conv(net.activation(net.layer_norm(net.stem(x)))))
     ),
     "attention": lambda: Network(_attention),
+    **{name: partial(_in_use, build) for name, build in ARCHITECTURES.items()},
 }
-"""Every kind of network by name, each an untrained one for images (N, 1, 8, 8) and 3 classes."""
+"""Every kind of network by name, each an untrained one for 3 classes and images (N, 1, 8, 8) or (N, 3, 32, 32)."""
 
 
 def _attacked(model: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
@@ -111,12 +120,24 @@ def _attacked(model: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
 
 CALLS: dict[str, Callable[[nn.Module, Tensor, Tensor], Tensor]] = {
     **{TITLES[name]: method for name, method in METHODS.items()},
+    "LRP epsilon": partial(lrp, preset="epsilon"),
     "attacks": _attacked,
 }
 """Title to call (model, images, targets) -> images or maps."""
 
 
-def support(seed: int = 0) -> tuple[pd.DataFrame, pd.DataFrame]:
+SUMS: dict[str, Callable[[nn.Module, Tensor, Tensor], Tensor]] = {
+    "integrated gradients": partial(integrated_gradients, n_steps=32),
+    "DeepLIFT": deep_lift,
+    "LRP z": partial(lrp, preset="z"),
+    "LRP alpha1-beta0": partial(lrp, preset="alpha1-beta0"),
+    "LRP flat": partial(lrp, preset="flat"),
+    "LRP deep-taylor": partial(lrp, preset="deep-taylor"),
+}
+"""Title to call, of explanations whose values must add up: to the logit, or to what it exceeds that of black by."""
+
+
+def support(seed: int = 0) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     """Call every method on every kind of network.
 
     Args:
@@ -124,33 +145,57 @@ def support(seed: int = 0) -> tuple[pd.DataFrame, pd.DataFrame]:
 
     Returns:
         A table with a row for each kind of network and a column for each method: "yes" where it returned finite maps,
-        else the number of the reason; and the table of the reasons, each with the message that the user sees. A
-        reason that begins with "fails" is no refusal but a fault.
+        else the number of the reason; one with a row for each of today's architectures, without biases, and a column for
+        each explanation that has to add up: "exact" or what is missing at most; and the table of the reasons, each with
+        the message that the user sees. A reason that begins with "fails" is no refusal but a fault.
     """
-    rows, reasons = [], dict[str, int]()
-    for kind, build in KINDS.items():
-        with torch.random.fork_rng([]):
-            torch.manual_seed(seed)
-            model, images = build().eval(), torch.rand(2, 1, 8, 8)
-        images = images.to(next(model.parameters()).dtype)
-        row: dict[str, Any] = {"network": kind}
-        for title, call in CALLS.items():
-            refusal = _refusal(call, model, images)
-            row[title] = WORKS if refusal is None else str(reasons.setdefault(refusal, len(reasons) + 1))
-        rows.append(row)
+    reasons = dict[str, int]()
+    works, sums = [dict[str, Any](network=kind) for kind in KINDS], list[dict[str, Any]]()
+    for row in works:
+        model, images = _made(KINDS[row["network"]], seed)
+        row |= {title: _outcome(call, model, images, reasons) for title, call in CALLS.items()}
+    for kind, build in ARCHITECTURES.items():
+        model, images = _made(partial(_in_use, build, biased=False), seed)
+        outcomes = {title: _outcome(call, model, images, reasons, adds=True) for title, call in SUMS.items()}
+        sums.append({"network": kind, **outcomes})
     listed = [{"number": str(number), "reason": reason} for reason, number in reasons.items()]
-    return pd.DataFrame(rows), pd.DataFrame(listed, columns=["number", "reason"])
+    return pd.DataFrame(works), pd.DataFrame(sums), pd.DataFrame(listed, columns=["number", "reason"])
 
 
-def _refusal(
-    call: Callable[[nn.Module, Tensor, Tensor], Tensor], model: nn.Module, images: Tensor
-) -> str | None:
+def _made(build: Callable[[], nn.Module], seed: int) -> tuple[nn.Module, Tensor]:
+    with torch.random.fork_rng([]):
+        torch.manual_seed(seed)
+        model = build().eval()
+        first = next(module for module in model.modules() if isinstance(module, nn.Conv2d))
+        images = torch.rand(2, first.in_channels, *(8, 8) if first.in_channels == 1 else (32, 32))
+    return model, images.to(first.weight.dtype)
+
+
+def _outcome(
+    call: Callable[[nn.Module, Tensor, Tensor], Tensor],
+    model: nn.Module,
+    images: Tensor,
+    reasons: dict[str, int],
+    adds: bool = False,
+) -> str:
+    """Return whether a call works, or what is missing of its sums, or the number of the reason why not."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
             result = call(model, images.clone(), torch.tensor([0, 1]))
+            if bool(torch.isfinite(result).all()):
+                return _missing(model, images, result) if adds else WORKS
+            reason = "fails: the result is not finite"
         except UserError as error:
-            return str(error)
+            reason = str(error)
         except Exception as error:
-            return f"fails, {type(error).__name__}: " + str(error).partition("\n")[0]
-    return None if bool(torch.isfinite(result).all()) else "fails: the result is not finite"
+            reason = f"fails, {type(error).__name__}: " + str(error).partition("\n")[0]
+    return str(reasons.setdefault(reason, len(reasons) + 1))
+
+
+def _missing(model: nn.Module, images: Tensor, maps: Tensor) -> str:
+    """Return by how much the sums miss the logits; those of a black image are 0 without biases."""
+    with torch.no_grad():
+        logits = model(images)[[0, 1], [0, 1]]
+    share = float((maps.sum((1, 2, 3)) / logits - 1).abs().max())
+    return "exact" if share < EXACT else f"within {100 * share:.2g} %"
