@@ -107,6 +107,7 @@ def multi_head_attention(
         tokens = parts[place] if layer.batch_first else parts[place].transpose(0, 1)
         heads = functional.linear(tokens, weight, bias).unflatten(-1, (layer.num_heads, -1))
         parts[place] = heads.transpose(1, 2)
-    joined = attention(*parts, attn_mask=attn_mask, is_causal=is_causal).transpose(1, 2).flatten(2)
+    query, key, value = parts
+    joined = attention(query, key, value, attn_mask, is_causal=is_causal).transpose(1, 2).flatten(2)
     tokens = functional.linear(joined, layer.out_proj.weight, layer.out_proj.bias)
     return tokens if layer.batch_first else tokens.transpose(0, 1), None

@@ -127,12 +127,13 @@ def _mean(dim: Any = None, keepdim: bool = False) -> nn.Module:
 
 
 def _linear(weight: Tensor, bias: Tensor | None = None) -> nn.Module:
-    return reweighted(nn.Linear(*weight.shape[::-1], device="meta"), weight, bias)
+    outputs, inputs = weight.shape
+    return reweighted(nn.Linear(inputs, outputs, device="meta"), weight, bias)
 
 
-def softmax(dim: int, *others: Any, **options: Any) -> nn.Module:
+def softmax(dim: int | None, *others: Any, **options: Any) -> nn.Module:
     """Return a softmax over ``dim``; in what type it is computed does not matter."""
-    return Function("softmax", lambda values: values.softmax(dim))
+    return Function("softmax", lambda values: functional.softmax(values, dim))
 
 
 def normalisation(function: Callable[..., Tensor]) -> Callable[..., nn.Module]:

@@ -137,8 +137,7 @@ def _product(
 def _rearrangement(node: fx.Node, constants: Mapping[fx.Node, Any]) -> Operation:
     """Return what a function, or one part of a split, makes of one tensor."""
     whole = node.args[0]
-    split = isinstance(whole, fx.Node) and whole.target in SPLITS
-    steps = [whole, node] if split else [node]
+    steps = [whole, node] if isinstance(whole, fx.Node) and whole.target in SPLITS else [node]
     if any(each.all_input_nodes != list(each.args[:1]) for each in steps):
         raise UserError(f"lrp has no rule for {name_of(node)!r} with options that depend on its input")
 

@@ -126,7 +126,7 @@ CALLS: dict[str, Callable[[nn.Module, Tensor, Tensor], Tensor]] = {
 """Title to call (model, images, targets) -> images or maps."""
 
 
-SUMS: dict[str, Callable[[nn.Module, Tensor, Tensor], Tensor]] = {
+SUMS: dict[str, Callable[..., Any]] = {
     "integrated gradients": partial(integrated_gradients, n_steps=32),
     "DeepLIFT": deep_lift,
     "LRP z": partial(lrp, preset="z"),
