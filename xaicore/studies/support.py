@@ -198,4 +198,4 @@ def _missing(model: nn.Module, images: Tensor, maps: Tensor) -> str:
     with torch.no_grad():
         logits = model(images)[[0, 1], [0, 1]]
     share = float((maps.sum((1, 2, 3)) / logits - 1).abs().max())
-    return "exact" if share < EXACT else f"within {100 * share:.2g} %"
+    return "exact" if share < EXACT else f"within {100 * share:.1f} %"
