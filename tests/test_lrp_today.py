@@ -213,3 +213,19 @@ def test_what_has_no_rule_is_refused(network: nn.Module, match: str) -> None:
 def test_a_swin_transformer_is_refused_by_name() -> None:
     with pytest.raises(UserError, match="shifted_window_attention"):
         lrp(today.network("Swin"), today.images(), 0, "z")
+
+
+def test_arguments_that_have_a_default_are_as_by_default() -> None:
+    class Options(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.head = nn.Linear(4, 2)
+
+        def forward(self, x: Tensor, scale: float = 2.0, *, mask: Tensor | None = None) -> Tensor:
+            logits = self.head(x.flatten(1))
+            return logits * scale if mask is None else logits * mask
+
+    network, batch = subjects.seeded(Options, 0), torch.rand(2, 1, 2, 2)
+    doubled = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
+    doubled[1].load_state_dict({key: 2 * value for key, value in network.head.state_dict().items()})
+    torch.testing.assert_close(lrp(network, batch, 0, "z"), lrp(doubled, batch, 0, "z"))

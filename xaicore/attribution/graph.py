@@ -7,6 +7,7 @@ into a copy of it; any other is an affine function of each value by itself. The 
 not from the order in which layers were registered. Classifiers and compiled modules in a network are looked into.
 """
 
+import inspect
 import math
 import threading
 from collections.abc import Callable
@@ -22,7 +23,7 @@ from torchvision.transforms import functional
 from xaicore.attribution.attention import attention, multi_head_attention
 from xaicore.attribution.inputs import network_of
 from xaicore.attribution.layers import BATCH_NORMS, GATES, KINDS, WITH_WEIGHTS, batchnorm, reweighted
-from xaicore.attribution.operations import is_fixed, is_size, name_of, operation
+from xaicore.attribution.operations import classify, is_fixed, is_size, name_of, operation
 from xaicore.core.errors import UserError
 from xaicore.core.outputs import checked_logits
 from xaicore.models.batchnorm import folded_weights
@@ -77,7 +78,7 @@ class Graph:
         try:
             with _TRACING:
                 tracer = _Tracer()
-                graph = tracer.trace(self._network)
+                graph = tracer.trace(self._network, _defaults(self._network))
             self._traced = fx.GraphModule(self._network, graph)
         except Exception as error:
             raise UserError(
@@ -88,6 +89,7 @@ class Graph:
         self._positions: dict[fx.Node, int] = {}
         self._needed = _nodes_before_output(self._traced.graph)
         self._constants = _constants(self._traced, self._needed)
+        classify(self._traced.graph.nodes, self._constants)
         for node in self._needed:
             if node.op == "placeholder" and not self._positions:
                 self._positions[node] = INPUT
@@ -124,7 +126,7 @@ class Graph:
     def _append(self, node: fx.Node) -> None:
         if _is_norm(self._traced, node):
             step = self._normalised(node)
-        elif is_fixed(node, self._constants):
+        elif is_fixed(node):
             step = Step("fixed", name_of(node), None, ())
         else:
             kind, module, inputs = operation(self._traced, node, self._constants)
@@ -194,6 +196,12 @@ class Graph:
                 f"largest is {scale:.1e} (BatchNorm with tiny variances, or layers in place that others depend on, "
                 "or a module with the attributes network and normalize that computes something else)"
             )
+
+
+def _defaults(network: nn.Module) -> dict[str, Any]:
+    """Return the arguments that a network of images gets by default, such as no mask."""
+    _, *others = inspect.signature(network.forward).parameters.values()
+    return {each.name: each.default for each in others if each.default is not each.empty}
 
 
 def _nodes_before_output(graph: fx.Graph) -> list[fx.Node]:

@@ -6,7 +6,7 @@ list is refused by name, because ignoring it would give heatmaps that look plaus
 
 import copy
 import operator
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -109,7 +109,7 @@ def _gated(
     traced: fx.GraphModule, node: fx.Node, constants: Mapping[fx.Node, Any], factors: list[fx.Node]
 ) -> Operation:
     """Return a signal and its gate in this order, or a product of two equals."""
-    gates = [is_fixed(factor, constants) or _is_gate(traced, factor) for factor in factors]
+    gates = [is_fixed(factor) or _is_gate(traced, factor) for factor in factors]
     if sum(gates) == 1:
         return _of(Function("gate", operator.mul), node, factors[:: -1 if gates[0] else 1], constants)
     return _of(Function("product", operator.mul), node, factors, constants)
@@ -128,7 +128,7 @@ def _is_gate(traced: fx.GraphModule, node: fx.Node) -> bool:
 def _product(
     node: fx.Node, constants: Mapping[fx.Node, Any], first: Any, second: Any, *options: Any
 ) -> Operation:
-    if any(isinstance(each, fx.Node) and is_fixed(each, constants) for each in (first, second)):
+    if any(isinstance(each, fx.Node) and is_fixed(each) for each in (first, second)):
         raise _no_rule(node)
     module = Function("product", lambda one, other: PRODUCTS[node.target](one, other, *options))
     return _of(module, node, (first, second), constants)
@@ -205,21 +205,24 @@ def name_of(node: fx.Node) -> str:
     return str(getattr(node.target, "__name__", node.target))
 
 
+def classify(nodes: Iterable[fx.Node], constants: Mapping[fx.Node, Any]) -> None:
+    """Note of each of ``nodes``, in order, what :func:`is_size` and :func:`is_fixed` tell."""
+    for node in nodes:
+        inputs = node.all_input_nodes
+        size = node.op == "call_method" and node.target == "size"
+        if node.op == "call_function":
+            arithmetic = getattr(node.target, "__module__", None) == operator.add.__module__
+            of_sizes = arithmetic and bool(inputs) and all(map(is_size, inputs))
+            size = bool(node.args[1] == "shape") if name_of(node) == "getattr" else of_sizes
+        fixed = bool(inputs) and all(is_size(each) or is_fixed(each) for each in inputs)
+        node.meta |= {"size": size, "fixed": node in constants or (fixed and not size)}
+
+
 def is_size(node: fx.Node) -> bool:
     """Whether a node is made of nothing but the size of tensors, as in ``x.view(x.size(0), -1)``."""
-    if node.op == "call_method":
-        return node.target == "size"
-    if node.op != "call_function":
-        return False
-    if name_of(node) == "getattr":
-        return bool(node.args[1] == "shape")
-    arithmetic = getattr(node.target, "__module__", None) == operator.add.__module__
-    return arithmetic and bool(node.all_input_nodes) and all(map(is_size, node.all_input_nodes))
+    return bool(node.meta["size"])
 
 
-def is_fixed(node: fx.Node, constants: Mapping[fx.Node, Any]) -> bool:
+def is_fixed(node: fx.Node) -> bool:
     """Whether a tensor depends on nothing of the images but their size, as a class token for each."""
-    inputs = node.all_input_nodes
-    return node in constants or (
-        bool(inputs) and all(is_size(each) or is_fixed(each, constants) for each in inputs)
-    )
+    return bool(node.meta["fixed"])
