@@ -16,7 +16,7 @@ from xaicore.book.claims.ledger import (
     judge,
     read_verdicts,
 )
-from xaicore.book.claims.schema import load_claims
+from xaicore.book.claims.schema import Paper, load_claims
 from xaicore.book.pages.ledgers import claim_list, ledger_page, scoreboard
 from xaicore.core.errors import UserError
 from xaicore.run.records import Run

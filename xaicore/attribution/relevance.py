@@ -37,8 +37,8 @@ def lrp(
     Args:
         model, images, targets: as for :func:`~xaicore.attribution.gradient`, as are errors. The network is made of
             Conv2d, Linear, ReLU, ReLU6, pooling, zero padding, Upsample, flatten, dropout and BatchNorm layers (or the
-            same as functions), sums, concatenations and arithmetic with constants, in some presets also of what networks of
-            today have (see Notes); :mod:`xaicore.attribution.propagation` says
+            same as functions), sums, concatenations and arithmetic with constants, in some presets also of what
+            networks of today have (see Notes); :mod:`xaicore.attribution.propagation` says
             how relevance passes through each. BatchNorm that directly follows a convolution or linear layer is folded
             into a copy of it. Of what normalises the images before the first layer with weights
             (``(x - mean) / std``, ``Normalize``, BatchNorm, a classifier within the module) the result is explained,
