@@ -40,7 +40,8 @@ from typing import Any
 
 from benchmarks import command, peers
 from benchmarks.bench import Bench
-from benchmarks.comparisons import COMPARISONS, Comparison
+from benchmarks.comparison import Comparison
+from benchmarks.comparisons import COMPARISONS
 from benchmarks.subjects import SUBJECTS
 
 SCHEMA = 1

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from benchmarks import measure, peers
-from benchmarks.comparisons import Comparison, Peer
+from benchmarks.comparison import Comparison, Peer
 from benchmarks.peer_calls import LIBRARIES, SEPARATE, seed
 from benchmarks.subjects import SUBJECTS, Subject
 from xaicore.attacks import ATTACKS

@@ -6,73 +6,14 @@ search of its own), and ``shorter`` a budget of ours that is smaller than the pe
 found are not larger.
 """
 
-from dataclasses import dataclass, field
 from typing import Any
+
+from benchmarks.comparison import Comparison, Peer
 
 EPS = 0.15
 EPS_PHOTOGRAPHS = 0.5 / 255
 POPULATION = 60
 GENERATIONS = 10
-
-
-@dataclass(frozen=True)
-class Peer:
-    """One library's attack.
-
-    Attributes:
-        library: a name in ``peer_calls.LIBRARIES``.
-        attack: the attack's name there.
-        parameters: its settings.
-        goal: how many times as fast ours shall be; None without a goal.
-        images: how many at most, for slow ones; ours then gets as many.
-        ours: settings of ours that differ for this peer.
-        note: what a reader should know about the peer.
-    """
-
-    library: str
-    attack: str
-    parameters: dict[str, Any]
-    goal: float | None = None
-    images: int | None = None
-    ours: dict[str, Any] = field(default_factory=dict)
-    note: str = ""
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """One of our attacks with its settings, and its peers.
-
-    Attributes:
-        name: of the comparison; that of the attack, or with the norm where there are several.
-        attack: our name, in ``xaicore.attacks.ATTACKS``.
-        subject: a name in ``subjects.SUBJECTS``.
-        images: how many.
-        norm: in which distances are reported.
-        ours: settings by variant.
-        peers: whom to compare with.
-        minimises: whether the attack looks for the smallest change, so that distances are compared too.
-        starts: whether all are given the same images to start from.
-        counts: a setting of ours that is the number of images; empty for none.
-        held_to: the variants that the peers' goals apply to; all where empty.
-        frail: whether the images are those nearest to another class; the attack fools few others.
-        draws: how often success is judged, each time from other random starts; fooled is the mean.
-        fills: whether the attack fills its passes even with few images, with several candidates of each.
-    """
-
-    name: str
-    attack: str
-    subject: str
-    images: int
-    norm: str
-    ours: dict[str, dict[str, Any]]
-    peers: tuple[Peer, ...]
-    minimises: bool = False
-    starts: bool = False
-    counts: str = ""
-    held_to: tuple[str, ...] = ()
-    frail: bool = False
-    draws: int = 1
-    fills: bool = False
 
 
 def _stopping(settings: dict[str, Any]) -> dict[str, dict[str, Any]]:
@@ -335,8 +276,67 @@ PATCH = Comparison(
     counts="samples",
 )
 
+
+def _auto() -> list[Comparison]:
+    """AutoAttack's parts within a budget, each from random draws, and DeepFool."""
+    steps, queries = 20, 1000
+    found = []
+    for norm, theirs, eps in (("linf", "Linf", EPS), ("l2", "L2", 2.0)):
+        ours: dict[str, Any] = {"norm": norm, "eps": eps}
+        peer = {"norm": theirs, "eps": eps}
+        parts = {
+            "apgd": ({**ours, "steps": steps}, "APGD", {**peer, "steps": steps, "loss": "ce"}),
+            "apgd_t": (
+                {**ours, "steps": steps, "loss": "targeted-dlr"},
+                "APGDT",
+                {**peer, "steps": steps, "n_classes": 10},
+            ),
+            "fab_t": (
+                {**ours, "steps": steps, "one_by_one": True},
+                "FAB",
+                {**peer, "steps": steps, "multi_targeted": True, "n_classes": 10},
+            ),
+            "square": ({**ours, "queries": queries}, "Square", {**peer, "n_queries": queries - 1}),
+        }
+        found += [
+            Comparison(
+                f"{name}_{norm}",
+                name.split("_")[0],
+                "digits",
+                64,
+                norm,
+                {"equal": settings},
+                (Peer("torchattacks", attack, parameters, goal=1),),
+                draws=4,
+                fills=name == "square",
+            )
+            for name, (settings, attack, parameters) in parts.items()
+        ]
+        found.append(
+            Comparison(
+                f"deepfool_{norm}",
+                "deepfool",
+                "digits",
+                64,
+                norm,
+                {"equal": {"norm": norm, "steps": 50, "overshoot": 0.02}},
+                (
+                    Peer(
+                        "foolbox",
+                        f"{theirs}DeepFoolAttack",
+                        {"steps": 50, "candidates": 10, "overshoot": 0.02, "loss": "logits"},
+                        goal=1,
+                    ),
+                ),
+                minimises=True,
+            )
+        )
+    return found
+
+
 COMPARISONS: list[Comparison] = [
     *DIGITS,
+    *_auto(),
     CW_L2,
     CW_L2_LONG,
     CW_LINF,

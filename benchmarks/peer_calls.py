@@ -42,10 +42,17 @@ def foolbox(
 
 
 def torchattacks(attack: str, model: nn.Module, images: Tensor, labels: Tensor, **parameters: Any) -> Call:
-    """``torchattacks.<attack>``."""
+    """``torchattacks.<attack>``; one that seeds itself is given the seed of the draw."""
     library = importlib.import_module("torchattacks")
     built = getattr(library, attack)(model, **parameters)
-    return lambda: built(images, labels)
+
+    def call() -> Tensor:
+        if hasattr(built, "seed"):
+            built.seed = torch.initial_seed()
+        adversarial: Tensor = built(images, labels)
+        return adversarial
+
+    return call
 
 
 def art(attack: str, model: nn.Module, images: Tensor, labels: Tensor, **parameters: Any) -> Call:

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks import attacks, bench, measure, mechanisms, peers
-from benchmarks.comparisons import COMPARISONS, Comparison, Peer
+from benchmarks.comparison import Comparison, Peer
+from benchmarks.comparisons import COMPARISONS
 from benchmarks.measure import Outcome
 from benchmarks.peer_calls import LIBRARIES
 from benchmarks.subjects import Subject

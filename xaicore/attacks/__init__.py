@@ -17,18 +17,23 @@ They raise TypeError where an argument is of the wrong kind, and ValueError wher
 or a parameter does not fit or a tensor holds NaN.
 """
 
+from xaicore.attacks.adaptive_boundary import fab
 from xaicore.attacks.adversarial_patch import apply_patch, patch, train_patch
+from xaicore.attacks.auto_attack import autoattack
+from xaicore.attacks.auto_pgd import apgd
 from xaicore.attacks.base import AttackWarning, success_after_uint8
 from xaicore.attacks.box_lbfgs import lbfgs
 from xaicore.attacks.carlini_wagner_l0 import cw_l0
 from xaicore.attacks.carlini_wagner_l2 import cw_l2
 from xaicore.attacks.carlini_wagner_linf import cw_linf
 from xaicore.attacks.decision_boundary import boundary
+from xaicore.attacks.deep_fool import deepfool
 from xaicore.attacks.few_pixels import one_pixel
 from xaicore.attacks.gradient_sign import fgsm, fgsm_direction, fgsm_search
 from xaicore.attacks.iterated_sign import bim, mim, pgd
 from xaicore.attacks.matched_noise import gaussian, noise_like
 from xaicore.attacks.neuron_fuzzing import dlfuzz
+from xaicore.attacks.random_squares import square
 from xaicore.attacks.registry import ATTACKS, Attack
 from xaicore.attacks.result import AttackResult
 from xaicore.attacks.suspicion import Suspicion, suspicions
@@ -39,13 +44,17 @@ __all__ = [
     "AttackResult",
     "AttackWarning",
     "Suspicion",
+    "apgd",
     "apply_patch",
+    "autoattack",
     "bim",
     "boundary",
     "cw_l0",
     "cw_l2",
     "cw_linf",
+    "deepfool",
     "dlfuzz",
+    "fab",
     "fgsm",
     "fgsm_direction",
     "fgsm_search",
@@ -56,6 +65,7 @@ __all__ = [
     "one_pixel",
     "patch",
     "pgd",
+    "square",
     "success_after_uint8",
     "suspicions",
     "train_patch",

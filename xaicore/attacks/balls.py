@@ -28,7 +28,7 @@ def no_further(points: Tensor, images: Tensor, eps: float) -> Tensor:
     return torch.where(rows(far > eps, points), nearer, points)
 
 
-def normalised(vectors: Tensor, order: int) -> Tensor:
+def normalised(vectors: Tensor, order: float) -> Tensor:
     """Divide each of ``vectors`` (n, C, H, W) by its norm, in place; zero stays zero.
 
     Each is divided by its largest value first: squares of values under 1e-23 or over 1e19 are no floats.
@@ -39,7 +39,7 @@ def normalised(vectors: Tensor, order: int) -> Tensor:
     return vectors.div_(rows(far.masked_fill_(far == 0, 1), vectors))
 
 
-def length(vectors: Tensor, order: int) -> Tensor:
+def length(vectors: Tensor, order: float) -> Tensor:
     """Return the norms (n,) of (n, C, H, W), by lines first.
 
     A single long sum would be split among threads where it is the only one, and come out otherwise than

@@ -11,17 +11,22 @@ from typing import Any, Literal
 
 from torch import Tensor, nn
 
+from xaicore.attacks.adaptive_boundary import fab
 from xaicore.attacks.adversarial_patch import patch
+from xaicore.attacks.auto_attack import autoattack
+from xaicore.attacks.auto_pgd import apgd
 from xaicore.attacks.box_lbfgs import lbfgs
 from xaicore.attacks.carlini_wagner_l0 import cw_l0
 from xaicore.attacks.carlini_wagner_l2 import cw_l2
 from xaicore.attacks.carlini_wagner_linf import cw_linf
 from xaicore.attacks.decision_boundary import boundary
+from xaicore.attacks.deep_fool import deepfool
 from xaicore.attacks.few_pixels import one_pixel
 from xaicore.attacks.gradient_sign import fgsm, fgsm_search
 from xaicore.attacks.iterated_sign import bim, mim, pgd
 from xaicore.attacks.matched_noise import gaussian
 from xaicore.attacks.neuron_fuzzing import dlfuzz
+from xaicore.attacks.random_squares import square
 from xaicore.attacks.result import AttackResult
 
 Access = Literal["gradients", "scores", "decisions", "none"]
@@ -72,11 +77,16 @@ ATTACKS = {
     "bim": Attack(bim, "BIM", "gradients", "linf"),
     "mim": Attack(mim, "MIM", "gradients", "linf"),
     "pgd": Attack(pgd, "PGD", "gradients", "linf"),
+    "apgd": Attack(apgd, "APGD", "gradients", "linf"),
+    "autoattack": Attack(autoattack, "AutoAttack", "gradients", "linf"),
+    "fab": Attack(fab, "FAB", "gradients", "linf", minimal=True),
+    "deepfool": Attack(deepfool, "DeepFool", "gradients", "l2", minimal=True),
     "cw_l2": Attack(cw_l2, "CW L2", "gradients", "l2", minimal=True),
     "cw_linf": Attack(cw_linf, "CW L∞", "gradients", "linf", minimal=True),
     "cw_l0": Attack(cw_l0, "CW L0", "gradients", "l0", minimal=True),
     "lbfgs": Attack(lbfgs, "L-BFGS", "gradients", "l2", minimal=True),
     "boundary": Attack(boundary, "boundary", "decisions", "l2", minimal=True),
+    "square": Attack(square, "Square", "scores", "linf"),
     "one_pixel": Attack(one_pixel, "one pixel", "scores", "l0"),
     "dlfuzz": Attack(dlfuzz, "DLFuzz", "gradients", None),
     "patch": Attack(patch, "patch", "gradients", None),

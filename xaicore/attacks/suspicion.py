@@ -12,6 +12,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from xaicore.attacks.auto_attack import BLACK_BOX
 from xaicore.attacks.base import success_after_uint8
 from xaicore.attacks.registry import ATTACKS, Attack
 from xaicore.attacks.result import AttackResult
@@ -77,14 +78,15 @@ def suspicions(
       gradients that failed. The perturbation is measured in the norm of the latter. The budget is the one in
       ``budgets``, or else the largest norm the attack spent on any image, which is too little if no image
       had a gradient. A minimum-norm attack that fails had no limit; one that succeeds is beaten by less than
-      0.9 of the norm it found.
+      0.9 of the norm it found. Of AutoAttack also: images that its part without gradients fooled, Square, after those
+      with gradients had failed.
     - ``clean-disagreement``: images that one attack took for misclassified and another did not.
     - ``clean-accuracy``: the number of images classified correctly before the attack is not that of
       ``clean_accuracy``.
     - ``probabilities``: the model's outputs for these images are at least 0 and sum to 1, as if its softmax were
       inside, where attacks by gradients or scores are weaker (needs ``model`` and ``images``).
     - ``random-model``: images whose logits differ between two passes in eval mode (needs ``model`` and
-      ``images``).
+      ``images``, or results of AutoAttack, which looks for it itself).
     - ``uint8-rounding``: successes lost when the image is stored with 8 bits per channel (needs ``model`` and
       ``labels``).
 
@@ -97,7 +99,7 @@ def suspicions(
             norm="l2")}`` (``dataclasses.replace``) the results may hold an entry "pgd_l2".
 
     Returns:
-        The suspicions, in the order above; empty if there are none.
+        The suspicions, in the order above, those that AutoAttack notes together; empty if there are none.
 
     Raises:
         ValueError: also if a name is not in ``attacks``, or results are of different length.
@@ -113,6 +115,7 @@ def suspicions(
     found = [
         *_of_results(results),
         *_black_box_wins(results, attacks, budgets),
+        *_of_autoattack(results),
         *_clean_disagreements(results),
     ]
     if clean_accuracy is not None:
@@ -188,6 +191,23 @@ def _beaten_by(white: AttackResult, norm: str, minimal: bool, budget: float | No
     if budget is None:
         budget = float(spent[_attacked(white)].max()) if _attacked(white).any() else 0.0
     return torch.full_like(spent, budget * (1 + 1e-6)).masked_fill(success, -torch.inf)
+
+
+def _of_autoattack(results: Mapping[str, AttackResult]) -> Iterator[Suspicion]:
+    """Look at what AutoAttack notes of itself."""
+    for name, result in results.items():
+        n = int(_attacked(result).sum())
+        if "part" in result.info:
+            count = int((result.info["part"] == BLACK_BOX).sum())
+            text = (
+                f"Square, without gradients, fools {count} of {n} images that the parts of {name} with gradients before "
+                "it did not: the gradients may mislead"
+            )
+            yield Suspicion("black-box-wins", name, count, n, text)
+        if "random" in result.info:
+            count = int(result.info["random"].sum())
+            text = f"the model is random: {name} had other logits in a second pass for {count} of {n} images"
+            yield Suspicion("random-model", name, count, n, text)
 
 
 def _clean_disagreements(results: Mapping[str, AttackResult]) -> Iterator[Suspicion]:

@@ -109,23 +109,38 @@ class BatchedModel:
                 differentiate, one for each image and depending on its own logits only. It may be asked twice
                 for a slice.
         """
-        gradients = torch.zeros(images.shape, device=self.device)
+        logits, gradients = self.jacobian(images, lambda logits, part: objective(logits, part)[:, None], 1)
+        return logits, gradients[:, 0]
+
+    def jacobian(
+        self, images: Tensor, objectives: Callable[[Tensor, slice], Tensor], count: int
+    ) -> tuple[Tensor, Tensor]:
+        """Return the logits (N, K) and the gradients (N, count, C, H, W) of several objectives at ``images``.
+
+        One pass forwards, and one backwards for each; ``objectives`` gives (m, count) numbers, else as in
+        :meth:`differentiate`.
+        """
+        gradients = torch.zeros((len(images), count, *images.shape[1:]), device=self.device)
         rows = []
         for part in self._parts(len(images)):
             size = part.stop - part.start
             buffer = self._buffer(images.shape[1:])
             buffer[:size] = images[part]
 
-            def both(batch: Tensor, part: slice = part, size: int = size) -> tuple[Tensor, Tensor | None]:
+            def both(batch: Tensor, part: slice = part, size: int = size) -> tuple[Tensor, list[Tensor]]:
                 with torch.enable_grad():
                     logits = self._forward(batch.requires_grad_())[:size]
-                    total = objective(logits, part).sum()
-                gradient = torch.autograd.grad(total, batch)[0][:size] if total.requires_grad else None
-                return logits.detach(), gradient
+                    totals = objectives(logits, part).sum(dim=0).unbind()
+                slopes = [
+                    torch.autograd.grad(total, batch, retain_graph=which + 1 < count)[0][:size]
+                    for which, total in enumerate(totals)
+                    if total.requires_grad
+                ]
+                return logits.detach(), slopes
 
-            logits, gradient = self._passed(buffer, both)
-            if gradient is not None:
-                gradients[part] = gradient
+            logits, slopes = self._passed(buffer, both)
+            for which, slope in enumerate(slopes):
+                gradients[part, which] = slope
             rows.append(logits)
         return torch.cat(rows) if rows else torch.empty(0, self.classes, device=self.device), gradients
 
