@@ -13,10 +13,10 @@ it takes batches; ours takes its own batch size, or the number of images where t
 a peer alternate, never two at a time, and the fastest of each counts. Success is judged by a fresh pass of the
 model, for all alike (:mod:`benchmarks.measure`).
 
-The goals: at least as fast as foolbox (FGSM, BIM, PGD); 2x for Carlini-Wagner L2 at equal or smaller distance;
-5x for one_pixel against torchattacks at the same population and generations; 10x for Carlini-Wagner
-L-infinity against ART; success never lower (where starts are random: the mean over eight draws not lower by two
-standard errors). A ratio is the peer's time over ours: above 1, ours is faster.
+The goals: at least as fast as foolbox (FGSM, BIM, PGD, DeepFool) and, for AutoAttack's parts, torchattacks; 2x for
+Carlini-Wagner L2 at equal or smaller distance; 5x for one_pixel against torchattacks at the same population and
+generations; 10x for Carlini-Wagner L-infinity against ART; success never lower (where starts are random: the mean over
+several draws not lower by two standard errors). A ratio is the peer's time over ours: above 1, ours is faster.
 
 The JSON, ``schema`` 1::
 

@@ -6,9 +6,11 @@ of the gradient or its L2 direction, alpha = 0.75 (1 in the first step) and the 
     z_{t+1} = P( x_t + eta s(grad f(x_t)) )
     x_{t+1} = P( x_t + alpha (z_{t+1} - x_t) + (1 - alpha) (x_t - x_{t-1}) )
 
-At the checkpoints w_j = ceil(p_j steps), p_1 = 0.22, p_{j+1} = p_j + max(p_j - p_{j-1} - 0.03, 0.06), eta is halved and
-x_t replaced by the best point so far if f rose in less than 3/4 of the steps since w_{j-1}, or if eta was not halved
-at w_{j-1} and the best value has not risen since.
+At the checkpoints w_j = p_j steps, p_1 = 0.22, p_{j+1} = p_j + max(p_j - p_{j-1} - 0.03, 0.06), eta is halved and x_t
+replaced by the best point so far if f rose in at most 3/4 of the steps since w_{j-1}, or if eta was not halved at
+w_{j-1} and the best value has not risen since. As in the authors' code the shares 0.22, 0.03 and 0.06 of the steps are
+rounded down, to 1 at least, and 3/4 count as too few: with 20 steps that is a little stronger than the paper's text,
+with 100 the checkpoints are the same.
 
 In place of the cross-entropy stand the log-odds, which rise and fall with it and have its direction
 (:mod:`xaicore.attacks.goal`): every choice above is the same, but nothing saturates.
@@ -33,13 +35,10 @@ from xaicore.core import checks, randomness
 LOSSES = ("ce", "dlr", "targeted-dlr")
 ORDER = {"linf": math.inf, "l2": 2.0}
 """The order of each norm."""
-RISING = 0.75  # rho, share of steps that must raise the objective
+RISING = 0.75  # rho, share of steps of which more must raise the objective
 MOMENTUM = 0.25  # 1 - alpha
-FIRST, SHORTENING, SHORTEST = (
-    0.22,
-    0.03,
-    0.06,
-)  # of the steps: up to w_1, each stretch less than the last, least
+FIRST, SHORTENING, SHORTEST = 0.22, 0.03, 0.06
+"""Of the steps: up to the first checkpoint, by how much less to each further one, and at least."""
 
 
 def apgd(
@@ -103,12 +102,13 @@ def radius(norm: str, eps: float | None) -> float:
 
 def checkpoints(steps: int) -> list[int]:
     """Return the steps w_1, w_2, … up to ``steps`` after which the step size may be halved."""
-    share, stretch, found = FIRST, FIRST, []
-    while (step := math.ceil(round(share * steps, 6))) <= steps:
+    stretch, shortening, least = (max(int(share * steps), 1) for share in (FIRST, SHORTENING, SHORTEST))
+    found, step = [], stretch
+    while step <= steps:
         found.append(step)
-        stretch = max(stretch - SHORTENING, SHORTEST)
-        share += stretch
-    return sorted(set(found))
+        stretch = max(stretch - shortening, least)
+        step += stretch
+    return found
 
 
 def surface(norm: str, seed: int, index: Tensor, start: Tensor, shape: torch.Size) -> Tensor:
@@ -186,7 +186,7 @@ class AutoPgd(Iteration[_State]):
         rises = torch.where(fresh, 0, state.rises + (score > state.score))
         window = torch.tensor(self._windows(), device=rises.device)[state.taken]
         check = window > 0
-        halve = check & ((rises < RISING * window) | (~state.halved & (top <= state.checked)))
+        halve = check & ((rises <= RISING * window) | (~state.halved & (top <= state.checked)))
         size = torch.where(fresh, 2 * self.eps, torch.where(halve, state.size / 2, state.size))
         here, gradient = select(halve, best, point), select(halve, slope, gradient)
 
