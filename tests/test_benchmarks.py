@@ -186,7 +186,7 @@ def test_unknown_names_are_one_line_and_exit_2(capsys: pytest.CaptureFixture[str
     said = capsys.readouterr()
     assert said.out == ""
     first, second = said.err.splitlines()
-    assert first.startswith("--only names bogus, nothing; there are bim, boundary,")
+    assert first.startswith("--only names bogus, nothing; there are apgd, apgd_l2,")
     assert second.startswith("there is no folder")
     for bad in ("--images=0", "--threads=-1", "--repeats=x"):
         with pytest.raises(SystemExit, match="2"):
