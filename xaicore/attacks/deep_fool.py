@@ -25,6 +25,7 @@ from xaicore.attacks.victim import Victim
 from xaicore.core import checks
 
 BEYOND = 1e-4  # length added to each step
+ROUNDING = 1e-5  # of the logits, by which a goal counts as reached (Goal.attained)
 DUAL = {"linf": 1.0, "l2": 2.0}
 """The order of the norm dual to each."""
 
@@ -72,7 +73,7 @@ def deepfool(
 class Border(NamedTuple):
     """Of n points the nearest border of the network made linear."""
 
-    gap: Tensor  # (n,) float32, by how much the goal has to gain there
+    gap: Tensor  # (n,) float32, by how much the goal has to gain to lead there by twice the rounding of the logits
     normal: Tensor  # (n, C, H, W), the gradient of its lead
     dual: Tensor  # (n,) float32, the norm of that, dual to the one in which it is the nearest
 
@@ -96,7 +97,8 @@ def nearest_border(
     duals = length(normals.flatten(0, 1), DUAL[norm]).view(lead.shape)
     nearest = (lead.abs() / duals).nan_to_num_(torch.inf).argmin(dim=1)
     every = torch.arange(len(points), device=points.device)
-    border = Border(-lead[every, nearest], normals[every, nearest], duals[every, nearest])
+    gap = 2 * ROUNDING * logits.nan_to_num(0, 0, 0).abs().amax(dim=1) - lead[every, nearest]
+    border = Border(gap, normals[every, nearest], duals[every, nearest])
     return logits, border, count
 
 
