@@ -219,7 +219,7 @@ def test_leaves_no_trace(name: str) -> None:
         ({"images": torch.full((1, 2, 4, 4), float("nan"))}, "images must be finite"),
         ({"batch_size": 0}, "batch_size must be"),
         ({"model": nn.Sequential(nn.Flatten(), nn.Linear(32, 1))}, "at least two classes"),
-        ({"model": nn.Sequential(nn.Flatten(), nn.Linear(32, 2), nn.Tanh())}, "no rule for the layer '2'"),
+        ({"model": nn.Sequential(nn.Flatten(), nn.Linear(32, 2), nn.Tanh())}, "no rule for '2', an activation"),
     ],
 )  # fmt: skip
 def test_wrong_arguments_name_themselves(name: str, arguments: dict[str, Any], match: str) -> None:

@@ -233,7 +233,7 @@ def test_leaky_activations_pass_relevance_as_in_zennit() -> None:
     as_function[3] = Leaky()
     assert error(lrp(as_function, batch, 1, "alpha2-beta1"), lrp(network, batch, 1, "alpha2-beta1")) < 1e-12
     for method in (clrp, sglrp):
-        with pytest.raises(UserError, match=r"deep Taylor .* '1' \(PReLU\)"):
+        with pytest.raises(UserError, match=r"'deep-taylor-bounded' .* no rule for '1', an activation"):
             method(network, batch, 1, low=-1)
 
 
