@@ -52,7 +52,7 @@ def graph_neighbours(network: nn.Module) -> dict[str, dict[str, str]]:
         if node.op != "call_module" or not isinstance(modules[node.target], nn.Conv2d):
             continue
         last = node
-        for kind in (nn.BatchNorm2d, (nn.ReLU, nn.ReLU6)):
+        for kind in (nn.BatchNorm2d, (nn.ReLU, nn.ReLU6, nn.PReLU)):
             for user in last.users:
                 if user.op == "call_module" and isinstance(modules[user.target], kind):
                     if kind is nn.BatchNorm2d:
