@@ -24,7 +24,9 @@ def test_a_model_that_returns_no_tensor_is_refused_in_one_line(method: Any, name
 @pytest.mark.parametrize("name", ["one number", "class numbers"])
 @pytest.mark.parametrize("method", METHODS)
 def test_neither_is_one_that_returns_one_number(method: str, name: str) -> None:
-    traced = method in ("lrp", "clrp", "sglrp") and name == "class numbers"  # LRP refuses the arg max before it runs
+    traced = (
+        method in ("lrp", "clrp", "sglrp") and name == "class numbers"
+    )  # LRP refuses the arg max before it runs
     match = "lrp has no rule" if traced else r"model must return logits \(N, K\)"
     with pytest.raises(UserError, match=match):
         METHODS[method](zoo.OUTPUTS[name](), zoo.images())
