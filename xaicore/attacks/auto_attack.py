@@ -13,10 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from xaicore.attacks.adaptive_boundary import Fab
-from xaicore.attacks.auto_pgd import AutoPgd, radius
+from xaicore.attacks.auto_pgd import AutoPgd
 from xaicore.attacks.base import Attempt, run
 from xaicore.attacks.goal import Goal
-from xaicore.attacks.iterated_sign import NORMS
+from xaicore.attacks.iterated_sign import NORMS, radius
 from xaicore.attacks.random_squares import Square
 from xaicore.attacks.result import AttackResult
 from xaicore.attacks.victim import Victim

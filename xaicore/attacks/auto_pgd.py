@@ -18,14 +18,15 @@ In place of the cross-entropy stand the log-odds, which rise and fall with it an
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from xaicore.attacks.balls import bound, length, no_further, normalised
+from xaicore.attacks.balls import bound, no_further, normalised, project
 from xaicore.attacks.base import Attempt, run
-from xaicore.attacks.iterated_sign import NORMS
+from xaicore.attacks.iterated_sign import NORMS, radius
 from xaicore.attacks.iteration import Batch, Iteration, put, rows, rows_of, select
 from xaicore.attacks.objectives import dlr, rivals
 from xaicore.attacks.result import AttackResult
@@ -95,11 +96,6 @@ def apgd(
     return run(attack, model, images, labels, target=target, index=index, batch_size=batch_size)
 
 
-def radius(norm: str, eps: float | None) -> float:
-    """Return ``eps``, checked, or the radius of the ``norm`` by default."""
-    return NORMS[norm] if eps is None else checks.positive("eps", eps, 1 if norm == "linf" else math.inf)
-
-
 def checkpoints(steps: int) -> list[int]:
     """Return the steps w_1, w_2, … up to ``steps`` after which the step size may be halved."""
     stretch, shortening, least = (max(int(share * steps), 1) for share in (FIRST, SHORTENING, SHORTEST))
@@ -108,6 +104,15 @@ def checkpoints(steps: int) -> list[int]:
         found.append(step)
         stretch = max(stretch - shortening, least)
         step += stretch
+    return found
+
+
+@lru_cache(maxsize=16)
+def windows(steps: int) -> Tensor:
+    """Return for each step of 0..steps the number of steps since the last checkpoint if it is one, else 0; int64."""
+    found, last = torch.zeros(steps + 1, dtype=torch.int64), 0
+    for step in checkpoints(steps):
+        found[step], last = step - last, step
     return found
 
 
@@ -184,7 +189,7 @@ class AutoPgd(Iteration[_State]):
         top = torch.where(better, score, state.top)
 
         rises = torch.where(fresh, 0, state.rises + (score > state.score))
-        window = torch.tensor(self._windows(), device=rises.device)[state.taken]
+        window = windows(self.steps).to(rises.device)[state.taken]
         check = window > 0
         halve = check & ((rises <= RISING * window) | (~state.halved & (top <= state.checked)))
         size = torch.where(fresh, 2 * self.eps, torch.where(halve, state.size / 2, state.size))
@@ -234,13 +239,6 @@ class AutoPgd(Iteration[_State]):
         aim = (state.start // self.restarts)[:, None]
         return dlr(logits, batch.labels, state.aims.gather(1, aim)[:, 0])
 
-    def _windows(self) -> list[int]:
-        """Return for each step the number of steps since the last checkpoint if it is one, else 0."""
-        windows, last = [0] * (self.steps + 1), 0
-        for step in checkpoints(self.steps):
-            windows[step], last = step - last, step
-        return windows
-
     def _stepped(self, point: Tensor, gradient: Tensor, batch: Batch, state: _State) -> Tensor:
         direction = gradient.sign() if self.norm == "linf" else normalised(gradient.clone(), order=2)
         moved = self._within(direction.mul_(rows(state.size, point)).add_(point), batch, state)
@@ -251,11 +249,7 @@ class AutoPgd(Iteration[_State]):
 
     def _within(self, point: Tensor, batch: Batch, state: _State) -> Tensor:
         """Return ``point`` projected in place on the ball and the box."""
-        if self.norm == "linf":
-            return point.clamp_(state.low, state.high)
-        shift = point.sub_(batch.images)
-        shrink = (self.eps / length(shift, 2)).clamp_(max=1)
-        return shift.mul_(rows(shrink, shift)).add_(batch.images).clamp_(0, 1)
+        return project(point, batch.images, self.eps, state.low, state.high)
 
     def _first(self, batch: Batch, state: _State) -> Tensor:
         """Return the point of each image to start at."""

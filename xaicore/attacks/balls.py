@@ -17,6 +17,22 @@ def bound(images: Tensor, shift: float) -> Tensor:
     return torch.where(beyond, bounds.nextafter(images), bounds)
 
 
+def project(points: Tensor, images: Tensor, eps: float, low: Tensor | None, high: Tensor | None) -> Tensor:
+    """Return ``points`` (N, C, H, W) projected in place on a ball around ``images`` and on [0, 1].
+
+    Args:
+        points: changed in place.
+        images: centres.
+        eps: radius of an L2 ball.
+        low, high: bounds of an L-infinity ball, as :func:`bound` gives them; None for an L2 ball.
+    """
+    if low is not None:
+        return points.clamp_(low, high)
+    shift = points.sub_(images)
+    shrink = (eps / length(shift, 2)).clamp_(max=1)
+    return shift.mul_(rows(shrink, shift)).add_(images).clamp_(0, 1)
+
+
 def no_further(points: Tensor, images: Tensor, eps: float) -> Tensor:
     """Return ``points``, drawn towards ``images`` where rounding took them out of the L2 ball."""
     shift = points - images

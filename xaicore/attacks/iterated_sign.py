@@ -18,7 +18,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from xaicore.attacks.balls import bound, length, no_further, normalised
+from xaicore.attacks.balls import bound, no_further, normalised, project
 from xaicore.attacks.base import Attempt, run
 from xaicore.attacks.iteration import Batch, Iteration, put, rows, rows_of, select
 from xaicore.attacks.result import AttackResult
@@ -28,6 +28,11 @@ from xaicore.core.errors import UserError
 
 NORMS = {"linf": 8 / 255, "l2": 0.5}
 """The norms of :func:`pgd` and the radius of each by default, those of RobustBench's CIFAR-10 lists."""
+
+
+def radius(norm: str, eps: float | None) -> float:
+    """Return ``eps``, checked, or the radius of the ``norm`` by default."""
+    return NORMS[norm] if eps is None else checks.positive("eps", eps, 1 if norm == "linf" else torch.inf)
 
 
 def bim(
@@ -157,11 +162,11 @@ def pgd(
         Madry et al. (2018), Towards deep learning models resistant to adversarial attacks, Sec. 2.1 and 5.
     """
     norm = checks.one_of("norm", norm, NORMS)
-    radius = NORMS[norm] if eps is None else checks.positive("eps", eps, 1 if norm == "linf" else torch.inf)
+    eps = radius(norm, eps)
     attack = Ascent(
-        eps=radius,
+        eps=eps,
         steps=checks.integer("steps", steps, least=1),
-        step_size=2.5 * radius / steps if step_size is None else checks.positive("step_size", step_size),
+        step_size=2.5 * eps / steps if step_size is None else checks.positive("step_size", step_size),
         early_stop=checks.flag("early_stop", early_stop),
         seed=checks.integer("seed", seed, least=0),
         norm=norm,
@@ -270,11 +275,7 @@ class Ascent(Iteration[State]):
 
     def _within(self, point: Tensor, batch: Batch, state: State) -> Tensor:
         """Return ``point`` projected in place on the ball and the box."""
-        if self.norm == "linf":
-            return point.clamp_(state.low, state.high)
-        shift = point.sub_(batch.images)
-        shrink = (self.eps / length(shift, 2)).clamp_(max=1)
-        return shift.mul_(rows(shrink, shift)).add_(batch.images).clamp_(0, 1)
+        return project(point, batch.images, self.eps, state.low, state.high)
 
     def _first(self, batch: Batch, state: State) -> Tensor:
         """Return the point of each image to start at."""

@@ -17,10 +17,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from xaicore.attacks.auto_pgd import radius
 from xaicore.attacks.balls import bound, length, no_further
 from xaicore.attacks.base import Attempt, run
-from xaicore.attacks.iterated_sign import NORMS
+from xaicore.attacks.iterated_sign import NORMS, radius
 from xaicore.attacks.iteration import Batch, Iteration, put, rows, select
 from xaicore.attacks.result import AttackResult
 from xaicore.attacks.victim import Victim
