@@ -196,7 +196,7 @@ def test_a_ledger_shows_every_claim_and_every_reported_number() -> None:
     first = ledger_page(PAPERS[0], judgements)
     assert '<span class="verdict verdict-reproduced">reproduced</span>' in first
     assert "| Ours, embedded |" in first
-    assert "| 99 points (95 % interval 98.5 to 99.5, n = 1000) |" in first  # beside 85.8 in the number table
+    assert "| 99 points (95 % interval 98.5 to 99.5, n = 1,000) |" in first  # beside 85.8 in the number table
 
 
 def test_a_ledger_shows_every_edition_side_by_side() -> None:
@@ -209,7 +209,7 @@ def test_a_ledger_shows_every_edition_side_by_side() -> None:
     assert rows[0] == ": | Number | embedded | reference |"
     ours = [
         "**30 points (95 % interval 28 to 32, n = 500)**",
-        "**12 points (95 % interval 10 to 13, n = 2000)**",
+        "**12 points (95 % interval 10 to 13, n = 2,000)**",
     ]
     assert rows[2] == f"| `p1.drop.fgsm` | {ours[0]} | {ours[1]} |"
     assert [re.sub("<.*?>", "", cell).strip() for cell in rows[-1].split("|")[1:4]] == [
@@ -221,8 +221,8 @@ def test_a_ledger_shows_every_edition_side_by_side() -> None:
     assert 'Other editions\n: embedded <span class="verdict verdict-reproduced">' in block
     accuracy = next(line for line in page.splitlines() if "| 99 points" in line)
     assert accuracy.endswith(
-        "| 99 points (95 % interval 98.5 to 99.5, n = 1000) "
-        "| 86 points (95 % interval 84.5 to 87.5, n = 2000) |"
+        "| 99 points (95 % interval 98.5 to 99.5, n = 1,000) "
+        "| 86 points (95 % interval 84.5 to 87.5, n = 2,000) |"
     )
     alone = page.split("(claim-p1-fgsm-reverses-heatmap)=")[1].split("\n(claim-")[0]
     assert ": embedded edition\n" in alone  # the reference run has none of its numbers
@@ -239,7 +239,7 @@ def test_the_front_page_says_which_editions_its_verdicts_rest_on() -> None:
         f"{internal} on the papers' own numbers." in scoreboard(PAPERS, judgements)
     )
     text = claim_list(PAPERS, judgements)
-    assert "fgsm-drop <claim-p1-fgsm-drop>` (reference, n = 2000, one run)" in text
+    assert "fgsm-drop <claim-p1-fgsm-drop>` (reference, n = 2,000, one run)" in text
     assert "fgsm-reverses-heatmap <claim-p1-fgsm-reverses-heatmap>` (embedded, n = 300, one run)" in text
 
 

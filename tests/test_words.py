@@ -322,9 +322,9 @@ def test_pages_are_filled_in_from_what_is_committed(book: Path, tmp_path: Path) 
     for each in pages_of(staged):
         fill_in(each, Committed.load(book))
     link = '<a class="bound number" href="../book/claims/p1.html#claim-p1-fgsm-drop" title="12 points (95 % interval 10 '
-    assert f'{link}to 13, n = 2000), reference edition">12 points</a>.' in page.read_text(encoding="utf-8")
+    assert f'{link}to 13, n = 2,000), reference edition">12 points</a>.' in page.read_text(encoding="utf-8")
     cells = nbformat.read(path, as_version=4).cells
-    assert f'By {link}to 13, n = 2000), reference edition">12</a> points.' == cells[2].source
+    assert f'By {link}to 13, n = 2,000), reference edition">12</a> points.' == cells[2].source
     assert cells[1].source == "x = 0.5  # 96 %, [1](value:p9.x)"
 
 

@@ -95,7 +95,7 @@ class Measured:
 
     def __str__(self) -> str:
         details = [] if self.interval is None else [f"95 % interval {self.interval}"]
-        details += [] if self.n is None else [f"n = {self.n}"]
+        details += [] if self.n is None else [f"n = {self.n:,}"]
         details += [] if self.runs == 1 else [f"{self.runs} runs"]
         return quantity(self.value, self.unit) + (f" ({', '.join(details)})" if details else "")
 

@@ -256,7 +256,7 @@ def _basis(judgement: Judgement) -> str:
     if judgement.edition is None:
         return ""
     measured = judgement.measured
-    n = f", n = {measured.n}" if measured is not None and measured.n is not None else ""
+    n = f", n = {measured.n:,}" if measured is not None and measured.n is not None else ""
     runs = judgement.runs.get(judgement.edition, 1)
     return f"({judgement.edition}{n}{f' × {runs} runs' if runs > 1 else ', one run'})"
 

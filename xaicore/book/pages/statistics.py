@@ -46,7 +46,7 @@ def _costs(records: Mapping[str, Mapping[str, Any]], editions: list[str]) -> lis
                     f"{{doc}}`{notebook.split('_')[0]} </notebooks/{notebook}>`",
                     f"{{ref}}`{edition} <{run_label(edition, notebook)}>`",
                     conditions(record),
-                    ("at least " if source["store"]["reused"] else "") + _duration(source["seconds"]),
+                    ("at least\u00a0" if source["store"]["reused"] else "") + _duration(source["seconds"]),
                     f"{source['peak_memory_bytes'] / 2**20:,.0f}",
                     f"{source['device']}, {threads} thread{'s' * (threads != 1)}",
                 )
@@ -85,4 +85,5 @@ def _run(edition: str, notebook: str, record: Mapping[str, Any]) -> list[str]:
 
 def _duration(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest:02d} s" if minutes else f"{seconds:.1f} s"
+    text = f"{minutes} min {rest:02d} s" if minutes else f"{seconds:.1f} s"
+    return text.replace(" ", "\u00a0")
