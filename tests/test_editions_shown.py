@@ -238,7 +238,8 @@ def test_time_and_memory_stand_against_the_images(chapter: Path) -> None:
     assert "| mnist-5k, 20 images, 32 px, vgg16 |" in rows[0]
     assert "at least" not in rows[0] + rows[1]
     assert rows[2].endswith(
-        "| cats-vs-dogs, 2,000 images, 112 px, vgg16 | at least\u00a02\u00a0min\u00a005\u00a0s | 3,072 | NVIDIA H200, 4 threads |"
+        "| cats-vs-dogs, 2,000 images, 112 px, vgg16 | at least\u00a02\u00a0min\u00a005\u00a0s "
+        "| 3,072 | NVIDIA H200, 4 threads |"
     )
     for edition in ("embedded", "reference", "paper"):
         assert text.count(f"({run_label(edition, P1)})=\n") == 1

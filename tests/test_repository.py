@@ -149,3 +149,32 @@ def test_the_results_of_an_edition_stay_small() -> None:
     assert sizes["embedded"] > 0
     for edition, size in sizes.items():
         assert size <= LIMIT_BYTES, edition
+
+
+def test_all_that_describes_the_project_says_the_same() -> None:
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    codemeta = json.loads((ROOT / "codemeta.json").read_text(encoding="utf-8"))
+    zenodo = json.loads((ROOT / ".zenodo.json").read_text(encoding="utf-8"))
+    check = yaml.safe_load((ROOT / "codecheck.yml").read_text(encoding="utf-8"))
+    assert {codemeta["name"], zenodo["title"], check["paper"]["title"]} == {citation["title"]}
+    assert {codemeta["version"], zenodo["version"]} == {PROJECT["version"]}
+    assert codemeta["license"].endswith(f"/{citation['license']}")
+    assert zenodo["license"] == citation["license"]
+    authors = [author["name"] for author in citation["authors"]]
+    for described in (codemeta["author"], zenodo["creators"], check["paper"]["authors"]):
+        assert [author["name"] for author in described] == authors
+    assert codemeta["keywords"] == zenodo["keywords"] == PROJECT["keywords"]
+    assert codemeta["runtimePlatform"] == f"Python {PROJECT['requires-python']}"
+    related = {item["identifier"] for item in zenodo["related_identifiers"]}
+    known = {
+        reference[key] for reference in citation["references"] for key in ("doi", "url") if key in reference
+    }
+    assert related == known
+
+
+def test_a_checker_is_told_of_every_committed_record_of_the_embedded_edition() -> None:
+    check = yaml.safe_load((ROOT / "codecheck.yml").read_text(encoding="utf-8"))
+    listed = [entry["file"] for entry in check["manifest"]]
+    assert sorted(listed) == sorted(
+        path.relative_to(ROOT).as_posix() for path in (ROOT / "results" / "embedded").glob("*/record.json")
+    )

@@ -1,4 +1,4 @@
-"""The command ``xaibook``: run, build, keep, verify, claims, editions, doctor.
+"""The command ``xaibook``: run, build, epub, keep, verify, claims, editions, doctor.
 
 Exit status: 0 when all went well; 1 when a notebook failed, a value differs or something is missing; 2 when
 the command cannot be carried out as given; 130 after Ctrl-C. What a user can mend is said in one line, never
@@ -84,6 +84,7 @@ def _parser() -> argparse.ArgumentParser:
         "embedded",
         "whose runs the chapters show",
     )
+    add(_epub, "make an EPUB of the book that was built last")
     add(
         _keep,
         "pool the complete runs of an edition, and put them and the verdicts where they are committed",
@@ -147,6 +148,13 @@ def _build(root: Path, options: argparse.Namespace) -> int:
 
     page = build(root, options.edition)
     print(f"the book is built; open {page.relative_to(root)}")
+    return 0
+
+
+def _epub(root: Path, options: argparse.Namespace) -> int:
+    from xaicore.book.pages.build import epub
+
+    print(f"the book is one file: {epub(root).relative_to(root)}")
     return 0
 
 

@@ -8,6 +8,7 @@ import json
 import re
 import shutil
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import nbformat
 import yaml
 
 from xaicore.book.claims.schema import EDITIONS
+from xaicore.book.pages.citation import Book, load_book
 from xaicore.book.pages.committed import Committed
 from xaicore.book.pages.costs import costs_table
 from xaicore.book.pages.findings import place_figures
@@ -27,7 +29,7 @@ from xaicore.book.pages.takeaway import take_away
 from xaicore.book.pages.words import NOT_YET_BOUND, fill_in, pages_of
 from xaicore.book.running.editions import load_edition
 from xaicore.run.records import ASSETS
-from xaicore.run.repository import PublicRepository
+from xaicore.run.repository import PublicRepository, commit
 
 SCOREBOARD_MARK = "<!-- scoreboard -->"
 CLAIMS_MARK = "<!-- claims -->"
@@ -182,7 +184,23 @@ def _config(root: Path, repository: PublicRepository | None) -> str:
             config["launch_buttons"]["colab_url"] = "https://colab.research.google.com"
         elif host not in PROVIDERS:
             config["sphinx"]["config"].setdefault("html_theme_options", {})["repository_provider"] = "gitlab"
+    book = load_book(root)
+    config["sphinx"]["config"] |= {"version": book.version, "release": book.version}
+    config["sphinx"]["config"]["book_citation"] = asdict(book) | {"authors": list(book.authors)}
+    if book.url:
+        config["html"]["baseurl"] = book.url.rstrip("/") + "/"
+    config["html"]["extra_footer"] = _made_from(book, *commit(root), repository)
     return yaml.safe_dump(config, sort_keys=False)
+
+
+def _made_from(book: Book, head: str | None, clean: bool | None, repository: PublicRepository | None) -> str:
+    """Return the line at the foot of each page: version and commit of the code that made it."""
+    if head is None:
+        return f"<p>Version {book.version}.</p>"
+    short = head[:10]
+    if repository and head == repository.version:
+        short = f'<a href="{repository.address}/commit/{head}">{short}</a>'
+    return f"<p>Version {book.version}, commit {short}{'' if clean else ', with changes since'}.</p>"
 
 
 def _replace(page: Path, mark: str, content: str) -> None:
