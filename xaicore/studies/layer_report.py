@@ -258,7 +258,7 @@ def attack_rows(
         run: that records.
         identity: in the record ids.
         title: of the attack.
-        success: (N,) bool.
+        success: (N,), whether each seed was turned, or in what share of the orders.
         found: :class:`xaicore.studies.layer_attacks.Compared`, or None.
         literature: names of the layers.
         of: its quantities.
