@@ -5,18 +5,18 @@ import pytest
 import torch
 
 from xaicore import models
+from xaicore.run import layer_coverage, layer_report
 from xaicore.run.engine import LocalEngine
-from xaicore.run.records import Run
-from xaicore.run.store import Store
-from xaicore.studies import layer_coverage, layer_report
-from xaicore.studies.as_published import AS_PUBLISHED, CORRECTED
-from xaicore.studies.layer_report import (
+from xaicore.run.layer_report import (
     Analysis,
     compromised_rows,
     findings_rows,
     layer_table,
     strength_values,
 )
+from xaicore.run.records import Run
+from xaicore.run.store import Store
+from xaicore.studies.as_published import AS_PUBLISHED, CORRECTED
 
 LAYERS, STRENGTHS = ("one", "two", "three", "four", "five"), (0.5, 1.0, 2.0, 4.0)
 

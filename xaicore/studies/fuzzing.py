@@ -73,7 +73,7 @@ def fuzzed(
     constants = {"model": model, "images": images, "labels": labels, "table": table, "seed": seed}
     found = engine.map(step, _orders, arrays, constants={**constants, "options": options}, batch_size=1)
     first = (found[name][0] for name in ("success", "adversarial", "iterations"))
-    return Fuzzed(*first, found["success"])
+    return Fuzzed(*first, found["success"])  # type: ignore[call-arg]
 
 
 def _orders(*, order: Tensor, number: Tensor, **given: Any) -> dict[str, Tensor]:

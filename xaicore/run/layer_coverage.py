@@ -17,8 +17,8 @@ from torch import Tensor
 from xaicore import metrics
 from xaicore.figures.display import cell
 from xaicore.metrics import Estimate
+from xaicore.run.layer_report import level
 from xaicore.studies import steps
-from xaicore.studies.layer_report import level
 from xaicore.studies.layer_similarity import Version, versions_of
 
 if TYPE_CHECKING:
@@ -133,13 +133,17 @@ def coverage_rows(
         over(side[-1][:, -1] - side[0][:, -1], name, "points")
     over((of.with_clean[1] - of.clean)[:, -1], "coverage_gain_gaussian", "points")
     published = over((of.with_clean[0] - of.with_clean[1]).mean(1), "as_published.coverage_gap", "points")
-    gaps = []
-    for title, attack, noise, area in (
-        ("corrected", of.adversarial[one], of.gaussian[one], cell(over_sequences(areas[one], count))),
-        ("as published", *of.with_clean, cell(published)),
-    ):
-        row = {"analysis": title, "adversarial %": attack[:, -1].mean(), "random %": noise[:, -1].mean()}
-        gaps.append({**row, "difference of the areas (points)": area})
+    sides = {"corrected": (of.adversarial[one], of.gaussian[one]), "as published": of.with_clean}
+    differences = (over_sequences(areas[one], count), published)
+    gaps = [
+        {
+            "analysis": title,
+            "adversarial %": pair[0][:, -1].mean(),
+            "random %": pair[1][:, -1].mean(),
+            "difference of the areas (points)": cell(area),
+        }
+        for (title, pair), area in zip(sides.items(), differences, strict=True)
+    ]
     return rows, gaps
 
 

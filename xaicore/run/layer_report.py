@@ -64,23 +64,25 @@ class Analysis:
         layers: Sequence[str],
         strengths: Sequence[float],
         images: Any,
-        sides: Sequence[Array],
-        misleads: Sequence[NDArray[np.bool_]],
+        sides: tuple[Array, Array],
+        misleads: tuple[NDArray[np.bool_], NDArray[np.bool_]],
         *,
         n_resamples: int,
         seed: int,
     ) -> Analysis:
         """Analyse similarities and answers, ``sides`` and ``misleads``, each adversarial and Gaussian."""
         chance = as_published.compromise if deviations.threshold else layer_findings.compromise_probability
+        attack, noise = sides
         found = layer_findings.findings(
-            *sides,
+            attack,
+            noise,
             list(strengths).index(1.0),
             pooled=deviations.pooled,
             compromise=chance,
             n_resamples=n_resamples,
             seed=seed,
         )
-        return cls(prefix, deviations, layers, strengths, images, *sides, *misleads, found)
+        return cls(prefix, deviations, layers, strengths, images, attack, noise, *misleads, found)
 
     @property
     def one(self) -> int:
@@ -113,8 +115,10 @@ def layer_table(run: Run, of: Analysis) -> pd.DataFrame:
     for k, layer in enumerate(of.layers):
         name = layer.lower()
         sides = {"adversarial": attack[:, k], "Gaussian": noise[:, k]}
-        given = {"outcomes": noise[:, k] - attack[:, k], "images": images}
-        gap = run.estimate(f"{of.prefix}.similarity_gap.{name}", result.gap[k], **given)
+        further = noise[:, k] - attack[:, k]
+        gap = run.estimate(
+            f"{of.prefix}.similarity_gap.{name}", result.gap[k], outcomes=further, images=images
+        )
         ratio = run.estimate(f"{of.prefix}.variance_log_ratio.{name}", result.log_variance_ratio[k])
         run.grouped(f"{of.prefix}.variance_log_ratio.{name}", sides, images=(images, images))
         rank = run.estimate(f"{of.prefix}.vulnerability_rank.{name}", result.rank[k])
