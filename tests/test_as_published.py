@@ -35,7 +35,7 @@ def test_the_drift_is_that_of_the_loop():
 
 def test_each_deviation_stands_alone():
     each = Deviations.each()
-    assert list(each) == ["drift", "pictures", "threshold", "truncation", "softmax"]
+    assert list(each) == ["drift", "pictures", "threshold", "truncation", "softmax", "pooled"]
     for name, deviations in each.items():
         on = [field for field in each if getattr(deviations, field)]
         assert on == [name]

@@ -80,6 +80,7 @@ def test_papermill_on_a_folder_with_another_network(tmp_path):
         *("-p", "dataset", "folder", "-p", "data_root", str(_two_patterns(tmp_path / "images"))),
         *("-p", "model", "small_cnn", "-p", "size", "32", "-p", "epochs", "3", "-p", "n_orders", "20"),
         *("-p", "iterations", "6", "-p", "step_size", "8/255", "-p", "strengths", "0.5,1,2"),
+        *("-p", "coverage_table", "per-image"),
         *("-p", "fidelity", "as-published", "-p", "output_dir", str(tmp_path / "record")),
         *("-y", "{second_dataset: null, other_attacks: []}"),
     ]

@@ -28,7 +28,10 @@ p3.gaussian-deviates-too p3.block4conv1-block5conv1-most-vulnerable p3.deeper-de
 p3.strength-grows-deviation p3.half-and-one-identical p3.quarter-two-four-similar
 p3.compromise-40-percent-at-weakest p3.compromise-80-percent p3.some-compromise-all-layers
 p3.some-compromise-none-or-few p3.coverage-adversarial-faster p3.coverage-grows-with-strength
-p3.dlfuzz-success p3.ic.lowest-strength p4.masks-agree-across-neurons p4.masks-agree-under-attack
+p3.dlfuzz-success p3.adversarial-below-gaussian-at-every-strength
+p3.adversarial-falls-more-with-strength p3.deeper-deviates-more-under-gaussian
+p3.all-layer-share-grows-above-two p3.many-mislead-with-few-layers p3.gaussian-need-not-mislead
+p3.random-raises-coverage p3.ic.lowest-strength p4.masks-agree-across-neurons p4.masks-agree-under-attack
 p4.aes-highlight-target-features p4.targeted-ndcg-near-zero p4.untargeted-ndcg-about-half
 p4.cleaned-recovers p4.control-ndcg-high p4.ndcg-steadier-than-top1 p4.sigma-tradeoff p4.blur-alone-worse
 p4.adaptive-below-one-percent p4.top5-percent-mask p5.cw-detected-99 p5.iterative-detected-80

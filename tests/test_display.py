@@ -76,3 +76,11 @@ def test_provenance_names_data_and_weights() -> None:
     assert f">{'a' * 16}</td>" in html
     assert "weights, digits" in html
     assert ">3</td>" in html
+
+
+def test_a_long_table_is_folded() -> None:
+    short, long_ = (pd.DataFrame({"layer": range(count)}) for count in (display.LONG, display.LONG + 1))
+    assert display.folded(short).data == display.table(short).data
+    found = display.folded(long_).data
+    assert found.startswith(f"<details><summary>{display.LONG + 1} rows</summary>")
+    assert display.table(long_).data in found

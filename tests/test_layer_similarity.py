@@ -19,7 +19,7 @@ from xaicore.run.engine import LocalEngine
 from xaicore.run.store import Store
 from xaicore.studies import layer_findings, steps
 from xaicore.studies.layer_names import literature_names, short_names
-from xaicore.studies.layer_similarity import Version, layer_similarity
+from xaicore.studies.layer_similarity import INTERPOLATED, Version, layer_similarity, similarity_to_others
 
 
 @pytest.fixture(scope="module")
@@ -140,7 +140,16 @@ def test_findings_of_numbers_worked_by_hand():
     found = layer_findings.findings(attack, noise, 1, n_resamples=50)
     assert [e.value for e in found.gap] == pytest.approx([0.1, 0.3, 0.4])
     assert [e.value for e in found.rank] == [3, 2, 1]
-    assert [e.value for e in found.variance_ratio] == pytest.approx([1, 4, 0])
+    assert [e.value for e in found.log_variance_ratio] == pytest.approx([0, 2, np.nan], nan_ok=True)
+    assert (found.smallest_log_ratio.value, found.middle_log_ratio.value) == pytest.approx((0, 1))
+    assert (found.smallest_gap.value, found.middle_gap.value) == pytest.approx((0.1, 0.3))
+    assert [e.value for e in found.gaussian_rank] == [3, 2, 1]
+    # The lowest of each example and strength: layers 1 (the first of three equals), 3, 3, 3.
+    assert [e.value for e in found.lowest] == [0.25, 0, 0.75]
+    assert [e.value for e in found.gaussian_lowest] == [0, 0, 1]
+    assert found.strength_gap[1].value == pytest.approx((0.1 + 0.3 + 0.4) / 3)
+    assert found.shift[0, 1].value == pytest.approx((0.25 + 0.45 + 0.6) / 3)
+    assert found.gaussian_depth_correlation.value == -1
     assert found.adversarial[1].value == pytest.approx(1 - (0.7 + 0.4 + 0.1) / 3)
     assert found.gaussian[0].value == pytest.approx(1 - (1 + 0.8 + 0.7) / 3)
     assert found.adversarial_change.value == pytest.approx(
@@ -152,6 +161,72 @@ def test_findings_of_numbers_worked_by_hand():
     expected = [[[1, 0, 0], [0, 1, 1]], [[0, 0, 1], [1, 1, 1]]]
     assert layer_findings.compromised(attack, noise).tolist() == expected
     assert [e.value for e in found.compromise] == pytest.approx([2 / 6, 5 / 6])
+
+
+def test_pooled_strengths_are_one_group():
+    rng = np.random.default_rng(3)
+    noise, attack = rng.random((6, 2, 4)), rng.random((6, 2, 4))
+    pooled = layer_findings.findings(attack, noise, 1, pooled=True, n_resamples=20)
+    alone = layer_findings.findings(attack, noise, 1, n_resamples=20)
+    assert [e.value for e in pooled.gap] == pytest.approx((noise - attack).mean((0, 1)))
+    ratio = attack.reshape(12, 4).var(0) / noise.reshape(12, 4).var(0)
+    assert [e.value for e in pooled.log_variance_ratio] == pytest.approx(np.log2(ratio))
+    curve = attack.mean((0, 1))
+    assert pooled.depth_correlation.value == pytest.approx(layer_findings.depth_correlation(curve))
+    assert [e.value for e in pooled.adversarial] == [e.value for e in alone.adversarial]
+
+
+def test_what_is_above_chance_has_the_floor_taken_off():
+    own, others = np.array([[0.6, 0.9], [0.8, 0.7]]), np.array([[0.2, 0.6], [0.4, 0.6]])
+    floor, above, depth = layer_findings.chance_corrected(own, others, n_resamples=20)
+    assert floor == pytest.approx([0.3, 0.6])
+    assert above == pytest.approx([0.4 / 0.7, 0.2 / 0.4])
+    assert depth.value == pytest.approx(-1)
+    assert layer_findings.depth_correlation(own.mean(0)) == pytest.approx(1)
+
+
+def test_the_floor_is_the_cosine_with_other_images(model, subject):
+    clean = subject[0]
+    found = similarity_to_others(model, clean, batch_size=2)
+    maps = grad_cam(model, clean)
+    for position, heat in enumerate(maps.values()):
+        flat = heat.flatten(1).double().numpy()
+        there = [row for row in range(len(flat)) if flat[row].any()]
+        for row in range(len(flat)):
+            others = [1 - cosine(flat[row], flat[k]) for k in there if k != row]
+            expected = np.mean(others) if row in there and others else np.nan
+            assert found[row, position].item() == pytest.approx(expected, abs=1e-6, nan_ok=True)
+
+
+def test_maps_enlarged_to_the_image_are_compared_as_torch_enlarges_them(model, subject):
+    found = layer_similarity(model, *subject, [Version(1.0)], measures=(INTERPOLATED,))
+    before, after = grad_cam(model, subject[0]), grad_cam(model, (subject[0] + subject[1]).clamp(0, 1))
+    name = found.layers[-1]
+    large = [
+        torch.nn.functional.interpolate(maps[name][:, None], (28, 28), mode="bilinear").flatten(1)
+        for maps in (before, after)
+    ]
+    expected = torch.nn.functional.cosine_similarity(*large)
+    known = found.similarity[:, 0, -1, 0, 0].isfinite()
+    assert known.any()
+    assert torch.allclose(found.similarity[:, 0, -1, 0, 0][known].float(), expected[known], atol=1e-5)
+
+
+def test_a_layer_without_a_map_is_neither_compromised_nor_not():
+    flags = np.array([[[1, np.nan, 1]], [[1, 0, np.nan]], [[np.nan] * 3]])
+    count, defined = layer_findings.compromised_layers(flags)
+    assert count.ravel().tolist() == [2, 1, 0]
+    assert defined.ravel().tolist() == [2, 2, 0]
+
+
+def test_shuffled_pixels_keep_their_values_and_their_channels():
+    noise = torch.randn(2, 3, 5, 5, generator=torch.Generator().manual_seed(0))
+    found = layer_findings.shuffled_pixels(noise, seed=1)
+    assert not torch.equal(found, noise)
+    for row in range(2):
+        pixels, before = ({tuple(p) for p in each[row].flatten(1).T.tolist()} for each in (found, noise))
+        assert pixels == before
+    assert torch.equal(layer_findings.shuffled_pixels(noise[:1], seed=1), found[:1])
 
 
 def test_undefined_similarities_are_left_out_not_counted():

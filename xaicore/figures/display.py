@@ -21,6 +21,9 @@ WIDE, WIDEST = 7, 11
 CROWDED = 10
 """Likewise in smaller type, where columns with intervals count twice."""
 
+LONG = 20
+"""A table of more rows may be folded."""
+
 _NUMERIC = re.compile(r"[\s\d.,:+\-–−/×±%\[\]()∞e]*")
 _SECOND = re.compile(r"(?<=\S) (\[[^\]]*\]|: \S+)$")
 """What may go to a line of its own: an interval behind its number, the second of two numbers with a colon between."""
@@ -46,6 +49,14 @@ def table(frame: pd.DataFrame) -> HTML:
     crowd = count + sum(any(_SECOND.search(text) for text in texts) for texts, _ in columns)
     kind = "dataframe" + " wide" * (count >= WIDE or crowd >= CROWDED) + " widest" * (count >= WIDEST)
     return HTML(f'<table class="{kind}">\n<thead>\n{head}\n</thead>\n<tbody>\n{body}\n</tbody>\n</table>')
+
+
+def folded(frame: pd.DataFrame) -> HTML:
+    """Return ``frame`` as :func:`table` does, behind a click where it has more than :data:`LONG` rows."""
+    shown = table(frame)
+    if len(frame) <= LONG:
+        return shown
+    return HTML(f"<details><summary>{len(frame)} rows</summary>\n{shown.data}\n</details>")
 
 
 def cell(estimate: Estimate | None, digits: int = 2, interval_digits: int | None = None) -> str:

@@ -2,7 +2,7 @@
 
 The code is that of Renkhoff et al. 2022, repository JustusRen/Exploring-Adversarial-Attacks-on-Neural-Networks, files
 ``DLFuzz/DLFuzz.py`` (the images), ``Grad_CAM.py`` (the pictures of the maps) and ``experiment.py`` (the numbers), as they
-stand at commit 2ee8431. Nothing of it is used here; each function says what its file does. :class:`Deviations` switches
+stand at commit 6c14757. Nothing of it is used here; each function says what its file does. :class:`Deviations` switches
 them one by one, and :mod:`xaicore.studies.layer_similarity` computes what they ask for.
 """
 
@@ -40,6 +40,8 @@ class Deviations:
             strengths but the first, see :func:`compromise`.
         truncation: perturbed images are rounded down to whole grey levels, see :func:`truncate`.
         softmax: the clean map starts at the softmax, see :func:`softmax_grad_cam`.
+        pooled: the boxes of the layers hold the examples of all strengths (``experiment.py`` hands them to ``boxplot``
+            together), not those of strength 1.
     """
 
     drift: bool = False
@@ -47,15 +49,16 @@ class Deviations:
     threshold: bool = False
     truncation: bool = False
     softmax: bool = False
+    pooled: bool = False
 
     @classmethod
     def each(cls) -> "dict[str, Deviations]":
-        """Return the five deviations by name, each on its own."""
+        """Return the deviations by name, each on its own."""
         return {field.name: cls(**{field.name: True}) for field in fields(cls)}
 
 
 CORRECTED = Deviations()
-AS_PUBLISHED = Deviations(True, True, True, True, True)
+AS_PUBLISHED = Deviations(True, True, True, True, True, True)
 
 
 def drifted(strengths: Sequence[float]) -> list[tuple[float, float]]:

@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from itertools import combinations, islice
 
 import numpy as np
+import torch
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import rankdata
+from torch import Tensor
 
 from xaicore.metrics import Estimate, RankTest, holm, row_bootstraps, wilcoxon
 
@@ -22,28 +24,51 @@ Array = NDArray[np.float64]
 class Findings:
     """The quantities of one analysis, at the strengths S and layers L that it was given.
 
+    "There" is the reference strength, or all strengths together where the analysis pools them.
+
     Attributes:
-        gap: (L,) mean similarity under Gaussian minus under adversarial noise, paired, at the reference strength.
+        gap: (L,) mean similarity under Gaussian minus under adversarial noise, paired, there.
+        smallest_gap: the smallest of them, and ``middle_gap`` their median over the layers.
         rank: (L,) rank of the gap among the layers, 1 the largest.
-        variance_ratio: (L,) variance of the similarity under adversarial over that under Gaussian noise, there.
-        adversarial: (S,) 1 minus the similarity under adversarial noise, mean over layers.
+        gaussian_rank: (L,) rank of 1 minus the similarity under Gaussian noise, there.
+        log_variance_ratio: (L,) variance of the similarity under adversarial over that under Gaussian noise, there, as
+            binary logarithm; with ``smallest_log_ratio`` and ``middle_log_ratio``.
+        lowest: (L,) share of the examples, at all strengths, in which the layer's similarity is the lowest of all.
+        gaussian_lowest: (L,) the same under Gaussian noise.
+        adversarial: (S,) 1 minus the similarity under adversarial noise, mean over examples and layers.
         gaussian: (S,) the same under Gaussian noise.
+        strength_gap: (S,) the first minus the second.
         adversarial_change: the last of the first minus the first of them.
         gaussian_change: the same under Gaussian noise.
-        depth_correlation: Spearman correlation of depth and mean adversarial similarity at the reference strength.
+        change_gap: the first of these minus the second.
+        depth_correlation: Spearman correlation of depth and mean adversarial similarity, there.
+        gaussian_depth_correlation: the same under Gaussian noise.
         distance: (i, j) to the mean absolute difference of the adversarial layer curves of strengths i and j.
+        shift: (i, j) to the deviation under adversarial noise at strength j minus that at i; gaussian_shift likewise.
         compromise: (S,) share of (image, layer) pairs that are compromised.
     """
 
     gap: list[Estimate]
+    smallest_gap: Estimate
+    middle_gap: Estimate
     rank: list[Estimate]
-    variance_ratio: list[Estimate]
+    gaussian_rank: list[Estimate]
+    log_variance_ratio: list[Estimate]
+    smallest_log_ratio: Estimate
+    middle_log_ratio: Estimate
+    lowest: list[Estimate]
+    gaussian_lowest: list[Estimate]
     adversarial: list[Estimate]
     gaussian: list[Estimate]
+    strength_gap: list[Estimate]
     adversarial_change: Estimate
     gaussian_change: Estimate
+    change_gap: Estimate
     depth_correlation: Estimate
+    gaussian_depth_correlation: Estimate
     distance: dict[tuple[int, int], Estimate]
+    shift: dict[tuple[int, int], Estimate]
+    gaussian_shift: dict[tuple[int, int], Estimate]
     compromise: list[Estimate]
 
 
@@ -67,6 +92,7 @@ def findings(
     gaussian: ArrayLike,
     reference: int,
     *,
+    pooled: bool = False,
     compromise: Callable[[Array, Array], Array] = compromise_probability,
     n_resamples: int = 1000,
     seed: int = 0,
@@ -77,6 +103,7 @@ def findings(
         adversarial: (N, S, L) similarities with the clean maps under adversarial noise, by strength.
         gaussian: (N, S, L) the same under Gaussian noise.
         reference: which strength is 1.
+        pooled: take what is measured at the reference strength from all strengths together.
         compromise: similarities to the probability of a compromise at each strength, (S,).
 
     Raises:
@@ -87,22 +114,29 @@ def findings(
         raise ValueError(f"adversarial and gaussian must be (N, S, L), not {attack.shape} and {noise.shape}")
     strengths, layers = attack.shape[1:]
     pairs = list(combinations(range(strengths), 2))
+    first, second = ([pair[side] for pair in pairs] for side in (0, 1))
 
     def quantities(attack: Array, noise: Array) -> Array:
-        at = attack[:, reference], noise[:, reference]
+        at = [each.reshape(-1, layers) if pooled else each[:, reference] for each in (attack, noise)]
+        curve, noise_curve = (mean_of_known(each, 0) for each in at)
         gap = mean_of_known(at[1] - at[0], 0)
+        ratio = log_variance_ratio(*at)
         curves = mean_of_known(attack, 0)
-        attacked, noisy = (1 - mean_of_known(each, 1) for each in (curves, mean_of_known(noise, 0)))
+        attacked, noisy = (1 - mean_of_known(each, (0, 2)) for each in (attack, noise))
+        changes = attacked[-1] - attacked[0], noisy[-1] - noisy[0]
         parts = [
-            gap,
-            ranks(gap),
-            variance_ratio(*at),
-            attacked,
-            noisy,
-            attacked[-1] - attacked[0],
-            noisy[-1] - noisy[0],
-            depth_correlation(curves[reference]),
-            mean_of_known(np.abs(curves[[i for i, _ in pairs]] - curves[[j for _, j in pairs]]), 1),
+            *(gap, lowest_of_known(gap), middle_of_known(gap), ranks(gap), ranks(1 - noise_curve)),
+            *(
+                ratio,
+                lowest_of_known(ratio),
+                middle_of_known(ratio),
+                lowest_layers(attack),
+                lowest_layers(noise),
+            ),
+            *(attacked, noisy, attacked - noisy, *changes, changes[0] - changes[1]),
+            *(depth_correlation(curve), depth_correlation(noise_curve)),
+            mean_of_known(np.abs(curves[first] - curves[second]), 1),
+            *(attacked[second] - attacked[first], noisy[second] - noisy[first]),
             compromise(attack, noise),
         ]
         return np.hstack(parts)
@@ -112,18 +146,89 @@ def findings(
     def take(count: int) -> list[Estimate]:
         return list(islice(found, count))
 
+    def by_pair() -> dict[tuple[int, int], Estimate]:
+        return dict(zip(pairs, take(len(pairs)), strict=True))
+
     return Findings(
         gap=take(layers),
+        smallest_gap=next(found),
+        middle_gap=next(found),
         rank=take(layers),
-        variance_ratio=take(layers),
+        gaussian_rank=take(layers),
+        log_variance_ratio=take(layers),
+        smallest_log_ratio=next(found),
+        middle_log_ratio=next(found),
+        lowest=take(layers),
+        gaussian_lowest=take(layers),
         adversarial=take(strengths),
         gaussian=take(strengths),
+        strength_gap=take(strengths),
         adversarial_change=next(found),
         gaussian_change=next(found),
+        change_gap=next(found),
         depth_correlation=next(found),
-        distance=dict(zip(pairs, take(len(pairs)), strict=True)),
+        gaussian_depth_correlation=next(found),
+        distance=by_pair(),
+        shift=by_pair(),
+        gaussian_shift=by_pair(),
         compromise=take(strengths),
     )
+
+
+def chance_corrected(
+    similarity: ArrayLike, others: ArrayLike, *, n_resamples: int = 1000, seed: int = 0
+) -> tuple[Array, Array, Estimate]:
+    """Return the curve of the floor, that of (c - floor) / (1 - floor), and the correlation of the latter with depth.
+
+    Args:
+        similarity: (N, L) similarities c with the own clean map.
+        others: (N, L) those of the clean map with the clean maps of other images, whose mean over images is the floor.
+        n_resamples: bootstrap draws of images.
+        seed: of the draws.
+
+    Returns:
+        The curves (L,), and Spearman's correlation with its interval over images.
+    """
+
+    def curve(own: Array, other: Array) -> Array:
+        floor = mean_of_known(other, 0)
+        return (mean_of_known(own, 0) - floor) / (1 - floor)
+
+    own, other = (np.asarray(each, dtype=np.float64) for each in (similarity, others))
+    (depth,) = row_bootstraps(
+        lambda a, b: depth_correlation(curve(a, b)), own, other, n_resamples=n_resamples, seed=seed
+    )
+    return mean_of_known(other, 0), curve(own, other), depth
+
+
+def lowest_layers(similarity: Array) -> Array:
+    """Return the share of the examples (N, S, L) whose lowest similarity is that of each layer, (L,).
+
+    It is what ``find_layer_lowest_sim.py`` of the published code counts as the most vulnerable layer: one for each
+    example and strength, the first of several. Examples without a defined similarity are left out.
+    """
+    flat = similarity.reshape(-1, similarity.shape[-1])
+    known = flat[np.isfinite(flat).any(1)]
+    lowest = np.where(np.isfinite(known), known, np.inf).argmin(1)
+    return np.bincount(lowest, minlength=flat.shape[1]) / max(len(known), 1)
+
+
+def shuffled_pixels(perturbation: Tensor, *, seed: int = 0) -> Tensor:
+    """Return perturbations (N, C, H, W) with the pixels of each in a random order of its own, channels together."""
+    flat = perturbation.flatten(2)
+    rows = [
+        each[:, np.random.default_rng([seed, row]).permutation(flat.shape[2])]
+        for row, each in enumerate(flat)
+    ]
+    return torch.stack(rows).view_as(perturbation)
+
+
+def compromised_layers(flags: Array) -> tuple[Array, Array]:
+    """Return how many layers each example compromises and how many are defined, (N, S) each, from flags (N, S, L).
+
+    A layer whose map has no content is neither compromised nor not: it is left out of both.
+    """
+    return np.nansum(flags, 2), np.isfinite(flags).sum(2)
 
 
 def paired_tests(adversarial: ArrayLike, gaussian: ArrayLike) -> list[tuple[RankTest, float]]:
@@ -139,12 +244,14 @@ def paired_tests(adversarial: ArrayLike, gaussian: ArrayLike) -> list[tuple[Rank
     return list(zip(tests, holm([test.p_value for test in tests]).tolist(), strict=True))
 
 
-def variance_ratio(first: Array, second: Array) -> Array:
-    """Return the variance of ``first`` (N, L) over that of ``second``, by layer; NaN where the latter has none."""
+def log_variance_ratio(first: Array, second: Array) -> Array:
+    """Return log2 of the variance of ``first`` (N, L) over that of ``second``, by layer; NaN where one has none."""
     known = np.isfinite(first) & np.isfinite(second)
     kept = [np.where(known, each, np.nan) for each in (first, second)]
     above, below = (mean_of_known((each - mean_of_known(each, 0)) ** 2, 0) for each in kept)
-    return np.divide(above, below, out=np.full_like(above, np.nan), where=below > 0)
+    there = (above > 0) & (below > 0)
+    ratio = np.divide(above, below, out=np.ones_like(above), where=there)
+    return np.where(there, np.log2(ratio), np.nan)
 
 
 def ranks(values: Array) -> Array:
@@ -174,6 +281,16 @@ def mean_of_known(values: ArrayLike, axis: int | Sequence[int]) -> Array:
 def median_of_known(values: ArrayLike) -> Array:
     """Return the median over the first axis of what is not NaN; NaN where nothing is left."""
     return _known(np.nanmedian, values, 0)
+
+
+def lowest_of_known(values: Array) -> float:
+    """Return the smallest of ``values`` (L,) that is not NaN; NaN where nothing is left."""
+    return float(_known(np.nanmin, values, 0)) if np.isfinite(values).any() else float("nan")
+
+
+def middle_of_known(values: Array) -> float:
+    """Return the median of ``values`` (L,); NaN where nothing is left."""
+    return float(median_of_known(values))
 
 
 def _known(statistic: Callable[..., Array], values: ArrayLike, axis: int | Sequence[int]) -> Array:

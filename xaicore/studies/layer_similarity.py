@@ -21,6 +21,8 @@ from xaicore.studies import as_published
 from xaicore.studies.as_published import CORRECTED, Deviations
 
 MEASURES = ("maps", "pictures", "overlays")
+"""Measures of the published code beside the text's, all of which each analysis needs."""
+INTERPOLATED = "interpolated"
 HEADS = ("logits", "softmax")
 
 
@@ -93,6 +95,31 @@ class LayerSimilarity(NamedTuple):
     targets_after: Tensor
 
 
+def similarity_to_others(model: nn.Module, images: Tensor, *, batch_size: int = 32) -> Tensor:
+    """Return how similar the clean map of each image is to those of all the others, at every layer.
+
+    It is what two maps of a layer have in common whatever they explain: the floor from which a similarity counts.
+
+    Args:
+        model: see :func:`xaicore.attribution.grad_cam`.
+        images: (N, C, H, W) in [0, 1], at least two.
+        batch_size: images in a pass.
+
+    Returns:
+        (N, L) float64, the mean cosine with the maps of the other images; NaN where a map is zero everywhere.
+    """
+    parts = [grad_cam(model, part, None, "all") for part in torch.split(images, batch_size)]
+    columns = []
+    for name in parts[0]:
+        maps = torch.cat([part[name].flatten(1).double().cpu() for part in parts])
+        there = maps.any(1)
+        units = nn.functional.normalize(maps, dim=1)
+        cosines = (units @ units.T).fill_diagonal_(0)
+        count = there.sum() - 1
+        columns.append(torch.where(there & (count > 0), cosines.sum(1) / count, torch.nan))
+    return torch.stack(columns, 1)
+
+
 def layer_similarity(
     model: nn.Module,
     clean: Tensor,
@@ -114,7 +141,8 @@ def layer_similarity(
         gaussian_noise: (N, C, H, W), as :func:`xaicore.attacks.noise_like` makes it of N_a.
         versions: V perturbed versions of each image.
         measures: ``"maps"``, the cosine of the maps, and those of :mod:`xaicore.studies.as_published`:
-            ``"pictures"``, the cosine of the maps as coloured pictures, and ``"overlays"``, the same laid over the image.
+            ``"pictures"``, the cosine of the maps as coloured pictures, and ``"overlays"``, the same laid over the image;
+            ``"interpolated"``, the cosine of the maps at the size of the image, bilinear (R of the paper's Eq. 4).
         heads: where the *clean* map's gradient starts, ``"logits"`` or ``"softmax"``. Other maps start at the logits.
         hold_class: whether the versions' maps explain the class predicted for the clean image.
 
@@ -129,7 +157,7 @@ def layer_similarity(
         )
     if not versions:
         raise ValueError("versions must hold at least one")
-    for name, given, known in (("measures", measures, MEASURES), ("heads", heads, HEADS)):
+    for name, given, known in (("measures", measures, (*MEASURES, INTERPOLATED)), ("heads", heads, HEADS)):
         if not given or isinstance(given, str) or set(given) - set(known):
             raise UserError(f"{name} must be among {', '.join(known)}, not {given!r}")
     logits = grad_cam(model, clean, None, layers)
@@ -145,8 +173,12 @@ def layer_similarity(
             valid.append(torch.stack(list(found.valid.values()), 1).cpu())
             yield found
 
+    def enlarged(heat: Tensor) -> Tensor:
+        return nn.functional.interpolate(heat[:, None], clean.shape[-2:], mode="bilinear").squeeze(1)
+
     chosen = {
         "maps": Measure(lambda heat: heat, cosine_similarity),
+        INTERPOLATED: Measure(enlarged, cosine_similarity),
         "pictures": as_published.coloured(lambda: shown[0], overlay=False),
         "overlays": as_published.coloured(lambda: shown[0], overlay=True),
     }

@@ -40,7 +40,17 @@ class P3Parameters(NotebookParameters):
         description="DLFuzz: root mean square of a step, on [0, 1]; 1/510: half a grey level",
     )
     neurons: int = Field(10, ge=1, description="DLFuzz: neurons raised at a time")
-    n_orders: int = Field(200, ge=20, description="orders of the seeds in the coverage curves")
+    coverage_table: Literal["shared", "per-image"] = Field(
+        "shared",
+        description="DLFuzz: neurons covered so far, of all seeds before as published, or of each seed alone",
+    )
+    fuzz_orders: int = Field(
+        2, ge=1, le=1000, description="DLFuzz: independent orders of the seeds; the first makes the examples"
+    )
+    n_orders: int = Field(200, ge=20, description="sequences of examples in the coverage curves")
+    n_draws: int = Field(
+        3, ge=1, le=1000, description="draws of Gaussian noise an example in the coverage curves"
+    )
     shares: list[float] | None = Field(
         [0.6, 0.1, 0.3],
         description="faces: training, validation, test images of a person, shares above 0 with the sum 1; "
@@ -73,6 +83,10 @@ class P3Parameters(NotebookParameters):
     second_weights: str = Field("imagenet", description="its weights: imagenet or a file")
     second_size: Side = Field(128, description="height and width of its images in pixels")
     n_second: int = Field(20, ge=2, description="its images, at most")
+    authors_pictures: bool = Field(
+        False,
+        description="whether to analyse the pictures of the paper's authors, from the folder p3-authors of data_root",
+    )
 
     @property
     def trains(self) -> bool:

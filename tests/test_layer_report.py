@@ -1,0 +1,122 @@
+"""What chapter 3 records of an analysis: counts by hand, controls, coverage of half of the examples."""
+
+import numpy as np
+import pytest
+import torch
+
+from xaicore import models
+from xaicore.run import layer_coverage, layer_report
+from xaicore.run.engine import LocalEngine
+from xaicore.run.layer_report import (
+    Analysis,
+    compromised_rows,
+    findings_rows,
+    layer_table,
+    strength_values,
+)
+from xaicore.run.records import Run
+from xaicore.run.store import Store
+from xaicore.studies.as_published import AS_PUBLISHED, CORRECTED
+
+LAYERS, STRENGTHS = ("one", "two", "three", "four", "five"), (0.5, 1.0, 2.0, 4.0)
+
+
+@pytest.fixture
+def run(tmp_path):
+    return Run("p3_layer_by_layer", {"seed": 0}, output_dir=tmp_path)
+
+
+def analysis(deviations=CORRECTED, prefix="p3", **changes):
+    rng = np.random.default_rng(0)
+    noise = 0.8 + 0.1 * rng.random((12, 4, 5))
+    attack = noise - 0.3 - 0.1 * rng.random((12, 4, 5))
+    misleads = np.ones((12, 4), dtype=bool)
+    sides = changes.get("sides", (attack, noise))
+    both = changes.get("misleads", (misleads, np.zeros_like(misleads)))
+    index = np.arange(12) * 3
+    return Analysis.of(prefix, deviations, LAYERS, STRENGTHS, index, sides, both, n_resamples=30, seed=0)
+
+
+def test_the_examples_of_an_image_are_recorded_with_it(run):
+    of = analysis()
+    table = layer_table(run, of)
+    assert list(table["layer"]) == list(LAYERS)
+    gaps = run.outcomes["p3.similarity_gap.one"]
+    assert gaps["image"].tolist() == (np.arange(12) * 3).tolist()
+    assert gaps["outcome"].mean() == pytest.approx(run.values["p3.similarity_gap.one"]["value"])
+    shares = [run.values[f"p3.lowest_share.{layer}"]["value"] for layer in LAYERS]
+    assert sum(shares) == pytest.approx(100)
+    assert run.values["p3.smallest_gap"]["value"] == pytest.approx(
+        min(run.values[f"p3.similarity_gap.{layer}"]["value"] for layer in LAYERS)
+    )
+
+
+def test_pooled_layers_have_every_strength(run):
+    of = analysis(AS_PUBLISHED, "p3.as_published")
+    layer_table(run, of)
+    assert len(run.outcomes["p3.as_published.similarity_gap.one"]) == 12 * 4
+
+
+def test_strengths_are_compared_on_the_same_examples(run):
+    of = analysis()
+    rows = strength_values(run, of)
+    assert [row["strength"] for row in rows] == ["0.5", "1", "2", "4"]
+    shift = run.values["p3.strength_shift.s100_s200"]["value"]
+    assert shift == pytest.approx((of.attack[:, 1] - of.attack[:, 2]).mean())
+    assert run.outcomes["p3.strength_shift.s100_s200"]["outcome"].mean() == pytest.approx(shift)
+    gap = run.values["p3.deviation_gap.s400"]["value"]
+    assert gap == pytest.approx((of.noise[:, 3] - of.attack[:, 3]).mean())
+    assert run.values["p3.depth_correlation_gaussian"]["unit"] == "correlation"
+
+
+def test_all_and_few_layers_are_counted_among_those_defined(run):
+    """Three examples at strength 1 and 2: all of four defined layers, three of five, and one that does not mislead."""
+    noise = np.full((12, 4, 5), 0.5)
+    attack = np.full((12, 4, 5), 0.9)  # nothing compromised
+    attack[0, 1] = [0.1, 0.1, 0.1, 0.1, np.nan]  # all that are defined
+    attack[1, 1] = [0.1, 0.1, 0.1, 0.9, 0.9]  # few
+    attack[2, 1] = 0.1  # all, but its answer is right
+    attack[3, 1] = [0.1, 0.1, 0.1, 0.1, 0.9]  # neither
+    misleads = np.zeros((12, 4), dtype=bool)
+    misleads[[0, 1, 3], 1] = True
+    of = analysis(sides=(attack, noise), misleads=(misleads, np.zeros_like(misleads)))
+    rows = compromised_rows(run, of)
+    assert (rows[0]["misleading"], rows[0]["all layers"], rows[0]["at most 3 layers"]) == (3, 1, 1)
+    assert run.values["p3.compromised_all.share"]["value"] == pytest.approx(100 / 3)
+    assert run.values["p3.compromised_few.count"]["n"] == 3
+    # The control counts all Gaussian images for "all", which lie on their own median: none below it.
+    assert run.values["p3.compromised_all_gaussian.count"] == {"value": 0, "n": 48, "ci": None, "unit": None}
+    assert run.values["p3.compromised_few_gaussian.count"]["value"] == 0
+    assert run.values["p3.misleads.s100"]["value"] == pytest.approx(25)
+
+
+def test_findings_say_what_the_paper_says_and_what_comes_out():
+    of = analysis().findings
+    rows = findings_rows(STRENGTHS, {"paper": None, "here": of}, (40, 80), 5)
+    by_name = {row["finding"]: (row["paper"], row["here"]) for row in rows}
+    assert by_name["compromised, lowest (%)"] == ("about 40", "100")
+    assert by_name["layers moved further"] == ("all 5", "5")
+    assert by_name["distance of 0.25, 2 and 4"][1] != "–"
+
+
+def test_coverage_takes_half_of_the_examples_without_repeating_one(tmp_path, run):
+    engine = LocalEngine(Store(tmp_path / "store"), workers=1)
+    model = models.load("small_cnn", classes=4, channels=1, input_size=28, seed=3)
+    generator = torch.Generator().manual_seed(0)
+    clean = torch.rand(8, 1, 28, 28, generator=generator)
+    attack = 0.1 * torch.randn(8, 1, 28, 28, generator=generator)
+    draws = [0.1 * torch.randn(8, 1, 28, 28, generator=generator) for _ in range(2)]
+    of = layer_coverage.sequences(engine, model, clean, attack, draws, STRENGTHS, n_orders=25, seed=0)
+    assert of.clean.shape == (25, 4)
+    assert (np.diff(of.adversarial[0], axis=1) >= 0).all()
+    assert (of.with_clean[0] >= of.clean - 1e-9).all()
+    rows, gaps = layer_coverage.coverage_rows(run, of, STRENGTHS, np.arange(8))
+    assert len(rows) == 4
+    assert len(gaps) == 2
+    assert run.values["p3.coverage_gain_gaussian"]["value"] >= 0
+    gap = (of.adversarial[1] - of.gaussian[1]).mean()
+    assert run.values["p3.coverage_gap"]["value"] == pytest.approx(gap)
+
+
+def test_the_name_of_a_strength_has_hundredths():
+    assert [layer_report.level(strength) for strength in (0.25, 1, 4)] == ["s025", "s100", "s400"]
