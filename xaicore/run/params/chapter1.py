@@ -43,6 +43,13 @@ class P1Parameters(NotebookParameters):
     training_generations: int = Field(
         9, ge=1, description="one-pixel attack: generations on training and validation images"
     )
+    n_cited: int = Field(
+        10,
+        ge=1,
+        description="images for the search of the code that the paper cites, of those classified correctly",
+    )
+    cited_population: int = Field(400, ge=4, description="candidates of that search")
+    cited_generations: int = Field(19, ge=1, description="its generations after the first")
     pixels: int = Field(1, ge=1, le=100, description="one-pixel attack: pixels it may change")
     recipe: Annotated[str, among(RECIPES)] = Field(
         "one-cycle",
