@@ -122,5 +122,5 @@ def balanced(
     names, places, counts = np.unique(kinds, return_inverse=True, return_counts=True)
     count = int(images.max()) + 1
     weights = count / len(names) / counts[places]
-    sums = [np.bincount(images, each, minlength=count) for each in (weights * (guesses == kinds), weights)]
-    return sums[0], sums[1]
+    right = np.bincount(images, weights * (guesses == kinds), minlength=count)
+    return right.astype(np.float64), np.bincount(images, weights, minlength=count).astype(np.float64)
