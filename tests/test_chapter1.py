@@ -19,6 +19,7 @@ from xaicore.run.engine import get
 from xaicore.run.params import P1Parameters
 from xaicore.run.store import Store
 from xaicore.studies.heads import one_logit, seen_from_answer
+from xaicore.studies.pasted import GREY, pasted, shapes
 from xaicore.studies.pixel_searches import cited_pixels, harmless_pixels, random_pixels
 from xaicore.studies.printed_counts import repaired_share, two_proportions
 from xaicore.studies.signatures import PEAKS, balanced, placeless
@@ -158,6 +159,21 @@ def test_a_harmless_pixel_has_the_colour_and_leaves_the_answer():
     none = harmless_pixels(_dark(-0.5), images, colours, answers, tries=3)
     assert not none.found.any()
     assert torch.equal(none.images, images)
+
+
+@pytest.mark.parametrize("size", [32, 64, 112])
+def test_bars_and_patch_cover_a_quarter(size):
+    where = shapes(size)
+    assert where["bars"].double().mean() == pytest.approx(0.25)
+    assert where["patch"].double().mean() == pytest.approx(0.25, abs=0.02)
+    assert (where["bars"] == where["bars"][0]).all(), "upright"
+    starts = (where["bars"][0].int().diff() == 1).sum() + where["bars"][0, 0]
+    assert starts == 4
+    assert torch.equal(where["bars"], where["bars"].flip(1).roll(0, 1)) or size % 32, "evenly spaced"
+    images = torch.rand(2, 3, size, size)
+    shown = pasted(images, where["bars"])
+    assert (shown[:, :, where["bars"]] == GREY).all()
+    assert torch.equal(shown[:, :, ~where["bars"]], images[:, :, ~where["bars"]])
 
 
 def test_features_without_places_do_not_say_where():

@@ -20,7 +20,7 @@ p1.clean-accuracy p1.fgsm-drop p1.onepixel-drop p1.fgsm-immune-restores p1.onepi
 p1.fgsm-reverses-heatmap p1.onepixel-heatmap-on-pixel p1.onepixel-immune-map-as-before
 p1.fgsm-immune-map-noisier p1.attacked-lie-in-class-overlap p1.signatures-identify-attack
 p1.fgsm-reverses-heatmap-one-logit p1.fgsm-reverses-heatmap-centred p1.fgsm-wrong-with-high-accuracy
-p1.immunity-depends-on-attack p1.counts-class-order p1.counts-consistent
+p1.bars-say-dog p1.immunity-depends-on-attack p1.counts-class-order p1.counts-consistent
 p2.accuracy-falls-with-eps p2.vgg16-barely-affected p2.wide-fail-more
 p2.preprocessing-helps p2.mod-grows-with-eps p2.vgg16-lowest-mod p2.wide-higher-mod-at-small-eps
 p2.vid-vgg16-most-stable p2.whitebox-stronger-than-blackbox p2.deep-better-at-similar-shift
@@ -106,7 +106,8 @@ def test_the_records_of_paper_1() -> None:
     reversal.centred.smallest reversal.centred.fixed reversed.two.smallest reversed.two.fixed reversed.one.smallest
     reversed.one.fixed reversed.centred.smallest reversed.centred.fixed mixing_half.attacked mixing_half.unattacked
     mixing_half.difference mixing_umap_half.difference margin_half.difference signature_classifier.maps.balanced
-    signature_classifier.maps.detect signature_classifier.placeless.balanced
+    signature_classifier.maps.detect signature_classifier.placeless.balanced bars.difference bars.first bars.second
+    bars.share_ratio
     """
     agreed_ids = {f"p1.{name}" for name in agreed.split()}
     used = {name for claim in paper("p1").claims for name in claim.results}
