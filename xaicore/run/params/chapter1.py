@@ -49,7 +49,7 @@ class P1Parameters(NotebookParameters):
         description="images for the search of the code that the paper cites, of those classified correctly",
     )
     cited_population: int = Field(400, ge=4, description="candidates of that search")
-    cited_generations: int = Field(19, ge=1, description="its generations after the first")
+    cited_generations: int = Field(4, ge=1, description="its generations after the first")
     pixels: int = Field(1, ge=1, le=100, description="one-pixel attack: pixels it may change")
     recipe: Annotated[str, among(RECIPES)] = Field(
         "one-cycle",
