@@ -5,7 +5,8 @@ loss and the decision. For relevance they are not, since propagation starts from
 2020, Sec. 4.2, name the loss and not the output):
 
 - ``two``: the map starts from the winner of two logits, and both may be of either sign;
-- ``one``: it starts from d, above zero for class 1 and below for class 0, so that the sign of the map is the class;
+- ``one``: it starts from d, above zero for class 1 and below for class 0, so that the sign of the map is the class, once
+  d is larger than what the bias of the last layer takes of it;
 - ``centred``: it starts from d/2 for class 1 and from -d/2 for class 0, the winner always above zero. It is the map of
   ``one`` times the sign of d, up to a factor. Where a sigmoid is left on the one output, relevance starts from a
   probability, which has this sign too.
