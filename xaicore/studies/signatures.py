@@ -14,9 +14,17 @@ from sklearn.metrics import pairwise_distances
 from sklearn.metrics.pairwise import rbf_kernel
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
+from torch import Tensor
+from torch.nn import functional
+
+from xaicore.attribution import signatures
 
 FEW = 4096
 """Below so many points UMAP looks for exact neighbours, above for approximate ones."""
+LEVELS = 64
+"""Quantiles of a map's values that :func:`placeless` keeps."""
+PEAKS = 16
+"""Local peaks of a map that it keeps."""
 AT_ONCE = 4096
 """Signatures classified at once, so that memory does not grow with those held out."""
 
@@ -72,3 +80,47 @@ def classify(
         part = scale.transform(held_out[start : start + AT_ONCE]).astype(np.float64)
         guesses.append(machine.predict(rbf_kernel(part, known, gamma=gamma)))
     return np.concatenate(guesses)
+
+
+def placeless(relevance: Tensor) -> NDArray[np.float32]:
+    """Return features of maps (N, C, H, W) or (N, H, W) that do not say where in the image anything lies.
+
+    Of the map at unit length (:func:`xaicore.attribution.signatures`): :data:`LEVELS` quantiles of its values, and the
+    :data:`PEAKS` largest of its local peaks, pixels whose absolute relevance is the largest of their 3 x 3 neighbours;
+    0 where there are fewer. A bright pixel has the same features wherever it lies.
+
+    Returns:
+        (N, LEVELS + PEAKS).
+    """
+    height, width = relevance.shape[-2:]
+    points = torch.from_numpy(signatures(relevance))
+    size = points.abs().view(-1, 1, height, width)
+    around = functional.max_pool2d(size, 3, stride=1, padding=1)
+    peaks = torch.where(size == around, size, 0.0).flatten(1)
+    largest = peaks.topk(min(PEAKS, peaks.shape[1]), dim=1).values
+    levels = points.quantile(torch.linspace(0, 1, LEVELS), dim=1).T
+    return torch.cat([levels, largest], 1).numpy()
+
+
+def balanced(
+    guesses: NDArray[np.int64], kinds: NDArray[np.int64], images: NDArray[np.int64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return balanced accuracy, the mean over kinds of the share told rightly, as a ratio over images.
+
+    Each map counts by the inverse of how many there are of its kind. The sum of the first array divided by that of the
+    second is balanced accuracy, and so is the mean of the first; an image and its attacked versions come and go together
+    where images are drawn (:func:`xaicore.metrics.ratio`).
+
+    Args:
+        guesses: (M,) kinds that were guessed.
+        kinds: (M,) true kinds.
+        images: (M,) the image that each map is of, from 0 to N - 1, each at least once.
+
+    Returns:
+        Numerators and denominators, (N,) each.
+    """
+    names, places, counts = np.unique(kinds, return_inverse=True, return_counts=True)
+    count = int(images.max()) + 1
+    weights = count / len(names) / counts[places]
+    right = np.bincount(images, weights * (guesses == kinds), minlength=count)
+    return right.astype(np.float64), np.bincount(images, weights, minlength=count).astype(np.float64)
