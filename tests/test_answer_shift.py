@@ -10,7 +10,7 @@ from xaicore.core.errors import UserError
 from xaicore.metrics import shift
 from xaicore.run.engine import LocalEngine
 from xaicore.run.store import Store
-from xaicore.studies import answer_shift
+from xaicore.studies import answer_shift, layer_depth
 from xaicore.studies.narrow_networks import narrowed
 
 NAN = float("nan")
@@ -127,6 +127,29 @@ def test_ranks_are_compared_within_a_column_only() -> None:
     assert np.isnan(answer_shift.separation_within(scores, np.zeros((3, 2))))
 
 
+def test_regions_that_grow_shrink_leave_or_turn_round() -> None:
+    area = np.array([[0.2, 0.26, 0.15], [0.2, 0.2, NAN]])
+    middle = np.array([[0.5, 0.5, 0.3], [0.5, 0.45, NAN]])
+    rank = np.array([[1.0, 0.4, -0.2], [1.0, -0.1, NAN]])
+    found = answer_shift.region_events(answer_shift.Regions(area, middle, rank))
+    np.testing.assert_array_equal(found["grows"], [[1, 0], [0, NAN]])
+    np.testing.assert_array_equal(found["shrinks"], [[0, 1], [0, NAN]])
+    np.testing.assert_array_equal(found["leaves"], [[0, 1], [0, NAN]])
+    np.testing.assert_array_equal(found["inverted"], [[0, 1], [1, NAN]])
+
+
+def test_groups_are_compared_without_the_source() -> None:
+    # Three networks, each the source in turn; the shift is the same throughout, so accuracies are compared as they are.
+    right = np.zeros((4, 3, 3, 2))
+    right[:, 0] = 1  # the first network is always right
+    shifts = np.full(right.shape, 0.2)
+    found = answer_shift.accuracy_at_equal_shift(right, shifts, first=[0, 1], second=[2])
+    # Without network 0 the first group has network 1 alone; without network 2 the other group is empty.
+    np.testing.assert_allclose(found, [0.0, 1.0, NAN])
+    right[:, 2] = 1
+    assert answer_shift.accuracy_at_equal_shift(right, shifts, first=[0, 1], second=[2])[0] == -1
+
+
 def test_the_typical_image_has_the_median() -> None:
     assert answer_shift.typical([0.5, NAN, 0.1, 0.3, 0.9]) == 3
     assert answer_shift.typical([0.5, NAN]) == 0
@@ -158,6 +181,24 @@ def test_a_narrow_network_has_its_layers_and_a_fraction_of_the_channels(name: st
 def test_a_width_that_does_not_divide_is_refused() -> None:
     with pytest.raises(UserError, match="no whole number"):
         narrowed(models.load("xception", classes=5, channels=1, input_size=48), 0.3)
+
+
+def test_layers_have_a_row_each_and_a_place_in_the_depth(model, images) -> None:
+    versions = torch.stack([images, (images + 0.2).clamp(0, 1)], 1)
+    found = shift.layer_shift(model, images, versions)
+    cells = [9] * len(found.layers)
+    cells[-1] = 1
+    table = layer_depth.layer_table(found, cells, [0.01, 0.2])
+    assert table["layer"].tolist() == list(found.layers)
+    assert np.isnan(table["ε = 0.2"].iloc[-1])
+    column = found.dissimilarity[:, 1, 0]
+    assert table["ε = 0.2"][0] == pytest.approx(column.nanmean().item())
+    both = torch.stack([0 * column, found.dissimilarity[:, 0, 0], column], 1)
+    assert table["VID"][0] == pytest.approx(metrics.vid(both).nanmean().item())
+    profile = layer_depth.by_tenths(table, "ε = 0.2")
+    assert list(profile) == list(layer_depth.TENTHS)
+    first = layer_depth.TENTHS[int(5 / len(table))]
+    assert profile[first] == pytest.approx(table["ε = 0.2"][0], nan_ok=True)
 
 
 def test_points_and_their_line_are_drawn() -> None:

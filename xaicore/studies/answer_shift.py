@@ -8,6 +8,7 @@ image and a column for each attack size; NISSIM is in [0, 1], NaN where a map is
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -156,3 +157,43 @@ def typical(values: ArrayLike) -> int | None:
     given = np.asarray(values, dtype=np.float64)
     order = np.argsort(given, kind="stable")[: int(np.isfinite(given).sum())]
     return int(order[(len(order) - 1) // 2]) if len(order) else None
+
+
+def region_events(found: Regions) -> dict[str, Array]:
+    """Return which maps of each version after the first differ from the first, (N, V - 1) each: 1, 0, NaN where empty.
+
+    ``grows`` and ``shrinks``: the area is over 1.25 or under 0.8 times the first's; ``leaves``: the middle's share is
+    under 0.8 times; ``inverted``: the rank correlation is negative.
+    """
+    area, middle = (each[:, 1:] / each[:, :1] for each in (found.area, found.middle))
+    rank = found.rank[:, 1:]
+    known = np.isfinite(area + middle + rank)
+    events = {"grows": area > 1.25, "shrinks": area < 0.8, "leaves": middle < 0.8, "inverted": rank < 0}
+    return {name: np.where(known, event, np.nan) for name, event in events.items()}
+
+
+def accuracy_at_equal_shift(
+    right: ArrayLike, shifts: ArrayLike, *, first: Sequence[int], second: Sequence[int]
+) -> Array:
+    """Return the accuracy of one group of networks minus that of another at equal NISSIM, for each source of the attack.
+
+    The network on which the images were made is left out (:func:`xaicore.metrics.matched_difference` of the others).
+
+    Args:
+        right: (N, networks, sources, K) 1 where the answer is right, else 0.
+        shifts: NISSIM, of the same shape; source k is network k.
+        first: which networks are in the first group; ``second``: in the other.
+
+    Returns:
+        (sources,) in parts of one.
+    """
+    answers, moved = np.asarray(right, dtype=np.float64), np.asarray(shifts, dtype=np.float64)
+    found = []
+    for source in range(answers.shape[2]):
+        cases = [
+            each[:, [network for network in group if network != source], source]
+            for group in (first, second)
+            for each in (answers, moved)
+        ]
+        found.append(metrics.matched_difference(*cases))
+    return np.array(found)
