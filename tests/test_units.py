@@ -101,6 +101,7 @@ def test_committed_intervals_lie_in_the_range_of_their_unit(path):
         ("p5.auroc.explainer.bim", "share"),
         ("p2.shift_failure_auroc_held.vgg16", "share"),
         ("p2.mod_noise.xception.eps_100", "share"),
+        ("p2.shift_failure_within.vgg16", "share"),
         ("p4.mask.lrp.iou", "share"),
         ("p4.ndcg.cw_untargeted.cleaned.mean", "share"),
         ("atlas.clusters.fgsm.attacked__answer.p", "share"),

@@ -172,6 +172,37 @@ def curves(
 
 
 @mpl.rc_context(STYLE)
+def fitted_points(
+    groups: Mapping[str, tuple[NDArray[Any], NDArray[Any]]],
+    *,
+    intercept: float,
+    slope: float,
+    xlabel: str,
+    ylabel: str,
+) -> BookFigure:
+    """Points of several groups and one straight line through all of them.
+
+    Args:
+        groups: label → (x (m,), y (m,)); undefined points are not drawn.
+        intercept: of the line at x = 0, ``slope`` its rise over 1; NaN: no line.
+        xlabel: quantity and unit of x, ``ylabel`` of y.
+
+    Raises:
+        ValueError: more groups than colours.
+    """
+    labels = at_most_colours("groups", groups)
+    figure, axes = new_panel(3.6)
+    for (x, y), label, colour, marker in zip(groups.values(), labels, PALETTE, MARKERS, strict=False):
+        axes.scatter(x, y, s=26, color=colour, marker=marker, alpha=0.8, linewidths=0, label=label)
+    ends = np.array(axes.get_xlim())
+    if np.isfinite([intercept, slope]).all():
+        axes.plot(ends, intercept + slope * ends, **DASHED)
+    axes.set(xlabel=xlabel, ylabel=ylabel, xlim=tuple(ends))
+    axes.legend()
+    return figure
+
+
+@mpl.rc_context(STYLE)
 def curve_panels(
     panels: Mapping[str, tuple[str, Curves]],
     *,

@@ -2,7 +2,7 @@
 
 import re
 
-_SHARE = re.compile(r"(?:\b|_)(?:auroc|iou|mod|ndcg|score|separation|spread)(?:\b|_)|\.p$")
+_SHARE = re.compile(r"(?:\b|_)(?:auroc|failure|iou|mod|ndcg|score|separation|spread)(?:\b|_)|\.p$")
 _NONE = re.compile(r"(?:\b|_)(?:gap|gain|change|difference|ratio|lead|agreement|classes)(?:\b|_)")
 """Names of differences, ratios and counts of such numbers."""
 

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from xaicore import data, models
 from xaicore.studies import steps
+from xaicore.studies.narrow_networks import narrowed
 
 if TYPE_CHECKING:
     from xaicore.run.store import Store
@@ -94,6 +95,7 @@ def face_backbone(
     *,
     recipe: models.Recipe,
     weights: str | None = None,
+    width: float = 1.0,
     title: str | None = None,
     device: torch.device | None = None,
     seed: int = 0,
@@ -106,6 +108,7 @@ def face_backbone(
         faces: from :func:`face_sets`.
         recipe: how the whole network is trained on both kinds of images, where no weights are given.
         weights: published weights or a file of them, taken as they are; None: none.
+        width: channels of each layer relative to the architecture's own, where no weights are given.
         device: where it is; None: the CPU.
 
     Returns:
@@ -122,9 +125,13 @@ def face_backbone(
     }
     if weights is None and models.REGISTRY[name].dropout is not None:
         options["dropout"] = 0.0
+    scalable = weights is None and models.REGISTRY[name].scalable
+    options["width"] = width if scalable else 1.0
     start = models.load(name, weights=weights, seed=seed, **options).to(device or torch.device("cpu"))
     if weights is not None:
         return start, None
+    if not scalable:
+        start = narrowed(start, width, seed=seed)
     both, held_out = (
         (torch.cat([part.raw, part.aligned]), torch.cat([part.labels] * 2)) for part in (train, validation)
     )
@@ -150,6 +157,12 @@ def with_head(
     (images, labels), held_out = (
         (getattr(faces[part], kind), faces[part].labels) for part in ("training", "validation")
     )
-    return steps.trained(
+    found = steps.trained(
         store, name, backbone, images, labels, validation=held_out, recipe=recipe, head=True
     ).model
+    # What is frozen is equal: one copy of it in memory serves every head.
+    head, frozen = f"network.{models.REGISTRY[backbone.name].head}", backbone.state_dict()
+    for key, tensor in found.state_dict(keep_vars=True).items():
+        if not key.startswith(head):
+            tensor.data = frozen[key]
+    return found

@@ -42,7 +42,6 @@ from xaicore.run.repository import find_root
 
 NOT_YET_BOUND = frozenset(
     {
-        "notebooks/p2_gradcam_shift.ipynb",
         "notebooks/p3_layer_by_layer.ipynb",
         "notebooks/p5_explainer.ipynb",
     }

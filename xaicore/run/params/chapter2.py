@@ -30,6 +30,9 @@ class P2Parameters(NotebookParameters):
         40, ge=1, description="test images at most, evenly over the people; none: all"
     )
     size: Side = Field(48, description="height and width of the images in pixels")
+    width: float = Field(
+        1.0, gt=0, le=1, description="channels of networks trained here relative to their own"
+    )
     eps: list[Fraction] = Field(
         [0.01, 0.05, 0.075, 0.1],
         min_length=1,
