@@ -35,8 +35,9 @@ def record(values: dict[str, tuple], runs: int = 1) -> dict:
 
 EMBEDDED = record(
     {
-        "p1.drop.fgsm": (30.0, 28.0, 32.0, 500),
-        "p1.rank_correlation.fgsm": (-0.2, -0.25, -0.15, 300),
+        "p1.drop.onepixel": (30.0, 28.0, 32.0, 500),
+        "p1.reversal.two.fixed": (-0.8, -0.85, -0.75, 300),
+        "p1.reversal.two.smallest": (-0.2, -0.25, -0.15, 300),
         "p1.pixel_rank": (98.0, 90.0, 99.5, 12),
         "p1.pixel_share_ratio": (3.0, 2.5, 3.5, 12),
         "p1.pixel_share_ratio.clean": (1.0, 0.8, 1.2, 12),
@@ -45,7 +46,7 @@ EMBEDDED = record(
 )
 REFERENCE = record(
     {
-        "p1.drop.fgsm": (12.0, 10.0, 13.0, 2000),
+        "p1.drop.onepixel": (9.0, 8.0, 10.0, 2000),
         "p1.accuracy.clear.clear": (86.0, 84.5, 87.5, 2000),
     }
 )
@@ -61,12 +62,12 @@ def test_without_any_run_only_the_papers_own_numbers_are_judged() -> None:
     for judgement in found.values():
         assert (judgement.verdict is Verdict.NOT_TESTABLE) is not judgement.claim.internal
         assert judgement.pending is not judgement.claim.internal
-    assert "no result yet" in found["p1.fgsm-drop"].outcome.explanation
+    assert "no result yet" in found["p1.onepixel-drop"].outcome.explanation
 
 
 def test_verdicts_by_hand() -> None:
     found = judged({"embedded": {P1: EMBEDDED}})
-    assert found["p1.fgsm-drop"].verdict is Verdict.REPRODUCED
+    assert found["p1.onepixel-drop"].verdict is Verdict.REPRODUCED
     assert found["p1.fgsm-reverses-heatmap"].verdict is Verdict.PARTLY
     assert found["p1.onepixel-heatmap-on-pixel"].verdict is Verdict.INCONCLUSIVE
     clean = found["p1.clean-accuracy"]
@@ -74,16 +75,16 @@ def test_verdicts_by_hand() -> None:
     assert not clean.pending
     assert "embedded edition cannot test" in clean.outcome.explanation
     assert "reference or paper" in clean.outcome.explanation
-    missing = found["p1.onepixel-drop"]
+    missing = found["p1.fgsm-drop"]
     assert missing.verdict is Verdict.NOT_TESTABLE
-    assert "recorded no number `p1.drop.onepixel`" in missing.outcome.explanation
+    assert "recorded no number `p1.success.fgsm`" in missing.outcome.explanation
 
 
 def test_the_larger_edition_makes_the_headline_and_its_own_check_counts() -> None:
     found = judged({"quick": {P1: EMBEDDED}, "embedded": {P1: EMBEDDED}, "reference": {P1: REFERENCE}})
-    drop = found["p1.fgsm-drop"]
+    drop = found["p1.onepixel-drop"]
     assert drop.edition == "reference"
-    assert drop.verdict is Verdict.PARTLY  # it falls, but by less than half and not within 10 points of 27.43
+    assert drop.verdict is Verdict.PARTLY  # it falls, but by less than half and not within 10 points of 21.18
     assert len(drop.outcome.parts) == 3
     assert drop.by_edition["embedded"].verdict is Verdict.REPRODUCED
     assert found["p1.clean-accuracy"].verdict is Verdict.REPRODUCED
@@ -95,11 +96,11 @@ def test_the_larger_edition_makes_the_headline_and_its_own_check_counts() -> Non
 
 def test_evidence_of_several_runs_comes_before_one_run_of_a_larger_edition() -> None:
     several = EMBEDDED | {"seeds": [0, 1, 2]}
-    drop = judged({"embedded": {P1: several}, "reference": {P1: REFERENCE}})["p1.fgsm-drop"]
+    drop = judged({"embedded": {P1: several}, "reference": {P1: REFERENCE}})["p1.onepixel-drop"]
     assert (drop.edition, drop.verdict) == ("embedded", Verdict.REPRODUCED)
     assert drop.by_edition["reference"].verdict is Verdict.PARTLY
     both = judged({"embedded": {P1: several}, "reference": {P1: REFERENCE | {"seeds": [0, 1]}}})
-    assert both["p1.fgsm-drop"].edition == "reference"
+    assert both["p1.onepixel-drop"].edition == "reference"
 
 
 def test_one_run_of_a_network_that_comes_with_its_weights_is_enough() -> None:
@@ -112,23 +113,23 @@ def test_one_run_of_a_network_that_comes_with_its_weights_is_enough() -> None:
 
 def test_a_quick_run_makes_no_headline() -> None:
     found = judged({"quick": {P1: EMBEDDED}})
-    assert found["p1.fgsm-drop"].pending
-    assert found["p1.fgsm-drop"].edition is None
+    assert found["p1.onepixel-drop"].pending
+    assert found["p1.onepixel-drop"].edition is None
 
 
 def test_a_number_that_could_not_be_computed_is_missing() -> None:
     empty = json.loads(json.dumps(EMBEDDED))
-    empty["values"]["p1.drop.fgsm"] |= {"value": None, "ci": None, "n": 0}
-    assert judged({"embedded": {P1: empty}})["p1.fgsm-drop"].verdict is Verdict.NOT_TESTABLE
+    empty["values"]["p1.drop.onepixel"] |= {"value": None, "ci": None, "n": 0}
+    assert judged({"embedded": {P1: empty}})["p1.onepixel-drop"].verdict is Verdict.NOT_TESTABLE
 
 
 def test_claims_table() -> None:
     table = claims_table(judge(PAPERS, {"embedded": {P1: EMBEDDED}})).set_index("id")
-    row = table.loc["p1.fgsm-drop"]
+    row = table.loc["p1.onepixel-drop"]
     assert row["ours"] == 30.0
     assert row["n"] == 500
     assert row["interval"] == (28.0, 32.0)
-    assert (row["paper"], row["reported"], row["edition"]) == ("p1", "27.43 points", "embedded")
+    assert (row["paper"], row["reported"], row["edition"]) == ("p1", "21.18 points", "embedded")
     assert row["verdict"] == "reproduced"
     assert table.loc["p2.wide-fail-more", "ours"] is None
     text = json.dumps(claims_table(judge(PAPERS, {})).to_dict("records"), allow_nan=False)
@@ -145,26 +146,26 @@ def commit(root: Path, values: dict[str, tuple]) -> None:
 def test_committed_verdicts(tmp_path: Path) -> None:
     root = project(tmp_path)
     assert read_verdicts(root) == {}
-    commit(root, {"p1.drop.fgsm": (30.0, 28.0, 32.0, 500)})
+    commit(root, {"p1.drop.onepixel": (30.0, 28.0, 32.0, 500)})
     assert accept_verdicts(root) == []
     committed = read_verdicts(root)
-    assert committed["p1.fgsm-drop"] is Verdict.REPRODUCED
+    assert committed["p1.onepixel-drop"] is Verdict.REPRODUCED
     assert committed["p5.ic.around-99"] is Verdict.NOT_REPRODUCED
     assert accept_verdicts(root) == []
-    commit(root, {"p1.drop.fgsm": (14.0, 10.0, 18.0, 500)})
-    assert accept_verdicts(root) == ["p1.fgsm-drop: reproduced → inconclusive"]
+    commit(root, {"p1.drop.onepixel": (14.0, 10.0, 18.0, 500)})
+    assert accept_verdicts(root) == ["p1.onepixel-drop: reproduced → inconclusive"]
 
     path = root / "claims" / "verdicts.yml"
     lines = [line for line in path.read_text().splitlines() if not line.startswith("p1.clean-accuracy")]
     path.write_text("\n".join([*lines, "p1.old: partly"]))
     assert changed_verdicts(root, judge(PAPERS, {})) == [
         "p1.clean-accuracy: new claim, not testable here",
-        "p1.fgsm-drop: inconclusive → not testable here",
+        "p1.onepixel-drop: inconclusive → not testable here",
         "p1.old: committed as partly, no such claim",
     ]
 
 
-@pytest.mark.parametrize("text", ["p1.fgsm-drop: maybe", "- a\n- list", "p1: [", "just words"])
+@pytest.mark.parametrize("text", ["p1.onepixel-drop: maybe", "- a\n- list", "p1: [", "just words"])
 def test_damaged_verdicts_are_one_clear_line(tmp_path: Path, text: str) -> None:
     root = project(tmp_path)
     (root / "claims" / "verdicts.yml").write_text(text, encoding="utf-8")
@@ -174,11 +175,11 @@ def test_damaged_verdicts_are_one_clear_line(tmp_path: Path, text: str) -> None:
 
 def test_this_run_is_shown_beside_the_evidence() -> None:
     judgements = judge(PAPERS, {"embedded": {P1: EMBEDDED}})
-    row = {"id": "p1.drop.fgsm", "here": 50.0}
-    block = ledger_page(PAPERS[0], judgements, {"p1.drop.fgsm": row | {"outcome": "outside"}})
+    row = {"id": "p1.drop.onepixel", "here": 50.0}
+    block = ledger_page(PAPERS[0], judgements, {"p1.drop.onepixel": row | {"outcome": "outside"}})
     assert "\nThis run\n: 0 of 1 values are where" in block
-    assert "not these: `p1.drop.fgsm` is 50" in block
-    block = ledger_page(PAPERS[0], judgements, {"p1.drop.fgsm": row | {"outcome": "inside"}})
+    assert "not these: `p1.drop.onepixel` is 50" in block
+    block = ledger_page(PAPERS[0], judgements, {"p1.drop.onepixel": row | {"outcome": "inside"}})
     assert "1 of 1 values are where" in block
     assert "not these" not in block
 
@@ -204,14 +205,14 @@ def test_a_ledger_shows_every_edition_side_by_side() -> None:
         PAPERS, {"embedded": {P1: EMBEDDED}, "quick": {P1: EMBEDDED}, "reference": {P1: REFERENCE}}
     )
     page = ledger_page(PAPERS[0], judgements)
-    block = page.split("(claim-p1-fgsm-drop)=")[1].split("\n(claim-")[0]
+    block = page.split("(claim-p1-onepixel-drop)=")[1].split("\n(claim-")[0]
     rows = [line.strip() for line in block.splitlines() if line.startswith(("  |", ": |"))]
     assert rows[0] == ": | Number | embedded | reference |"
     ours = [
         "**30 points (95 % interval 28 to 32, n = 500)**",
-        "**12 points (95 % interval 10 to 13, n = 2,000)**",
+        "**9 points (95 % interval 8 to 10, n = 2,000)**",
     ]
-    assert rows[2] == f"| `p1.drop.fgsm` | {ours[0]} | {ours[1]} |"
+    assert rows[2] == f"| `p1.drop.onepixel` | {ours[0]} | {ours[1]} |"
     assert [re.sub("<.*?>", "", cell).strip() for cell in rows[-1].split("|")[1:4]] == [
         "verdict",
         "reproduced",
@@ -239,7 +240,7 @@ def test_the_front_page_says_which_editions_its_verdicts_rest_on() -> None:
         f"{internal} on the papers' own numbers." in scoreboard(PAPERS, judgements)
     )
     text = claim_list(PAPERS, judgements)
-    assert "fgsm-drop <claim-p1-fgsm-drop>` (reference, n = 2,000, one run)" in text
+    assert "onepixel-drop <claim-p1-onepixel-drop>` (reference, n = 2,000, one run)" in text
     assert "fgsm-reverses-heatmap <claim-p1-fgsm-reverses-heatmap>` (embedded, n = 300, one run)" in text
 
 
@@ -250,7 +251,7 @@ def test_scoreboard_counts_and_links() -> None:
     text = claim_list(PAPERS, judgements)
     for judgement in judgements:
         assert f"<{judgement.claim.anchor}>`" in text
-    assert "fgsm-drop <claim-p1-fgsm-drop>` (embedded, n = 500, one run)" in text
+    assert "onepixel-drop <claim-p1-onepixel-drop>` (embedded, n = 500, one run)" in text
 
 
 def test_every_code_span_in_the_ledgers_is_closed() -> None:
