@@ -37,7 +37,9 @@ def kept_project(folder: Path) -> Path:
     other["parameters"]["seed"] = 1
     other["values"]["p1.drop.onepixel"]["value"] = 14.0
     (kept / EVIDENCE).write_text(json.dumps(pool([one, other])))
-    (kept / KEPT_OUTCOMES).write_bytes(gzip.compress(b"id,group,image,outcome,seed\np1.drop.onepixel,,1,1,0\n"))
+    (kept / KEPT_OUTCOMES).write_bytes(
+        gzip.compress(b"id,group,image,outcome,seed\np1.drop.onepixel,,1,1,0\n")
+    )
     fresh = run(root, "embedded", {"p1.drop.onepixel": (30.0, 500, (28.0, 32.0))})
     (fresh / OUTCOMES).write_text("id,group,image,outcome\np1.drop.onepixel,,1,1\n")
     (fresh / "tables" / "p1.large.csv").write_text("x\n" + "1.25\n" * takeaway.LARGE)
