@@ -38,7 +38,7 @@ def _png(pixels: np.ndarray) -> bytes:
 
 def test_a_kept_run_has_all_that_a_page_needs_and_nothing_more(tmp_path: Path) -> None:
     root = project(tmp_path)
-    folder = run(root, "reference", {"p1.drop.fgsm": (30.0, 500, (28.0, 32.0))})
+    folder = run(root, "reference", {"p1.drop.onepixel": (25.0, 500, (23.0, 27.0))})
     (folder / "assets").mkdir()
     (folder / "assets" / "tiles.png").write_bytes(figure())
     (folder / "tables" / "leftover.csv").write_text("a\n")
@@ -53,14 +53,14 @@ def test_a_kept_run_has_all_that_a_page_needs_and_nothing_more(tmp_path: Path) -
     assert kept_runs(root, "reference") == {P1: root / "results" / "reference" / P1}
     assert not list(root.glob("_build/*"))
     verdicts = read_verdicts(root)
-    assert verdicts["p1.fgsm-drop"] == "reproduced"
+    assert verdicts["p1.onepixel-drop"] == "reproduced"
 
 
 def test_of_the_embedded_edition_records_and_tables_are_committed(tmp_path: Path) -> None:
     root = project(tmp_path)
-    folder = run(root, "embedded", {"p1.drop.fgsm": (30.0, 500, (28.0, 32.0))})
+    folder = run(root, "embedded", {"p1.drop.onepixel": (25.0, 500, (23.0, 27.0))})
     keep(root, "embedded")
-    run(root, "embedded", {"p1.drop.fgsm": (31.0, 500, (28.0, 32.0))})
+    run(root, "embedded", {"p1.drop.onepixel": (31.0, 500, (28.0, 32.0))})
     size = keep(root, "embedded").size
     files = _files(root / "results")
     names = ("record.json", "tables/p1.counts.csv")
@@ -72,18 +72,18 @@ def test_of_the_embedded_edition_records_and_tables_are_committed(tmp_path: Path
 def test_runs_of_several_seeds_are_pooled_and_their_outcomes_kept(tmp_path: Path) -> None:
     root = project(tmp_path)
     for seed, value in enumerate((30.0, 32.0, 34.0)):
-        folder = run(root, "embedded", {"p1.drop.fgsm": (value, 500, (value - 2, value + 2))}, seed=seed)
-        (folder / "outcomes.csv").write_text(f"id,group,image,outcome\np1.drop.fgsm,,7,{value:g}\n")
+        folder = run(root, "embedded", {"p1.drop.onepixel": (value, 500, (value - 2, value + 2))}, seed=seed)
+        (folder / "outcomes.csv").write_text(f"id,group,image,outcome\np1.drop.onepixel,,7,{value:g}\n")
     kept = keep(root, "embedded")
     assert kept.notebooks == {P1: 3}
     results = root / "results" / "embedded" / P1
     found = load_evidence(results)
     assert found["seeds"] == [0, 1, 2]
-    drop = found["values"]["p1.drop.fgsm"]
+    drop = found["values"]["p1.drop.onepixel"]
     assert (drop["value"], drop["each"], drop["runs"], drop["n"]) == (32.0, [30.0, 32.0, 34.0], 3, 1)
     assert gzip.decompress((results / "outcomes.csv.gz").read_bytes()).decode().splitlines() == [
         "id,group,image,outcome,seed",
-        *(f"p1.drop.fgsm,,7,{value},{seed}" for seed, value in enumerate((30, 32, 34))),
+        *(f"p1.drop.onepixel,,7,{value},{seed}" for seed, value in enumerate((30, 32, 34))),
     ]
     shutil.rmtree(root / "runs" / "embedded" / "seed-2")
     fewer = keep(root, "embedded")
@@ -98,7 +98,7 @@ def test_runs_of_several_seeds_are_pooled_and_their_outcomes_kept(tmp_path: Path
 
 def test_to_keep_twice_changes_nothing(tmp_path: Path) -> None:
     root = project(tmp_path)
-    run(root, "reference", {"p1.drop.fgsm": (30.0, 500, (28.0, 32.0))})
+    run(root, "reference", {"p1.drop.onepixel": (25.0, 500, (23.0, 27.0))})
     keep(root, "reference")
     before = _files(root / "results") | _files(root / "claims")
     assert keep(root, "reference").changes == ()
@@ -107,14 +107,14 @@ def test_to_keep_twice_changes_nothing(tmp_path: Path) -> None:
 
 def test_a_changed_verdict_is_said_and_an_older_notebook_stays(tmp_path: Path) -> None:
     root = project(tmp_path)
-    run(root, "reference", {"p1.drop.fgsm": (30.0, 500, (28.0, 32.0))})
+    run(root, "reference", {"p1.drop.onepixel": (25.0, 500, (23.0, 27.0))})
     old = run(root, "reference", {}, name="p2_gradcam_shift")
     keep(root, "reference")
     (old / "status.json").unlink()
-    run(root, "reference", {"p1.drop.fgsm": (14.0, 500, (10.0, 18.0))})
+    run(root, "reference", {"p1.drop.onepixel": (14.0, 500, (10.0, 18.0))})
     kept = keep(root, "reference")
     assert kept.notebooks == {P1: 1}
-    assert "p1.fgsm-drop: reproduced → inconclusive" in kept.changes
+    assert "p1.onepixel-drop: reproduced → inconclusive" in kept.changes
     assert set(kept_runs(root, "reference")) == {P1, "p2_gradcam_shift"}
 
 
@@ -124,7 +124,7 @@ def test_results_from_other_images_are_pointed_out(
     root = project(tmp_path)
 
     def looked_at(n: int, fingerprint: str) -> None:
-        record = run(root, "reference", {"p1.drop.fgsm": (30.0, 500, (28.0, 32.0))}) / "record.json"
+        record = run(root, "reference", {"p1.drop.onepixel": (25.0, 500, (23.0, 27.0))}) / "record.json"
         content = json.loads(record.read_text())
         content["provenance"]["data"] = [
             {"name": "cats-vs-dogs", "split": "test", "n": n, "fingerprint": fingerprint}
@@ -146,10 +146,10 @@ def test_results_from_other_images_are_pointed_out(
 
 def test_too_much_is_refused_in_one_line_and_changes_nothing(tmp_path: Path) -> None:
     root = project(tmp_path)
-    run(root, "reference", {"p1.drop.fgsm": (30.0, 500, (28.0, 32.0))})
+    run(root, "reference", {"p1.drop.onepixel": (25.0, 500, (23.0, 27.0))})
     keep(root, "reference")
     before = _files(root / "results") | _files(root / "claims")
-    run(root, "reference", {"p1.drop.fgsm": (14.0, 500, (10.0, 18.0))})
+    run(root, "reference", {"p1.drop.onepixel": (14.0, 500, (10.0, 18.0))})
     with pytest.raises(
         UserError, match=rf"more than the 0\.0 MB that may be committed; {P1} takes most"
     ) as no:
@@ -163,7 +163,7 @@ def test_a_run_that_breaks_off_leaves_the_results_as_they_were(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root = project(tmp_path)
-    run(root, "reference", {"p1.drop.fgsm": (30.0, 500, (28.0, 32.0))})
+    run(root, "reference", {"p1.drop.onepixel": (25.0, 500, (23.0, 27.0))})
     keep(root, "reference")
     before = _files(root / "results")
 
@@ -202,7 +202,7 @@ def test_the_command_says_what_it_kept_and_what_it_left_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     root = project(tmp_path)
-    run(root, "reference", {"p1.drop.fgsm": (30.0, 500, (28.0, 32.0))})
+    run(root, "reference", {"p1.drop.onepixel": (25.0, 500, (23.0, 27.0))})
     monkeypatch.chdir(root)
     assert cli.main(["keep"]) == 0
     lines = capsys.readouterr().out.splitlines()
@@ -212,20 +212,20 @@ def test_the_command_says_what_it_kept_and_what_it_left_out(
     assert capsys.readouterr().out.splitlines()[-1] == "1 of 1 equal the one committed run"
     shutil.rmtree(root / "runs")
     assert cli.main(["claims", "--json"]) == 0
-    (drop,) = [row for row in json.loads(capsys.readouterr().out) if row["id"] == "p1.fgsm-drop"]
-    assert (drop["ours"], drop["edition"], drop["verdict"]) == (30.0, "reference", "reproduced")
+    (drop,) = [row for row in json.loads(capsys.readouterr().out) if row["id"] == "p1.onepixel-drop"]
+    assert (drop["ours"], drop["edition"], drop["verdict"]) == (25.0, "reference", "reproduced")
 
 
 def test_this_machines_run_alone_is_judged_where_it_is_asked_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     root = project(tmp_path)
-    run(root, "reference", {"p1.drop.fgsm": (30.0, 500, (28.0, 32.0))})
+    run(root, "reference", {"p1.drop.onepixel": (25.0, 500, (23.0, 27.0))})
     keep(root, "reference")
-    run(root, "embedded", {"p1.drop.fgsm": (14.0, 500, (10.0, 18.0))})
+    run(root, "embedded", {"p1.drop.onepixel": (14.0, 500, (10.0, 18.0))})
     monkeypatch.chdir(root)
     assert cli.main(["claims", "--edition", "embedded", "--json"]) == 0
-    (drop,) = [row for row in json.loads(capsys.readouterr().out) if row["id"] == "p1.fgsm-drop"]
+    (drop,) = [row for row in json.loads(capsys.readouterr().out) if row["id"] == "p1.onepixel-drop"]
     assert (drop["ours"], drop["networks"], drop["verdict"]) == (14.0, 1, "inconclusive")
 
 

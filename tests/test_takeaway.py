@@ -29,17 +29,19 @@ def kept_project(folder: Path) -> Path:
     """A project with two kept runs of the reference edition, one of them with outcomes, and a fresh embedded run."""
     root = project(folder)
     (root / "CITATION.cff").write_text((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
-    run(root, "reference", {"p1.drop.fgsm": (12.0, 2000, (10.0, 13.0))})
+    run(root, "reference", {"p1.drop.onepixel": (12.0, 2000, (10.0, 13.0))})
     keep(root, "reference")
     kept = root / "results" / "reference" / P1
     one = load_record(kept)
     other = json.loads(json.dumps(one))
     other["parameters"]["seed"] = 1
-    other["values"]["p1.drop.fgsm"]["value"] = 14.0
+    other["values"]["p1.drop.onepixel"]["value"] = 14.0
     (kept / EVIDENCE).write_text(json.dumps(pool([one, other])))
-    (kept / KEPT_OUTCOMES).write_bytes(gzip.compress(b"id,group,image,outcome,seed\np1.drop.fgsm,,1,1,0\n"))
-    fresh = run(root, "embedded", {"p1.drop.fgsm": (30.0, 500, (28.0, 32.0))})
-    (fresh / OUTCOMES).write_text("id,group,image,outcome\np1.drop.fgsm,,1,1\n")
+    (kept / KEPT_OUTCOMES).write_bytes(
+        gzip.compress(b"id,group,image,outcome,seed\np1.drop.onepixel,,1,1,0\n")
+    )
+    fresh = run(root, "embedded", {"p1.drop.onepixel": (30.0, 500, (28.0, 32.0))})
+    (fresh / OUTCOMES).write_text("id,group,image,outcome\np1.drop.onepixel,,1,1\n")
     (fresh / "tables" / "p1.large.csv").write_text("x\n" + "1.25\n" * takeaway.LARGE)
     return root
 
@@ -107,7 +109,7 @@ def test_the_files_are_what_the_runs_have_left(root: Path, site: Path) -> None:
     assert load_record(data / "reference" / P1) == load_record(kept)
     assert load_record(data / "this-run" / P1) == load_record(root / "runs" / "embedded" / P1)
     outcomes = pd.read_csv(data / "this-run" / P1 / KEPT_OUTCOMES)
-    assert list(outcomes["id"]) == ["p1.drop.fgsm"]
+    assert list(outcomes["id"]) == ["p1.drop.onepixel"]
     large = pd.read_csv(data / "this-run" / P1 / "tables" / "p1.large.csv.gz")
     assert len(large) == takeaway.LARGE
 
@@ -142,10 +144,10 @@ def test_claims_are_those_of_the_command_and_more(root: Path, site: Path) -> Non
     printed = json.loads(json.dumps(table.to_dict("records"), default=list))
     assert [{name: claim[name] for name in table.columns} for claim in found["claims"]] == printed
     assert all(set(claim) == set(FIELDS) for claim in found["claims"])
-    (drop,) = [claim for claim in found["claims"] if claim["id"] == "p1.fgsm-drop"]
+    (drop,) = [claim for claim in found["claims"] if claim["id"] == "p1.onepixel-drop"]
     assert (drop["ours"], drop["networks"], drop["edition"]) == (13.0, 2, "reference")
     assert drop["data"] == f"data/reference/{P1}/{EVIDENCE}"
-    assert drop["page"] == "book/claims/p1.html#claim-p1-fgsm-drop"
+    assert drop["page"] == "book/claims/p1.html#claim-p1-onepixel-drop"
     evidence = json.loads((site / drop["data"]).read_text())["values"][drop["value"]]
     assert (evidence["value"], evidence["ci"], evidence["unit"]) == (
         drop["ours"],
