@@ -1,0 +1,127 @@
+"""The rule of paper 5 in every reading that its text allows: which denoising, which map, which histogram.
+
+The paper names non-local means without a strength, several explanations, and scikit-image's Shannon entropy without bins
+(Sec. Image Noise Reduction and Shannon Entropy). A reading is a choice of each; its score is the entropy of the denoised
+image's map minus that of the image's, and it flags an image where that is not negative.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from skimage.measure import shannon_entropy as entropy_of_values
+from skimage.restoration import denoise_nl_means
+from torch import Tensor
+
+from xaicore.detectors import Explainer, exact_means, non_local_means
+from xaicore.metrics import cosine_similarity, shannon_entropy
+
+Flags = NDArray[np.bool_]
+
+
+def _as_scikit_image(images: Tensor) -> Tensor:
+    layout = images.cpu().permute(0, 2, 3, 1).numpy()
+    found = np.stack([denoise_nl_means(each, channel_axis=-1).reshape(each.shape) for each in layout])
+    return torch.from_numpy(found).permute(0, 3, 1, 2).to(images)
+
+
+DENOISERS: dict[str, Callable[[Tensor], Tensor]] = {
+    "nlm_04": partial(non_local_means, strength=0.4),
+    "nlm_08": partial(non_local_means, strength=0.8),
+    "nlm_16": partial(non_local_means, strength=1.6),
+    "nlm_32": partial(non_local_means, strength=3.2),
+    "scikit_image": _as_scikit_image,
+    "opencv": lambda images: exact_means(images * 255, 21, 7, 3.0) / 255,
+}
+"""Non-local means with h at 0.4 to 3.2 times the image's noise level, and as two libraries do by default: h = 0.1, and
+h = 3 of 255."""
+
+
+def _signed(maps: Tensor) -> Tensor:
+    low, high = maps.amin((1, 2), keepdim=True), maps.amax((1, 2), keepdim=True)
+    return (maps - low) / (high - low).where(high > low, 1)
+
+
+def _distinct(maps: Tensor, decimals: int | None = None) -> Tensor:
+    values = maps.cpu().numpy()
+    values = values if decimals is None else values.round(decimals)
+    return torch.tensor([entropy_of_values(each) for each in values], dtype=torch.float64)
+
+
+QUANTISATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "absolute_256": shannon_entropy,
+    "absolute_16": partial(shannon_entropy, bins=16),
+    "signed_256": lambda maps: shannon_entropy(_signed(maps)),
+    "decimals_3": partial(_distinct, decimals=3),
+    "raw": _distinct,
+}
+"""The entropy (N,) of maps (N, H, W), in bits: of absolute values over the largest in 256 or 16 bins, of signed values
+between least and largest in 256 bins, of values rounded to three decimals, of floats as they are."""
+
+
+def denoised(images: Tensor, *, denoisers: Sequence[str]) -> dict[str, Tensor]:
+    """Return images (n, C, H, W) in [0, 1] after each of the denoisers, a name of :data:`DENOISERS` → (n, C, H, W)."""
+    return {name: DENOISERS[name](images).clamp(0, 1) for name in denoisers}
+
+
+def reading_scores(
+    images: Tensor, *, detector: Explainer, quantisations: Sequence[str], **cleaned: Tensor
+) -> dict[str, Tensor]:
+    """Return the scores of images (n, C, H, W) in [0, 1] by the readings with the detector's map.
+
+    Args:
+        images: as they are.
+        detector: whose maps are meant.
+        quantisations: names of :data:`QUANTISATIONS`.
+        cleaned: what :func:`denoised` gives.
+
+    Returns:
+        ``"denoiser.quantisation"`` → (n,) bits.
+    """
+    before, found = detector.maps(images).cpu(), {}
+    for denoiser, given in cleaned.items():
+        after = detector.maps(given).cpu()
+        for name in quantisations:
+            found[f"{denoiser}.{name}"] = (QUANTISATIONS[name](after) - QUANTISATIONS[name](before)).cpu()
+    return found
+
+
+def map_similarity(images: Tensor, cleaned: Tensor, *, detector: Explainer) -> dict[str, Tensor]:
+    """Return the ``cosine`` (n,) between the maps of images and of their denoised versions; NaN of a zero map."""
+    before, after = detector.maps(torch.cat([images, cleaned])).cpu().chunk(2)
+    return {"cosine": cosine_similarity(before[:, None], after[:, None])}
+
+
+class Reading(NamedTuple):
+    """What a reading of the rule does.
+
+    Attributes:
+        name: ``"explanation.denoiser.quantisation"``.
+        false_alarms: share of clean images flagged, in [0, 1].
+        rates: attack → share of attacked images flagged.
+    """
+
+    name: str
+    false_alarms: float
+    rates: Mapping[str, float]
+
+    def weakest(self, attacks: Sequence[str], needed: int) -> tuple[float, str]:
+        """Return the excess over the false alarms, in [-1, 1], and the attack, of the ``needed``-th best rate."""
+        ranked = sorted(((self.rates[name], name) for name in attacks), reverse=True)
+        rate, name = ranked[needed - 1]
+        return rate - self.false_alarms, name
+
+
+def readings_of(flags: Mapping[str, Mapping[str, Flags]]) -> list[Reading]:
+    """Return the readings, name → group → (n,) bool, with the group ``clean`` first; the others are attacks."""
+    return [
+        Reading(
+            name,
+            float(groups["clean"].mean()),
+            {group: float(flagged.mean()) for group, flagged in groups.items() if group != "clean"},
+        )
+        for name, groups in flags.items()
+    ]
