@@ -5,9 +5,11 @@ The paper names non-local means without a strength, several explanations, and sc
 image's map minus that of the image's, and it flags an image where that is not negative.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -16,8 +18,13 @@ from skimage.measure import shannon_entropy as entropy_of_values
 from skimage.restoration import denoise_nl_means
 from torch import Tensor
 
+from xaicore.attribution.titles import TITLES
 from xaicore.detectors import Explainer, exact_means, non_local_means
-from xaicore.metrics import cosine_similarity, shannon_entropy
+from xaicore.metrics import Estimate, cosine_similarity, shannon_entropy
+
+if TYPE_CHECKING:
+    from xaicore.run.engine import Engine
+    from xaicore.run.records import Run
 
 Flags = NDArray[np.bool_]
 
@@ -116,8 +123,8 @@ class Reading(NamedTuple):
 
 
 def readings_of(flags: Mapping[str, Mapping[str, Flags]]) -> list[Reading]:
-    """Return the readings, name → group → (n,) bool, with the group ``clean`` first; the others are attacks."""
-    return [
+    """Return the readings, name → group → (n,) bool, with the group ``clean`` and others, by rising false alarms."""
+    found = [
         Reading(
             name,
             float(groups["clean"].mean()),
@@ -125,3 +132,70 @@ def readings_of(flags: Mapping[str, Mapping[str, Flags]]) -> list[Reading]:
         )
         for name, groups in flags.items()
     ]
+    return sorted(found, key=lambda reading: reading.false_alarms)
+
+
+def flagged(
+    engine: Engine,
+    explainers: Mapping[str, Explainer],
+    groups: Mapping[str, Tensor],
+    *,
+    denoisers: Sequence[str],
+    quantisations: Sequence[str],
+) -> dict[str, dict[str, Flags]]:
+    """Return what every reading flags.
+
+    Args:
+        engine: runs the batches and keeps them.
+        explainers: explanation → detector, whose maps are meant.
+        groups: name → images (n, C, H, W).
+        denoisers: names of :data:`DENOISERS`.
+        quantisations: names of :data:`QUANTISATIONS`.
+
+    Returns:
+        ``"explanation.denoiser.quantisation"`` → group → (n,) bool.
+    """
+    found: dict[str, dict[str, Flags]] = {}
+    for group, images in groups.items():
+        step, constants = f"readings, denoising, {group}", {"denoisers": list(denoisers)}
+        cleaned = engine.map(step, denoised, {"images": images}, constants=constants, batch_size=100)
+        for name, detector in explainers.items():
+            constants = {"detector": detector, "quantisations": list(quantisations)}
+            step, arrays = f"readings, {TITLES[name]}, {group}", {"images": images, **cleaned}
+            scores = engine.map(step, reading_scores, arrays, constants=constants, batch_size=100)
+            for reading, values in scores.items():
+                found.setdefault(f"{name}.{reading}", {})[group] = values.numpy() >= 0
+    return found
+
+
+def record_best(
+    run: Run,
+    family: str,
+    flags: Mapping[str, Mapping[str, Flags]],
+    attacks: Sequence[str],
+    *,
+    needed: int,
+    noise: str,
+) -> tuple[str, dict[str, Estimate | None]]:
+    """Record the reading with the largest excess over its false alarms, ``p5.family.…``; return its name and numbers.
+
+    It is chosen by its result, which favours the rule, and so is its interval.
+
+    Args:
+        run: that records.
+        family: in the ids, for these attacks.
+        flags: what :func:`flagged` gives.
+        attacks: their names.
+        needed: how many of them the reading has to find: the excess is that of the ``needed``-th best.
+        noise: group of harmless noise, whose excess by the same reading is recorded beside it.
+    """
+    best = max(readings_of(flags), key=lambda reading: reading.weakest(attacks, needed)[0])
+    attack, of = best.weakest(attacks, needed)[1], flags[best.name]
+    found = {
+        "clean flagged (%)": run.share(f"p5.family.{family}_false_alarms", of["clean"]),
+        "attacked flagged (%)": run.share(f"p5.family.{family}_found", of[attack]),
+    }
+    for column, group, id in (("excess (points)", attack, family), ("of noise", noise, f"{family}_noise")):
+        if len(of.get(group, ())) > 1:
+            found[column] = run.difference(f"p5.family.{id}", of[group], of["clean"], "points")
+    return best.name.replace("_", " ").replace(".", ", "), found
