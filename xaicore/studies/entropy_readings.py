@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from xaicore.run.records import Run
 
 Flags = NDArray[np.bool_]
+QUIET = 0.1
+"""Share of clean images that a reading with few false alarms may flag."""
 
 
 def _as_scikit_image(images: Tensor) -> Tensor:
@@ -177,9 +179,12 @@ def record_best(
     needed: int,
     noise: str,
 ) -> tuple[str, dict[str, Estimate | None]]:
-    """Record the reading with the largest excess over its false alarms, ``p5.family.…``; return its name and numbers.
+    """Record the best reading that a user could have chosen before seeing attacks; return its name and numbers.
 
-    It is chosen by its result, which favours the rule, and so is its interval.
+    It is, of those with at most :data:`QUIET` false alarms, or with the fewest where all have more, the one with the
+    largest excess over them; recorded as ``p5.family.…``.
+
+    Its result chooses it, which favours the rule, and its interval is that of a reading that was not chosen.
 
     Args:
         run: that records.
@@ -189,7 +194,10 @@ def record_best(
         needed: how many of them the reading has to find: the excess is that of the ``needed``-th best.
         noise: group of harmless noise, whose excess by the same reading is recorded beside it.
     """
-    best = max(readings_of(flags), key=lambda reading: reading.weakest(attacks, needed)[0])
+    readings = readings_of(flags)
+    most = max(QUIET, readings[0].false_alarms)
+    quiet = [reading for reading in readings if reading.false_alarms <= most]
+    best = max(quiet, key=lambda reading: reading.weakest(attacks, needed)[0])
     attack, of = best.weakest(attacks, needed)[1], flags[best.name]
     found = {
         "clean flagged (%)": run.share(f"p5.family.{family}_false_alarms", of["clean"]),
