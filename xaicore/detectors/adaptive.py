@@ -116,7 +116,11 @@ def _search(
             if not len(rows):
                 break
             wanted = goal[rows]
-            logits, upwards = victim.differentiate(points, lambda z, part, goal=wanted: goal[part].score(z))
+
+            def towards(logits: Tensor, part: slice, wanted: Goal = wanted) -> Tensor:
+                return wanted[part].score(logits)
+
+            logits, upwards = victim.differentiate(points, towards)
             queries.index_add_(0, rows, torch.ones_like(rows))
             fooled = wanted.attained(logits)
             met |= fooled

@@ -159,8 +159,8 @@ def flagged(
     """
     found: dict[str, dict[str, Flags]] = {}
     for group, images in groups.items():
-        step, constants = f"readings, denoising, {group}", {"denoisers": list(denoisers)}
-        cleaned = engine.map(step, denoised, {"images": images}, constants=constants, batch_size=100)
+        step, chosen = f"readings, denoising, {group}", {"denoisers": list(denoisers)}
+        cleaned = engine.map(step, denoised, {"images": images}, constants=chosen, batch_size=100)
         for name, detector in explainers.items():
             constants = {"detector": detector, "quantisations": list(quantisations)}
             step, arrays = f"readings, {TITLES[name]}, {group}", {"images": images, **cleaned}

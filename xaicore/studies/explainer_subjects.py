@@ -6,7 +6,8 @@ weights and how many images there are.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -25,7 +26,8 @@ if TYPE_CHECKING:
     from xaicore.run.store import Store
 
 
-class Digits(NamedTuple):
+@dataclass(frozen=True)
+class Digits:
     """Digits and the network trained on them.
 
     Attributes:
@@ -47,7 +49,8 @@ class Digits(NamedTuple):
     labels: Tensor
 
 
-class Photographs(NamedTuple):
+@dataclass(frozen=True)
+class Photographs:
     """Photographs that a network classifies correctly, with an adversarial patch and with a disc of random colours.
 
     Attributes:
