@@ -14,7 +14,7 @@ from xaicore.core.errors import UserError
 from xaicore.detectors import Explainer
 from xaicore.metrics.proportions import difference_of_shares
 from xaicore.run import engine
-from xaicore.run.params.chapter5 import DENOISERS, QUANTISATIONS
+from xaicore.run.params.chapter5 import LIBRARIES, QUANTISATIONS
 from xaicore.run.store import Store
 from xaicore.studies import entropy_readings as readings
 from xaicore.studies.matched_noise import noise_of_equal_size
@@ -26,14 +26,14 @@ def digits(count: int) -> tuple[torch.nn.Module, torch.Tensor, torch.Tensor]:
 
 
 def test_names_are_those_of_the_parameters() -> None:
-    assert tuple(readings.DENOISERS) == DENOISERS
+    assert tuple(readings.LIBRARIES) == LIBRARIES
     assert tuple(readings.QUANTISATIONS) == QUANTISATIONS
 
 
 def test_the_readings_hold_the_detectors_own() -> None:
     model, images, _ = digits(5)
     detector = Explainer(model, "integrated_gradients", strength=1.6, n_points=3)
-    cleaned = readings.denoised(images, denoisers=["nlm_16", "scikit_image"])
+    cleaned = readings.denoised(images, strengths=[1.6], libraries=["scikit_image"])
     options = {"detector": detector, "quantisations": ["absolute_256", "raw"]}
     found = readings.reading_scores(images, **options, **cleaned)
     assert list(found) == [f"{a}.{b}" for a in ("nlm_16", "scikit_image") for b in ("absolute_256", "raw")]
@@ -42,7 +42,7 @@ def test_the_readings_hold_the_detectors_own() -> None:
 
 def test_denoising_is_scikit_images_by_default() -> None:
     _, images, _ = digits(2)
-    found = readings.DENOISERS["scikit_image"](images)
+    found = readings.LIBRARIES["scikit_image"](images)
     assert found.shape == images.shape
     np.testing.assert_array_equal(found[1, 0].numpy(), denoise_nl_means(images[1, 0].numpy()))
 

@@ -37,16 +37,11 @@ def _as_scikit_image(images: Tensor) -> Tensor:
     return torch.from_numpy(found).permute(0, 3, 1, 2).to(images)
 
 
-DENOISERS: dict[str, Callable[[Tensor], Tensor]] = {
-    "nlm_04": partial(non_local_means, strength=0.4),
-    "nlm_08": partial(non_local_means, strength=0.8),
-    "nlm_16": partial(non_local_means, strength=1.6),
-    "nlm_32": partial(non_local_means, strength=3.2),
+LIBRARIES: dict[str, Callable[[Tensor], Tensor]] = {
     "scikit_image": _as_scikit_image,
     "opencv": lambda images: exact_means(images * 255, 21, 7, 3.0) / 255,
 }
-"""Non-local means with h at 0.4 to 3.2 times the image's noise level, and as two libraries do by default: h = 0.1, and
-h = 3 of 255."""
+"""Non-local means as two libraries do it by default: h = 0.1, and h = 3 of 255."""
 
 
 def _signed(maps: Tensor) -> Tensor:
@@ -71,9 +66,20 @@ QUANTISATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 between least and largest in 256 bins, of values rounded to three decimals, of floats as they are."""
 
 
-def denoised(images: Tensor, *, denoisers: Sequence[str]) -> dict[str, Tensor]:
-    """Return images (n, C, H, W) in [0, 1] after each of the denoisers, a name of :data:`DENOISERS` → (n, C, H, W)."""
-    return {name: DENOISERS[name](images).clamp(0, 1) for name in denoisers}
+def denoised(images: Tensor, *, strengths: Sequence[float], libraries: Sequence[str]) -> dict[str, Tensor]:
+    """Return images (n, C, H, W) in [0, 1] after non-local means of each kind.
+
+    Args:
+        images: as they are.
+        strengths: h over the noise level of the image, at least 0.1 apart: ``nlm_08`` is that of 0.8.
+        libraries: names of :data:`LIBRARIES`.
+
+    Returns:
+        Name of the denoising → (n, C, H, W).
+    """
+    found = {f"nlm_{round(10 * each):02d}": non_local_means(images, strength=each) for each in strengths}
+    found |= {name: LIBRARIES[name](images) for name in libraries}
+    return {name: each.clamp(0, 1) for name, each in found.items()}
 
 
 def reading_scores(
@@ -142,7 +148,8 @@ def flagged(
     explainers: Mapping[str, Explainer],
     groups: Mapping[str, Tensor],
     *,
-    denoisers: Sequence[str],
+    strengths: Sequence[float],
+    libraries: Sequence[str],
     quantisations: Sequence[str],
 ) -> dict[str, dict[str, Flags]]:
     """Return what every reading flags.
@@ -151,7 +158,7 @@ def flagged(
         engine: runs the batches and keeps them.
         explainers: explanation → detector, whose maps are meant.
         groups: name → images (n, C, H, W).
-        denoisers: names of :data:`DENOISERS`.
+        strengths: and ``libraries``, of :func:`denoised`.
         quantisations: names of :data:`QUANTISATIONS`.
 
     Returns:
@@ -159,7 +166,10 @@ def flagged(
     """
     found: dict[str, dict[str, Flags]] = {}
     for group, images in groups.items():
-        step, chosen = f"readings, denoising, {group}", {"denoisers": list(denoisers)}
+        step, chosen = (
+            f"readings, denoising, {group}",
+            {"strengths": list(strengths), "libraries": list(libraries)},
+        )
         cleaned = engine.map(step, denoised, {"images": images}, constants=chosen, batch_size=100)
         for name, detector in explainers.items():
             constants = {"detector": detector, "quantisations": list(quantisations)}

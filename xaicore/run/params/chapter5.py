@@ -20,7 +20,7 @@ EXPLANATIONS = (
 )
 """Those of :data:`xaicore.detectors.EXPLANATIONS`, which takes a second to import."""
 
-DENOISERS = ("nlm_04", "nlm_08", "nlm_16", "nlm_32", "scikit_image", "opencv")
+LIBRARIES = ("scikit_image", "opencv")
 QUANTISATIONS = ("absolute_256", "absolute_16", "signed_256", "decimals_3", "raw")
 """Those of :mod:`xaicore.studies.entropy_readings`, likewise."""
 
@@ -48,13 +48,18 @@ class P5Parameters(NotebookParameters):
     )
     points: int = Field(6, ge=1, le=10_000, description="gradients in a map that averages")
     strength: Fraction = Field(0.8, gt=0, le=100, description="h of the denoising over the noise level")
-    denoisers: Annotated[list[str], among(DENOISERS)] = Field(
-        list(DENOISERS), min_length=1, description="denoising in the readings of the rule"
+    strengths: list[Fraction] = Field(
+        [0.4, 0.8, 1.6, 3.2],
+        min_length=2,
+        description="h in the readings of the rule, each at least 0.1 and at most 100, rising by at least 0.1",
+    )
+    libraries: Annotated[list[str], among(LIBRARIES)] = Field(
+        list(LIBRARIES), description="libraries whose denoising by default is in them too"
     )
     quantisations: Annotated[list[str], among(QUANTISATIONS)] = Field(
-        list(QUANTISATIONS), min_length=1, description="histograms in the readings of the rule"
+        list(QUANTISATIONS), min_length=1, description="histograms in them"
     )
-    n_readings: int = Field(16, ge=2, description="images of each group in the readings, at most")
+    n_strength: int = Field(16, ge=2, description="images of each group in them, at most")
     fpr: Fraction = Field(0.05, gt=0, lt=1, description="false-positive rate at which detectors are compared")
     magnet_epochs: int = Field(2, ge=1, description="MagNet: epochs of training")
     magnet_batch_size: int = Field(16, ge=1, description="MagNet: images in a training step")
@@ -101,6 +106,8 @@ class P5Parameters(NotebookParameters):
     _channels = field_validator("channels")(one_or_three)
 
     _halved = field_validator("size")(even)
+
+    _tenths = field_validator("strengths")(rising(100, 10))
 
     _thousandths = field_validator("adaptive_eps")(rising(1, 1000))
 
