@@ -40,6 +40,7 @@ p4.adaptive-below-one-percent p4.top5-percent-mask p5.cw-detected-99 p5.iterativ
 p5.beats-magnet-on-cw p5.beats-squeezing-on-cw p5.baselines-better-on-bim-mim p5.low-false-positive-rate
 p5.ig-and-deeplift-separate p5.gradient-separates-less p5.all-attacks-separate
 p5.normal-entropy-drops-after-denoising p5.patch-detected p5.explanation-shows-patch p5.seconds-per-image
+p5.normal-map-hardly-changes p5.smoothgrad-more-accurate p5.efficient
 p5.ic.around-99
 """
 

@@ -22,6 +22,7 @@ from xaicore.core.errors import UserError
 from xaicore.core.units import UNITS
 from xaicore.figures import display
 from xaicore.metrics import Estimate
+from xaicore.metrics.proportions import difference_of_shares
 from xaicore.run import params
 from xaicore.run.committed import attribution_rows, benchmark, missed_rows, missing, paper
 from xaicore.run.records import Run, eps_level, slug
@@ -117,8 +118,16 @@ def test_change_is_paired(run: Run) -> None:
 def test_difference_is_of_independent_groups(run: Run) -> None:
     first, second = np.arange(12) < 6, np.arange(8) < 2
     found = run.difference("d", first, second, "points")
-    interval = metrics.bootstrap_difference_ci(first.astype(float), second.astype(float), seed=SEED)
-    assert found == (25, 100 * interval.low, 100 * interval.high, 12)
+    assert found == difference_of_shares(first, second).scaled(100)
+    sizes = np.arange(12.0), np.arange(8.0)
+    interval = metrics.bootstrap_difference_ci(*sizes, seed=SEED)
+    assert run.difference("e", *sizes) == (2, *interval, 12)
+
+
+def test_groups_wholly_apart_leave_an_interval_with_width(run: Run) -> None:
+    found = run.auroc("apart", np.zeros(30), np.ones(10))
+    assert found == (1, metrics.proportion_ci(10, 10).low, 1, 10)
+    assert run.auroc("turned", np.ones(30), np.zeros(10)) == (0, 0, metrics.proportion_ci(0, 10).high, 10)
 
 
 def test_median_of_an_even_number(run: Run) -> None:

@@ -1,29 +1,35 @@
-"""An attack that knows the detector: it fools the network and then looks for the least suspicious way to do so.
+"""An attack that knows the detector: gradient descent on the network's margin and the detector's score at once.
 
 A detector is worth what it stops of an attacker who knows it (Carlini and Wagner, Adversarial Examples Are Not Easily
-Detected, 2017; Tramèr et al. 2020). The entropy of a histogram has no useful gradient and denoising has little more, so
-none is taken through the detector here: from several successful starts the attack searches on at random, within the same
-ball, and keeps a step where the network stays fooled and the score falls. That needs the detector's scores only, and so
-serves against any :class:`~xaicore.detectors.Detector`.
+Detected, 2017; Tramèr et al., On Adaptive Attacks, 2020). Gradient descent has two ends here, a wrong answer and
+a score at most the limit, and their gradients may point against each other. Restarts take turns with three ways to join
+them, the last two of Bryniarski, Hingun, Pachuca, Wang and Carlini (Evading Adversarial Example Detection Defenses with
+Orthogonal Projected Gradient Descent, ICLR 2022, Sec. 3):
+
+- *sum*: both gradients, each of length one; an end that is reached is left out;
+- *selective*: the network's while the answer is right, the detector's while it is wrong;
+- *orthogonal*: as selective, less its component along the other gradient.
 """
 
 from functools import partial
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from xaicore.attacks.balls import bound
+from xaicore.attacks.balls import bound, normalised
 from xaicore.attacks.base import Attempt, run
 from xaicore.attacks.goal import Goal
-from xaicore.attacks.iterated_sign import Ascent
+from xaicore.attacks.iteration import rows as as_rows
 from xaicore.attacks.result import AttackResult
 from xaicore.attacks.victim import Victim
 from xaicore.core import checks, randomness
 from xaicore.detectors.base import Detector
+from xaicore.detectors.surrogates import differentiable_score
 
-SHARES = (0.02, 0.3)
-"""The least and the greatest share of the pixels that one step of the search changes."""
+STRATEGIES = ("sum", "selective", "orthogonal")
+"""In the order in which restarts take them."""
+LARGEST, SMALLEST = 0.25, 0.01
+"""Of a step, from the first to the last, in radii of the ball."""
 
 
 def adaptive_attack(
@@ -32,33 +38,28 @@ def adaptive_attack(
     labels: Tensor,
     *,
     eps: float = 0.3,
-    steps: int = 20,
-    starts: int = 4,
-    generations: int = 20,
-    candidates: int = 4,
+    steps: int = 50,
+    restarts: int = 3,
     limit: float | None = None,
     target: int | Tensor | None = None,
     seed: int = 0,
     index: Tensor | None = None,
     batch_size: int | None = None,
 ) -> AttackResult:
-    """Fool the detector's network within an L-infinity ball and lower the detector's score below its limit.
+    """Fool the detector's network within an L-infinity ball and bring the detector's score down to its limit.
 
-    First ``starts`` runs of projected gradient descent from random points, in balls that grow up to ``eps``, every
-    other one of which stops at its first success; of those that fool the network the least suspicious is kept. Then, in
-    each generation, an image that is still flagged gets ``candidates`` copies in which a random share of the pixels
-    either goes back to the clean image or anywhere in the ball; the least suspicious that fools the network is kept if
-    its score is lower.
+    Each restart begins at a random point of the ball and takes sign steps that shrink. An image is done as soon as it
+    fools the network and the detector itself gives it a score of at most the limit; of those that never do, the least
+    suspicious point that fools the network is returned. Until its first wrong answer a point follows the network's
+    gradient alone.
 
     Args:
-        detector: fitted as far as its score needs it.
+        detector: fitted as far as its score needs it, with a surrogate (:mod:`xaicore.detectors.surrogates`).
         images: (N, C, H, W) float32 in [0, 1].
         labels: (N,) int64, the true classes.
         eps: largest change of a value, in (0, 1].
-        steps: gradient steps of a start.
-        starts: number of starts.
-        generations: most rounds of the search; 0 only chooses among the starts.
-        candidates: copies of an image in each of them.
+        steps: gradient steps of a restart.
+        restarts: number of random starts; image by image as many as it takes.
         limit: the score at or below which an image is left alone; None: the limit of the detector's own rule.
         target: class to reach, or (N,) int64 of them; None to leave the true class.
         seed: with ``index``, the source of all randomness.
@@ -66,10 +67,13 @@ def adaptive_attack(
         batch_size: images in one pass of the model; None: what suits their size and the device.
 
     Returns:
-        The result; ``success`` is that over the network alone. ``queries`` counts the attack's own passes of the
-        network, not those within the detector. In ``info``: ``score`` (N,) float64 of the image returned; ``evaded``
-        (N,) bool, where the network is fooled and the score is at most the limit; ``scored`` (N,) int64, how often the
-        detector was asked.
+        The result; ``success`` is that over the network alone. ``queries`` counts gradients of the network, not the
+        passes within the detector. In ``info``: ``score`` (N,) float64, the detector's, of the image returned, infinite
+        where no point fooled the network; ``evaded`` (N,) bool, where the network is fooled and the score is at most
+        the limit.
+
+    Raises:
+        UserError: the detector has no surrogate.
     """
     if not isinstance(detector, Detector):
         raise TypeError(f"detector must be a Detector, not {type(detector).__name__}")
@@ -78,9 +82,7 @@ def adaptive_attack(
         detector=detector,
         eps=checks.positive("eps", eps, most=1),
         steps=checks.integer("steps", steps, least=1),
-        starts=checks.integer("starts", starts, least=1),
-        generations=checks.integer("generations", generations, least=0),
-        candidates=checks.integer("candidates", candidates, least=1),
+        restarts=checks.integer("restarts", restarts, least=1),
         limit=detector.limit if limit is None else float(limit),
         seed=checks.integer("seed", seed, least=0),
     )
@@ -96,59 +98,85 @@ def _search(
     detector: Detector,
     eps: float,
     steps: int,
-    starts: int,
-    generations: int,
-    candidates: int,
+    restarts: int,
     limit: float,
     seed: int,
 ) -> Attempt:
     """The attack as a step of the base: keeps the least suspicious point found for each image so far."""
-    best, fooled = images.clone(), torch.zeros_like(goal.labels, dtype=torch.bool)
-    score = torch.full_like(goal.labels, torch.inf, dtype=torch.float64)
-    queries, scored = torch.zeros_like(goal.labels), torch.zeros_like(goal.labels)
-
-    def consider(rows: Tensor, points: Tensor) -> None:
-        """Take over the ``points`` (m, C, H, W) that are better than those of the images ``rows`` (m,) have."""
-        logits, wanted = victim.logits(points), goal[rows]
-        fools = wanted.attained(logits) & wanted.reached(logits)
-        queries.index_add_(0, rows, torch.ones_like(rows))
-        unsuccessful = ~fooled[rows] & ~fools
-        best[rows[unsuccessful]] = points[unsuccessful]
-        which = fools.nonzero()[:, 0]
-        if not len(which):
-            return
-        scores = detector.score(points[which]).to(score)
-        scored.index_add_(0, rows[which], torch.ones_like(which))
-        for row, place, value in zip(rows[which].tolist(), which.tolist(), scores.tolist(), strict=True):
-            if value < score[row]:
-                score[row], fooled[row], best[row] = value, True, points[place]
-
-    for number in range(starts):
-        radius = eps * (number + 1) / starts
-        ascent = Ascent(
-            eps=radius,
-            steps=steps,
-            step_size=2.5 * radius / steps,
-            early_stop=number % 2 == 0,
-            seed=seed + number,
-            random_start=True,
-        )
-        attempt = ascent(victim, images, goal, index)
-        queries += attempt.queries
-        consider(torch.arange(len(images), device=images.device), attempt.adversarial)
+    best, queries = images.clone(), torch.zeros_like(goal.labels)
+    least = torch.full(goal.labels.shape, torch.inf, dtype=torch.float64, device=images.device)
+    evaded = torch.zeros_like(goal.labels, dtype=torch.bool)
     low, high = bound(images, -eps), bound(images, eps)
-    for generation in range(generations):
-        rows = (fooled & (score > limit)).nonzero()[:, 0].repeat_interleave(candidates)
-        if not len(rows):
-            break
-        points = best[rows]
-        for copy, row in enumerate(rows.tolist()):
-            number = 1 + generation * candidates + copy % candidates
-            draws = randomness.stream(seed, int(index[row]), number, purpose=2)
-            share = np.exp(draws.uniform(*np.log(SHARES)))
-            chosen = torch.from_numpy(draws.random(points.shape[2:]) < share).to(points.device)
-            shift = 0.0 if draws.random() < 0.5 else eps * draws.uniform(-1, 1, tuple(points.shape[1:]))
-            replacement = images[row] + torch.as_tensor(shift, dtype=points.dtype, device=points.device)
-            points[copy] = torch.where(chosen, replacement, points[copy])
-        consider(rows, points.clamp(low[rows], high[rows]))
-    return Attempt(best, queries, {"score": score, "evaded": fooled & (score <= limit), "scored": scored})
+    for restart in range(restarts):
+        rows = (~evaded).nonzero()[:, 0]
+        shares = randomness.uniform(seed, index[rows], torch.full_like(rows, restart), images.shape[1:])
+        points = (low[rows] + (high - low)[rows] * shares).clamp_(low[rows], high[rows])
+        met = torch.zeros_like(rows, dtype=torch.bool)
+        for done in range(steps + 1):
+            if not len(rows):
+                break
+            wanted = goal[rows]
+
+            def towards(logits: Tensor, part: slice, wanted: Goal = wanted) -> Tensor:
+                return wanted[part].score(logits)
+
+            logits, upwards = victim.differentiate(points, towards)
+            queries.index_add_(0, rows, torch.ones_like(rows))
+            fooled = wanted.attained(logits)
+            met |= fooled
+            scores, downwards = torch.full_like(least[rows], torch.inf), torch.zeros_like(points)
+            scores[met], slopes = _scored(detector, points[met], victim.batch_size)
+            downwards[met] = -slopes
+            better = fooled & (scores < least[rows])
+            best[rows[better]], least[rows[better]] = points[better], scores[better]
+            quiet = fooled & (scores <= limit)
+            if quiet.any():  # the surrogate's value can differ from the detector's in the last bits
+                quiet[quiet.clone()] = (detector.score(points[quiet]) <= limit).to(quiet.device)
+                best[rows[quiet]], evaded[rows[quiet]] = points[quiet], True
+            if done < steps:
+                way = _joined(
+                    STRATEGIES[restart % len(STRATEGIES)], upwards, downwards, fooled, scores <= limit
+                )
+                size = eps * (LARGEST + (SMALLEST - LARGEST) * done / steps)
+                points = (points + size * way.sign()).clamp_(low[rows], high[rows])
+            rows, points, met = rows[~quiet], points[~quiet], met[~quiet]
+    fooled = least.isfinite()
+    if fooled.any():
+        least[fooled] = detector.score(best[fooled]).to(least)
+    return Attempt(best, queries, {"score": least, "evaded": fooled & (least <= limit)})
+
+
+def _joined(strategy: str, network: Tensor, detector: Tensor, fooled: Tensor, quiet: Tensor) -> Tensor:
+    """Return where to go (n, C, H, W) from the directions to a wrong answer and to a lower score.
+
+    Args:
+        strategy: one of :data:`STRATEGIES`.
+        network: changed in place, as ``detector``.
+        detector: see ``network``.
+        fooled: (n,) where the answer is wrong already.
+        quiet: (n,) where the score is at most the limit already.
+    """
+    network, detector = normalised(network, 2), normalised(detector, 2)
+    if strategy == "sum":
+        return network * as_rows(~fooled, network) + detector * as_rows(~quiet, detector)
+    along = (
+        (network * detector).sum((1, 2, 3)) if strategy == "orthogonal" else torch.zeros_like(fooled).float()
+    )
+    return torch.where(
+        as_rows(fooled, network),
+        detector - as_rows(along, network) * network,
+        network - as_rows(along, network) * detector,
+    )
+
+
+def _scored(detector: Detector, images: Tensor, size: int) -> tuple[Tensor, Tensor]:
+    """Return scores (n,) float64 and their slopes (n, C, H, W), in batches of exactly ``size``."""
+    scores, slopes = [torch.empty(0, dtype=torch.float64, device=images.device)], [images[:0]]
+    filled = torch.cat([images, images.new_zeros(-len(images) % size, *images.shape[1:])])
+    for part in filled.split(size) if len(images) else ():
+        with torch.enable_grad():
+            found = differentiable_score(detector, part.requires_grad_())
+            known = found.requires_grad
+            slopes.append(torch.autograd.grad(found.sum(), part)[0] if known else torch.zeros_like(part))
+        scores.append(found.detach().double())
+    return torch.cat(scores)[: len(images)], torch.cat(slopes)[: len(images)].nan_to_num_()

@@ -59,21 +59,29 @@ def group_boxes(panels: Mapping[str, Mapping[str, Mapping[str, Values]]], *, yla
 
 
 @mpl.rc_context(STYLE)
-def entropy_planes(panels: Mapping[str, Mapping[str, Values]]) -> BookFigure:
-    """Draw the entropy after denoising against the one before, with the line on which nothing changes.
+def entropy_planes(
+    panels: Mapping[str, Mapping[str, Values]],
+    *,
+    xlabel: str = "entropy of the map (bits)",
+    ylabel: str = "after denoising (bits)",
+) -> BookFigure:
+    """Draw two quantities of one unit against each other, with the line on which they are equal.
 
     Args:
-        panels: title to group to (n, 2) entropies of the map and of the denoised image's map, in bits. Above the line
-            the entropy rises.
+        panels: title to group to (n, 2) points, such as entropies of the map and of the denoised image's map: above the
+            line the entropy rises.
+        xlabel: the first quantity and its unit.
+        ylabel: the second.
     """
     every = np.concatenate([points for panel in panels.values() for points in panel.values()])
-    limits = float(every.min()) - 0.2, float(every.max()) + 0.2
+    margin = 0.03 * float(np.ptp(every)) + 1e-9
+    limits = float(every.min()) - margin, float(every.max()) + margin
     figure, grid = _squares(panels, 2.55, 0.4, limits, limits)
     for axes, groups in zip(grid, panels.values(), strict=True):
         for (label, points), colour, marker in zip(groups.items(), PALETTE, MARKERS, strict=False):
             look: dict[str, Any] = {"s": 14, "color": colour, "marker": marker, "alpha": 0.6, "linewidths": 0}
             axes.scatter(*points.T, label=label, **look)
-    return _named(figure, grid[0], "entropy of the map (bits)", "after denoising (bits)")
+    return _named(figure, grid[0], xlabel, ylabel)
 
 
 @mpl.rc_context(STYLE)

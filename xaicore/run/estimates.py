@@ -19,6 +19,7 @@ from xaicore import metrics
 from xaicore.core.units import UNITS, known_unit
 from xaicore.figures import display
 from xaicore.metrics import Estimate
+from xaicore.metrics.proportions import difference_of_shares
 
 
 class Estimates:
@@ -167,6 +168,8 @@ class Estimates:
     ) -> Estimate | None:
         """Record the mean of one group of images minus that of another, independent one; ``n`` counts the first.
 
+        The interval is a bootstrap's; of two shares, whose outcomes are all 0 or 1, it is Newcombe's.
+
         Args:
             id: see :meth:`value`.
             first: (N,); fewer than two are not recorded.
@@ -177,8 +180,12 @@ class Estimates:
         one, other = np.asarray(first, dtype=float), np.asarray(second, dtype=float)
         if len(one) < 2:
             return None
-        interval = metrics.bootstrap_difference_ci(one, other, seed=self.seed)
-        estimate = self.estimate(id, Estimate(one.mean() - other.mean(), *interval, len(one)), unit)
+        if np.isin(np.concatenate([one, other]), (0, 1)).all() and len(other):
+            found = difference_of_shares(one, other)
+        else:
+            interval = metrics.bootstrap_difference_ci(one, other, seed=self.seed)
+            found = Estimate(one.mean() - other.mean(), *interval, len(one))
+        estimate = self.estimate(id, found, unit)
         self.grouped(id, {"first": one, "second": other}, images=images)
         return estimate
 
@@ -206,6 +213,9 @@ class Estimates:
     def auroc(self, id: str, clean: ArrayLike | Tensor, other: ArrayLike | Tensor) -> Estimate | None:
         """Record how well scores tell other images from clean ones (:func:`xaicore.metrics.auroc`).
 
+        Where the groups separate wholly the bootstrap has no width; the interval is then Wilson's for all of as many
+        images as the smaller group has.
+
         Args:
             id: see :meth:`value`.
             clean: (N,) scores; fewer than two of either are not recorded.
@@ -213,8 +223,11 @@ class Estimates:
         """
         if min(len(clean), len(other)) < 2:  # type: ignore[arg-type]
             return None
-        interval = metrics.auroc_ci(clean, other, seed=self.seed)
-        estimate = self.estimate(id, Estimate(metrics.auroc(clean, other), *interval, len(other)))  # type: ignore[arg-type]
+        area, interval = metrics.auroc(clean, other), metrics.auroc_ci(clean, other, seed=self.seed)
+        if interval.low == interval.high and area in (0, 1):
+            fewer = min(len(clean), len(other))  # type: ignore[arg-type]
+            interval = metrics.proportion_ci(int(area) * fewer, fewer)
+        estimate = self.estimate(id, Estimate(area, *interval, len(other)))  # type: ignore[arg-type]
         self.grouped(id, {"clean": clean, "other": other})
         return estimate
 

@@ -153,55 +153,6 @@ def attacked(
     return steps.attacked(engine, name, model, images, labels, batch_size=ROWS, rows=ROWS, **given)  # type: ignore[arg-type]
 
 
-def noise_of(
-    engine: Engine,
-    params: SharedParameters,
-    model: models.Classifier,
-    images: Tensor,
-    labels: Tensor,
-    attacked: Tensor,
-    *,
-    scale: float = 1.0,
-) -> AttackResult:
-    """Return Gaussian noise with the mean and standard deviation of each image's perturbation, times ``scale``.
-
-    The images under attack are ``attacked`` (N, C, H, W). A scale above 1 makes up for clipping to [0, 1].
-    """
-    return steps.attacked(
-        engine,
-        "gaussian",
-        model,
-        images,
-        labels,
-        batch_size=ROWS,
-        rows=ROWS,
-        per_image={"like": attacked - images},
-        step="noise of equal size",
-        seed=params.seed,
-        scale=scale,
-    )
-
-
-def noise_of_equal_size(
-    engine: Engine,
-    params: SharedParameters,
-    model: models.Classifier,
-    images: Tensor,
-    labels: Tensor,
-    result: AttackResult,
-) -> tuple[AttackResult, float]:
-    """Return :func:`noise_of` an attack's ``result`` with the same median L2, and the factor on the noise that gives it.
-
-    Clipping to [0, 1] makes noise smaller, so it is made larger, twice, by what it lacks.
-    """
-    given = (engine, params, model, images, labels, result.adversarial)
-    factor, noise = 1.0, noise_of(*given)
-    for _ in range(2):
-        factor *= (result.l2.double().median() / noise.l2.double().median().clamp(min=1e-9)).item()
-        noise = noise_of(*given, scale=factor)
-    return noise, factor
-
-
 def scores(
     store: Store, title: str, detector: Detector, images: Mapping[str, Tensor]
 ) -> dict[str, NDArray[np.float64]]:

@@ -43,7 +43,6 @@ from xaicore.run.repository import find_root
 NOT_YET_BOUND = frozenset(
     {
         "notebooks/p3_layer_by_layer.ipynb",
-        "notebooks/p5_explainer.ipynb",
     }
 )
 """Pages whose prose may still have numbers that are bound to nothing."""

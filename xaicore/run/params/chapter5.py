@@ -20,6 +20,10 @@ EXPLANATIONS = (
 )
 """Those of :data:`xaicore.detectors.EXPLANATIONS`, which takes a second to import."""
 
+LIBRARIES = ("scikit_image", "opencv")
+QUANTISATIONS = ("absolute_256", "absolute_16", "signed_256", "decimals_3", "raw")
+"""Those of :mod:`xaicore.studies.entropy_readings`, likewise."""
+
 
 class P5Parameters(NotebookParameters):
     """Parameters of the notebook ``p5_explainer``."""
@@ -47,14 +51,27 @@ class P5Parameters(NotebookParameters):
     strengths: list[Fraction] = Field(
         [0.4, 0.8, 1.6, 3.2],
         min_length=2,
-        description="h of the sweep, each at least 0.1 and at most 100, rising by at least 0.1",
+        description="h in the readings of the rule, each at least 0.1 and at most 100, rising by at least 0.1",
     )
-    n_strength: int = Field(20, ge=2, description="images of each group in the sweep, at most")
+    libraries: Annotated[list[str], among(LIBRARIES)] = Field(
+        list(LIBRARIES), description="libraries whose denoising by default is in them too"
+    )
+    quantisations: Annotated[list[str], among(QUANTISATIONS)] = Field(
+        list(QUANTISATIONS), min_length=1, description="histograms in them"
+    )
+    n_strength: int = Field(16, ge=2, description="images of each group in them, at most")
     fpr: Fraction = Field(0.05, gt=0, lt=1, description="false-positive rate at which detectors are compared")
     magnet_epochs: int = Field(2, ge=1, description="MagNet: epochs of training")
     magnet_batch_size: int = Field(16, ge=1, description="MagNet: images in a training step")
     magnet_learning_rate: Fraction = Field(0.03, gt=0, le=1, description="MagNet: learning rate")
-    n_adaptive: int = Field(12, ge=1, description="images for the attack that knows the detector")
+    n_adaptive: int = Field(16, ge=1, description="images for the attack that knows the detector")
+    adaptive_eps: list[Fraction] = Field(
+        [0.1, 0.2, 0.3],
+        min_length=1,
+        description="its balls, each at least 0.001 and at most 1, rising by at least 0.001",
+    )
+    adaptive_steps: int = Field(30, ge=1, le=10_000, description="its steps")
+    adaptive_restarts: int = Field(3, ge=1, le=1000, description="its random starts, of three kinds in turn")
     photographs: DatasetName = Field("imagenet-20", description="image set for the patch")
     photograph_model: NetworkName = Field("efficientnet_lite0", description="network for the photographs")
     photograph_weights: str = Field("imagenet", description="its weights: imagenet or a file")
@@ -91,6 +108,8 @@ class P5Parameters(NotebookParameters):
     _halved = field_validator("size")(even)
 
     _tenths = field_validator("strengths")(rising(100, 10))
+
+    _thousandths = field_validator("adaptive_eps")(rising(1, 1000))
 
     @model_validator(mode="after")
     def _detector_is_compared(self) -> "P5Parameters":

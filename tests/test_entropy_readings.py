@@ -1,0 +1,105 @@
+"""Every reading of paper 5's rule, against the libraries and numbers worked by hand; and noise of an attack's size."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from skimage.measure import shannon_entropy as entropy_of_values
+from skimage.restoration import denoise_nl_means
+from subjects import trained
+
+from xaicore.attacks import pgd
+from xaicore.core.errors import UserError
+from xaicore.detectors import Explainer
+from xaicore.metrics.proportions import difference_of_shares
+from xaicore.run import engine
+from xaicore.run.params.chapter5 import LIBRARIES, QUANTISATIONS
+from xaicore.run.store import Store
+from xaicore.studies import entropy_readings as readings
+from xaicore.studies.matched_noise import noise_of_equal_size
+
+
+def digits(count: int) -> tuple[torch.nn.Module, torch.Tensor, torch.Tensor]:
+    model, images, labels = trained("coarse-digits")
+    return model, images[:count], labels[:count]
+
+
+def test_names_are_those_of_the_parameters() -> None:
+    assert tuple(readings.LIBRARIES) == LIBRARIES
+    assert tuple(readings.QUANTISATIONS) == QUANTISATIONS
+
+
+def test_the_readings_hold_the_detectors_own() -> None:
+    model, images, _ = digits(5)
+    detector = Explainer(model, "integrated_gradients", strength=1.6, n_points=3)
+    cleaned = readings.denoised(images, strengths=[1.6], libraries=["scikit_image"])
+    options = {"detector": detector, "quantisations": ["absolute_256", "raw"]}
+    found = readings.reading_scores(images, **options, **cleaned)
+    assert list(found) == [f"{a}.{b}" for a in ("nlm_16", "scikit_image") for b in ("absolute_256", "raw")]
+    torch.testing.assert_close(found["nlm_16.absolute_256"], detector.score(images))
+
+
+def test_denoising_is_scikit_images_by_default() -> None:
+    _, images, _ = digits(2)
+    found = readings.LIBRARIES["scikit_image"](images)
+    assert found.shape == images.shape
+    np.testing.assert_array_equal(found[1, 0].numpy(), denoise_nl_means(images[1, 0].numpy()))
+
+
+def test_histograms_by_hand() -> None:
+    maps = torch.tensor([[[-1.0, 1.0], [0.0, 0.0004]]])
+    entropy = {name: float(of(maps)) for name, of in readings.QUANTISATIONS.items()}
+    assert entropy["raw"] == pytest.approx(2)  # four different floats
+    assert entropy["decimals_3"] == pytest.approx(1.5)  # the last two are one
+    assert entropy["absolute_256"] == entropy["absolute_16"] == pytest.approx(1)
+    assert entropy["signed_256"] == pytest.approx(1.5)
+    assert entropy["raw"] == pytest.approx(entropy_of_values(maps[0].numpy()))
+    assert float(readings.QUANTISATIONS["signed_256"](torch.ones(1, 2, 2))) == 0
+
+
+def test_the_weakest_attack_of_a_reading() -> None:
+    flags = {
+        "r": {
+            "clean": np.array([True, False, False, False]),
+            "a": np.array([True, True]),
+            "b": np.array([True, False]),
+            "c": np.array([False, False]),
+        }
+    }
+    (found,) = readings.readings_of(flags)
+    assert found.false_alarms == 0.25
+    assert found.weakest(["a", "b", "c"], 2) == (0.25, "b")
+    assert found.weakest(["a", "b", "c"], 3) == (-0.25, "c")
+
+
+def test_likeness_of_equal_and_of_other_maps() -> None:
+    model, images, _ = digits(4)
+    detector = Explainer(model, "integrated_gradients", n_points=3)
+    same = readings.map_similarity(images, images, detector=detector)["cosine"]
+    other = readings.map_similarity(images, images.flip(0), detector=detector)["cosine"]
+    torch.testing.assert_close(same, torch.ones_like(same))
+    assert bool((other < 0.9).all())
+
+
+def test_difference_of_shares_is_newcombes() -> None:
+    """The example of Newcombe 1998, Table II (a): 56 of 70 against 48 of 80, method 10."""
+    first, second = np.arange(70) < 56, np.arange(80) < 48
+    found = difference_of_shares(first, second)
+    np.testing.assert_allclose(found[:3], (0.2, 0.0524, 0.3339), atol=5e-5)
+    assert found.n == 70
+    still = difference_of_shares(np.ones(10), np.ones(20))
+    assert still.low < -0.1
+    assert still.high > 0.1
+    with pytest.raises(UserError, match="an outcome"):
+        difference_of_shares([], [True])
+
+
+def test_noise_has_the_size_of_the_attack_after_clipping(tmp_path: Path) -> None:
+    model, images, labels = digits(16)
+    attacked = pgd(model, images, labels, eps=0.3, early_stop=False).adversarial
+    local = engine.get(store=Store(tmp_path))
+    noise, factor = noise_of_equal_size(local, model, images, labels, attacked, batch_size=8)  # type: ignore[arg-type]
+    size = (attacked - images).flatten(1).norm(dim=1).median()
+    assert noise.l2.median().item() == pytest.approx(float(size), rel=0.02)
+    assert factor > 1.05

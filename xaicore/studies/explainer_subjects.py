@@ -1,0 +1,176 @@
+"""What chapter 5 looks at: digits and the network that is trained on them, photographs and the patch that fools another.
+
+What both take: ``params`` has sets, sizes, network and seed; ``store`` keeps what is computed; ``run`` records data,
+weights and how many images there are.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from xaicore import data, models
+from xaicore.attacks import AttackResult
+from xaicore.core.errors import UserError
+from xaicore.studies import steps
+
+if TYPE_CHECKING:
+    from xaicore.run.engine import Engine
+    from xaicore.run.params.chapter5 import P5Parameters
+    from xaicore.run.records import Run
+    from xaicore.run.store import Store
+
+
+@dataclass(frozen=True)
+class Digits:
+    """Digits and the network trained on them.
+
+    Attributes:
+        network: trained.
+        training: (N, C, H, W), clean images to learn from.
+        validation: (M, C, H, W), clean images for thresholds.
+        right: (T,) bool, which test images the network classifies correctly.
+        chosen: (n,) numbers of test images, among these, in an order that is the same for every seed.
+        images: (n, C, H, W), those.
+        labels: (n,) int64.
+    """
+
+    network: models.Classifier
+    training: Tensor
+    validation: Tensor
+    right: Tensor
+    chosen: Tensor
+    images: Tensor
+    labels: Tensor
+
+
+@dataclass(frozen=True)
+class Photographs:
+    """Photographs that a network classifies correctly, with an adversarial patch and with a disc of random colours.
+
+    Attributes:
+        network: with published weights.
+        classes: names of its classes.
+        count: how many photographs there were.
+        index: (P,) numbers of those it classifies correctly and that do not show the patch's class already.
+        images: (P, 3, H, W), these.
+        labels: (P,) int64.
+        patched: what the patch makes of them.
+        with_disc: (P, 3, H, W), the same place filled with random colours.
+        disc_kept: (P,) bool, where the answer stays right with these.
+    """
+
+    network: models.Classifier
+    classes: tuple[str, ...]
+    count: int
+    index: NDArray[np.int64]
+    images: Tensor
+    labels: Tensor
+    patched: AttackResult
+    with_disc: Tensor
+    disc_kept: Tensor
+
+
+def digits(params: P5Parameters, store: Store, run: Run) -> Digits:
+    """Return digits and network, trained or from the store.
+
+    Raises:
+        UserError: the network gets fewer than four test images right.
+    """
+    counts = {"train": params.n_train, "validation": None, "test": None}
+    sets = [
+        data.load(
+            params.dataset, params.data_root, split=split, n=n, size=params.size, channels=params.channels
+        )
+        for split, n in counts.items()
+    ]
+    for images in sets:
+        run.data(images)
+    train, validation, test = (images.stack() for images in sets)
+    untrained = models.load(
+        params.model,
+        classes=sets[0].classes,
+        weights=params.weights,
+        channels=train[0].shape[1],
+        input_size=params.size,
+        width=params.width,
+        seed=params.seed,
+    ).to(params.torch_device)
+    recipe = models.Recipe(
+        epochs=params.epochs, learning_rate=2e-3, precision="float32", seed=params.seed, small_maps=True
+    )
+    network = steps.trained(store, "digit", untrained, *train, validation=validation, recipe=recipe).model
+    run.model("digits", network)
+    right = models.predict(network, test[0]).argmax(1) == test[1]
+    order = torch.randperm(len(right), generator=torch.Generator().manual_seed(0))
+    chosen = order[right[order]][: params.n_images]
+    if len(chosen) < 4:
+        raise UserError(
+            f"{params.model} classifies only {len(chosen)} test images correctly: train it longer"
+        )
+    for part, images in (
+        ("train", sets[0]),
+        ("validation", sets[2]),
+    ):  # the paper calls its test images validation
+        run.value(f"p5.count.mnist.{part}", len(images), unit="images")
+    return Digits(network, train[0], validation[0], right, chosen, test[0][chosen], test[1][chosen])
+
+
+def photographs(params: P5Parameters, engine: Engine, run: Run) -> Photographs:
+    """Return photographs, each with a patch of its own at one place in the lower right.
+
+    Raises:
+        UserError: the network gets none of them right.
+    """
+    pictures = data.load(
+        params.photographs,
+        params.other_root,
+        split="all",
+        n=params.n_photographs,
+        size=params.photograph_size,
+    )
+    network = models.load(
+        params.photograph_model, weights=params.photograph_weights, classes=pictures.classes
+    ).to(params.torch_device)
+    run.data(pictures)
+    run.model("photographs", network)
+    stack, truth = pictures.stack()
+    right = models.predict(network, stack, batch_size=32).argmax(1) == truth
+    right &= truth != params.patch_class
+    if not right.any():
+        raise UserError(
+            f"{params.photograph_model} classifies none of the {len(truth)} photographs correctly"
+        )
+    images, labels = stack[right], truth[right]
+    rows = min(len(images), 16)
+    patched = steps.attacked(
+        engine,
+        "patch",
+        network,
+        images,
+        labels,
+        step="patch",
+        batch_size=rows,
+        rows=rows,
+        size=params.patch_size,
+        steps=params.scaled(params.patch_steps),
+        samples=1,
+        trials=1,
+        scale=(1.0, 1.0),
+        rotation=0.0,
+        location=(0.75, 0.75),
+        learning_rate=0.5,
+        target=params.patch_class,
+        seed=params.seed,
+    )
+    colours = torch.rand(images.shape, generator=torch.Generator().manual_seed(1))
+    with_disc = torch.where(patched.info["mask"][:, None], colours.to(images), images)
+    kept = models.predict(network, with_disc, batch_size=32).argmax(1) == labels
+    index = np.flatnonzero(right.numpy())
+    classes = tuple(pictures.classes)
+    return Photographs(network, classes, len(truth), index, images, labels, patched, with_disc, kept)

@@ -1,0 +1,68 @@
+"""What chapter 5 measures of photographs with a patch, one at a time, so that the time of each is known."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from xaicore.detectors import Explainer, FeatureSqueezing
+from xaicore.metrics import relevance_share, shannon_entropy
+
+if TYPE_CHECKING:
+    from xaicore.run.store import Store
+
+
+class Examined(NamedTuple):
+    """Photographs as the detector sees them.
+
+    Attributes:
+        entropies: (n, 2) of the map, before and after denoising.
+        maps: (n, 2, H, W).
+        seconds: (n,) of each photograph.
+    """
+
+    entropies: NDArray[np.float64]
+    maps: Tensor
+    seconds: NDArray[np.float64]
+
+    @property
+    def change(self) -> NDArray[np.float64]:
+        """The rule's score, (n,)."""
+        return np.asarray(self.entropies[:, 1] - self.entropies[:, 0])
+
+    def inside(self, mask: Tensor) -> NDArray[np.float64]:
+        """Return the share of absolute relevance inside ``mask`` (H, W), (n,); NaN of a map that is zero."""
+        first = self.maps[:, 0]
+        return relevance_share(first, mask.expand_as(first)).double().numpy()
+
+
+def examined(store: Store, detector: Explainer, images: Tensor, kind: str) -> Examined:
+    """Return the entropies and maps of photographs (n, 3, H, W), n at least 1; ``kind`` is for the progress line."""
+    found = []
+    for image in images:
+
+        def compute(image: Tensor = image[None]) -> dict[str, Tensor]:
+            maps = detector.maps(torch.cat([image, detector.denoised(image)])).cpu()
+            return {"map": shannon_entropy(maps), "maps": maps}
+
+        inputs = {"detector": detector, "image": image}
+        found.append(store.get_or_compute(f"photograph, {kind}", inputs, compute, code=Explainer.maps))
+    return Examined(
+        torch.stack([each["map"] for each in found]).numpy(),
+        torch.stack([each["maps"] for each in found]),
+        np.array([each.seconds for each in found]),
+    )
+
+
+def squeezing_scores(store: Store, detector: FeatureSqueezing, images: Tensor) -> NDArray[np.float64]:
+    """Return the scores of feature squeezing for photographs (n, 3, H, W), (n,)."""
+    return store.get_or_compute(
+        "squeezing, photographs",
+        {"detector": detector.fingerprint, "images": images},
+        lambda: {"score": detector.score(images)},
+        code=FeatureSqueezing,
+    )["score"].numpy()
