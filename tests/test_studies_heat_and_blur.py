@@ -279,9 +279,10 @@ def test_spread_and_p_values() -> None:
     assert study.paired_p(before[3:4], after[3:4]) == 1
 
 
-def test_seconds_are_of_each_image_alone() -> None:
+def test_seconds_are_a_batchs_shared_among_its_images() -> None:
     seen = []
-    seconds = study.seconds_each(lambda image: seen.append(len(image)), draw(3), repeats=2)
-    assert len(seconds) == 3
-    assert seen == [1] * 7
-    assert min(seconds) >= 0
+    seconds = study.seconds_each(lambda batch: seen.append(len(batch)), draw(5), batch_size=2, repeats=2)
+    assert seen == [2, 2, 2, 2, 2, 1, 1]
+    assert len(seconds) == 5
+    assert seconds[0] == seconds[1] != seconds[4]
+    assert min(seconds) > 0

@@ -243,13 +243,20 @@ def paired_p(before: ArrayLike, after: ArrayLike) -> float:
     return wilcoxon(np.nanmean(other[there], 1), np.nanmean(one[there], 1)).p_value
 
 
-def seconds_each(function: Callable[[Tensor], Any], images: Tensor, *, repeats: int = 3) -> list[float]:
-    """Return the seconds that ``function`` takes for each image (N, C, H, W) alone, the median of ``repeats``."""
+def seconds_each(
+    function: Callable[[Tensor], Any], images: Tensor, *, batch_size: int = 5, repeats: int = 3
+) -> list[float]:
+    """Return the seconds that ``function`` takes for each image (N, C, H, W), the median of ``repeats``, batch by batch.
 
-    def once(image: Tensor) -> float:
+    An image's time is that of its batch divided by the images in it.
+    """
+
+    def once(batch: Tensor) -> float:
         started = time.perf_counter()
-        function(image)
-        return time.perf_counter() - started
+        function(batch)
+        return (time.perf_counter() - started) / len(batch)
 
-    once(images[:1])
-    return [statistics.median(once(image[None]) for _ in range(repeats)) for image in images]
+    batches = images.split(batch_size)
+    once(batches[0])
+    taken = [statistics.median(once(batch) for _ in range(repeats)) for batch in batches]
+    return [seconds for batch, seconds in zip(batches, taken, strict=True) for _ in batch]
