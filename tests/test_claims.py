@@ -36,7 +36,9 @@ p3.all-layer-share-grows-above-two p3.many-mislead-with-few-layers p3.gaussian-n
 p3.random-raises-coverage p3.ic.lowest-strength p4.masks-agree-across-neurons p4.masks-agree-under-attack
 p4.aes-highlight-target-features p4.targeted-ndcg-near-zero p4.untargeted-ndcg-about-half
 p4.cleaned-recovers p4.control-ndcg-high p4.ndcg-steadier-than-top1 p4.sigma-tradeoff p4.blur-alone-worse
-p4.adaptive-below-one-percent p4.top5-percent-mask p5.cw-detected-99 p5.iterative-detected-80
+p4.adaptive-below-one-percent p4.top5-percent-mask p4.sigma-true-recovers p4.ndcg-curve-shapes
+p4.blurred-not-adversarial p4.benign-cost-moderate p4.cost-of-passes p4.adaptive-low-confidence
+p4.adaptive-related-class p4.adaptive-unbounded-visible p5.cw-detected-99 p5.iterative-detected-80
 p5.beats-magnet-on-cw p5.beats-squeezing-on-cw p5.baselines-better-on-bim-mim p5.low-false-positive-rate
 p5.ig-and-deeplift-separate p5.gradient-separates-less p5.all-attacks-separate
 p5.normal-entropy-drops-after-denoising p5.patch-detected p5.explanation-shows-patch p5.seconds-per-image

@@ -105,10 +105,10 @@ def test_evidence_of_several_runs_comes_before_one_run_of_a_larger_edition() -> 
 
 def test_one_run_of_a_network_that_comes_with_its_weights_is_enough() -> None:
     notebook, value = "p4_heat_and_blur", {"value": 50.0, "n": 90, "ci": [40.0, 60.0], "unit": "%", "runs": 1}
-    one = {"seeds": [0], "parameters": {"weights": "imagenet"}, "values": {"p4.adaptive_success": value}}
+    one = {"seeds": [0], "parameters": {"weights": "imagenet"}, "values": {"p4.mask_fraction": value}}
     several = one | {"seeds": [0, 1, 2]}
     found = judged({"embedded": {notebook: several}, "reference": {notebook: one}})
-    assert found["p4.adaptive-below-one-percent"].edition == "reference"
+    assert found["p4.top5-percent-mask"].edition == "reference"
 
 
 def test_a_quick_run_makes_no_headline() -> None:

@@ -36,6 +36,38 @@ def test_relevances_by_hand() -> None:
 
 
 @pytest.mark.parametrize(
+    ("reading", "expected"),
+    [
+        ("all", [5 / 8, 3 / 8, 0]),
+        ("graded", [1, 0, 0]),
+        ("cut", [1, 0, 0]),
+        ("probabilities", [1 / (1 + math.exp(-2)), 1 / (1 + math.exp(2)), 0]),
+    ],
+)
+def test_four_readings_by_hand(reading: str, expected: list[float]) -> None:
+    values, counts = relevances(torch.tensor([[2.0, 0.0, -3.0]]), coverage=0.995, reading=reading)
+    assert counts.tolist() == [2]
+    torch.testing.assert_close(values, torch.tensor([expected], dtype=torch.float64))
+
+
+def test_with_no_negative_logit_among_the_graded_the_cut_reading_is_equation_3() -> None:
+    logits = torch.tensor([[4.0, 3.0, 1.0, -9.0]], dtype=torch.float64)
+    values, counts = relevances(logits, coverage=0.999999, reading="cut")
+    assert counts.tolist() == [3]
+    torch.testing.assert_close(values, torch.tensor([[0.5, 0.375, 0.125, 0]], dtype=torch.float64))
+    lost = torch.tensor([[0.0, 5.0, 0.0, 0.0]], dtype=torch.float64)
+    expected = (2**0.375 - 1) / (2**0.5 - 1)
+    assert ndcg(logits, lost, coverage=0.999999, k=1, reading="cut").item() == pytest.approx(expected)
+
+
+def test_graded_classes_without_a_logit_above_0_share_their_grade() -> None:
+    values, counts = relevances(torch.tensor([[-1.0, -1.5, -9.0]]), coverage=0.9998, reading="cut")
+    assert (values.tolist(), counts.tolist()) == ([[0.5, 0.5, 0.0]], [2])
+    with pytest.raises(ValueError, match="reading must be one of all, graded, cut, probabilities"):
+        relevances(torch.zeros(1, 3), reading="raw")
+
+
+@pytest.mark.parametrize(
     ("coverage", "count"),
     [(0.1, 1), (0.5, 1), (0.74, 1), (0.75, 2), (0.874, 2), (0.875, 3), (0.99, 3), (1.0, 4)],
 )

@@ -4,7 +4,7 @@ Images are everywhere (N, C, H, W) floating point in [0, 1], float32 for attacks
 What is of another kind raises TypeError; a shape, type, range or number that does not fit ValueError.
 """
 
-from xaicore.defenses.adaptive import masked_attack, shown_to
+from xaicore.defenses.adaptive import MarkedPixels, masked_attack, shown_to
 from xaicore.defenses.blur import gaussian_blur
 from xaicore.defenses.denoising import Denoiser, trained_denoiser
 from xaicore.defenses.distillation import Distillation, distill, soft_labels
@@ -16,6 +16,7 @@ __all__ = [
     "Denoiser",
     "Distillation",
     "HeatAndBlur",
+    "MarkedPixels",
     "Reformed",
     "adversarial_retraining",
     "distill",

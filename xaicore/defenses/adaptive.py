@@ -1,9 +1,10 @@
 """Attacks that know the defence: the paper's own, which changes marked pixels only, and what other attacks achieve.
 
 Brama and Grinshpoun (2020), Alg. 2, attack the undefended network and keep of each attempt what lies under the mask,
-as those pixels are not blurred. What today's standard asks for beside that (Athalye et al. 2018; Tramèr et al. 2020)
-needs no function of its own: a :class:`~xaicore.defenses.HeatAndBlur` is attacked by any attack as it is, with either
-of its gradients. :func:`shown_to` measures attacks that were made on another model, which is transfer.
+as those pixels are not blurred. :class:`MarkedPixels` is the same idea with the defence's own gradient. What today's
+standard asks for beside that (Athalye et al. 2018; Tramèr et al. 2020) needs no function of its own: a
+:class:`~xaicore.defenses.HeatAndBlur` is attacked by any attack as it is, with either of its gradients.
+:func:`shown_to` measures attacks that were made on another model, which is transfer.
 """
 
 import dataclasses
@@ -15,14 +16,35 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from xaicore.attacks.balls import bound
+from xaicore.attacks.balls import bound, no_further, project
 from xaicore.attacks.goal import Goal
-from xaicore.attacks.iterated_sign import pgd
+from xaicore.attacks.iterated_sign import NORMS, pgd
 from xaicore.attacks.result import AttackResult, perturbation_norms
 from xaicore.core import checks
 from xaicore.core.batched_model import BatchedModel
+from xaicore.core.fingerprint import code_digest, digest
 from xaicore.core.undisturbed import exact_arithmetic
-from xaicore.defenses.heat_and_blur import HeatAndBlur
+from xaicore.defenses.heat_and_blur import HeatAndBlur, restore
+
+
+class MarkedPixels(HeatAndBlur):
+    """The defence for an attacker who changes marked pixels only: its answer, with no gradient at all other pixels.
+
+    A gradient attack on it that starts from the image itself moves, in each step, the pixels that the image marks then.
+    Arguments and references as for :class:`~xaicore.defenses.HeatAndBlur`; the first σ counts, the mask is held.
+    """
+
+    @property
+    def fingerprint(self) -> str:
+        """The sha256 (hex) of the defence and of what hides its gradient."""
+        return digest("marked-pixels", code_digest(MarkedPixels), super().fingerprint)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the logits (N, K) of the cleaned images, as the defence does."""
+        masks = self.masks(images)
+        marked = torch.where(masks[:, None], images, images.detach())
+        logits: Tensor = self.model(restore(marked, masks, self._settings["sigma"][0]))
+        return logits
 
 
 def shown_to(
@@ -69,8 +91,11 @@ def masked_attack(
     labels: Tensor,
     *,
     attack: Callable[..., AttackResult] = pgd,
+    norm: str = "linf",
     eps: float = 8 / 255,
+    bounded: bool = True,
     iterations: int = 10,
+    bits: int | None = None,
     index: Tensor | None = None,
     batch_size: int | None = None,
     **parameters: Any,
@@ -78,7 +103,8 @@ def masked_attack(
     """Attack the pixels that the defence leaves as they are: Alg. 2 of the paper.
 
     Each round attacks the undefended network from the image as it is, takes over what the attack changed under the
-    image's own mask, and cuts it to [0, 1] and to the ball of radius ``eps`` around the original. It ends for an image
+    image's own mask, and cuts it to [0, 1] and to the ball of radius ``eps`` around the original, by projection in an L2
+    ball. It ends for an image
     as soon as the network, undefended, is wrong about it; without that, after ``iterations`` rounds. The mask is
     computed anew for the changed image in each round, as the defence will do.
 
@@ -87,8 +113,12 @@ def masked_attack(
         images: the clean images.
         labels: the true classes.
         attack: the Att(·) of the paper, a function of :mod:`xaicore.attacks`, untargeted, on the whole image.
-        eps: largest change of a value over all rounds, in (0, 1]; that of the attack in each round, where it takes one.
+        norm: "linf" or "l2", of the ball; that of the attack, where it has several.
+        eps: radius of the ball, at most 1 with "linf"; that of the attack in each round, where it takes one.
+        bounded: False leaves the attack its ``eps`` in each round, and sets all rounds together no bound but [0, 1].
         iterations: most rounds.
+        bits: with which the image is stored that a round or the last one leaves, 1 to 8, rounded to the nearest after the
+            cut; None leaves it as it is. The next round goes on from the image before that.
         index: (N,) int64, number of each image in its set; None counts from 0.
         batch_size: images in one pass of the network; None: what suits their size and the device.
         parameters: passed to ``attack``.
@@ -108,13 +138,18 @@ def masked_attack(
         raise TypeError(f"defended must be a HeatAndBlur, not {type(defended).__name__}")
     images = checks.images(images).detach()
     labels = checks.integers("labels", labels, len(images)).to(images.device)
-    eps, iterations = checks.positive("eps", eps, most=1), checks.integer("iterations", iterations, least=1)
+    checks.one_of("norm", norm, NORMS)
+    eps = checks.positive("eps", eps, most=1 if norm == "linf" else torch.inf)
+    levels = None if bits is None else 2 ** checks.integer("bits", bits, least=1, most=8) - 1
+    iterations, bounded = checks.integer("iterations", iterations, least=1), checks.flag("bounded", bounded)
     index = torch.arange(len(images)) if index is None else checks.integers("index", index, len(images))
     accepted = inspect.signature(attack).parameters
-    if "eps" in accepted:
-        parameters["eps"] = eps
-    low, high = bound(images, -eps), bound(images, eps)
+    parameters |= {name: value for name, value in (("eps", eps), ("norm", norm)) if name in accepted}
     current, network = images.clone(), defended.model
+
+    def stored(points: Tensor) -> Tensor:
+        return points if levels is None else (points * levels).round() / levels
+
     queries, rounds = torch.zeros_like(labels), torch.zeros_like(labels)
     active = _right(network, images, labels, batch_size).nonzero()[:, 0]
     for _ in range(iterations):
@@ -127,10 +162,11 @@ def masked_attack(
         with exact_arithmetic(defended.device):
             masks = defended.masks(now.to(defended.device)).to(images.device)
         moved = torch.where(masks[:, None], found.adversarial, now)
-        current[active] = moved.clamp(low[active], high[active]).clamp(0, 1)
+        current[active] = _within(moved, images[active], norm, eps) if bounded else moved.clamp(0, 1)
         queries[active] += found.queries.to(queries.device) + 2
         rounds[active] += 1
-        active = active[_right(network, current[active], own, batch_size)]
+        active = active[_right(network, stored(current[active]), own, batch_size)]
+    current = stored(current)
     l0, l2, linf = perturbation_norms(images, current)
     zeros = torch.zeros_like(labels)
     result = AttackResult(current, zeros.bool(), l0, l2, linf, queries, 0.0)
@@ -140,6 +176,13 @@ def masked_attack(
     right = ~behind.info["initially_wrong"]
     info = {**bare.info, "rounds": rounds, "defence_right": right, "defence_fooled": right & behind.success}
     return dataclasses.replace(bare, seconds=time.perf_counter() - started, info=info)
+
+
+def _within(points: Tensor, images: Tensor, norm: str, eps: float) -> Tensor:
+    """Return ``points`` (n, C, H, W) in the ball around ``images`` and in [0, 1]."""
+    low, high = (bound(images, sign * eps) if norm == "linf" else None for sign in (-1, 1))
+    inside = project(points.clone(), images, eps, low, high)
+    return inside if norm == "linf" else no_further(inside, images, eps)
 
 
 def _right(model: nn.Module, images: Tensor, labels: Tensor, batch_size: int | None) -> Tensor:

@@ -2,9 +2,10 @@ r"""Normalised discounted cumulative gain of a prediction (Brama and Grinshpoun,
 
 Top-1 accuracy does not tell a tiger shark taken for a white shark from one taken for a broom. Here the prediction for
 a benign image grades all classes, and a prediction for its adversarial or cleaned version is judged as a ranking of
-graded results. What the paper leaves open is decided so: logits are shifted by the least one of the image, as
-relevances would be negative otherwise; they are divided by their sum over the graded classes; equal logits rank in
-the order of classes. The base of the logarithm cancels.
+graded results. Logits can be negative, and then so are the relevances of Eq. 3; :data:`READINGS` are four ways out. What
+else the paper leaves open is decided so: relevances are divided by their sum over the graded classes; both sums of
+NDCG@k end after k places, where Eq. 7 divides by the sum over all graded classes whatever k; equal logits rank in the
+order of classes. The base of the logarithm cancels.
 
 Logits are (N, classes), finite, of two classes or more; ``coverage``, the probability that the graded classes may have
 together, lies in (0, 1]. What is no floating-point tensor raises TypeError, anything else that does not fit ValueError.
@@ -18,6 +19,10 @@ from torch import Tensor
 
 from xaicore.core import checks
 from xaicore.core.errors import UserError
+
+READINGS = ("all", "graded", "cut", "probabilities")
+"""What a class is graded by: its logit less the least of all classes, less the least of the graded ones, its logit with
+negative ones set to 0, which is Eq. 3 itself where none is negative, or its probability."""
 
 GRAIN = 1e-12
 """Rounding of a sum of probabilities, so that a coverage of exactly 0.95, or of 1, is one."""
@@ -35,29 +40,38 @@ class Relevances(NamedTuple):
     counts: Tensor
 
 
-def relevances(logits: Tensor, *, coverage: float = 0.99) -> Relevances:
+def relevances(logits: Tensor, *, coverage: float = 0.99, reading: str = "all") -> Relevances:
     r"""Return the relevance of each class according to a benign image's logits.
 
-    .. math:: R_j = \frac{l_j - \min l}{\sum_{i \le K} (l_i - \min l)}\ (j \le K), \quad
+    .. math:: R_j = \frac{g_j}{\sum_{i \le K} g_i}\ (j \le K), \quad
               K = \max \{k : \textstyle\sum_{j \le k} p_j \le \text{coverage}\}, \text{ at least } 1
 
-    with the classes in descending order of their softmax probability p. So the first class is always graded, and
-    alone where its probability exceeds the coverage, then with 1 (Eq. 3).
+    with the classes in descending order of their softmax probability p and :math:`g_j = l_j - \min l`, or what else
+    ``reading``, one of :data:`READINGS`, makes of the logits. So the first class is always graded, and alone where its
+    probability exceeds the coverage, then with 1 (Eq. 3).
 
     Returns:
-        The relevances and the number of graded classes. Where all logits are equal, each graded class has 1 / K.
+        The relevances and the number of graded classes. Where no graded class has a g above 0, each has 1 / K.
     """
     values = _logits(logits, "logits")
+    checks.one_of("reading", reading, READINGS)
     order, counts = _ranking(values, coverage)
     ranks = torch.arange(values.shape[1], device=values.device)
-    shifted = (values - values.amin(1, keepdim=True)).gather(1, order)
+    shifted = _grades(values.gather(1, order), counts, reading)
     shifted = shifted.where(shifted[:, :1] > 0, 1)
     shifted = shifted.where(ranks < counts[:, None], 0)
     shares = shifted / shifted.sum(1, keepdim=True)
     return Relevances(torch.zeros_like(values).scatter(1, order, shares), counts)
 
 
-def ndcg(reference_logits: Tensor, logits: Tensor, *, coverage: float = 0.99, k: int | None = None) -> Tensor:
+def ndcg(
+    reference_logits: Tensor,
+    logits: Tensor,
+    *,
+    coverage: float = 0.99,
+    k: int | None = None,
+    reading: str = "all",
+) -> Tensor:
     r"""Return the normalised discounted cumulative gain of predictions, judged by those for the benign images.
 
     .. math:: \frac{\mathrm{DCG}(\text{logits})}{\mathrm{DCG}(\text{reference})}, \quad
@@ -71,6 +85,7 @@ def ndcg(reference_logits: Tensor, logits: Tensor, *, coverage: float = 0.99, k:
         logits: of the same images attacked, cleaned or otherwise changed.
         coverage: of both predictions.
         k: end both sums after k places as well (NDCG@k, as in Fig. 5); None: coverage alone ends them.
+        reading: as for :func:`relevances`.
 
     Returns:
         (N,) float64 in [0, 1]: 1 where the graded classes stand in the benign order, 0 where none of them appears.
@@ -79,11 +94,20 @@ def ndcg(reference_logits: Tensor, logits: Tensor, *, coverage: float = 0.99, k:
     checks.same_shape("reference_logits and logits", reference, values)
     if k is not None:
         checks.integer("k", k, least=1)
-    graded = relevances(reference, coverage=coverage).values
+    graded = relevances(reference, coverage=coverage, reading=reading).values
     values = values.to(graded.device)
     places = values.shape[1] if k is None else k
     gained, ideal = (_gain(graded, *_ranking(of, coverage), places) for of in (values, reference))
     return (gained / ideal).clamp(max=1)
+
+
+def _grades(ranked: Tensor, counts: Tensor, reading: str) -> Tensor:
+    """Return g (N, classes) of logits that stand in descending order, the first ``counts`` (N,) of them graded."""
+    if reading == "probabilities":
+        return ranked.softmax(1)
+    if reading == "cut":
+        return ranked.clamp(min=0)
+    return ranked - (ranked[:, -1:] if reading == "all" else ranked.gather(1, counts[:, None] - 1))
 
 
 def _gain(relevances: Tensor, order: Tensor, counts: Tensor, places: int) -> Tensor:

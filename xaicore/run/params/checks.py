@@ -60,20 +60,25 @@ def three_shares(shares: list[float] | None) -> list[float] | None:
     return shares
 
 
-def rising(most: float, parts: int | None = None) -> Callable[[list[float]], list[float]]:
+def rising(
+    most: float, parts: int | None = None, *, zero: bool = False
+) -> Callable[[list[float]], list[float]]:
     """Return a check of sizes that rise, each above 0.
 
     Args:
         most: the largest that one may be.
         parts: how fine the ids of a record tell sizes apart, in parts of one, so that they rise by one part at least;
             None: any rise will do.
+        zero: whether the first may be 0.
     """
     step = f" by at least {1 / parts:g}" if parts else ""
+    start = "from 0 or more" if zero else "above 0"
 
     def check(sizes: list[float]) -> list[float]:
         told = [round(parts * size) for size in sizes] if parts else sizes
-        if not all(0 < size <= most for size in sizes) or told[0] == 0 or told != sorted(set(told)):
-            raise ValueError(f"{sizes} must rise{step}, above 0 and at most to {most:g}")
+        above = [size for place, size in enumerate(told) if place or not zero or sizes[0]]
+        if not all(0 <= size <= most for size in sizes) or 0 in above or told != sorted(set(told)):
+            raise ValueError(f"{sizes} must rise{step}, {start} and at most to {most:g}")
         return sizes
 
     return check
