@@ -75,6 +75,9 @@ def test_the_record_of_the_run_is_complete(plain: Path) -> None:
         "clear",
         "FGSM-immune",
         "one-pixel-immune",
+        "clean copies instead of FGSM",
+        "clean copies instead of one-pixel",
+        "another seed, never attacked",
     }
     assert 0 < record["values"]["p1.accuracy.clear.clear"]["value"] <= 100
 
@@ -129,7 +132,7 @@ def test_chapter_has_its_figures_tables_and_download(plain: Path) -> None:
         assert f'id="p1-{label}"' in chapter, label
     numbers = re.findall(r'class="caption-number">Fig\. ([\d.]+) ', chapter)
     assert len(numbers) == len(set(numbers)) >= 11
-    assert "clear+fgsm_test" in chapter
+    assert "clear + FGSM" in chapter
     assert re.search(r'href="[^"]*p1_inspecting_attacks\.ipynb"', chapter)
     download = (plain / "_sources" / "notebooks" / "p1_inspecting_attacks.ipynb").read_text(encoding="utf-8")
     assert "tab-set" not in download

@@ -73,11 +73,7 @@ def one_pixel(
 
     def step(victim: Victim, images: Tensor, goal: Goal, index: Tensor) -> Attempt:
         streams = [np.random.default_rng((seed, int(number))) for number in index]
-        evolution = Evolution(victim, images, goal, streams, pixels, population, generations)
-        for generation in range(generations + 1):
-            if len(evolution.active):
-                evolution.advance(generation)
-        return evolution.attempt()
+        return Evolution(victim, images, goal, streams, pixels, population, generations).run()
 
     return run(step, model, images, labels, target=target, index=index, batch_size=batch_size)
 
@@ -112,6 +108,13 @@ class Evolution:
         self.windows = (
             PixelWindows.of(victim.model, images.shape[1:], victim.batch_size) if pixels == 1 else None
         )
+
+    def run(self) -> Attempt:
+        """Evolve until each image has a success or all generations are through."""
+        for generation in range(self.history.shape[1]):
+            if len(self.active):
+                self.advance(generation)
+        return self.attempt()
 
     def advance(self, generation: int) -> None:
         """Evaluate the first population (generation 0) or children of the last; the better ones stay."""

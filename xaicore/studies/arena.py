@@ -15,12 +15,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from xaicore import data, models
+from xaicore import models
 from xaicore.attacks import ATTACKS, AttackResult
-from xaicore.core.errors import UserError
 from xaicore.detectors import Detector, non_local_means
 from xaicore.metrics import shannon_entropy
 from xaicore.studies import steps
+from xaicore.studies.subjects import shuffled, trained_on_sets
 
 if TYPE_CHECKING:
     from xaicore.run.engine import Engine
@@ -68,53 +68,20 @@ def setting(params: SharedParameters, store: Store, run: Run) -> Setting:
     Raises:
         UserError: the network gets fewer than four test images right, or has no dropout.
     """
-    size: dict[str, Any] = {"size": params.size, "channels": params.channels}
-    counts = {"train": params.n_train, "validation": None, "test": None}
-    sets = [
-        data.load(params.dataset, params.data_root, split=split, n=n, **size) for split, n in counts.items()
-    ]
-    for images in sets:
-        run.data(images)
-    train, validation, test = (images.stack() for images in sets)
-    untrained = models.load(
-        params.model,
-        classes=sets[0].classes,
-        weights=params.weights,
-        channels=train[0].shape[1],
-        input_size=params.size,
-        width=params.width,
-        dropout=params.dropout,
-        seed=params.seed,
-    ).to(params.torch_device)
     recipe = models.Recipe(epochs=params.epochs, learning_rate=3e-3, seed=params.seed, small_maps=True)
-    network = steps.trained(store, "digit", untrained, *train, validation=validation, recipe=recipe).model
-    run.model("digits", network)
-    right = models.predict(network, test[0]).argmax(1) == test[1]
-    order = shuffled(len(right))
-    taken = order[right[order]][: params.n_images]
-    if len(taken) < 4:
-        raise UserError(f"{params.model} classifies only {len(taken)} test images correctly: train it longer")
+    digits = trained_on_sets(params, store, run, recipe, dropout=params.dropout)
+    train, test, taken = digits.train, digits.test, digits.taken
     mixed = shuffled(len(train[1]), 1)
     return Setting(
-        untrained,
-        network,
+        digits.untrained,
+        digits.network,
         (train[0][mixed], train[1][mixed]),
-        validation,
+        digits.validation,
         test[0][taken],
         test[1][taken],
-        right,
+        digits.right,
         test,
     )
-
-
-def shuffled(n: int, key: int = 0) -> Tensor:
-    """Return an order (n,) of images, the same in every run: the seed of the parameters chooses none.
-
-    Args:
-        n: number of images.
-        key: another one gives another order.
-    """
-    return torch.randperm(n, generator=torch.Generator().manual_seed(key))
 
 
 def options(params: SharedParameters, name: str) -> dict[str, Any]:

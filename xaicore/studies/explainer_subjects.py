@@ -18,6 +18,7 @@ from xaicore import data, models
 from xaicore.attacks import AttackResult
 from xaicore.core.errors import UserError
 from xaicore.studies import steps
+from xaicore.studies.subjects import trained_on_sets
 
 if TYPE_CHECKING:
     from xaicore.run.engine import Engine
@@ -82,43 +83,17 @@ def digits(params: P5Parameters, store: Store, run: Run) -> Digits:
     Raises:
         UserError: the network gets fewer than four test images right.
     """
-    counts = {"train": params.n_train, "validation": None, "test": None}
-    sets = [
-        data.load(
-            params.dataset, params.data_root, split=split, n=n, size=params.size, channels=params.channels
-        )
-        for split, n in counts.items()
-    ]
-    for images in sets:
-        run.data(images)
-    train, validation, test = (images.stack() for images in sets)
-    untrained = models.load(
-        params.model,
-        classes=sets[0].classes,
-        weights=params.weights,
-        channels=train[0].shape[1],
-        input_size=params.size,
-        width=params.width,
-        seed=params.seed,
-    ).to(params.torch_device)
     recipe = models.Recipe(
         epochs=params.epochs, learning_rate=2e-3, precision="float32", seed=params.seed, small_maps=True
     )
-    network = steps.trained(store, "digit", untrained, *train, validation=validation, recipe=recipe).model
-    run.model("digits", network)
-    right = models.predict(network, test[0]).argmax(1) == test[1]
-    order = torch.randperm(len(right), generator=torch.Generator().manual_seed(0))
-    chosen = order[right[order]][: params.n_images]
-    if len(chosen) < 4:
-        raise UserError(
-            f"{params.model} classifies only {len(chosen)} test images correctly: train it longer"
-        )
-    for part, images in (
-        ("train", sets[0]),
-        ("validation", sets[2]),
-    ):  # the paper calls its test images validation
-        run.value(f"p5.count.mnist.{part}", len(images), unit="images")
-    return Digits(network, train[0], validation[0], right, chosen, test[0][chosen], test[1][chosen])
+    found = trained_on_sets(params, store, run, recipe)
+    (images, labels), taken = found.test, found.taken
+    # The paper calls its test images validation.
+    for part, of in (("train", found.train), ("validation", found.test)):
+        run.value(f"p5.count.mnist.{part}", len(of[1]), unit="images")
+    return Digits(
+        found.network, found.train[0], found.validation[0], found.right, taken, images[taken], labels[taken]
+    )
 
 
 def photographs(params: P5Parameters, engine: Engine, run: Run) -> Photographs:

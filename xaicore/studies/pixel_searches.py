@@ -122,11 +122,7 @@ def _batch(
 
     def step(victim: Victim, images: Tensor, goal: Goal, index: Tensor) -> Attempt:
         streams = [np.random.default_rng((seed, int(number))) for number in index]
-        search = BestOne(victim, images, goal, streams, 1, population, generations)
-        for generation in range(generations + 1):
-            if len(search.active):
-                search.advance(generation)
-        return search.attempt()
+        return BestOne(victim, images, goal, streams, 1, population, generations).run()
 
     return run(step, model, images, labels, target=None, index=index, batch_size=BATCH).arrays()
 
@@ -163,12 +159,16 @@ def harmless_pixels(
     places = torch.stack(
         [torch.randint(0, size, (tries, len(images)), generator=draws) for size in (height, width)], -1
     )
-    everyone = torch.arange(len(images))
+    left = torch.arange(len(images))
     painted, pixels = images.clone(), torch.zeros(len(images), 2, dtype=torch.int64)
-    found = torch.zeros(len(images), dtype=torch.bool)
-    for place in places if len(images) else ():
-        tried = images.clone()
-        tried[everyone, :, place[:, 0], place[:, 1]] = colours.to(tried)
-        fits = (predict(model, tried).argmax(1) == answers) & ~found
-        painted[fits], pixels[fits], found = tried[fits], place[fits], found | fits
+    for place in places:
+        if not len(left):
+            break
+        tried, at = images[left], place[left]
+        tried[torch.arange(len(left)), :, at[:, 0], at[:, 1]] = colours[left].to(tried)
+        fits = predict(model, tried).argmax(1) == answers[left]
+        painted[left[fits]], pixels[left[fits]] = tried[fits], at[fits]
+        left = left[~fits]
+    found = torch.ones(len(images), dtype=torch.bool)
+    found[left] = False
     return Harmless(painted, pixels, found)

@@ -6,7 +6,7 @@ What is shown of an attack, an explanation or a metric is shown on the same imag
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
@@ -16,7 +16,8 @@ from xaicore.core.errors import UserError
 from xaicore.studies import steps
 
 if TYPE_CHECKING:
-    from xaicore.run.params import InstrumentParameters, NotebookParameters
+    from xaicore.run.params import InstrumentParameters, NotebookParameters, P5Parameters
+    from xaicore.run.params.arena import SharedParameters
     from xaicore.run.records import Run
     from xaicore.run.store import Store
 
@@ -72,6 +73,77 @@ def subjects(params: InstrumentParameters, store: Store, run: Run) -> dict[str, 
         "digits": _subject(network, test, params.n_images),
         "photographs": _subject(published, photographs, params.n_photographs),
     }
+
+
+class Trained(NamedTuple):
+    """A network and the three sets that it was trained, chosen and tested on.
+
+    Attributes:
+        untrained: the network before training.
+        network: trained.
+        train, validation, test: images (N, C, H, W) and labels (N,).
+        right: (N,) bool, which test images the network classifies correctly.
+        taken: (n,) numbers of test images, among these, in an order that is the same for every seed.
+    """
+
+    untrained: models.Classifier
+    network: models.Classifier
+    train: tuple[Tensor, Tensor]
+    validation: tuple[Tensor, Tensor]
+    test: tuple[Tensor, Tensor]
+    right: Tensor
+    taken: Tensor
+
+
+def trained_on_sets(
+    params: SharedParameters | P5Parameters,
+    store: Store,
+    run: Run,
+    recipe: models.Recipe,
+    *,
+    dropout: float | None = None,
+) -> Trained:
+    """Return the network of ``params``, trained or from the ``store``; the record of ``run`` names data and weights.
+
+    Raises:
+        UserError: the network gets fewer than four test images right.
+    """
+    counts = {"train": params.n_train, "validation": None, "test": None}
+    size = {"size": params.size, "channels": params.channels}
+    sets = [
+        data.load(params.dataset, params.data_root, split=split, n=n, **size) for split, n in counts.items()
+    ]
+    for images in sets:
+        run.data(images)
+    train, validation, test = (images.stack() for images in sets)
+    untrained = models.load(
+        params.model,
+        classes=sets[0].classes,
+        weights=params.weights,
+        channels=train[0].shape[1],
+        input_size=params.size,
+        width=params.width,
+        dropout=dropout,
+        seed=params.seed,
+    ).to(params.torch_device)
+    network = steps.trained(store, "digit", untrained, *train, validation=validation, recipe=recipe).model
+    run.model("digits", network)
+    right = models.predict(network, test[0]).argmax(1) == test[1]
+    order = shuffled(len(right))
+    taken = order[right[order]][: params.n_images]
+    if len(taken) < 4:
+        raise UserError(f"{params.model} classifies only {len(taken)} test images correctly: train it longer")
+    return Trained(untrained, network, train, validation, test, right, taken)
+
+
+def shuffled(n: int, key: int = 0) -> Tensor:
+    """Return an order (n,) of images, the same in every run: the seed of the parameters chooses none.
+
+    Args:
+        n: number of images.
+        key: another one gives another order.
+    """
+    return torch.randperm(n, generator=torch.Generator().manual_seed(key))
 
 
 def start_network(params: NotebookParameters, images: data.ImageSet, size: int) -> models.Classifier:

@@ -217,4 +217,4 @@ def _copy_mathjax(target: Path) -> None:
     source = Path(next(iter(mathjax.__path__))) / "static" / "mathjax" / "es5"
     fonts = Path("output", "chtml", "fonts", "woff-v2")
     shutil.copytree(source / fonts, target / fonts)
-    shutil.copy(source / "tex-mml-chtml.js", target)
+    shutil.copy(source / "tex-chtml.js", target)

@@ -171,7 +171,7 @@ def _write_picture(path: Path, picture: tuple[str, bytes]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     if kind == PNG:
         with Image.open(io.BytesIO(content)) as image:
-            image.save(path, "WEBP", lossless=True, exact=True, quality=30, method=2)
+            image.save(path, "WEBP", lossless=True, exact=True, quality=60, method=4)
     else:
         path.write_bytes(content)
 
