@@ -259,10 +259,10 @@ def test_two_builds_find_the_same_words(plain: Path, addressed: Path) -> None:
 def test_a_changed_verdict_stops_the_build(
     plain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    papers = load_claims(ROOT / "claims")
-    committed = {claim.id: "inconclusive" for paper in papers for claim in paper.claims}
-    monkeypatch.setattr(ledger, "read_verdicts", lambda root: committed)
-    with pytest.raises(UserError, match=r"p1\.counts-consistent"):
+    committed = ledger.read_verdicts(ROOT)
+    changed = next(name for name, verdict in sorted(committed.items()) if verdict != "inconclusive")
+    monkeypatch.setattr(ledger, "read_verdicts", lambda root: {**committed, changed: "inconclusive"})
+    with pytest.raises(UserError, match=rf"{re.escape(changed)}: inconclusive → "):
         building.build(ROOT, "quick", target=tmp_path / "html")
     assert not (tmp_path / "html").exists()
 
@@ -322,6 +322,8 @@ def test_in_a_browser_one_switch_turns_the_page(plain: Path, browser: Browser) -
     browser.run("document.querySelector('.sd-tab-set > input').focus()")
     browser.press("ArrowRight")
     assert set(browser.run(names)) == {"quick"}
+    assert set(browser.run(loaded)) <= {"reference", "quick"}
+    browser.run("document.querySelector('input:checked + label + div .edition-figure').scrollIntoView()")
     assert set(browser.wait(f"{loaded}.includes('quick') && {loaded}")) == {"reference", "quick"}
     browser.visit(page)
     assert set(browser.run(names)) == {"quick"}

@@ -86,12 +86,12 @@ def test_a_chapter_is_executed_and_its_cost_is_that_of_its_record(
 ) -> None:
     monkeypatch.delenv("XAICORE_DATA", raising=False)
     case = next(each for each in scaling.cases() if each.chapter == "p3_layer_by_layer")
-    small = scaling.Case(case.chapter, case.data, case.pixels, case.channels, (4,), case.parameters)
+    small = scaling.Case(case.chapter, case.data, case.pixels, case.channels, (16,), case.parameters)
     monkeypatch.setattr(scaling, "cases", lambda: [small])
     assert scaling.main([str(tmp_path / "out.json")]) == 0
     report = json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))
     (only,) = report["rows"]
-    assert (only["images"], only["chapter"]) == (4, "p3_layer_by_layer")
+    assert (only["images"], only["chapter"]) == (16, "p3_layer_by_layer")
     assert only["seconds"] > 0
     assert 200 < only["peak_mebibytes"] < 3000
     described = scaling.__doc__ or ""
