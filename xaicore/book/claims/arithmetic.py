@@ -17,7 +17,7 @@ from pydantic import Field, model_validator
 from typing_extensions import override
 
 from xaicore.book.claims.evidence import Evidence, Outcome, Verdict
-from xaicore.book.claims.simple_rules import Rule
+from xaicore.book.claims.simple_rules import SingleRule
 from xaicore.core.units import number
 
 _COMPARISONS: dict[type[ast.cmpop], tuple[str, Callable[[float, float], bool]]] = {
@@ -30,7 +30,7 @@ _COMPARISONS: dict[type[ast.cmpop], tuple[str, Callable[[float, float], bool]]] 
 _PLAIN = (ast.BinOp, ast.UnaryOp, ast.Add, ast.Sub, ast.Mult, ast.Div, ast.UAdd, ast.USub, ast.Load)
 
 
-class Arithmetic(Rule):
+class Arithmetic(SingleRule):
     """A sum or comparison over the paper's own numbers: ``numbers`` maps short names to reported ids.
 
     A sum is held against ``expected`` (a number or one of the names) to within ``tolerance``; a comparison

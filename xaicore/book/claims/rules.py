@@ -10,6 +10,7 @@ that is inconclusive makes it *inconclusive*. The comparisons of all parts toget
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Annotated, Any, ClassVar
@@ -27,6 +28,7 @@ from xaicore.book.claims.simple_rules import (
     LessThan,
     MoreThan,
     Rule,
+    SingleRule,
     Trend,
     Units,
     Within,
@@ -34,7 +36,19 @@ from xaicore.book.claims.simple_rules import (
 from xaicore.core.units import number
 
 
-class Ordering(Rule):
+class _RuleOfParts(Rule):
+    """A rule whose outcome follows from those of other rules."""
+
+    @abstractmethod
+    def parts(self) -> tuple[Rule, ...]:
+        """The rules that this one combines."""
+
+    @abstractmethod
+    def combine(self, parts: list[Outcome]) -> Outcome:
+        """Return the outcome that those of the parts come to."""
+
+
+class Ordering(_RuleOfParts):
     """Each number of the chain exceeds the next one by more than ``margin``."""
 
     _reads = ("chain",)
@@ -57,7 +71,7 @@ class Ordering(Rule):
         return _all_of(parts)
 
 
-class _Combined(Rule):
+class _Combined(_RuleOfParts):
     """Several checks: written out (``checks``), or one check (``each``) applied to many ids (``over``)."""
 
     _phrase: ClassVar[str] = ""
@@ -182,10 +196,12 @@ def evaluate(check: Rule, evidence: Evidence, *, correct: bool = True) -> Outcom
     return _put_together(check, iter(corrected(found) if correct else found))
 
 
-def singles(check: Rule) -> list[Rule]:
+def singles(check: Rule) -> list[SingleRule]:
     """The rules without parts of which a check is made, in order."""
-    parts = check.parts()
-    return [single for part in parts for single in singles(part)] if parts else [check]
+    if isinstance(check, _RuleOfParts):
+        return [single for part in check.parts() for single in singles(part)]
+    assert isinstance(check, SingleRule)
+    return [check]
 
 
 def check_units(check: Rule, units: Units) -> None:
@@ -225,7 +241,7 @@ def substituted(check: Rule, instead: Mapping[str, str]) -> Rule:
     return found
 
 
-def _single(check: Rule, evidence: Evidence) -> Outcome:
+def _single(check: SingleRule, evidence: Evidence) -> Outcome:
     try:
         return check.judge(evidence)
     except MissingResult as missing:
@@ -233,8 +249,9 @@ def _single(check: Rule, evidence: Evidence) -> Outcome:
 
 
 def _put_together(check: Rule, found: Iterator[Outcome]) -> Outcome:
-    parts = check.parts()
-    return check.combine([_put_together(part, found) for part in parts]) if parts else next(found)
+    if isinstance(check, _RuleOfParts):
+        return check.combine([_put_together(part, found) for part in check.parts()])
+    return next(found)
 
 
 def parse_check(data: Any) -> Rule:

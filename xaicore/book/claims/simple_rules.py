@@ -9,6 +9,7 @@ boundary; an interval that spans the boundary is *inconclusive*.
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
@@ -82,7 +83,7 @@ class Units:
             raise ValueError(f"{what} of {number(size)} is more than the whole range of {unit}")
 
 
-class Rule(BaseModel):
+class Rule(BaseModel, ABC):
     """A named check with its arguments; ``reason`` says why this rule and this tolerance."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -100,25 +101,9 @@ class Rule(BaseModel):
         """The ids of the paper's reported numbers the rule reads."""
         return set()
 
+    @abstractmethod
     def words(self) -> str:
         """The condition for *reproduced*, in words."""
-        raise NotImplementedError
-
-    def judge(self, evidence: Evidence) -> Outcome:
-        """Judge the evidence by itself; a rule made of parts is judged by :func:`xaicore.book.claims.rules.evaluate`.
-
-        Raises:
-            MissingResult: a number the rule needs was not recorded, or rests on too few images.
-        """
-        raise NotImplementedError
-
-    def parts(self) -> tuple[Rule, ...]:
-        """The rules that this one combines; empty for a single one."""
-        return ()
-
-    def combine(self, parts: list[Outcome]) -> Outcome:
-        """Return the outcome that those of the parts come to."""
-        raise NotImplementedError
 
     def check_units(self, units: Units) -> None:
         """Refuse numbers of different units, and a threshold that its number cannot reach.
@@ -128,7 +113,19 @@ class Rule(BaseModel):
         """
 
 
-class _Threshold(Rule):
+class SingleRule(Rule):
+    """A rule that judges evidence by itself."""
+
+    @abstractmethod
+    def judge(self, evidence: Evidence) -> Outcome:
+        """Judge the evidence.
+
+        Raises:
+            MissingResult: a number the rule needs was not recorded, or rests on too few images.
+        """
+
+
+class _Threshold(SingleRule):
     """One number against a threshold; subclasses fix the direction and whether equality is enough."""
 
     _reads: ClassVar[tuple[str, ...]] = ("value",)
@@ -211,7 +208,7 @@ class Difference(_Threshold):
         units.check_size("a threshold", self.threshold, units[self.a])
 
 
-class Within(Rule):
+class Within(SingleRule):
     """The number equals the reported one (a number, or the id of a reported number) to within a tolerance."""
 
     _reads = ("value",)
@@ -261,7 +258,7 @@ class Within(Rule):
         units.check_size("a tolerance", self.tolerance, unit)
 
 
-class Trend(Rule):
+class Trend(SingleRule):
     """The sequence moves one way from first to last, and no step goes back by more than ``slack``.
 
     The whole change, last minus first (``change`` is its paired value, where recorded), is judged with its
