@@ -5,15 +5,15 @@ import pytest
 import torch
 
 from xaicore import models
-from xaicore.run import layer_coverage, layer_report
-from xaicore.run.engine import LocalEngine
-from xaicore.run.layer_report import (
+from xaicore.figures import layer_coverage, layer_report
+from xaicore.figures.layer_report import (
     Analysis,
     compromised_rows,
     findings_rows,
     layer_table,
     strength_values,
 )
+from xaicore.run.engine import LocalEngine
 from xaicore.run.records import Run
 from xaicore.run.store import Store
 from xaicore.studies.as_published import AS_PUBLISHED, CORRECTED

@@ -109,9 +109,11 @@ def trained_on_sets(
         UserError: the network gets fewer than four test images right.
     """
     counts = {"train": params.n_train, "validation": None, "test": None}
-    size = {"size": params.size, "channels": params.channels}
     sets = [
-        data.load(params.dataset, params.data_root, split=split, n=n, **size) for split, n in counts.items()
+        data.load(
+            params.dataset, params.data_root, split=split, n=n, size=params.size, channels=params.channels
+        )
+        for split, n in counts.items()
     ]
     for images in sets:
         run.data(images)

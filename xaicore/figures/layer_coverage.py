@@ -16,8 +16,8 @@ from torch import Tensor
 
 from xaicore import metrics
 from xaicore.figures.display import cell
+from xaicore.figures.layer_report import level
 from xaicore.metrics import Estimate
-from xaicore.run.layer_report import level
 from xaicore.studies import steps
 from xaicore.studies.layer_similarity import Version, versions_of
 
