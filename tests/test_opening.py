@@ -11,7 +11,7 @@ from tests.kept import ROOT, code, figure
 from xaicore.book.claims.assessment import Judgement
 from xaicore.book.claims.ledger import committed_evidence, judge
 from xaicore.book.claims.schema import load_claims
-from xaicore.book.pages.opening import LABELS, SETUP, UNBOUND, claims_html, fold_setup, open_with_claims
+from xaicore.book.pages.opening import LABELS, SETUP, claims_html, fold_setup, open_with_claims
 from xaicore.core.units import number, quantity
 
 
@@ -105,14 +105,6 @@ def test_a_chapter_opens_with_its_claims(judgements: list[Judgement]) -> None:
     untouched = chapter()
     open_with_claims(untouched, [])
     assert untouched == nbformat.from_dict({**chapter(), "cells": untouched.cells})
-
-
-def test_a_chapter_whose_text_is_not_bound_says_so(judgements: list[Judgement]) -> None:
-    pages = []
-    for bound in (True, False):
-        pages.append(chapter())
-        open_with_claims(pages[-1], judgements, bound=bound)
-    assert [UNBOUND in each.cells[0].source for each in pages] == [False, True]
 
 
 def test_a_row_has_what_the_judgement_has(judgements: list[Judgement]) -> None:

@@ -14,7 +14,7 @@ from xaicore.book.keeping import keep
 from xaicore.book.pages import build as building
 from xaicore.book.pages.committed import Committed
 from xaicore.book.pages.unbound import unbound
-from xaicore.book.pages.words import NOT_YET_BOUND, bind, fill_in, findings, page_findings, pages_of
+from xaicore.book.pages.words import bind, fill_in, findings, page_findings, pages_of
 from xaicore.core.errors import UserError
 
 PAPERS = load_claims(ROOT / "claims")
@@ -381,13 +381,3 @@ def test_captions_are_prose(tmp_path: Path, committed: Committed) -> None:
 def test_the_prose_of_this_book_is_bound() -> None:
     sources = {path.stem: path for path in (ROOT / "notebooks").glob("*.ipynb")}
     assert [str(found) for found in findings(ROOT, sources, Committed.load(ROOT))] == []
-
-
-@pytest.mark.parametrize("page", sorted(NOT_YET_BOUND))
-def test_a_page_that_is_said_not_to_be_bound_is_not(page: str) -> None:
-    path = ROOT / page
-    cells = nbformat.read(path, as_version=4).cells if path.suffix == ".ipynb" else []
-    texts = [cell.source for cell in cells if cell.cell_type == "markdown"] or [
-        path.read_text(encoding="utf-8")
-    ]
-    assert any(list(unbound(text)) for text in texts), "take it off the list"

@@ -30,27 +30,18 @@ HIDDEN = {"hide-input", "hide-output", "remove-cell"}
 HEADING = re.compile(r"^#+ +(.+)$", re.MULTILINE)
 
 
-UNBOUND = """```{note}
-The text of this chapter was written beside one run and is not yet bound to the evidence. Where it says otherwise than
-the table of its claims, the table counts.
-```"""
-
-
-def open_with_claims(
-    page: nbformat.NotebookNode, judgements: Sequence[Judgement], *, bound: bool = True
-) -> None:
+def open_with_claims(page: nbformat.NotebookNode, judgements: Sequence[Judgement]) -> None:
     """Put the claims of a chapter's paper below its title and the line on its editions.
 
     Args:
         page: the notebook that becomes the page, see :func:`xaicore.book.pages.tabs.show_editions`; it is changed.
         judgements: those of the paper's claims; without any the page stays as it is.
-        bound: whether the numbers in its text are bound to records; where not, the page says so.
     """
     if not judgements:
         return
     lines = page.cells[0].source.splitlines()
     place = lines.index(EDITIONS_LINE) + 2
-    table = ["", "````{raw} html", claims_html(judgements), "````", "", *([] if bound else [UNBOUND, ""])]
+    table = ["", "````{raw} html", claims_html(judgements), "````", ""]
     page.cells[0].source = "\n".join(lines[:place] + table + lines[place:])
 
 

@@ -26,7 +26,7 @@ from xaicore.book.pages.opening import fold_setup, open_with_claims
 from xaicore.book.pages.statistics import statistics_page
 from xaicore.book.pages.tabs import ChapterRun, load_run, other_runs, show_editions
 from xaicore.book.pages.takeaway import take_away
-from xaicore.book.pages.words import NOT_YET_BOUND, fill_in, pages_of
+from xaicore.book.pages.words import fill_in, pages_of
 from xaicore.book.running.editions import load_edition
 from xaicore.run.records import ASSETS
 from xaicore.run.repository import PublicRepository, commit
@@ -100,7 +100,7 @@ def stage(
         show_editions(page, here, others.get(name, []), name, target / EXTRA / "notebooks")
         papers_here = {paper.id for paper in papers if paper.notebook == name}
         mine = [each for each in judgements if each.claim.paper in papers_here]
-        open_with_claims(page, mine, bound=f"notebooks/{name}.ipynb" not in NOT_YET_BOUND)
+        open_with_claims(page, mine)
         fold_setup(page)
         nbformat.write(page, notebooks / f"{name}.ipynb")
         for folder in ("tables", "figures"):

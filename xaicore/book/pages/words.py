@@ -15,9 +15,9 @@ reads as plain text where nothing fills it in::
 
 The page has the committed number, written as the author wrote it: as many decimals, the same unit, in figures or as a
 word. It links to the claim that reads it, or to the run in the statistics. A target that leads nowhere, a verdict that is
-another, and a number that looks like a result and is bound to nothing stop the build; only the pages of
-:data:`NOT_YET_BOUND` may still have the last. So does a number that is written otherwise in a page's source than it is
-committed; a notebook that was executed before its source was corrected is no obstacle::
+another, and a number that looks like a result and is bound to nothing stop the build. So does a number that is written
+otherwise in a page's source than it is committed; a notebook that was executed before its source was corrected is no
+obstacle::
 
     python -m xaicore.book.pages.words            what does not fit in the pages' sources
     python -m xaicore.book.pages.words --write    write the committed numbers into them
@@ -39,13 +39,6 @@ from xaicore.book.pages.prose import parts, rewrite
 from xaicore.book.pages.unbound import WORDS, unbound, without_code
 from xaicore.core.units import number
 from xaicore.run.repository import find_root
-
-NOT_YET_BOUND = frozenset(
-    {
-        "notebooks/p3_layer_by_layer.ipynb",
-    }
-)
-"""Pages whose prose may still have numbers that are bound to nothing."""
 
 LOOSE = (
     "is bound to nothing; link it as [96 %](value:id), (paper:id) or (parameter:p4.name), mark it as (setting:) if it is "
@@ -156,7 +149,7 @@ def page_findings(page: str, path: Path, committed: Committed) -> list[Finding]:
     for place, text in parts(path):
         for position, what, shown in bind(text, committed)[1]:
             findings.append(Finding(page, place or _line(text, position), what, shown))
-        for position, words in unbound(text) if page not in NOT_YET_BOUND else ():
+        for position, words in unbound(text):
             findings.append(Finding(page, place or _line(text, position), f"{words} {LOOSE}"))
     return findings
 
