@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from xaicore.attacks.base import Attempt, run
 from xaicore.attacks.goal import Goal
-from xaicore.attacks.iteration import Batch, Iteration, rows, rows_of, rowwise
+from xaicore.attacks.iteration import Batch, Iteration, rows, rowwise
 from xaicore.attacks.neurons import Coverage, Watch, watching
 from xaicore.attacks.result import AttackResult
 from xaicore.attacks.victim import Victim
