@@ -26,7 +26,12 @@ from torch import Tensor
 from benchmarks import command
 from benchmarks.measure import clocked, interleaved
 from xaicore import attacks, data, models
-from xaicore.attacks import few_pixels
+from xaicore.attacks import auto_pgd, few_pixels
+from xaicore.attacks.base import Attempt
+from xaicore.attacks.goal import Goal
+from xaicore.attacks.iteration import Aim
+from xaicore.attacks.objectives import rivals
+from xaicore.attacks.victim import Victim
 from xaicore.core.batched_model import BatchedModel
 from xaicore.run.engine import LocalEngine
 from xaicore.run.store import Store
@@ -73,6 +78,9 @@ def cases(quick: bool) -> Iterator[Case]:
     network = models.load("small_cnn", classes=10, channels=1, input_size=28)
     together, alone = partial(_lbfgs, network, digits), partial(_one_by_one, network, digits)
     yield "L-BFGS of images side by side", f"L-BFGS attack on {len(digits)} digits", together, alone
+    call = partial(_withstanding, network, digits)
+    without = _patched(call, auto_pgd, "one_by_one", _class_by_class)
+    yield "candidate classes side by side", f"APGD-T, 20 steps, {len(digits)} digits", call, without
     side = 32 if quick else 64
     network = models.load("vgg16", classes=2, channels=3, input_size=side, width=0.25).fold_batchnorm()
     images = torch.rand(8 if quick else 256, 3, side, side, generator=torch.Generator().manual_seed(2))
@@ -123,6 +131,21 @@ def _lbfgs(network: models.Classifier, images: Tensor) -> Tensor:
 
 def _one_by_one(network: models.Classifier, images: Tensor) -> Tensor:
     return torch.cat([_lbfgs(network, image) for image in images.split(1)])
+
+
+def _withstanding(network: models.Classifier, images: Tensor) -> Tensor:
+    labels = models.predict(network, images).argmax(dim=1)
+    return attacks.apgd(network, images, labels, loss="targeted-dlr", eps=1e-4, steps=20).adversarial
+
+
+def _class_by_class(
+    attack: Callable[..., Attempt], victim: Victim, images: Tensor, goal: Goal, *others: Any, **_: Any
+) -> Attempt:
+    classes = rivals(victim.logits(images), goal.labels, 9)
+    for turn, column in enumerate(classes.unbind(dim=1)):
+        attempt = attack(victim, images, goal, *others, aim=Aim(column, torch.full_like(column, turn)))
+        assert not attempt.info.pop("cost").isfinite().any()
+    return attempt
 
 
 def _contiguous(self: BatchedModel, layout: torch.memory_format) -> None:

@@ -221,6 +221,28 @@ def test_apgd_tries_each_class_and_starts_again() -> None:
     assert (chosen.queries == 2 * 5).all()
 
 
+def test_candidates_side_by_side_find_what_they_find_in_turn() -> None:
+    """The earliest class that works, whose random stream is its own; only the images left are asked again."""
+    model, images = smooth(), draw(40)
+    model[3].bias.data[0] -= 10
+    options = {"eps": 0.02, "steps": 6, "loss": "targeted-dlr"}
+    labels = model(images).argmax(dim=1)
+    each = [attacks.apgd(model, images, labels, candidates=m, **options) for m in (1, 2, 3, 4)]
+    assert int(each[0].success.sum()) < int(each[-1].success.sum()) < len(images)
+    for fewer, more in itertools.pairwise(each):
+        assert torch.equal(more.adversarial[fewer.success], fewer.adversarial[fewer.success])
+    assert torch.equal(each[-1].queries[each[0].success], each[0].queries[each[0].success])
+    late = each[-1].success & ~each[0].success
+    assert (each[-1].info["restart"][late] == 1).all()
+    found = attacks.fab(model, images, labels, eps=0.02, steps=6, one_by_one=True)
+    apart = [
+        attacks.fab(model, images, labels, steps=6, one_by_one=True, candidates=m).linf for m in (1, 2, 3, 4)
+    ]
+    assert all((more <= fewer).all() for fewer, more in itertools.pairwise(apart))
+    assert (found.linf[found.success] <= 0.02).all()
+    assert (apart[-1][~found.success] > 0.02).all()
+
+
 def bisected(x: Tensor, w: Tensor, gap: float, norm: str) -> Tensor:
     """The smallest change onto the plane within the box, in float64 by bisection of its one parameter."""
     w, gap = w * (1 if gap >= 0 else -1), abs(gap)

@@ -11,7 +11,7 @@ the result.
 """
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -19,9 +19,10 @@ from torch import Tensor, nn
 from xaicore.attacks.auto_pgd import ORDER, surface
 from xaicore.attacks.balls import length
 from xaicore.attacks.base import Attempt, run
+from xaicore.attacks.candidates import one_by_one
 from xaicore.attacks.deep_fool import nearest_border
+from xaicore.attacks.goal import Goal
 from xaicore.attacks.iteration import Batch, Iteration, put, rows, rows_of, select
-from xaicore.attacks.objectives import rivals
 from xaicore.attacks.result import AttackResult
 from xaicore.attacks.victim import Victim
 from xaicore.core import checks
@@ -63,8 +64,9 @@ def fab(
         restarts: starts, at most. The first is the image; the others are random, within half of ``eps`` or of the
             smallest change so far.
         candidates: wrong classes whose borders are looked at, those of highest logit at each point.
-        one_by_one: take the border of one class only, of the ``candidates`` of highest logit on the clean image in
-            turn, each with all its starts (FAB-T): a gradient a step instead of one for each class.
+        one_by_one: take the border of one class only, each of the ``candidates`` of highest logit on the clean image
+            with starts of its own (FAB-T): a gradient a step instead of one for each class. With ``eps`` the others
+            are tried only where the first fails.
         overshoot: eta - 1, by how much more than onto the border to go; at least 0.
         backward: beta, share of the way to a point that reached the goal from which to go on; in (0, 1].
         bias: a_max, most weight of the step from the image; in [0, 1].
@@ -99,9 +101,8 @@ class _State(NamedTuple):
     point: Tensor  # (n, C, H, W)
     best: Tensor  # (n, C, H, W), the closest point that reached the goal; the image until there is one
     distance: Tensor  # (n,) float32, its distance; infinite until then
-    aims: Tensor | None  # (n, m) int64, classes to aim at in turn; None unless one by one
     taken: Tensor  # (n,) int64, steps since the last start
-    start: Tensor  # (n,) int64, starts before that
+    start: Tensor  # (n,) int64, starts before that, those of classes before this one included
     queries: Tensor  # (n,) int64
     zero_gradient: Tensor  # (n,) bool
     done: Tensor  # (n,) bool
@@ -122,21 +123,27 @@ class Fab(Iteration[_State]):
     backward: float = 0.9
     bias: float = 0.1
 
+    def __call__(
+        self, victim: Victim, images: Tensor, goal: Goal, index: Tensor, *others: Any, **options: Any
+    ) -> Attempt:
+        """Attack ``images`` (n, C, H, W); a step of the base."""
+        attack = super().__call__
+        if not self.one_by_one or goal.target is not None or options:
+            return attack(victim, images, goal, index, *others, **options)
+        enough = -1 if self.eps is None else self.eps
+        return one_by_one(attack, victim, images, goal, index, candidates=self.candidates, enough=enough)
+
     def start(self, victim: Victim, batch: Batch) -> _State:
-        """Return the images themselves, the classes to aim at, and counters at zero."""
-        none, aims = torch.zeros_like(batch.number), None
-        if self.one_by_one and batch.target is None:
-            aims = rivals(victim.logits(batch.images), batch.labels, self.candidates)
+        """Return the images themselves, and counters at zero."""
+        none = torch.zeros_like(batch.number)
         far, no = torch.full_like(none, torch.inf, dtype=torch.float32), none.bool()
-        return _State(*(batch.images, batch.images, far, aims, none, none, none + (aims is not None), no, no))
+        start = none if batch.aim is None else batch.aim.turn * self.restarts
+        return _State(*(batch.images, batch.images, far, none, start, none, no, no))
 
     def advance(self, victim: Victim, batch: Batch, state: _State) -> _State:
         """Take one step, and note the point if it is the closest that reaches the goal."""
         images, point, goal = batch.images, state.point, batch.goal
-        aims, runs = None, self.restarts
-        if state.aims is not None:
-            aims = state.aims.gather(1, (state.start // self.restarts)[:, None])[:, 0]
-            runs *= state.aims.shape[1]
+        aims = None if batch.aim is None else batch.aim.classes
         _, border, gradients = nearest_border(victim, batch, point, self.norm, self.candidates, aims)
         zero = border.dual == 0
         behind = border.gap - total(border.normal * (images - point))
@@ -158,7 +165,7 @@ class Fab(Iteration[_State]):
         taken = state.taken + ~zero
         enough = torch.zeros_like(zero) if self.eps is None else distance <= self.eps
         ends = enough | zero | (taken == self.steps)
-        again = ends & ~enough & (state.start + 1 < runs)
+        again = ends & ~enough & ((state.start + 1) % self.restarts != 0)
         state = state._replace(
             point=select(works, images + self.backward * (moved - images), moved),
             best=select(closer, moved, state.best),
@@ -169,7 +176,7 @@ class Fab(Iteration[_State]):
             zero_gradient=state.zero_gradient | zero,
             done=ends & ~again,
         )
-        if runs > 1 and again.any():
+        if self.restarts > 1 and again.any():
             which = again.nonzero().squeeze(1)
             first = self._first(rows_of(batch, which), rows_of(state, which))
             state = state._replace(point=put(which, first, state.point))
@@ -179,6 +186,8 @@ class Fab(Iteration[_State]):
         """Return the closest points found, where they are close enough."""
         near = state.distance <= (torch.inf if self.eps is None else self.eps)
         info = {"steps": state.taken, "restart": state.start, "zero_gradient": state.zero_gradient}
+        if batch.aim is not None:
+            info["cost"] = torch.where(near, state.distance, torch.inf)
         return Attempt(select(near, state.best, batch.images), state.queries, info)
 
     def _first(self, batch: Batch, state: _State) -> Tensor:

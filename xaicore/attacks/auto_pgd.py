@@ -19,16 +19,18 @@ In place of the cross-entropy stand the log-odds, which rise and fall with it an
 import math
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from xaicore.attacks.balls import bound, no_further, normalised, project
 from xaicore.attacks.base import Attempt, run
+from xaicore.attacks.candidates import one_by_one
+from xaicore.attacks.goal import Goal
 from xaicore.attacks.iterated_sign import NORMS, radius
 from xaicore.attacks.iteration import Batch, Iteration, put, rows, rows_of, select
-from xaicore.attacks.objectives import dlr, rivals
+from xaicore.attacks.objectives import dlr
 from xaicore.attacks.result import AttackResult
 from xaicore.attacks.victim import Victim
 from xaicore.core import checks, randomness
@@ -66,15 +68,16 @@ def apgd(
     Args:
         model, images, labels, target, seed, index, batch_size: as in :mod:`xaicore.attacks`.
         loss: "ce", the cross-entropy (through the log-odds); "dlr", the difference of logits ratio; "targeted-dlr",
-            its targeted form towards one wrong class after the other until one works (APGD-T). The last two are the
-            same with a ``target``.
+            its targeted form towards the wrong class of highest logit and, where that fails, towards all other
+            candidates (APGD-T). The last two are the same with a ``target``.
         norm, eps: as in :func:`xaicore.attacks.pgd`.
         steps: number of steps from each start.
         restarts: how often to start, at most; with "targeted-dlr" for each class.
         candidates: classes that "targeted-dlr" tries, those of highest logit on the clean image first.
 
     Returns:
-        The result; a failed image is the best point of its last start. ``queries`` counts gradients, steps + 1 from
+        The result; a failed image is the best point of its last start, and one that several classes worked for that
+        of the first. ``queries`` counts gradients, steps + 1 from
         each start, and the pass that orders the candidates. In ``info``: ``steps`` (N,) int64, steps since the last
         start; ``restart`` (N,) int64, starts before that; ``zero_gradient`` (N,) bool, where the gradient was
         zero or not finite everywhere at a start, which ends there.
@@ -132,15 +135,14 @@ class _State(NamedTuple):
     slope: Tensor  # (n, C, H, W), the gradient there
     low: Tensor | None  # (n, C, H, W), least value of a point in the L-infinity ball; None in an L2 ball
     high: Tensor | None  # (n, C, H, W), greatest value
-    aims: Tensor | None  # (n, m) int64, classes to aim at in turn; None without "targeted-dlr"
     size: Tensor  # (n,) float32, eta
     score: Tensor  # (n,) float32, the objective at x_{t-1}
-    top: Tensor  # (n,) float32, at the best point
+    top: Tensor  # (n,) float32, at the best point; infinite where that reached the goal
     checked: Tensor  # (n,) float32, that at the last checkpoint
     rises: Tensor  # (n,) int64, steps since the last checkpoint that raised the objective
     halved: Tensor  # (n,) bool, eta was halved there
     taken: Tensor  # (n,) int64, t
-    start: Tensor  # (n,) int64, starts before this one
+    start: Tensor  # (n,) int64, starts before this one, those of classes before this one included
     queries: Tensor  # (n,) int64
     zero_gradient: Tensor  # (n,) bool
     done: Tensor  # (n,) bool
@@ -158,19 +160,24 @@ class AutoPgd(Iteration[_State]):
     candidates: int
     seed: int
 
+    def __call__(
+        self, victim: Victim, images: Tensor, goal: Goal, index: Tensor, *others: Any, **options: Any
+    ) -> Attempt:
+        """Attack ``images`` (n, C, H, W); a step of the base."""
+        attack = super().__call__
+        if self.loss != "targeted-dlr" or goal.target is not None or options:
+            return attack(victim, images, goal, index, *others, **options)
+        return one_by_one(attack, victim, images, goal, index, candidates=self.candidates, enough=0)
+
     def start(self, victim: Victim, batch: Batch) -> _State:
         """Return the first point of each image, its bounds and its counters."""
         images, none = batch.images, torch.zeros_like(batch.number)
         low, high = (bound(images, sign * self.eps) if self.norm == "linf" else None for sign in (-1, 1))
-        aims, asked = None, 0
-        if batch.target is not None and self.loss != "ce":
-            aims = batch.target[:, None]
-        elif self.loss == "targeted-dlr":
-            aims, asked = rivals(victim.logits(images), batch.labels, self.candidates), 1
         number, no = none.float(), none.bool()
+        start = none if batch.aim is None else batch.aim.turn * self.restarts
         state = _State(
-            *(images, images, images, images, low, high, aims, number, number, number, number),
-            *(none, no, none, none, none + asked, no, no),
+            *(images, images, images, images, low, high, number, number, number, number),
+            *(none, no, none, start, none, no, no),
         )
         point = self._first(batch, state)
         return state._replace(point=point, previous=point)
@@ -179,9 +186,9 @@ class AutoPgd(Iteration[_State]):
         """Take one step, or stop where the point reaches the goal, cannot move, or was the last one."""
         goal, point, fresh = batch.goal, state.point, state.taken == 0
         logits, gradient = victim.differentiate(
-            point, lambda logits, part: self._objective(logits, rows_of(batch, part), rows_of(state, part))
+            point, lambda logits, part: self._objective(logits, rows_of(batch, part))
         )
-        score = self._objective(logits, batch, state).nan_to_num_(-torch.inf)
+        score = self._objective(logits, batch).nan_to_num_(-torch.inf)
         reached = goal.attained(logits) & goal.reached(logits)
         zero = ~gradient.nan_to_num_(0, 0, 0).flatten(1).any(dim=1)
         better = fresh | (score > state.top)
@@ -196,8 +203,7 @@ class AutoPgd(Iteration[_State]):
         here, gradient = select(halve, best, point), select(halve, slope, gradient)
 
         ends = reached | (state.taken == self.steps) | (fresh & zero)
-        runs = self.restarts * (1 if state.aims is None else state.aims.shape[1])
-        again = ends & ~reached & (state.start + 1 < runs)
+        again = ends & ~reached & ((state.start + 1) % self.restarts != 0)
         state = state._replace(
             point=self._stepped(here, gradient, batch, state._replace(size=size)),
             previous=here,
@@ -205,7 +211,7 @@ class AutoPgd(Iteration[_State]):
             slope=slope,
             size=size,
             score=score,
-            top=top,
+            top=torch.where(reached, torch.inf, top),
             checked=torch.where(fresh | check, top, state.checked),
             rises=torch.where(check, 0, rises),
             halved=torch.where(check, halve, state.halved & ~fresh),
@@ -215,7 +221,7 @@ class AutoPgd(Iteration[_State]):
             zero_gradient=state.zero_gradient | (fresh & zero & ~reached),
             done=ends & ~again,
         )
-        if runs > 1 and again.any():
+        if self.restarts > 1 and again.any():
             which = again.nonzero().squeeze(1)
             first = self._first(rows_of(batch, which), rows_of(state, which))
             state = state._replace(
@@ -229,15 +235,14 @@ class AutoPgd(Iteration[_State]):
         if self.norm == "l2":
             best = no_further(best, batch.images, self.eps)
         info = {"steps": state.taken, "restart": state.start, "zero_gradient": state.zero_gradient}
+        if batch.aim is not None:
+            info["cost"] = torch.where(state.top == torch.inf, 0.0, torch.inf)
         return Attempt(best, state.queries, info)
 
-    def _objective(self, logits: Tensor, batch: Batch, state: _State) -> Tensor:
+    def _objective(self, logits: Tensor, batch: Batch) -> Tensor:
         if self.loss == "ce":
             return batch.goal.score(logits)
-        if state.aims is None:
-            return dlr(logits, batch.labels)
-        aim = (state.start // self.restarts)[:, None]
-        return dlr(logits, batch.labels, state.aims.gather(1, aim)[:, 0])
+        return dlr(logits, batch.labels, batch.target if batch.aim is None else batch.aim.classes)
 
     def _stepped(self, point: Tensor, gradient: Tensor, batch: Batch, state: _State) -> Tensor:
         direction = gradient.sign() if self.norm == "linf" else normalised(gradient.clone(), order=2)

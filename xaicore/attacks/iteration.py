@@ -18,6 +18,13 @@ from xaicore.attacks.goal import Goal
 from xaicore.attacks.victim import Victim
 
 
+class Aim(NamedTuple):
+    """One of several wrong classes that an attack aims at, each with starts of its own."""
+
+    classes: Tensor  # (n,) int64
+    turn: Tensor  # (n,) int64, the place of the class among them
+
+
 class Batch(NamedTuple):
     """The active images."""
 
@@ -29,6 +36,7 @@ class Batch(NamedTuple):
     opening: Opening | None = (
         None  # of new images, for an attack that begins with the gradient at the clean ones
     )
+    aim: Aim | None = None  # what an untargeted attack goes for
 
     @property
     def goal(self) -> Goal:
@@ -65,11 +73,18 @@ class Iteration(Generic[State]):
         """Return the attempt for images that are done, possibly none at all."""
 
     def __call__(
-        self, victim: Victim, images: Tensor, goal: Goal, index: Tensor, opening: Opening | None = None
+        self,
+        victim: Victim,
+        images: Tensor,
+        goal: Goal,
+        index: Tensor,
+        opening: Opening | None = None,
+        *,
+        aim: Aim | None = None,
     ) -> Attempt:
         """Attack ``images`` (n, C, H, W), ``victim.batch_size`` of them at a time; a step of the base."""
         everyone = torch.arange(len(images), device=images.device)
-        waiting = Batch(images, goal.labels, goal.target, index, everyone, opening)
+        waiting = Batch(images, goal.labels, goal.target, index, everyone, opening, aim)
         batch = rows_of(waiting, slice(0, victim.batch_size))
         state, batch = self.start(victim, batch), batch._replace(opening=None)
         entered = len(batch.place)

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from xaicore.attacks.base import Attempt, run
 from xaicore.attacks.goal import Goal
-from xaicore.attacks.iteration import Batch, Iteration, rows, rows_of, rowwise
+from xaicore.attacks.iteration import Batch, Iteration, rows, rowwise
 from xaicore.attacks.neurons import Coverage, Watch, watching
 from xaicore.attacks.result import AttackResult
 from xaicore.attacks.victim import Victim
@@ -263,13 +263,13 @@ class _Fuzzer(Iteration[_State]):
 
     def _judge(self, batch: Batch, state: _State, which: Tensor, logits: Tensor, covered: Tensor) -> None:
         """Count the neurons of perturbed images, keep those worth being a seed, end those that do it."""
-        images, _, _, number, places, _ = rows_of(batch, which)
+        images = batch.images[which]
         gained = (covered & (state.times[which] + self.before == 0)).sum(dim=1)
         state.times[which] += covered
-        enough = gained * (number + 1) > self.coverage_gain * len(self.before)
+        enough = gained * (batch.number[which] + 1) > self.coverage_gain * len(self.before)
         near = norms(state.current[which] - images) < self.l2_limit * norms(images)
         worth = enough & near
-        for place, row in zip(places[worth].tolist(), which[worth].tolist(), strict=True):
+        for place, row in zip(batch.place[which[worth]].tolist(), which[worth].tolist(), strict=True):
             self.queues[place].append(state.current[row].clone())
         state.kept[which] += worth
         state.done[which] = batch.goal[which].attained(logits)
