@@ -6,6 +6,7 @@ alone. For MNIST the paper takes the autoencoder of detector I. A :class:`Reform
 attacked as any other: its gradient goes through the reformer, which is what an attacker has who knows of it.
 """
 
+import torch
 from torch import Tensor, nn
 
 from xaicore.core import checks
@@ -46,7 +47,10 @@ class Reformed(Defended):
             raise UserError(
                 f"reformer must keep the shape {tuple(images.shape)}, not give {tuple(reformed.shape)}"
             )
-        return reformed.clamp(0, 1)
+        inside = (reformed >= 0) & (
+            reformed <= 1
+        )  # with black and white, where clamp's gradient is 0 or 1 by version
+        return torch.where(inside, reformed, reformed.detach().clamp(0, 1))
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the logits (N, K) of the reformed images; raises as :meth:`reform` does."""
