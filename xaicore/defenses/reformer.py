@@ -47,9 +47,8 @@ class Reformed(Defended):
             raise UserError(
                 f"reformer must keep the shape {tuple(images.shape)}, not give {tuple(reformed.shape)}"
             )
-        inside = (reformed >= 0) & (
-            reformed <= 1
-        )  # with black and white, where clamp's gradient is 0 or 1 by version
+        # Black and white are inside: the gradient of clamp is 0 or 1 there, by the version of PyTorch.
+        inside = (reformed >= 0) & (reformed <= 1)
         return torch.where(inside, reformed, reformed.detach().clamp(0, 1))
 
     def forward(self, images: Tensor) -> Tensor:
