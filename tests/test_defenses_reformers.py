@@ -220,7 +220,6 @@ def test_adversarial_training_withstands_what_training_does_not() -> None:
         1 - float(attacks.autoattack(each, *held, eps=0.25, steps=10, queries=100).success.double().mean())
         for each in (plain, robust)
     ]
-    # Networks of three seeds kept 0.00 to 0.15, and 0.75 and more.
     assert left[1] > left[0] + 0.3
     assert models.accuracy(robust, *held) > 0.9
 
