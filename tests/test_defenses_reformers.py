@@ -1,4 +1,4 @@
-"""Reformers, denoising autoencoders and distillation against MagNet's own, numbers by hand and autograd."""
+"""Reformers, denoisers, distillation and adversarial training against MagNet's own, numbers by hand and autograd."""
 
 import copy
 
@@ -12,6 +12,7 @@ from xaicore.core.errors import UserError
 from xaicore.defenses import (
     Denoiser,
     Reformed,
+    adversarial_training,
     distill,
     soft_labels,
     trained_denoiser,
@@ -53,6 +54,24 @@ def test_a_reformer_stands_in_front_of_the_network_with_its_gradient() -> None:
     inner = (images.detach() / 2).requires_grad_(True)
     (theirs,) = torch.autograd.grad(MODEL(inner)[:, 1].sum(), inner)
     torch.testing.assert_close(ours, theirs / 2)
+
+
+def test_black_and_white_pixels_keep_their_gradient() -> None:
+    """What stands in for the gradient of rounding to one bit gives zeros and ones only."""
+
+    class Straight(nn.Module):
+        def forward(self, images: Tensor) -> Tensor:
+            return images + ((2 * images).round() - 0.5 - images).detach()
+
+    images = torch.tensor([0.2, 0.3, 0.7, 0.8]).view(1, 1, 2, 2).requires_grad_(True)
+    reformed = Reformed(nn.Sequential(nn.Flatten(), nn.Linear(4, 2)), Straight()).reform(images)
+    assert reformed.flatten().tolist() == [0.0, 0.5, 0.5, 1.0]
+    (slope,) = torch.autograd.grad(reformed.sum(), images)
+    assert slope.flatten().tolist() == [0.0, 1.0, 1.0, 0.0], "cut off: no gradient"
+    halved = Reformed(nn.Sequential(nn.Flatten(), nn.Linear(4, 2)), nn.Identity())
+    ends = torch.tensor([0.0, 1.0]).view(1, 1, 1, 2).requires_grad_(True)
+    (slope,) = torch.autograd.grad(halved.reform(ends).sum(), ends)
+    assert slope.flatten().tolist() == [1.0, 1.0]
 
 
 def test_fingerprints_tell_reformers_apart() -> None:
@@ -150,3 +169,62 @@ def test_what_does_not_fit_is_refused() -> None:
     with pytest.raises(UserError, match="temperature must be"):
         distill(untrained(), images, labels, temperature=0.5)
     assert Denoiser((1, 8, 8)).layers[-2].out_features == 64
+
+
+def test_an_update_of_adversarial_training_by_hand() -> None:
+    """One batch: PGD on the network as it is, then a step of AdamW on what it made."""
+    images, labels = bars(12, 0)
+    start = untrained()
+    before = copy.deepcopy(start.state_dict())
+    found = adversarial_training(start, images, labels, eps=0.1, steps=2, epochs=1, batch_size=12, seed=3)
+    order = torch.randperm(12, generator=torch.Generator().manual_seed(3))
+    made = attacks.pgd(
+        start,
+        images[order],
+        labels[order],
+        eps=0.1,
+        steps=2,
+        early_stop=False,
+        seed=3,
+        index=order,
+        batch_size=12,
+    )
+    assert float(made.linf.max()) > 0.05
+    expected = copy.deepcopy(start).train()
+    optimizer = torch.optim.AdamW(expected.parameters(), lr=2e-3)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, max_lr=2e-3, total_steps=2, cycle_momentum=False
+    )
+    nn.functional.cross_entropy(expected(made.adversarial), labels[order]).backward()
+    optimizer.step()
+    del schedule
+    for name, weight in found.state_dict().items():
+        assert torch.equal(start.state_dict()[name], before[name])
+        if name.removeprefix("network.features.") in ("0.bias", "3.bias", "7.bias", "10.bias"):
+            continue  # normalised away: its gradient is rounding, which Adam takes for a direction
+        torch.testing.assert_close(weight, expected.state_dict()[name], atol=2e-5, rtol=1e-3)
+    assert not found.training
+
+
+def test_adversarial_training_withstands_what_training_does_not() -> None:
+    images, labels = bars(96, 0)
+    held = bars(40, 1)
+    recipe = models.Recipe(epochs=6, batch_size=12, learning_rate=5e-3)
+    plain = models.train(untrained(), images, labels, recipe=recipe).model
+    state = torch.get_rng_state()
+    given = {"eps": 0.25, "steps": 4, "epochs": 6, "batch_size": 12, "learning_rate": 5e-3}
+    robust, again = (adversarial_training(untrained(), images, labels, **given) for _ in range(2))
+    assert torch.equal(state, torch.get_rng_state())
+    assert robust.fingerprint == again.fingerprint
+    left = [
+        1 - float(attacks.autoattack(each, *held, eps=0.25, steps=10, queries=100).success.double().mean())
+        for each in (plain, robust)
+    ]
+    assert left[1] > left[0] + 0.3
+    assert models.accuracy(robust, *held) > 0.9
+
+
+def test_adversarial_training_says_when_it_diverges() -> None:
+    images, labels = bars(24, 0)
+    with pytest.raises(UserError, match="training diverged"):
+        adversarial_training(untrained(), images, labels, epochs=9, steps=1, learning_rate=1e12)

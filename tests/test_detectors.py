@@ -16,9 +16,11 @@ from xaicore.core.errors import UserError
 from xaicore.core.fingerprint import digest
 from xaicore.detectors import (
     DETECTORS,
+    DeepNeighbours,
     Detector,
     Explainer,
     FeatureSqueezing,
+    LocalDimension,
     MagNet,
     MCDropout,
     ShapSignature,
@@ -46,6 +48,8 @@ MODEL = network()
 MAKE: dict[str, Callable[[nn.Module], Detector]] = {
     **DETECTORS,
     "explainer": lambda model: Explainer(model, n_points=3),
+    "deep_neighbours": lambda model: DeepNeighbours(model, k=4),
+    "local_dimension": lambda model: LocalDimension(model, k=5),
     "shap": lambda model: Explainer(model, "shap", n_points=3),
     "deep_lift": lambda model: Explainer(model, "deep_lift"),
     "guided_grad_cam": lambda model: Explainer(model, "guided_grad_cam"),

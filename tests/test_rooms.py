@@ -70,6 +70,7 @@ def test_defences_and_detectors_ask_attacks_for_attacks_only() -> None:
     }
     assert found == {
         "xaicore.defenses.adaptive",
+        "xaicore.defenses.robust_training",
         "xaicore.defenses.retraining",
         "xaicore.detectors.adaptive",
     }

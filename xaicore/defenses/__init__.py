@@ -11,6 +11,7 @@ from xaicore.defenses.distillation import Distillation, distill, soft_labels
 from xaicore.defenses.heat_and_blur import HeatAndBlur, restore, scattered
 from xaicore.defenses.reformer import Reformed
 from xaicore.defenses.retraining import adversarial_retraining, extended_set
+from xaicore.defenses.robust_training import adversarial_training
 
 __all__ = [
     "Denoiser",
@@ -19,6 +20,7 @@ __all__ = [
     "MarkedPixels",
     "Reformed",
     "adversarial_retraining",
+    "adversarial_training",
     "distill",
     "extended_set",
     "gaussian_blur",

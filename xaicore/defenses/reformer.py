@@ -6,6 +6,7 @@ alone. For MNIST the paper takes the autoencoder of detector I. A :class:`Reform
 attacked as any other: its gradient goes through the reformer, which is what an attacker has who knows of it.
 """
 
+import torch
 from torch import Tensor, nn
 
 from xaicore.core import checks
@@ -46,7 +47,9 @@ class Reformed(Defended):
             raise UserError(
                 f"reformer must keep the shape {tuple(images.shape)}, not give {tuple(reformed.shape)}"
             )
-        return reformed.clamp(0, 1)
+        # Black and white are inside: the gradient of clamp is 0 or 1 there, by the version of PyTorch.
+        inside = (reformed >= 0) & (reformed <= 1)
+        return torch.where(inside, reformed, reformed.detach().clamp(0, 1))
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the logits (N, K) of the reformed images; raises as :meth:`reform` does."""

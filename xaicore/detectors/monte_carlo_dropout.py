@@ -17,6 +17,7 @@ from xaicore.core import checks
 from xaicore.core.errors import UserError
 from xaicore.core.randomness import stream
 from xaicore.detectors.base import Detector
+from xaicore.detectors.surrogates import differentiable_score
 
 MEASURES = ("mutual_information", "entropy")
 
@@ -68,7 +69,10 @@ class MCDropout(Detector):
         return torch.stack(answers, dim=1)
 
     def _score(self, images: Tensor) -> Tensor:
-        answers = self.probabilities(images)
+        return self.of(self.probabilities(images))
+
+    def of(self, answers: Tensor) -> Tensor:
+        """Return the scores (N,) of answers (N, n_samples, K), differentiable."""
         predictive = _bits(answers.mean(1))
         if self._settings["measure"] == "entropy":
             return predictive
@@ -98,6 +102,16 @@ class MCDropout(Detector):
             return output * kept
 
         return drop
+
+
+@differentiable_score.register
+def _(detector: MCDropout, images: Tensor) -> Tensor:
+    """The score as it stands: its masks are known."""
+    answers = []
+    for sample in range(detector._settings["n_samples"]):
+        with detector._dropping(sample):
+            answers.append(detector.model(images.clone()).double().softmax(1))
+    return detector.of(torch.stack(answers, dim=1))
 
 
 def _bits(answers: Tensor) -> Tensor:

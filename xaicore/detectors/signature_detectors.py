@@ -19,8 +19,9 @@ from torch import Tensor, nn
 
 from xaicore.attribution import PRESETS, lrp, signatures
 from xaicore.core import checks
-from xaicore.core.errors import UserError
 from xaicore.detectors.base import Detector, in_batches
+from xaicore.detectors.penultimate import entering, last_linear
+from xaicore.detectors.surrogates import differentiable_score
 
 ROWS = 32
 
@@ -108,20 +109,20 @@ class ShapSignature(_Separator):
             all_classes=checks.flag("all_classes", all_classes),
             seed=checks.integer("seed", seed, least=0),
         )
-        linear = [module for module in model.modules() if isinstance(module, nn.Linear)]
-        if not linear:
-            raise UserError("model must end in a linear layer for SHAP values of what enters it")
-        self._last = linear[-1]
+        self._last = last_linear(model)
         self._mean: Tensor | None = None
 
     def features(self, images: Tensor) -> NDArray[np.float64]:
         """Return the SHAP values of the penultimate neurons, (N, K·D), or (N, D) of the predicted class."""
-        activations, logits = self._activations(images)
-        weights = self._last.weight.detach().cpu().double()
-        apart = activations - self._known(self._mean)
+        return self.values(*self._activations(images)).numpy()
+
+    def values(self, activations: Tensor, logits: Tensor) -> Tensor:
+        """Return the features of activations (N, D) float64 and logits (N, K), differentiable."""
+        weights = self._last.weight.detach().to(activations)
+        apart = activations - self._known(self._mean).to(activations)
         if self._settings["all_classes"]:
-            return (apart[:, None] * weights).flatten(1).numpy()
-        return (apart * weights[logits.argmax(1)]).numpy()
+            return (apart[:, None] * weights).flatten(1)
+        return apart * weights[logits.argmax(1)]
 
     def _learn(self, clean: Tensor, calibration: Tensor, adversarial: Tensor | None) -> None:
         self._mean = self._activations(clean)[0].mean(0)
@@ -129,13 +130,17 @@ class ShapSignature(_Separator):
 
     def _activations(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Return what enters the last layer (N, D) float64, and the logits (N, K)."""
-        kept: list[Tensor] = []
-        handle = self._last.register_forward_pre_hook(lambda _, inputs: kept.append(inputs[0].cpu().clone()))
-        try:
-            logits = self._logits(images).cpu()
-        finally:
-            handle.remove()
-        entering = torch.cat(kept)[: len(images)].double() if kept else torch.empty(0, 0)
-        if entering.ndim != 2 or logits.shape[1] != self._last.out_features:
-            raise UserError("model must end in a linear layer that gives the logits")
-        return entering, logits
+        return tuple(each.cpu() for each in entering(self._last, lambda: self._logits(images)))  # type: ignore[return-value]
+
+
+@differentiable_score.register
+def _(detector: ShapSignature, images: Tensor) -> Tensor:
+    """The machine's decision value written out: the kernel with each support vector, weighed and added up."""
+    scaler, machine = detector._known(detector._machine)
+    found = detector.values(*entering(detector._last, lambda: detector.model(images.clone())))
+    mean, scale, vectors, weights = (
+        torch.from_numpy(each).to(found)
+        for each in (scaler.mean_, scaler.scale_, machine.support_vectors_, machine.dual_coef_[0])
+    )
+    apart = (((found - mean) / scale)[:, None] - vectors).square().sum(2)
+    return (-machine._gamma * apart).exp() @ weights + float(machine.intercept_[0])

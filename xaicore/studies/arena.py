@@ -17,8 +17,10 @@ from torch import Tensor
 
 from xaicore import models
 from xaicore.attacks import ATTACKS, AttackResult
-from xaicore.detectors import Detector, non_local_means
-from xaicore.metrics import shannon_entropy
+from xaicore.detectors import Detector, Explainer, adaptive_attack
+from xaicore.detectors.base import threshold_of
+from xaicore.detectors.explainer import PATHS
+from xaicore.detectors.surrogates import differentiable_score
 from xaicore.studies import steps
 from xaicore.studies.subjects import shuffled, trained_on_sets
 
@@ -33,7 +35,18 @@ ROWS = 10
 
 TITLES = {
     name: ATTACKS[name].title
-    for name in ("fgsm", "bim", "pgd", "mim", "cw_l2", "cw_linf", "cw_l0", "boundary")
+    for name in (
+        "fgsm",
+        "bim",
+        "pgd",
+        "mim",
+        "autoattack",
+        "deepfool",
+        "cw_l2",
+        "cw_linf",
+        "cw_l0",
+        "boundary",
+    )
 }
 """The attacks that the pages share, in their order."""
 
@@ -92,6 +105,13 @@ def options(params: SharedParameters, name: str) -> dict[str, Any]:
         "bim": ball,
         "mim": ball,
         "pgd": {**ball, "seed": params.seed},
+        "autoattack": {
+            "eps": params.eps,
+            "steps": params.scaled(20),
+            "queries": params.scaled(500),
+            "seed": params.seed,
+        },
+        "deepfool": {"steps": params.scaled(50)},
         "cw_l2": {"steps": params.scaled(25), "search_steps": 3},
         "cw_linf": {"steps": params.scaled(12), "decrease_factor": 0.75},
         "cw_l0": {"steps": params.scaled(20), "attempts": 2},
@@ -136,25 +156,46 @@ def scores(
     return {group: score(given) for group, given in images.items()}
 
 
-def scores_without_network(
-    store: Store, images: Mapping[str, Tensor]
-) -> dict[str, dict[str, NDArray[np.float64]]]:
-    """Return what groups of images give away without a network: their entropy, and how far denoising changes them.
+def limit(clean: NDArray[np.float64], fpr: float) -> float:
+    """Return the score that at most a share ``fpr`` of the scores (N,) of clean images exceed, as in the tables."""
+    return threshold_of(torch.from_numpy(np.sort(clean)), fpr)
 
-    Returns:
-        Title of the score → group → (N,).
+
+def why_not(detector: Detector) -> str:
+    """Return why no attack here knows a detector; empty where one does."""
+    if isinstance(detector, Explainer) and detector.explanation not in PATHS:
+        return "no slope: its map counts as constant"
+    if differentiable_score.dispatch(type(detector)) is differentiable_score.dispatch(object):
+        return "no surrogate"
+    return ""
+
+
+def known(
+    store: Store,
+    title: str,
+    detector: Detector,
+    images: Tensor,
+    labels: Tensor,
+    **options: Any,
+) -> AttackResult:
+    """Attack network and detector at once (:func:`xaicore.detectors.adaptive_attack`), or take it from the store.
+
+    Args:
+        store: and ``title``, ``images``, ``labels``: see above.
+        detector: fitted as far as its score needs it.
+        options: of the attack, with ``limit``, the score that it has to keep.
+
+    Raises:
+        UserError: the detector has no surrogate.
     """
-    found: dict[str, dict[str, NDArray[np.float64]]] = {"image, entropy": {}, "image, denoising": {}}
-    for group, given in images.items():
-
-        def compute(given: Tensor = given) -> dict[str, Tensor]:
-            change = given - non_local_means(given, strength=0.8).clamp(0, 1)
-            return {"entropy": shannon_entropy(given), "change": change.abs().mean((1, 2, 3)).double()}
-
-        kept = store.get_or_compute("image scores", {"images": given}, compute, code=non_local_means)
-        found["image, entropy"][group] = kept["entropy"].numpy()
-        found["image, denoising"][group] = kept["change"].numpy()
-    return found
+    given = {"images": images, "labels": labels, "batch_size": ROWS, **options}
+    kept = store.get_or_compute(
+        f"one who knows, {title}",
+        {"detector": detector.fingerprint, **given},
+        lambda: adaptive_attack(detector, **given).arrays(),
+        code=adaptive_attack,
+    )
+    return AttackResult.from_arrays(kept, seconds=kept.seconds)
 
 
 def predictions(store: Store, title: str, model: models.Classifier, images: Tensor) -> Tensor:

@@ -59,19 +59,30 @@ class ArenaParameters(SharedParameters):
         min_length=1,
         description="explanations of EXPLAINER",
     )
+    n_known: int = Field(16, ge=2, description="images for the attacks that know a detector, at most")
+    known_steps: int = Field(20, ge=1, le=10_000, description="their steps")
+    known_restarts: int = Field(3, ge=1, le=1000, description="their random starts, of three kinds in turn")
     points: int = Field(4, ge=1, le=10_000, description="gradients in a map that averages")
     masks: int = Field(16, ge=2, le=10_000, description="dropout masks of the uncertainty")
-    n_magnet: int | None = Field(1200, ge=10, description="training images of MagNet; none: all")
+    n_magnet: int | None = Field(
+        1200, ge=10, description="training images of MagNet and of those that look at features; none: all"
+    )
     magnet_epochs: int = Field(3, ge=1, description="MagNet: epochs of training")
     magnet_batch_size: int = Field(16, ge=1, description="MagNet: images in a training step")
     magnet_learning_rate: Fraction = Field(0.02, gt=0, le=1, description="MagNet: learning rate")
     sigma: Fraction = Field(1.0, gt=0, le=10, description="Heat and Blur: σ of the blur in pixels")
     temperature: Fraction = Field(20.0, ge=1, le=1000, description="temperature of the distillation")
     retraining_epochs: int = Field(2, ge=1, description="epochs of adversarial retraining")
+    robust_epochs: int = Field(4, ge=1, description="epochs of adversarial training")
+    robust_steps: int = Field(5, ge=1, le=10_000, description="steps of its PGD")
+    bits: int = Field(1, ge=1, le=8, description="input rounding: bits of a value")
+    quality: int = Field(50, ge=1, le=95, description="JPEG: quality")
     denoiser_epochs: int = Field(5, ge=1, description="epochs of the denoising autoencoder")
     n_defended: int = Field(20, ge=2, description="images for the attacks on the defences, at most")
-    n_defended_costly: int = Field(10, ge=2, description="of these for CW-L2 and boundary, at most")
-    budget: Fraction = Field(2.0, gt=0, description="largest L2 that counts for CW-L2 on the defences")
+    n_defended_costly: int = Field(10, ge=2, description="of these for DeepFool, CW-L2 and boundary, at most")
+    budget: Fraction = Field(
+        2.0, gt=0, description="largest L2 that counts for DeepFool and CW-L2 on the defences"
+    )
 
 
 class AtlasParameters(SharedParameters):

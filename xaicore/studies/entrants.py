@@ -1,0 +1,178 @@
+"""Who enters the arena: its detectors, fitted, and its defences, trained or from the store.
+
+``setting`` is that of :func:`xaicore.studies.arena.setting`; ``learned`` is BIM on the first of its training images, from
+which those learn that learn from attacks.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from xaicore import defenses, detectors, models
+from xaicore.attribution.titles import TITLES
+from xaicore.studies import steps
+from xaicore.studies.filters import Filter
+
+if TYPE_CHECKING:
+    from xaicore.attacks import AttackResult
+    from xaicore.detectors import Detector, MagNet
+    from xaicore.run.params import ArenaParameters
+    from xaicore.run.store import Store
+    from xaicore.studies.arena import Setting
+
+
+class Learned(NamedTuple):
+    """What is there to learn from an attack on training images.
+
+    Attributes:
+        examples: (S, C, H, W), those that fooled the network.
+        originals: (S, C, H, W), the same before.
+        labels: (S,), their classes.
+        adversarial: (N, C, H, W), all, whether they fooled it or not.
+        clean: (N, C, H, W), the same before.
+    """
+
+    examples: Tensor
+    originals: Tensor
+    labels: Tensor
+    adversarial: Tensor
+    clean: Tensor
+
+
+def learned_from(result: AttackResult, images: Tensor, labels: Tensor) -> Learned:
+    """Return what an attack on ``images`` (N, C, H, W) of the classes ``labels`` has to teach."""
+    taught = result.success & ~result.info["initially_wrong"]
+    adversarial = result.adversarial
+    return Learned(adversarial[taught], images[taught], labels[taught], adversarial, images)
+
+
+def fitted_magnet(params: ArenaParameters, setting: Setting) -> MagNet:
+    """Return MagNet, trained on the first training images."""
+    given = {name: getattr(params, f"magnet_{name}") for name in ("epochs", "batch_size", "learning_rate")}
+    magnet = detectors.MagNet(setting.network, seed=params.seed, **given)
+    return magnet.fit(setting.train[0][: params.n_magnet], setting.validation[0])
+
+
+def fitted_detectors(
+    params: ArenaParameters, setting: Setting, learned: Learned, magnet: MagNet
+) -> dict[str, dict[str, Detector]]:
+    """Return the detectors: what they are based on → title → detector."""
+    network, train = setting.network, setting.train[0]
+    held = setting.validation[0][:: max(1, len(setting.validation[0]) // 100)]
+    clean = train[: params.n_magnet]
+    explainers: dict[str, Detector] = {}
+    for name in params.explanations:
+        detector = detectors.Explainer(network, name, n_points=params.points, seed=params.seed)
+        if name == "shap":
+            detector.fit(train[: params.points], calibration=train[:1])
+        explainers[f"EXPLAINER, {TITLES[name]}"] = detector
+    examples = learned.examples if len(learned.examples) > 1 else learned.adversarial
+    taught = (learned.clean, held, examples)
+    neighbours = min(20, len(clean)), min(50, len(clean))
+    return {
+        "EXPLAINER": explainers,
+        "others": {
+            "layers' Grad-CAM": detectors.LayerDeviation(network),
+            "dropout uncertainty": detectors.MCDropout(network, n_samples=params.masks, seed=params.seed),
+            "feature squeezing": detectors.FeatureSqueezing(network),
+            "MagNet": magnet,
+        },
+        "answer": {
+            "maximum softmax": detectors.MaxSoftmax(network),
+            "margin": detectors.Margin(network),
+            "energy": detectors.Energy(network),
+        },
+        "features": {
+            "kernel density": detectors.KernelDensity(network).fit(clean, held),
+            "local dimension": detectors.LocalDimension(network, k=neighbours[0]).fit(clean, held),
+            "Mahalanobis": detectors.Mahalanobis(network).fit(clean, held),
+            "nearest neighbours": detectors.DeepNeighbours(network, k=neighbours[1]).fit(clean, held),
+        },
+        "learned from BIM": {
+            "relevance signature": detectors.SignatureDetector(network, seed=params.seed).fit(*taught),
+            "SHAP signature": detectors.ShapSignature(network, seed=params.seed).fit(*taught),
+        },
+        "no network": {
+            "image, entropy": detectors.ImageEntropy(network),
+            "image, denoising": detectors.ImageDenoising(network),
+        },
+    }
+
+
+def trained_defences(
+    params: ArenaParameters, store: Store, setting: Setting, learned: Learned, magnet: MagNet
+) -> dict[str, nn.Module]:
+    """Return the defences, title → classifier of images in [0, 1]; the first is none."""
+    network, (images, labels) = setting.network, setting.train
+
+    def weights(step: str, module: nn.Module, train: Callable[..., Any], **given: Any) -> Any:
+        """Return ``module`` with the weights that ``train`` gives, of a distillation the student's, or from the store."""
+
+        def compute() -> dict[str, Tensor]:
+            made = train(**given)
+            return dict(getattr(made, "student", made).state_dict())
+
+        module.load_state_dict(dict(store.get_or_compute(step, given, compute, code=train)))
+        return module.eval().requires_grad_(False)
+
+    recipe = models.Recipe(
+        epochs=params.retraining_epochs,
+        learning_rate=1e-3,
+        precision="float32",
+        seed=params.seed,
+        small_maps=True,
+    )
+    extended = torch.cat([images, learned.examples]), torch.cat([labels, learned.labels])
+    retrained = steps.trained(
+        store, "retrained", network, *extended, validation=setting.validation, recipe=recipe
+    ).model
+    repeats = max(1, len(images) // max(1, 2 * len(learned.originals)))
+    denoiser = weights(
+        "denoiser",
+        defenses.Denoiser((images.shape[1], images.shape[2], images.shape[3])),
+        defenses.trained_denoiser,
+        corrupted=torch.cat([images, *[learned.examples] * repeats]),
+        clean=torch.cat([images, *[learned.originals] * repeats]),
+        epochs=params.denoiser_epochs,
+        seed=params.seed,
+    )
+    robust = weights(
+        "adversarial training",
+        copy.deepcopy(network),
+        defenses.adversarial_training,
+        model=network,
+        images=images,
+        labels=labels,
+        eps=params.eps,
+        steps=params.robust_steps,
+        epochs=params.robust_epochs,
+        seed=params.seed,
+    )
+    distilled = weights(
+        "distillation",
+        copy.deepcopy(setting.untrained),
+        defenses.distill,
+        model=setting.untrained,
+        images=images,
+        labels=labels,
+        temperature=params.temperature,
+        epochs=params.epochs,
+        learning_rate=3e-3,
+        seed=params.seed,
+    )
+    return {
+        "none": network,
+        "adversarial retraining": retrained,
+        "adversarial training": robust,
+        "Heat and Blur": defenses.HeatAndBlur(network, sigma=params.sigma),
+        "input rounding": defenses.Reformed(network, Filter("rounding", params.bits)),
+        "JPEG": defenses.Reformed(network, Filter("jpeg", params.quality)),
+        "MagNet's reformer": defenses.Reformed(network, magnet.reformer),
+        "denoising autoencoder": defenses.Reformed(network, denoiser),
+        "defensive distillation": distilled,
+    }
