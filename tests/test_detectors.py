@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from subjects import two_convolutions
 from torch import Tensor, nn
+from zoo import Returning
 
 from xaicore import metrics
 from xaicore.core.errors import UserError
@@ -104,6 +105,26 @@ def test_at_most_the_stated_share_of_calibration_images_is_above(name: str, fpr:
     detector = fitted(name)
     above = int((detector.score(draw(12, seed=2)) > detector.threshold(fpr)).sum())
     assert above <= 12 * fpr + 1e-9
+
+
+# Of Monte Carlo dropout MAKE has a network of its own.
+@pytest.mark.parametrize("name", [name for name in MAKE if name != "mc_dropout"])
+def test_on_networks_of_other_people(name: str) -> None:
+    viewed = network()
+    viewed[5] = Viewed()
+    apart = fitted(name, viewed).score(draw(5)) - fitted(name).score(draw(5))
+    assert apart.abs().median() < 1e-5  # rounding may put a pixel of an image elsewhere in a ranking
+    for change, what in ((lambda z: (z, 2 * z), "a tuple"), (lambda z: {"logits": z}, "a dict")):
+        with pytest.raises(UserError, match=f"model must return logits .* not {what}") as caught:
+            fitted(name, Returning(network(), change))
+        assert "\n" not in str(caught.value)
+
+
+class Viewed(nn.Module):
+    """``view``, which needs contiguous maps, in the place of ``flatten``."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.view(x.size(0), -1)
 
 
 class Told(Detector):
