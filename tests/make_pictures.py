@@ -1,4 +1,4 @@
-"""Take the pictures of the README anew, from the book that was built last: ``python tests/make_pictures.py [_build/html]``.
+"""Take the pictures of the README anew, from the book built last: ``python tests/make_pictures.py [_build/html]``.
 
 They need a Chromium, and Pillow to make them small.
 """
@@ -11,11 +11,9 @@ from browser import ABSENT, Browser, address, chromium
 from PIL import Image
 
 ROOT = Path(__file__).parents[1]
-PICTURES = {
-    "front-page": ("book/index.html", "", ""),
-    "explorer": ("notebooks/explorer.html", "image=9&attack=cw_l2&size=smallest&kind=attack&explanation=grad_cam&explained=answer", ""),
-}
-"""Each picture: the page, its fragment, and what is brought into sight."""
+CASE = "image=9&attack=cw_l2&size=smallest&kind=attack&explanation=grad_cam&explained=answer"
+PICTURES = {"front-page": ("book/index.html", "", 920), "explorer": ("notebooks/explorer.html", CASE, 1060)}
+"""Each picture: the page, its fragment, and the height of the window."""
 
 
 def main(site: Path) -> None:
@@ -23,11 +21,9 @@ def main(site: Path) -> None:
     if command is None:
         sys.exit(ABSENT)
     with Browser(command) as browser:
-        browser.window(1280, 800)
-        for name, (page, fragment, selector) in PICTURES.items():
+        for name, (page, fragment, height) in PICTURES.items():
+            browser.window(1280, height)
             browser.visit(address(site / page, fragment))
-            if selector:
-                browser.run(f"document.querySelector({selector!r}).scrollIntoView()")
             picture = Image.open(io.BytesIO(browser.picture())).convert("RGB")
             picture.save(ROOT / ".github" / "pictures" / f"{name}.webp", quality=80, method=6)
 

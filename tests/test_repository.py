@@ -109,6 +109,16 @@ def test_readme_and_makefile_name_the_same_commands() -> None:
     assert "make test" in (ROOT / ".ci" / "run").read_text(encoding="utf-8")
 
 
+def test_the_readme_has_the_findings_of_the_front_page_and_small_pictures() -> None:
+    readme, front = ((ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "book/index.md"))
+    findings = re.findall(r"^\*\*([^*]+)\*\*", front, re.MULTILINE)
+    assert re.findall(r"^\d\. \*\*([^*]+)\*\*", readme, re.MULTILINE) == findings
+    assert len(findings) == 3
+    pictures = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", readme)
+    assert len(pictures) == 2
+    assert all((ROOT / name).stat().st_size < 150_000 for name in pictures)
+
+
 def test_what_files_cite_is_there() -> None:
     """Documents and files of the project by their path, and modules that commands run; N, <…> and * stand for any."""
     names = {path.relative_to(ROOT).as_posix() for path in tracked()}
