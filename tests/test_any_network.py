@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional
 
-from xaicore import attacks, models
+from xaicore import attacks, attribution, models
 from xaicore.attacks import ATTACKS, AttackWarning
 from xaicore.attacks.goal import Goal
 from xaicore.attacks.victim import Victim
@@ -82,6 +82,23 @@ def test_logits_and_gradients_are_those_of_pytorch(kind: str) -> None:
     torch.testing.assert_close(
         victim.gradient(images, goal), plain_gradient(model, images, goal), atol=1e-6, rtol=1e-4
     )
+
+
+@pytest.mark.parametrize("kind", zoo.NETWORKS)
+def test_a_batch_of_one_and_of_ten_have_the_same_gradients(kind: str) -> None:
+    model = zoo.NETWORKS[kind]()
+    images, labels = labelled(model, 10)
+    victim = Victim(model, 16)
+    ten = victim.gradient(images, Goal(labels, None))
+    one = [victim.gradient(images[[i]], Goal(labels[[i]], None)) for i in (0, 4, 9)]
+    assert ten.flatten(1).any(dim=1).all()
+    torch.testing.assert_close(torch.cat(one), ten[[0, 4, 9]], atol=1e-6, rtol=1e-4)
+    # Explanations fill no batch up: single precision would round which of two values in a pool is the larger.
+    model, images = model.double(), images.double()
+    ten = attribution.gradient(model, images, labels)
+    one = [attribution.gradient(model, images[[i]], labels[[i]]) for i in (0, 4, 9)]
+    assert ten.flatten(1).any(dim=1).all()
+    torch.testing.assert_close(torch.cat(one), ten[[0, 4, 9]])
 
 
 class Flattened(zoo.View):

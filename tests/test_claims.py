@@ -1,5 +1,7 @@
 """The committed claims and reported numbers of the papers, and what the loader says about a bad file."""
 
+import re
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -91,34 +93,6 @@ def test_the_listed_units_are_the_recorded_ones() -> None:
                         UNITS[listed].shown,
                         UNITS[listed].of_one / UNITS[listed].parts,
                     ), name
-
-
-def test_the_records_of_paper_1() -> None:
-    agreed = """
-    accuracy.clear.clear accuracy.clear.fgsm accuracy.clear.onepixel accuracy.fgsm_immune.fgsm
-    accuracy.onepixel_immune.onepixel accuracy.fgsm_immune.clear accuracy.onepixel_immune.clear drop.fgsm
-    drop.onepixel restore.fgsm restore.onepixel restore_gap.fgsm restore_gap.onepixel success.fgsm
-    success.onepixel count.test count.fgsm_test count.onepixel_test count.train count.fgsm_train
-    count.onepixel_train rank_correlation.fgsm rank_correlation.onepixel rank_correlation.noise
-    rank_correlation.fgsm_same_class pixel_rank pixel_share_ratio pixel_share_ratio.clean
-    similarity.onepixel_immune similarity.onepixel_attacked similarity.onepixel_gain
-    similarity.onepixel_same_model_gain roughness.fgsm_immune roughness.clear roughness.gain
-    roughness.gain_entropy mixing.attacked mixing.unattacked mixing.difference mixing_umap.difference
-    margin.difference signature_classifier.accuracy signature_classifier.chance signature_classifier.gain
-    reattack.fgsm_immune reattack.onepixel_immune pixel_rank.immune pixel_share_ratio.immune success.fgsm_cited
-    success.fgsm_fixed repaired.fgsm_immune.fgsm repaired.fgsm_immune.onepixel repaired.onepixel_immune.fgsm
-    repaired.onepixel_immune.onepixel specific.fgsm specific.onepixel confidence.smallest confidence.fixed
-    confidence.mistakes reversal.two.smallest reversal.two.fixed reversal.one.smallest reversal.one.fixed
-    reversal.centred.smallest reversal.centred.fixed reversed.two.smallest reversed.two.fixed reversed.one.smallest
-    reversed.one.fixed reversed.centred.smallest reversed.centred.fixed mixing_half.attacked mixing_half.unattacked
-    mixing_half.difference mixing_umap_half.difference margin_half.difference signature_classifier.maps.balanced
-    signature_classifier.maps.detect signature_classifier.placeless.balanced bars.difference bars.first bars.second
-    bars.share_ratio
-    """
-    agreed_ids = {f"p1.{name}" for name in agreed.split()}
-    used = {name for claim in paper("p1").claims for name in claim.results}
-    used |= {entry.result for entry in paper("p1").reported if entry.result}
-    assert used <= agreed_ids
 
 
 def test_reported_tables_cell_by_cell() -> None:
@@ -334,6 +308,16 @@ def test_a_sum_that_cannot_be_done_is_refused(tmp_path: Path) -> None:
     (tmp_path / "p7.yml").write_text(text, encoding="utf-8")
     with pytest.raises(UserError, match=r"p7\.first.*division by zero"):
         load_claims(tmp_path)
+
+
+def test_the_file_that_the_guide_shows_loads(tmp_path: Path) -> None:
+    guide = (FOLDER.parent / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"^ *```yaml\n(.*?)^ *```", guide, re.DOTALL | re.MULTILINE)
+    (tmp_path / "p6.yml").write_text(textwrap.dedent(example), encoding="utf-8")
+    (shown,) = load_claims(tmp_path)
+    assert [claim.id for claim in shown.claims] == ["p6.fgsm-fools-most"]
+    assert shown.claims[0].control[0].rule(shown.claims[0].check).ids() == {"p6.error.noise"}
+    assert shown.bib in (FOLDER.parent / "book" / "references.bib").read_text(encoding="utf-8")
 
 
 def test_double_ids_and_an_empty_folder(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import shlex
 from pathlib import Path
 
 import pandas as pd
@@ -97,6 +99,53 @@ def test_files_and_folders_are_meant_from_where_the_command_is_typed(command, pr
     here = project / "notebooks"
     absolute = {"data_root": str(here / "../mine"), "second_weights": str(here / "w.pt")}
     assert given == {**typed, **absolute, "data": str(here / "../mine"), "store": "/elsewhere"}
+
+
+def test_the_help_of_each_command_has_examples_that_can_be_typed(capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["--help"])
+    names = re.findall(r"^    (\w+) ", capsys.readouterr().out, re.MULTILINE)
+    assert {"run", "build", "doctor"} <= set(names) >= set(cli.EXAMPLES)
+    for name in names:
+        with pytest.raises(SystemExit):
+            cli.main([name, "--help"])
+        shown = capsys.readouterr().out.split("for example:\n")[1].splitlines()
+        assert any(line.startswith(f"  xaibook {name}") for line in shown)
+        for line in shown:
+            program, *typed = shlex.split(line.split(">")[0])
+            assert program == "xaibook"
+            assert callable(cli._parser().parse_args(typed).command)
+
+
+@pytest.mark.parametrize(
+    ("typed", "status", "following"),
+    [
+        (["run", "--edition", "quick"], 0, "xaibook build --edition quick"),
+        (["run"], 1, "finished batches are kept"),
+        (["run"], 130, None),
+        (["run", "-p", "seed", "1"], 0, "runs/custom"),
+        (["run", "--seeds", "0-4"], 0, "xaibook keep --edition embedded"),
+        (["build"], 0, "xaibook verify --edition embedded"),
+        (["claims"], 0, "xaibook build"),
+        (["claims", "--accept"], 0, "git diff claims/verdicts.yml"),
+        (["doctor"], 1, "xaibook doctor"),
+        (["doctor"], 0, "xaibook run --edition quick"),
+    ],
+)
+def test_a_command_says_what_to_do_next(command, monkeypatch, typed, status, following):
+    def _done(root, options):
+        return status
+
+    _done.__name__ = f"_{typed[0]}"
+    monkeypatch.setattr(cli, _done.__name__, _done)
+    ended, out, said = command(*typed)
+    assert (ended, out) == (status, "")
+    if following is None:
+        assert said == ""
+    else:
+        assert said.startswith("next: ")
+        assert following in said
+        assert said.count("\n") == 1
 
 
 def test_outside_the_project(command, tmp_path):

@@ -12,7 +12,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageCms
 
 from xaicore import data
 from xaicore.core.errors import UnreadableFiles, UserError
@@ -330,12 +330,30 @@ def test_one_bit_and_cmyk(tmp_path: Path) -> None:
         assert torch.allclose(one(tmp_path), torch.tensor(expected / 255), atol=2 / 255)
 
 
-def test_exif_turns_the_pixels(tmp_path: Path) -> None:
-    image = Image.fromarray(np.array([[[255, 0, 0], [0, 0, 255]]], dtype=np.uint8))
+@pytest.mark.parametrize(
+    ("orientation", "rows"),
+    [
+        (1, ["abc", "def"]), (2, ["cba", "fed"]), (3, ["fed", "cba"]), (4, ["def", "abc"]),
+        (5, ["ad", "be", "cf"]), (6, ["da", "eb", "fc"]), (7, ["fc", "eb", "da"]), (8, ["cf", "be", "ad"]),
+    ],
+)  # fmt: skip
+def test_exif_turns_and_mirrors_the_pixels(tmp_path: Path, orientation: int, rows: list[str]) -> None:
+    image = Image.frombytes("L", (3, 2), b"abcdef")
     exif = image.getexif()
-    exif[274] = 6
+    exif[274] = orientation
     image.save(place(tmp_path), exif=exif)
-    assert one(tmp_path)[:, :, 0].T.tolist() == [[1.0, 0.0, 0.0], [0.0, 0.0, 1.0]]
+    assert (one(tmp_path, channels=1)[0] * 255).round().tolist() == [[*map(ord, row)] for row in rows]
+
+
+@pytest.mark.parametrize("mode", ["LAB", "YCbCr"])
+def test_other_colour_spaces_become_rgb(tmp_path: Path, mode: str) -> None:
+    colours = Image.fromarray(np.array([[[200, 100, 0], [30, 60, 250], [255] * 3]], dtype=np.uint8))
+    if mode == "LAB":
+        srgb, lab = map(ImageCms.createProfile, ("sRGB", "LAB"))
+        ImageCms.profileToProfile(colours, srgb, lab, outputMode="LAB").save(place(tmp_path, "1.tif"))
+    else:
+        colours.convert(mode).save(place(tmp_path, "1.tif"))
+    assert np.abs(one(tmp_path).permute(1, 2, 0).numpy() * 255 - np.asarray(colours, float)).max() < 10
 
 
 @pytest.mark.parametrize("name", ["1.gif", "1.png", "1.webp", "1.tiff"])

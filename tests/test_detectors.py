@@ -1,6 +1,7 @@
 """What every detector keeps: the false-positive bound, clean images only, independence, no trace on the model."""
 
 import copy
+import re
 from collections.abc import Callable
 
 import numpy as np
@@ -10,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from subjects import two_convolutions
 from torch import Tensor, nn
+from zoo import Returning
 
 from xaicore import metrics
 from xaicore.core.errors import UserError
@@ -108,6 +110,35 @@ def test_at_most_the_stated_share_of_calibration_images_is_above(name: str, fpr:
     detector = fitted(name)
     above = int((detector.score(draw(12, seed=2)) > detector.threshold(fpr)).sum())
     assert above <= 12 * fpr + 1e-9
+
+
+# Of Monte Carlo dropout MAKE has a network of its own.
+@pytest.mark.parametrize("name", [name for name in MAKE if name != "mc_dropout"])
+def test_on_networks_of_other_people(name: str) -> None:
+    viewed = network()
+    viewed[5] = Viewed()
+    apart = fitted(name, viewed).score(draw(5)) - fitted(name).score(draw(5))
+    assert apart.abs().median() < 1e-5  # rounding may put a pixel of an image elsewhere in a ranking
+    asked = []  # detectors such as MagNet without temperatures ask no network
+
+    def wrapped(logits: Tensor) -> tuple[Tensor, Tensor]:
+        asked.append(logits)
+        return logits, 2 * logits
+
+    try:
+        fitted(name, Returning(network(), wrapped))
+    except UserError as error:
+        refusal = str(error)
+    else:
+        refusal = ""
+    assert re.match(r"model must return logits .* not a tuple: [^\n]*$", refusal) or not asked
+
+
+class Viewed(nn.Module):
+    """``view``, which needs contiguous maps, in the place of ``flatten``."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.view(x.size(0), -1)
 
 
 class Told(Detector):

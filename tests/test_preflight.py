@@ -48,7 +48,11 @@ def test_missing_folders_are_told_together_with_what_runs_without_them(
     line = str(caught.value)
     assert "cats-vs-dogs (for p1_inspecting_attacks); faces (for p2_gradcam_shift); imagenet (for p3_" in line
     assert "$XAICORE_DATA holds no folder whose name starts with cats-vs-dogs" in line
-    assert line.endswith("without them: --only arena")
+    others = [
+        n for n, each in chosen.items() if all(SETS[r.dataset].read_root is None for r in each.readings)
+    ]
+    assert "arena" in others
+    assert line.endswith(f"without them: --only {','.join(others)}")
     assert "\n" not in line
     with pytest.raises(UserError, match="image sets are missing"):
         plan(ROOT, edition, tmp_path / "runs", overrides={})

@@ -1,5 +1,6 @@
 """The files around the code say the same things as each other."""
 
+import fnmatch
 import json
 import re
 import subprocess
@@ -106,6 +107,48 @@ def test_readme_and_makefile_name_the_same_commands() -> None:
     for command in ("run", "editions", "doctor", "claims"):
         assert f"xaibook {command}" in readme
     assert "make test" in (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+
+
+def test_the_readme_has_the_findings_of_the_front_page_and_small_pictures() -> None:
+    readme, front = ((ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "book/index.md"))
+    findings = re.findall(r"^\*\*([^*]+)\*\*", front, re.MULTILINE)
+    assert re.findall(r"^\d\. \*\*([^*]+)\*\*", readme, re.MULTILINE) == findings
+    assert len(findings) == 3
+    pictures = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", readme)
+    assert len(pictures) == 2
+    assert all((ROOT / name).stat().st_size < 150_000 for name in pictures)
+
+
+def test_what_files_cite_is_there() -> None:
+    """Documents and files of the project by their path, and modules that commands run; N, <…> and * stand for any."""
+    names = {path.relative_to(ROOT).as_posix() for path in tracked()}
+    folders = "xaicore|tests|book|claims|editions|notebooks|benchmarks|results|[.]github"
+    kinds = "md|py|ipynb|yml|json|css|js|bib|gz|csv"
+    path = rf"(?<![\w./-])(?:{folders})/[\w./*<>-]*\w\.(?:{kinds})\b"
+    cited = re.compile(
+        rf"{path}|(?<![\w./-])[A-Z][A-Z_-]{{2,}}\.md\b|(?<=python -m )(?:xaicore|benchmarks)[\w.]*\w"
+    )
+    count, missing = 0, []
+    for source in tracked(
+        "*.md",
+        "*.py",
+        "*.yml",
+        "*.toml",
+        "*.cff",
+        "*.ipynb",
+        "Makefile",
+        ":!tests",
+        ":!results",
+        ":!CHANGELOG.md",
+    ):
+        for name in cited.findall(source.read_text(encoding="utf-8")):
+            of_module = [f"{name.replace('.', '/')}{end}" for end in (".py", "/__main__.py")]
+            pattern = re.sub(r"<\w+>|N", "*", name)
+            found = names & {name, *of_module} or fnmatch.filter(names, pattern)
+            count += 1
+            missing += [] if found else [f"{source.name} cites {name}"]
+    assert count > 40
+    assert missing == []
 
 
 def test_only_the_tests_of_the_cluster_wait_for_ray() -> None:

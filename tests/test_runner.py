@@ -1,16 +1,20 @@
 """The runner, on a small notebook: killed, failing, dying, interrupted; nothing half-done is left."""
 
+import io
 import json
+import re
 import signal
 import subprocess
 import time
 
 import nbformat
 import pytest
+from rich.console import Console
+from rich.text import Text
 
 from tests import toy
 from tests.toy import BATCHES, Screen, batches, command, set_edition, wait
-from xaicore.book.running.display import PlainLines, Row
+from xaicore.book.running.display import Bars, PlainLines, Row
 from xaicore.book.running.runner import completed_runs, run
 from xaicore.core.errors import UserError
 from xaicore.run.records import load_record
@@ -164,3 +168,25 @@ def test_progress_lines_come_with_every_step_and_every_quarter_minute(tmp_path, 
     monkeypatch.setattr(time, "monotonic", lambda: later)
     screen.update([row])
     assert capsys.readouterr().out.splitlines() == ["toy: attack 0/2, 0:16 of about 1:15"]
+
+
+def test_a_terminal_has_bars_with_the_expected_time():
+    rows = [
+        Row("toy", 100.0, state="running", begin=time.monotonic() - 25, step="attack", done="1/4"),
+        Row("late", 10.0, state="running", begin=time.monotonic() - 25),
+        Row("done", 60.0, state="completed", begin=1.0, seconds=30.0),
+        Row("next", 60.0),
+    ]
+    assert [row.share for row in rows] == [pytest.approx(0.25, abs=0.2), 0.99, 1, 0]
+    screen = Bars()
+    screen._live.console = Console(file=io.StringIO(), force_terminal=True, width=100)
+    screen.update(rows)
+    screen._live.console.print(screen._live.renderable)
+    lines = Text.from_ansi(screen._live.console.file.getvalue()).plain.splitlines()
+    full = [sum(map(line.count, "━╸╺")) for line in lines]
+    assert full == [20] * 4
+    assert [re.sub("[━╸╺]+", "|", line).split() for line in lines[:1] + lines[2:]] == [
+        ["toy", "|", "0:25", "of", "about", "1:40", "attack", "1/4"],
+        ["done", "|", "0:30", "of", "about", "1:00", "completed"],
+        ["next", "|", "0:00", "of", "about", "1:00", "waiting"],
+    ]

@@ -21,12 +21,26 @@ from xaicore.core.errors import UserError
 from xaicore.core.units import number
 from xaicore.run.repository import find_root
 
+EXAMPLES = {
+    "run": ["xaibook run --edition quick --only p1", "xaibook run --only p1 -p eps_max 8/255 -p n_images 50"],
+    "build": ["xaibook build --edition quick"],
+    "keep": ["xaibook run --edition embedded --only p4 --seeds 0-4", "xaibook keep --edition embedded"],
+    "verify": ["xaibook verify --edition embedded"],
+    "claims": ["xaibook claims --edition quick", "xaibook claims --json > claims.json"],
+    "editions": ["xaibook editions --costs paper"],
+}
+"""What the help of a command shows; of one that is not here, the command alone."""
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Carry out a command line (default: the process's own) and return the exit status."""
     options = _parser().parse_args(arguments)
     try:
-        return int(options.command(find_root(), options))
+        status = int(options.command(find_root(), options))
+        following = _following(options.command.__name__.lstrip("_"), options, status)
+        if following:
+            print(f"next: {following}", file=sys.stderr)  # what a program reads stays as it is
+        return status
     except UserError as error:
         print(f"xaibook: {error}", file=sys.stderr)
         return 2
@@ -46,7 +60,15 @@ def _parser() -> argparse.ArgumentParser:
         command: Callable[..., int], about: str, edition: str | None = None, which: str = "which edition"
     ) -> Any:
         """Add a command that is named as its function, and its option --edition where it has a default."""
-        added = commands.add_parser(command.__name__.lstrip("_"), help=about)
+        name = command.__name__.lstrip("_")
+        lines = "\n".join(f"  {line}" for line in EXAMPLES.get(name, [f"xaibook {name}"]))
+        added = commands.add_parser(
+            name,
+            help=about,
+            description=f"{about[0].upper()}{about[1:]}.",
+            epilog=f"for example:\n{lines}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
         added.set_defaults(command=command)
         if edition is not None:
             added.add_argument("--edition", default=edition, help=f"{which} (default: {edition})")
@@ -111,6 +133,33 @@ def _parser() -> argparse.ArgumentParser:
     )
     add(_doctor, "say what this machine can run and what is missing")
     return parser
+
+
+def _following(command: str, options: argparse.Namespace, status: int) -> str:
+    """Return what to do after a command that ended with 0 or 1."""
+    edition = getattr(options, "edition", None)
+    if status > 1:
+        return ""
+    if command == "run" and status:
+        return "mend what is said above and give the command again; finished batches are kept"
+    if command == "run" and options.overrides:
+        return "open the notebook in runs/custom, or leave out -p to run what the book shows"
+    if command == "run" and options.seeds is not None:
+        return f"xaibook keep --edition {edition}, which pools the runs into evidence"
+    if command == "claims" and options.accept:
+        return "git diff claims/verdicts.yml, and commit it"
+    return {
+        "run": f"xaibook build --edition {edition}",
+        "build": f"xaibook verify --edition {edition}, which compares your values with the committed ones",
+        "epub": "open it in a reader of books",
+        "keep": "git diff claims/verdicts.yml, commit it with the results, and xaibook build",
+        "verify": "xaibook claims, for what the committed values mean",
+        "claims": "the ledgers of the book have rule, reason and control of each (xaibook build)",
+        "editions": "xaibook run --edition quick, or xaibook doctor for what this machine can run",
+        "doctor": "mend what is marked, and xaibook doctor again"
+        if status
+        else "xaibook run --edition quick",
+    }.get(command, "")
 
 
 def _run(root: Path, options: argparse.Namespace) -> int:

@@ -1,4 +1,4 @@
-"""What the five papers claim and report: the schema of ``claims/pN.yml`` and its loader.
+"""What the papers claim and report: the schema of ``claims/pN.yml`` and its loader.
 
 A file holds one paper: its bibliographic head, every number it reports (``reported``), and its claims, each
 with the rule that judges it (:mod:`xaicore.book.claims.rules`) and the ids of the recorded numbers (``results``)

@@ -18,7 +18,7 @@ that the pages show."""
 
 FIELDS = {
     "id": "of the claim; stays the same over versions of the book",
-    "paper": "p1 to p5",
+    "paper": "such as p1",
     "locator": "where the paper says it",
     "statement": "in our words",
     "kind": "what the rule judges",

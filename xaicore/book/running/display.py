@@ -1,4 +1,4 @@
-"""What the screen shows while notebooks run: a live table on a terminal, plain lines elsewhere."""
+"""What the screen shows while notebooks run: bars with the expected time on a terminal, plain lines elsewhere."""
 
 import json
 import sys
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Self
 
 from rich.live import Live
+from rich.progress_bar import ProgressBar
 from rich.table import Table
 
 LINE_EVERY_SECONDS = 15.0
@@ -42,6 +43,13 @@ class Row:
         if self.seconds is not None:
             return self.seconds
         return time.monotonic() - self.begin if self.begin else 0.0
+
+    @property
+    def share(self) -> float:
+        """How much of it is done, in [0, 1]: by the expected time, below 1 until it has ended well."""
+        if self.state in ("completed", "up to date"):
+            return 1.0
+        return min(self.elapsed / self.expected_seconds, 0.99) if self.expected_seconds else 0.0
 
     def follow(self, progress: Path) -> None:
         """Take in what was appended to the progress file since the last call."""
@@ -88,8 +96,8 @@ class PlainLines(AbstractContextManager["PlainLines"]):
         print(line, flush=True)
 
 
-class LiveTable(PlainLines):
-    """A table that is drawn anew as things go on."""
+class Bars(PlainLines):
+    """A bar for each notebook, drawn anew as things go on."""
 
     def __init__(self) -> None:
         self._live = Live(refresh_per_second=4, transient=True)
@@ -103,20 +111,22 @@ class LiveTable(PlainLines):
 
     def update(self, rows: list[Row]) -> None:
         """Draw the rows."""
-        table = Table("notebook", "step", "done", "elapsed", "expected", box=None, pad_edge=False)
+        table = Table(box=None, pad_edge=False, show_header=False)
         for row in rows:
-            step, done = (row.step, row.done) if row.state == "running" else (row.state, "")
-            table.add_row(row.notebook, step, done, clock(row.elapsed), clock(row.expected_seconds))
+            step = f"{row.step} {row.done}".rstrip() if row.state == "running" else row.state
+            bar = ProgressBar(total=1.0, completed=row.share, width=20)
+            elapsed = f"{clock(row.elapsed)} of about {clock(row.expected_seconds)}"
+            table.add_row(row.notebook, bar, elapsed, step)
         self._live.update(table)
 
     def say(self, line: str) -> None:
-        """Print a line above the table."""
+        """Print a line above the bars."""
         self._live.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def display() -> PlainLines:
-    """Return a live table where the output is a terminal, else plain lines."""
-    return LiveTable() if sys.stdout.isatty() else PlainLines()
+    """Return bars where the output is a terminal, else plain lines."""
+    return Bars() if sys.stdout.isatty() else PlainLines()
 
 
 def clock(seconds: float) -> str:
