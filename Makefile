@@ -1,5 +1,6 @@
 # make book   environment, every notebook of the embedded edition, the book
 # make epub   the book, and one file of it for readers of books
+# make pdf    the book, and one file of it on paper; needs a Chromium
 # make test   environment, all tests, the quick edition and a gated book build included
 # make reference XAICORE_DATA=folder   environment, every notebook of the reference edition (hours; goes on where it
 #                                      stopped), its results and verdicts to where they are committed
@@ -15,13 +16,16 @@ INSTALL  = $(BIN)/python -m pip install --quiet --no-compile --disable-pip-versi
 # Packages are installed uncompiled; what is used is compiled when first imported, and must be kept, or each process does it again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: book epub test test-cluster reference lint clean
+.PHONY: book epub pdf test test-cluster reference lint clean
 book: $(STAMP)
 	@$(BIN)/xaibook run --edition $(EDITION)
 	@$(BIN)/xaibook build --edition $(EDITION)
 
 epub: book
 	@$(BIN)/xaibook epub
+
+pdf: book
+	@$(BIN)/xaibook pdf
 
 reference: $(STAMP)
 	@$(BIN)/xaibook run --edition reference

@@ -13,6 +13,7 @@ from packaging.utils import canonicalize_name
 
 import xaicore
 from xaicore.book.keeping import LIMIT_BYTES
+from xaicore.book.pages.one_file import FILES
 
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -100,12 +101,22 @@ def test_citation_names_the_papers_of_the_claims() -> None:
 def test_readme_and_makefile_name_the_same_commands() -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
-    for target in ("book", "test"):
+    for target in ("book", "pdf", "epub", "test"):
         assert f"make {target}" in readme
         assert re.search(rf"^{target}:", makefile, re.MULTILINE)
     for command in ("run", "editions", "doctor", "claims"):
         assert f"xaibook {command}" in readme
     assert "make test" in (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+
+
+def test_the_release_attaches_what_is_made() -> None:
+    jobs = yaml.safe_load((ROOT / ".github/workflows/release.yml").read_text(encoding="utf-8"))["jobs"]
+    commands = "\n".join(step.get("run", "") for step in jobs["release"]["steps"])
+    for kind, name in FILES.items():
+        assert f"xaibook {kind.lower()}\n" in commands
+        assert f"_build/html/{name}" in commands
+    assert commands.index("xaibook pdf") < commands.index("zip "), "the site offers both"
+    assert "sha256sum" in commands
 
 
 def test_only_the_tests_of_the_cluster_wait_for_ray() -> None:
