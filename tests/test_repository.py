@@ -17,7 +17,6 @@ from xaicore.book.pages.one_file import FILES
 
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-CONDA_NAMES = {"pytorch-cpu": "torch", "matplotlib-base": "matplotlib"}
 
 
 def requirements(lines: list[str]) -> dict[str, Requirement]:
@@ -32,18 +31,6 @@ def tracked(*patterns: str) -> list[Path]:
         check=True,
     )
     return [ROOT / line for line in listing.stdout.splitlines() if (ROOT / line).is_file()]
-
-
-def test_environment_yml_says_what_pyproject_says() -> None:
-    listed = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))["dependencies"]
-    pip = next(item["pip"] for item in listed if isinstance(item, dict))
-    conda = [item for item in listed if isinstance(item, str) and item.split("=")[0] not in ("python", "pip")]
-    conda = [re.sub(r"^[\w-]+", lambda m: CONDA_NAMES.get(m.group(), m.group()), item) for item in conda]
-    ours = requirements([*conda, *(item for item in pip if not item.startswith("--"))])
-    wanted = requirements(PROJECT["dependencies"])
-    assert {name: r.specifier for name, r in ours.items()} == {
-        name: r.specifier for name, r in wanted.items()
-    }
 
 
 def test_constraints_pin_every_dependency_within_its_range() -> None:
