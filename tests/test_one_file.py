@@ -212,6 +212,16 @@ def test_the_front_page_offers_what_is_there(
     assert not [finding for finding in html_findings(built) if "attacks-explained" in finding]
 
 
+def test_what_chromium_prints_before_the_formulas_are_drawn_is_refused(built: Path) -> None:
+    if pdf.chromium() is None:
+        pytest.skip(pdf.ABSENT)
+    never = "MathJax.startup = {promise: new Promise(() => {})}"
+    (built / "mathjax" / "tex-chtml.js").write_text(never)
+    with pytest.raises(UserError, match="before its formulas"):
+        one_file.pdf(project(built))
+    assert not list(built.glob("*.pdf"))
+
+
 def test_chromium_prints_the_pages(built: Path) -> None:
     if pdf.chromium() is None:
         pytest.skip(pdf.ABSENT)
