@@ -1,5 +1,6 @@
 # make book   environment, every notebook of the embedded edition, the book
 # make epub   the book, and one file of it for readers of books
+# make pdf    the book, and one file of it on paper; needs a Chromium
 # make test   environment, all tests, the quick edition and a gated book build included
 # make reference XAICORE_DATA=folder   environment, every notebook of the reference edition (hours; goes on where it
 #                                      stopped), its results and verdicts to where they are committed
@@ -10,18 +11,25 @@ VENV    := .venv
 BIN     := $(VENV)/bin
 STAMP   := $(VENV)/.installed
 CLUSTER := $(VENV)/.cluster
+LOCK    := constraints-hashed.txt
+RAY     := '^(ray|grpcio|msgpack|protobuf)='
 INSTALL  = $(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check
+LOCKED   = $(INSTALL) --no-deps --require-hashes --requirement /dev/stdin
+EDITABLE = $(INSTALL) --no-build-isolation --constraint constraints.txt --editable
 
 # Packages are installed uncompiled; what is used is compiled when first imported, and must be kept, or each process does it again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: book epub test test-cluster reference lint clean
+.PHONY: book epub pdf test test-cluster reference lint clean
 book: $(STAMP)
 	@$(BIN)/xaibook run --edition $(EDITION)
 	@$(BIN)/xaibook build --edition $(EDITION)
 
 epub: book
 	@$(BIN)/xaibook epub
+
+pdf: book
+	@$(BIN)/xaibook pdf
 
 reference: $(STAMP)
 	@$(BIN)/xaibook run --edition reference
@@ -39,24 +47,27 @@ lint: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-$(STAMP): pyproject.toml constraints.txt
+$(STAMP): pyproject.toml $(LOCK) constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed; name one with: make PYTHON=python3.11") if sys.version_info < (3, 11) else None'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "installing the environment into $(VENV) (a few minutes, once)"
 	@# Unpacking takes longest, and uv does it side by side. It does not read pip's configuration, so it is told the index.
-	@# What it cannot install, the pip call after it does; meanwhile what every notebook imports is compiled.
-	@$(INSTALL) --constraint constraints.txt uv >/dev/null 2>&1 && \
+	@# What it did not install, pip does, from files with the hashes of the lock and no others.
+	@grep '^uv=' $(LOCK) | $(LOCKED) >/dev/null 2>&1 && \
 	 index=$${PIP_INDEX_URL:-$$($(BIN)/python -m pip config get global.index-url 2>/dev/null)}; \
-	 grep -vE '^(ray|grpcio|msgpack|protobuf)=' constraints.txt | UV_CACHE_DIR=$(VENV)/.unpacked \
-	 $(BIN)/uv pip install --quiet --no-deps --python $(BIN)/python $${index:+--default-index "$$index"} --requirement - >/dev/null 2>&1; \
+	 grep -vE $(RAY) $(LOCK) | UV_CACHE_DIR=$(VENV)/.unpacked \
+	 $(BIN)/uv pip install --quiet --no-deps --require-hashes --python $(BIN)/python $${index:+--default-index "$$index"} --requirement - >/dev/null 2>&1; \
 	 rm -rf $(VENV)/.unpacked
+	@grep -vE $(RAY) $(LOCK) | $(LOCKED)
+	@# What every notebook imports is compiled meanwhile.
 	@$(BIN)/python -c 'import xaicore.studies.steps, xaicore.figures, papermill, ipykernel.kernelapp, matplotlib.pyplot' >/dev/null 2>&1 & \
-	 $(INSTALL) --constraint constraints.txt --editable '.[book,test]'; status=$$?; wait; exit $$status
+	 $(EDITABLE) '.[book,test]'; status=$$?; wait; exit $$status
 	@touch $@
 
 $(CLUSTER): $(STAMP)
 	@echo "installing the extra 'cluster' into $(VENV)"
-	@$(INSTALL) --constraint constraints.txt --editable '.[cluster]'
+	@grep -E $(RAY) $(LOCK) | $(LOCKED)
+	@$(EDITABLE) '.[cluster]'
 	@touch $@
 
 clean:

@@ -13,7 +13,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-ABSENT = "no Chromium is here; install one, as chromium or google-chrome on the PATH"
 PATIENCE = 60.0
 """Seconds for an answer, a page or a condition; far more than any takes on an idle machine."""
 
@@ -34,12 +33,6 @@ FLAGS = (
 )
 
 
-def chromium() -> str | None:
-    """Return the command of an installed Chromium, None where there is none."""
-    names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-    return next((found for name in names if (found := shutil.which(name))), None)
-
-
 class Browser:
     """One Chromium that shows one page at a time; a context manager.
 
@@ -54,6 +47,7 @@ class Browser:
         self._count = 0
         self._session = ""
         self._size = {"width": 1280, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+        self._media = "screen"
         self._rest = b""
         self._profile = tempfile.mkdtemp(prefix="browser-")
         theirs_in, self._out = os.pipe()
@@ -93,11 +87,12 @@ class Browser:
             os.close(self._out)
             shutil.rmtree(self._profile, ignore_errors=True)
 
-    def window(self, width: int, height: int, *, phone: bool = False) -> None:
-        """Give this page and those after it a size in CSS pixels."""
+    def window(self, width: int, height: int, *, phone: bool = False, media: str = "screen") -> None:
+        """Give this page and those after it a size in CSS pixels, and show them as on a screen or in print."""
         self._size |= {"width": width, "height": height, "mobile": phone}
+        self._media = media
         if self._session:
-            self._ask("Emulation.setDeviceMetricsOverride", **self._size)
+            self._resize()
 
     def visit(self, address: str) -> None:
         """Load a page afresh, in a tab of its own, and wait until nothing of it is on its way."""
@@ -126,7 +121,11 @@ class Browser:
             self._ask(f"{domain}.enable")
         self._ask("Page.setLifecycleEventsEnabled", enabled=True)
         self._ask("Page.bringToFront")
+        self._resize()
+
+    def _resize(self) -> None:
         self._ask("Emulation.setDeviceMetricsOverride", **self._size)
+        self._ask("Emulation.setEmulatedMedia", media=self._media)
 
     def run(self, script: str) -> Any:
         """Return what an expression of the page's own language is worth; promises are waited for."""

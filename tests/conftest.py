@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.browser import ABSENT, Browser, chromium
+from tests.browser import Browser
+from xaicore.book.pages.pdf import ABSENT, chromium
 
 LONG = ("test_book.py", "test_chapter2.py", "test_runner.py")
 

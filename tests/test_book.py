@@ -9,9 +9,11 @@ import re
 import shutil
 import subprocess
 import sys
+import zipfile
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 from PIL import Image
@@ -21,7 +23,13 @@ from tests.browser import Browser, address
 from xaicore.book.claims import ledger
 from xaicore.book.claims.evidence import Verdict
 from xaicore.book.claims.schema import load_claims
+from xaicore.book.compact import machine_paths
+from xaicore.book.gate import html_findings
 from xaicore.book.pages import build as building
+from xaicore.book.pages import one_file
+from xaicore.book.pages.citation import load_book
+from xaicore.book.pages.pdf import UNFINISHED, one_document
+from xaicore.book.pages.printed import contents, printed
 from xaicore.book.running.editions import load_edition
 from xaicore.book.sizes import FIRST_SCREEN, PAGE, sizes
 from xaicore.core.errors import UserError
@@ -298,6 +306,49 @@ def test_in_a_browser_no_page_has_errors_or_is_wider_than_a_phone(plain: Path, b
         assert browser.run(SMALL_TYPE) == [], name
         seen += 1
     assert seen > 20
+
+
+def test_the_epub_has_every_chapter(plain: Path, tmp_path: Path) -> None:
+    built = tmp_path / "html"
+    shutil.copytree(plain, built)
+    made = one_file.epub(ROOT, built)
+    pages = [name for _, inside in contents(ROOT / "book" / "_toc.yml") for name in inside]
+    with zipfile.ZipFile(made) as archive:
+        texts = {name: archive.read(name).decode() for name in archive.namelist() if name.endswith(".xhtml")}
+    trees = {name: ElementTree.fromstring(text) for name, text in texts.items()}
+    assert len(texts) == len(pages) + 2
+    for name in load_edition(ROOT, "quick").notebooks.keys() - {"explorer"}:
+        assert len("".join(trees[f"book/notebooks-{name}.xhtml"].itertext())) > 5000, name
+    for name, text in texts.items():
+        assert "\\(" not in text, name
+        assert not [path for path in machine_paths(ROOT) if len(path) > 5 and path in text], name
+    assert sum(text.count("<math") for text in texts.values()) > 100
+    assert f'href="../{made.name}"' in (built / "book" / "index.html").read_text(encoding="utf-8")
+    assert html_findings(built) == []
+
+
+PAPER_PX = 658
+"""Of the text, in CSS pixels: A4 without its margins (``book/_static/print.css``)."""
+
+
+def test_in_a_browser_the_whole_book_fits_on_paper(plain: Path, browser: Browser) -> None:
+    document = plain / "one-document.html"
+    try:
+        printed_book = printed(plain, contents(ROOT / "book" / "_toc.yml"))
+        document.write_text(one_document(printed_book, load_book(ROOT)), encoding="utf-8")
+        browser.window(PAPER_PX, 1000, media="print")
+        browser.visit(address(document))
+        assert not browser.problems, browser.problems[:3]
+        browser.wait(f"document.title !== {json.dumps(UNFINISHED)}")
+        assert browser.run(TOO_WIDE) == []
+        formulas = "document.querySelectorAll('.math').length"
+        assert browser.run(
+            f"document.querySelectorAll('.math mjx-container').length >= {formulas} && {formulas} > 100"
+        )
+        assert browser.run("[...document.images].filter((e) => !e.naturalWidth).map((e) => e.src)") == []
+    finally:
+        document.unlink()
+        browser.window(1280, 900)
 
 
 def test_in_a_browser_claims_are_cards_on_a_phone(plain: Path, browser: Browser) -> None:

@@ -269,3 +269,9 @@ def test_a_ledger_says_what_each_number_is(paper: Paper) -> None:
     read = {id for claim in paper.claims for id in claim.results}
     assert read
     assert {id for id in read if ".".join(id.split(".")[:2]) not in text} == set()
+
+
+def test_placeholders_in_the_words_on_our_numbers_are_shown() -> None:
+    told = PAPERS[0].model_copy(update={"records": "`p1.a.<attack>`\n: under b.<attack>, a < b"})
+    page = ledger_page(told, [])
+    assert "`p1.a.<attack>`\n: under b.&lt;attack>, a &lt; b" in page

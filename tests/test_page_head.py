@@ -1,18 +1,29 @@
 """What a page's head says to machines, and the mathematics of the EPUB."""
 
+import io
 import re
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import asdict
 from html.parser import HTMLParser
 from pathlib import Path
 from xml.etree import ElementTree
 
+import nbformat
 import pytest
+import yaml
 from docutils import nodes
 from docutils.core import publish_doctree
 from docutils.utils.math import MathError
+from PIL import Image
+from sphinx.application import Sphinx
 
+from xaicore.book.claims.ledger import VERDICTS
 from xaicore.book.pages.citation import Book
+from xaicore.book.pages.committed import Committed
 from xaicore.book.pages.mathml import mathml
 from xaicore.book.pages.page_head import MOST, description, tags
+from xaicore.book.pages.preview import FILE, alternative, preview
 
 ROOT = Path(__file__).resolve().parent.parent
 BOOK = Book("Attacks & more: a book", ({"name": 'The "authors"'}, {"name": "B"}), year="2026")
@@ -46,7 +57,38 @@ def test_the_front_page_is_the_book_and_no_address_is_made_up() -> None:
     assert found["citation_title"] == [BOOK.title]
     assert "citation_inbook_title" not in found
     assert found["og:type"] == ["website"]
-    assert not {"og:url", "citation_fulltext_html_url"} & set(found)
+    assert not {"og:url", "og:image", "og:image:alt", "citation_fulltext_html_url"} & set(found)
+
+
+def test_a_link_is_shown_with_the_picture_of_the_verdicts() -> None:
+    found = _Metas(tags(BOOK, "Front", "About.", picture=("https://x.org/preview.png", 'Bars & "all"'))).found
+    assert found["og:image"] == ["https://x.org/preview.png"]
+    assert found["og:image:alt"] == ['Bars & "all"']
+    committed = Committed.load(ROOT)
+    drawn = preview(BOOK, committed.papers, committed.judgements)
+    assert drawn == preview(BOOK, committed.papers, committed.judgements)
+    assert drawn != preview(BOOK, committed.papers, committed.judgements[:-1])
+    assert len(drawn) < 200_000
+    with Image.open(io.BytesIO(drawn)) as picture:
+        size = found["og:image:width"] + found["og:image:height"]
+        assert list(map(str, picture.size)) == size
+    verdicts = yaml.safe_load((ROOT / VERDICTS).read_text(encoding="utf-8"))
+    count = Counter(verdicts.values())["reproduced"]
+    assert f" {count} reproduced" in alternative(committed.papers, committed.judgements)
+
+
+@pytest.mark.parametrize("base", ["", "https://x.org/book/"])
+def test_the_picture_has_an_address_where_the_book_has_one(tmp_path: Path, base: str) -> None:
+    settings = {"html_baseurl": base, "book_citation": asdict(BOOK), "book_picture": "Bars"}
+    settings |= {"extensions": ["xaicore.book.pages.page_head"], "html_theme": "basic"}
+    (tmp_path / "index.rst").write_text("Title\n=====\n\nText.\n")
+    app = Sphinx(
+        tmp_path, None, tmp_path / "out", tmp_path / "trees", "html", settings, status=None, warning=None
+    )
+    app.build()
+    page = (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
+    assert ('property="og:image"' in page) is bool(base)
+    assert (f'content="{base}{FILE}"' in page) is bool(base)
 
 
 def test_a_description_is_the_first_paragraph_that_is_no_aside() -> None:
@@ -62,17 +104,29 @@ def test_a_description_is_the_first_paragraph_that_is_no_aside() -> None:
     assert description(None) == description(nodes.document(None, None)) == ""  # type: ignore[arg-type]
 
 
+def _sources() -> Iterator[str]:
+    for path in (ROOT / "book").glob("*.md"):
+        yield path.read_text(encoding="utf-8")
+    for path in (ROOT / "notebooks").glob("*.ipynb"):
+        cells = nbformat.read(path, as_version=4).cells
+        yield from (cell.source for cell in cells if cell.cell_type == "markdown")
+
+
 def test_every_formula_of_the_book_becomes_mathml() -> None:
-    pages = [*(ROOT / "book").glob("*.md"), *(ROOT / "notebooks").glob("*.ipynb")]
-    texts = [path.read_text(encoding="utf-8").replace("\\\\", "\\") for path in pages]
-    formulas = {
-        found for text in texts for found in re.findall(r"(?<![\\$\w`])\$([^$\n`]+?)\$(?![\w$])", text)
-    }
-    formulas |= {r"^\pm", r"k \dots", r"\max \{k : \textstyle\sum_{j \le k} p_j\}"}
-    assert len(formulas) > 20
-    for formula in sorted(formulas):
-        root = ElementTree.fromstring(mathml(formula, block=False))
+    texts = list(_sources())
+    inline = {found for text in texts for found in re.findall(r"(?<![\\$\w`])\$([^$\n`]+?)\$(?![\w$])", text)}
+    blocks = {found for text in texts for found in re.findall(r"\$\$([^$`]+?)\$\$", text)}
+    inline |= {r"^\pm", r"k \dots", r"\max \{k : \textstyle\sum_{j \le k} p_j\}"}
+    blocks |= {"\\begin{split}\\begin{aligned}a &= b \\\\ &= \\Big(c\\Big)\\end{aligned}\\end{split}"}
+    assert len(inline) > 20
+    assert len(blocks) > 10
+    for formula, block in [
+        *((each, False) for each in sorted(inline)),
+        *((each, True) for each in sorted(blocks)),
+    ]:
+        root = ElementTree.fromstring(mathml(formula, block=block))
         assert root.tag.endswith("math"), formula
+        assert (root.get("display") == "block") is block
         assert "".join(root.itertext()).strip(), formula
 
 

@@ -14,10 +14,10 @@ from packaging.utils import canonicalize_name
 
 import xaicore
 from xaicore.book.keeping import LIMIT_BYTES
+from xaicore.book.pages.one_file import FILES
 
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-CONDA_NAMES = {"pytorch-cpu": "torch", "matplotlib-base": "matplotlib"}
 
 
 def requirements(lines: list[str]) -> dict[str, Requirement]:
@@ -32,18 +32,6 @@ def tracked(*patterns: str) -> list[Path]:
         check=True,
     )
     return [ROOT / line for line in listing.stdout.splitlines() if (ROOT / line).is_file()]
-
-
-def test_environment_yml_says_what_pyproject_says() -> None:
-    listed = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))["dependencies"]
-    pip = next(item["pip"] for item in listed if isinstance(item, dict))
-    conda = [item for item in listed if isinstance(item, str) and item.split("=")[0] not in ("python", "pip")]
-    conda = [re.sub(r"^[\w-]+", lambda m: CONDA_NAMES.get(m.group(), m.group()), item) for item in conda]
-    ours = requirements([*conda, *(item for item in pip if not item.startswith("--"))])
-    wanted = requirements(PROJECT["dependencies"])
-    assert {name: r.specifier for name, r in ours.items()} == {
-        name: r.specifier for name, r in wanted.items()
-    }
 
 
 def test_constraints_pin_every_dependency_within_its_range() -> None:
@@ -101,7 +89,7 @@ def test_citation_names_the_papers_of_the_claims() -> None:
 def test_readme_and_makefile_name_the_same_commands() -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
-    for target in ("book", "test"):
+    for target in ("book", "pdf", "epub", "test"):
         assert f"make {target}" in readme
         assert re.search(rf"^{target}:", makefile, re.MULTILINE)
     for command in ("run", "editions", "doctor", "claims"):
@@ -149,6 +137,16 @@ def test_what_files_cite_is_there() -> None:
             missing += [] if found else [f"{source.name} cites {name}"]
     assert count > 40
     assert missing == []
+
+
+def test_the_release_attaches_what_is_made() -> None:
+    jobs = yaml.safe_load((ROOT / ".github/workflows/release.yml").read_text(encoding="utf-8"))["jobs"]
+    commands = "\n".join(step.get("run", "") for step in jobs["release"]["steps"])
+    for kind, name in FILES.items():
+        assert f"xaibook {kind.lower()}\n" in commands
+        assert f"_build/html/{name}" in commands
+    assert commands.index("xaibook pdf") < commands.index("zip "), "the site offers both"
+    assert "sha256sum" in commands
 
 
 def test_only_the_tests_of_the_cluster_wait_for_ray() -> None:

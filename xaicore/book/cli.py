@@ -1,4 +1,4 @@
-"""The command ``xaibook``: run, build, epub, keep, verify, claims, editions, doctor.
+"""The command ``xaibook``: run, build, pdf, epub, keep, verify, claims, editions, doctor.
 
 Exit status: 0 when all went well; 1 when a notebook failed, a value differs or something is missing; 2 when
 the command cannot be carried out as given; 130 after Ctrl-C. What a user can mend is said in one line, never
@@ -106,6 +106,7 @@ def _parser() -> argparse.ArgumentParser:
         "embedded",
         "whose runs the chapters show",
     )
+    add(_pdf, "make a PDF of the book that was built last, through a Chromium")
     add(_epub, "make an EPUB of the book that was built last")
     add(
         _keep,
@@ -152,6 +153,7 @@ def _following(command: str, options: argparse.Namespace, status: int) -> str:
         "run": f"xaibook build --edition {edition}",
         "build": f"xaibook verify --edition {edition}, which compares your values with the committed ones",
         "epub": "open it in a reader of books",
+        "pdf": "open or print it",
         "keep": "git diff claims/verdicts.yml, commit it with the results, and xaibook build",
         "verify": "xaibook claims, for what the committed values mean",
         "claims": "the ledgers of the book have rule, reason and control of each (xaibook build)",
@@ -200,8 +202,15 @@ def _build(root: Path, options: argparse.Namespace) -> int:
     return 0
 
 
+def _pdf(root: Path, options: argparse.Namespace) -> int:
+    from xaicore.book.pages.one_file import pdf
+
+    print(f"the book is one file: {pdf(root).relative_to(root)}")
+    return 0
+
+
 def _epub(root: Path, options: argparse.Namespace) -> int:
-    from xaicore.book.pages.build import epub
+    from xaicore.book.pages.one_file import epub
 
     print(f"the book is one file: {epub(root).relative_to(root)}")
     return 0

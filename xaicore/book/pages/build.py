@@ -29,7 +29,6 @@ from xaicore.core.files import disk_full, one_line, replace_folder
 from xaicore.run.records import FILE, load_record
 from xaicore.run.repository import public_repository
 
-BOOK_FILE = "attacks-explained.epub"
 JUPYTER_BOOK = """
 import gc, os
 from functools import partial
@@ -126,28 +125,9 @@ def _check_words(root: Path, runs: Mapping[str, Path], committed: Committed) -> 
         )
 
 
-@one_line("the EPUB")
-def epub(root: Path) -> Path:
-    """Make one EPUB of the book that was built last, and return its path, ``_build/attacks-explained.epub``.
-
-    Args:
-        root: the project's folder.
-
-    Raises:
-        UserError: no book has been built, or a page did not pass.
-    """
-    built = root / "_build"
-    work = built / "stage"
-    if not (work / "_config.yml").is_file() or not (built / "html").is_dir():
-        raise UserError("there is no book to make it of; run: xaibook build")
-    _sphinx(work, "--builder", "custom", "--custom-builder", "epub")
-    made = next((work / "_build" / "epub").glob("*.epub"))
-    return Path(shutil.move(made, built / BOOK_FILE))
-
-
-def _sphinx(work: Path, *builder: str) -> None:
+def _sphinx(work: Path) -> None:
     # Not the script of that name: this very interpreter, wherever the environment was replicated to.
-    options = ("--all", "-W", "-n", "--keep-going", "-q", *builder)
+    options = ("--all", "-W", "-n", "--keep-going", "-q")
     command = [sys.executable, "-c", JUPYTER_BOOK, "build", str(work), *options]
     answer = subprocess.run(command, capture_output=True, text=True, check=False)
     if answer.returncode == 0:

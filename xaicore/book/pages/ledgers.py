@@ -7,6 +7,7 @@ colour only helps.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -96,7 +97,10 @@ def ledger_page(
     for judgement in mine:
         lines += [*_block(judgement, paper.numbers), ""]
         lines += _this_run(judgement, compared or {})
-    lines += ["## What our numbers are", "", paper.records, ""] if paper.records else []
+    if paper.records:
+        # <attack> in code is a placeholder that is shown; elsewhere a browser would take it for an element.
+        records = re.sub(r"(`[^`]*`)|<", lambda found: found[1] or "&lt;", paper.records)
+        lines += ["## What our numbers are", "", records, ""]
     lines += ["## Every reported number", "", *_numbers(paper, mine)]
     return "\n".join(lines).rstrip() + "\n"
 

@@ -23,6 +23,8 @@ from xaicore.book.pages.findings import place_figures
 from xaicore.book.pages.ledgers import claim_list, ledger_page, scoreboard
 from xaicore.book.pages.measured import place_measured
 from xaicore.book.pages.opening import fold_setup, open_with_claims
+from xaicore.book.pages.preview import FILE as PREVIEW
+from xaicore.book.pages.preview import alternative, preview
 from xaicore.book.pages.statistics import statistics_page
 from xaicore.book.pages.tabs import ChapterRun, load_run, other_runs, show_editions
 from xaicore.book.pages.takeaway import take_away
@@ -84,7 +86,9 @@ def stage(
     shutil.rmtree(target, ignore_errors=True)
     shutil.copytree(root / "book", target / "book", ignore=shutil.ignore_patterns("_toc.yml"))
     shutil.copy(root / "book" / "_toc.yml", target / "_toc.yml")
-    (target / "_config.yml").write_text(_config(root, repository), encoding="utf-8")
+    picture = alternative(papers, judgements)
+    (target / "_config.yml").write_text(_config(root, repository, picture), encoding="utf-8")
+    (target / EXTRA / PREVIEW).write_bytes(preview(load_book(root), papers, judgements))
 
     notebooks = target / "notebooks"
     notebooks.mkdir()
@@ -170,7 +174,7 @@ def _strength(run: ChapterRun) -> int:
     return [*EDITIONS, run.edition].index(run.edition)
 
 
-def _config(root: Path, repository: PublicRepository | None) -> str:
+def _config(root: Path, repository: PublicRepository | None, picture: str) -> str:
     config = yaml.safe_load((root / "_config.yml").read_text(encoding="utf-8"))
     if repository:
         host = repository.address.split("/")[2]
@@ -187,6 +191,7 @@ def _config(root: Path, repository: PublicRepository | None) -> str:
     book = load_book(root)
     config["sphinx"]["config"] |= {"version": book.version, "release": book.version}
     config["sphinx"]["config"]["book_citation"] = asdict(book) | {"authors": list(book.authors)}
+    config["sphinx"]["config"]["book_picture"] = picture
     if book.url:
         config["html"]["baseurl"] = book.url.rstrip("/") + "/"
     config["html"]["extra_footer"] = _made_from(book, *commit(root), repository)
