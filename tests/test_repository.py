@@ -1,6 +1,7 @@
 """The files around the code say the same things as each other."""
 
 import fnmatch
+import importlib
 import json
 import re
 import subprocess
@@ -105,6 +106,10 @@ def test_the_readme_has_the_findings_of_the_front_page_and_small_pictures() -> N
     pictures = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", readme)
     assert len(pictures) == 2
     assert all((ROOT / name).stat().st_size < 150_000 for name in pictures)
+
+
+def test_the_script_of_the_pictures_finds_what_it_imports() -> None:
+    assert importlib.import_module("make_pictures").PICTURES
 
 
 def test_what_files_cite_is_there() -> None:
