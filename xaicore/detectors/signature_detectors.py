@@ -7,6 +7,7 @@ classifier of both is here a support vector machine (RBF kernel, classes weighed
 is the score.
 """
 
+import abc
 from functools import partial
 
 import numpy as np
@@ -32,9 +33,9 @@ class _Separator(Detector):
     supervised = True
     _machine: Pipeline | None = None
 
+    @abc.abstractmethod
     def features(self, images: Tensor) -> NDArray[np.float64]:
         """Return the features (N, D) of images (N, C, H, W)."""
-        raise NotImplementedError
 
     def _learn(self, clean: Tensor, calibration: Tensor, adversarial: Tensor | None) -> None:
         assert adversarial is not None
