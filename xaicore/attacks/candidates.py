@@ -11,7 +11,7 @@ from torch import Tensor
 
 from xaicore.attacks.base import Attempt
 from xaicore.attacks.goal import Goal
-from xaicore.attacks.iteration import Aim, rows
+from xaicore.attacks.iteration import Aim
 from xaicore.attacks.objectives import rivals
 from xaicore.attacks.victim import Victim
 
@@ -48,22 +48,15 @@ def one_by_one(
         each = left.repeat_interleave(len(others))
         aim = Aim(classes[left, 1:].flatten(), others.repeat(len(left)))
         found = attack(victim, images[each], goal[each], index[each], aim=aim)
-
-        def of(values: Tensor, left: Tensor = left) -> Tensor:
-            return values.view(len(left), len(others), *values.shape[1:])
-
-        costs = torch.cat([cost[left, None], of(found.info.pop("cost"))], dim=1)
+        costs = torch.cat([cost[left, None], found.info.pop("cost").view(-1, len(others))], dim=1)
         turn = torch.where(costs.isfinite().any(dim=1), costs.argmin(dim=1), len(others))
-        chosen = (turn - 1).clamp(min=0) + len(others) * torch.arange(len(left), device=left.device)
-
-        def put(old: Tensor, new: Tensor, left: Tensor = left, later: Tensor = turn > 0) -> None:
-            old[left] = torch.where(rows(later, new), new, old[left])
-
-        put(best.adversarial, found.adversarial[chosen])
-        best.queries[left] += of(found.queries).sum(dim=1)
+        place = torch.arange(len(left), device=left.device) * len(others) + turn - 1
+        later, chosen = left[turn > 0], place[turn > 0]
+        best.adversarial[later] = found.adversarial[chosen]
+        best.queries[left] += found.queries.view(-1, len(others)).sum(dim=1)
         for name, values in found.info.items():
             if values.dtype == torch.bool:
-                best.info[name][left] |= of(values).any(dim=1)
+                best.info[name][left] |= values.view(-1, len(others)).any(dim=1)
             else:
-                put(best.info[name], values[chosen])
+                best.info[name][later] = values[chosen]
     return best
