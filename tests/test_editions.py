@@ -39,6 +39,13 @@ def test_a_cell_may_take_twice_as_long_as_the_longest_notebook_should(name):
     assert edition.cell_seconds >= 2 * max(run.expected_seconds for run in edition.notebooks.values())
 
 
+@pytest.mark.parametrize("name", ["quick", "embedded"])
+def test_binder_has_the_memory_that_an_edition_asks_for(name):
+    """2 GB for the kernel and the server beside it; a run that takes more than its edition says tells so."""
+    for notebook, run in load_edition(ROOT, name).notebooks.items():
+        assert run.expected_memory_mb <= 1536, notebook
+
+
 @pytest.mark.parametrize("name", ["quick", "embedded", "reference", "paper"])
 def test_optional_figures_are_figures_of_their_notebook(name):
     for notebook, run in load_edition(ROOT, name).notebooks.items():
@@ -68,7 +75,7 @@ def test_what_ships_in_packages_needs_nothing():
 
 
 def test_the_image_sets_of_an_edition_are_those_that_its_notebooks_read():
-    assert load_edition(ROOT, "reference").data == ["cats-vs-dogs", "faces", "imagenet"]
+    assert load_edition(ROOT, "reference").data == ["cats-vs-dogs", "faces", "imagenet", "mnist"]
     assert load_edition(ROOT, "paper").data == ["cats-vs-dogs", "faces", "imagenet", "mnist"]
 
 

@@ -54,9 +54,12 @@ def test_a_killed_run_continues_and_ends_like_an_undisturbed_one(project):
     assert run(project, "quick", show=again) == 0
     assert again.lines == ["toy: up to date"]
 
+    set_edition(project, {"toy": {"nap": 0.4}}, expected_memory_mb=1)
     first = project / "first"
     folder.rename(first)
-    assert run(project, "quick", fresh=True, show=Screen()) == 0
+    large = Screen()
+    assert run(project, "quick", fresh=True, show=large) == 0
+    assert re.fullmatch(r"toy: took \d{2,4} MiB, the edition says 1 at most", large.lines[-1])
     undisturbed = load_record(folder)
     assert undisturbed["provenance"]["store"] == {"computed": BATCHES, "reused": 0}
     before, now = load_record(first), load_record(folder)

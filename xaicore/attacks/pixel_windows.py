@@ -19,8 +19,6 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional
 
-from xaicore.models.classifier import Classifier
-
 MOST_OF_MAP = 0.75
 """A window of this share of the map's side, or more, is no longer worth its cutting out."""
 KEPT_BYTES = 256 * 2**20
@@ -134,6 +132,10 @@ class PixelWindows:
 
 def _chain(model: nn.Module) -> list[nn.Module]:
     """Return the layers of a model that is a chain of them; none of another."""
+    from xaicore.models import (
+        Classifier,  # with torchvision, which takes longest to import of all: not before its time
+    )
+
     network = model.network if type(model) is Classifier else model
     if type(network) is nn.Sequential:
         return list(network)
@@ -141,6 +143,8 @@ def _chain(model: nn.Module) -> list[nn.Module]:
 
 
 def _normalised(model: nn.Module, values: Tensor) -> Tensor:
+    from xaicore.models import Classifier
+
     return model.normalize(values) if isinstance(model, Classifier) else values
 
 

@@ -15,7 +15,6 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn import metrics
 from torch import Tensor
 
 from xaicore.core import checks
@@ -53,6 +52,8 @@ class OperatingPoint(NamedTuple):
 
 def roc_curve(scores_clean: ArrayLike | Tensor, scores_adversarial: ArrayLike | Tensor) -> RocCurve:
     """Return the receiver operating characteristic, with a point for every distinct score."""
+    from sklearn import metrics  # a second to import
+
     clean, adversarial = _scores(scores_clean, scores_adversarial)
     labels = np.repeat([0, 1], [len(clean), len(adversarial)])
     return RocCurve(*metrics.roc_curve(labels, np.concatenate([clean, adversarial]), drop_intermediate=False))

@@ -3,7 +3,6 @@
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
-from sklearn.neighbors import NearestNeighbors
 from torch import Tensor
 
 from xaicore.core.errors import UserError
@@ -24,6 +23,8 @@ def neighbour_mixing(points: ArrayLike | Tensor, labels: ArrayLike | Tensor, *, 
     Raises:
         ValueError: shapes that do not fit, values that are not finite, or k out of range.
     """
+    from sklearn.neighbors import NearestNeighbors  # a second to import
+
     space, names = as_array(points), as_array(labels)
     if space.ndim != 2:
         raise UserError(f"points must have the shape (N, D), not {space.shape}")

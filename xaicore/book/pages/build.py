@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
+from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from xaicore.book.sizes import sizes
 from xaicore.book.verify import summary, verify
 from xaicore.core.errors import UserError
 from xaicore.core.files import disk_full, one_line, replace_folder
+from xaicore.core.fingerprint import digest
 from xaicore.run.records import FILE, load_record
 from xaicore.run.repository import public_repository
 
@@ -41,6 +43,9 @@ main()
 """
 """Sphinx in several processes, for which Jupyter Book's command has no option. It makes millions of objects that live to
 the end; looking for garbage among them again and again is a sixth of its time."""
+
+MADE_OF = ".made-of"
+"""In a built book: the digest of all that it was made of. What would come out the same is not built again."""
 
 
 def gather_records(root: Path, edition: str) -> dict[str, dict[str, Any]]:
@@ -104,13 +109,26 @@ def build(root: Path, edition: str = "embedded", *, target: Path | None = None) 
         compared=None if compared is None else {str(row["id"]): row for _, row in compared.iterrows()},
         repository=public_repository(root),
     )
+    made_of = _made_of(root, work)
+    if (target / MADE_OF).is_file() and (target / MADE_OF).read_text(encoding="utf-8") == made_of:
+        print("nothing that the book is made of has changed since it was built")
+        return target / "book" / "index.html"
     _sphinx(work)
     built = work / "_build" / "html"
     offer_downloads(work, built)
     _pass("the built pages did not pass", html_findings(built, forbidden=machine_paths(root)))
     print("\n".join(sizes(built).lines()))
+    (built / MADE_OF).write_text(made_of, encoding="utf-8")
     replace_folder(built, target)
     return target / "book" / "index.html"
+
+
+def _made_of(root: Path, work: Path) -> str:
+    """Return the digest of the staged tree, of the package, whose docstrings are pages, and of all installed packages."""
+    staged = {path.relative_to(work).as_posix(): path for path in work.rglob("*") if path.is_file()}
+    sources = {path.relative_to(root).as_posix(): path for path in (root / "xaicore").rglob("*.py")}
+    installed = sorted(f"{package.name} {package.version}" for package in distributions())
+    return digest(staged, sources, installed, sys.version)
 
 
 def _check_words(root: Path, runs: Mapping[str, Path], committed: Committed) -> None:

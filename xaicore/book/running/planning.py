@@ -36,6 +36,7 @@ class Task:
         address: digest of everything its results depend on.
         after: names of the tasks that must be complete before.
         expected_seconds: how long it is said to take.
+        expected_memory_mb: how much memory it is said to take at most, in MiB; None where nothing is said.
         folder: where its run goes.
     """
 
@@ -47,6 +48,7 @@ class Task:
     address: str
     after: tuple[str, ...]
     expected_seconds: float
+    expected_memory_mb: float | None
     folder: RunFolder
 
     @property
@@ -109,7 +111,7 @@ def plan(
                 raise UserError(f"{_name(name, seed)} needs {other}, which has no complete run; run it too")
         address = _address(source, given[name], parameters[name], data, threads)
         after = tuple(_name(other, seed) for other in run.after if other in names)
-        where = address, after, run.expected_seconds, RunFolder(runs, name)
+        where = address, after, run.expected_seconds, run.expected_memory_mb, RunFolder(runs, name)
         tasks.append(Task(_name(name, seed), source, given[name], parameters[name], threads, *where))
     if unreadable:
         raise UnreadableFiles(unreadable)

@@ -192,9 +192,14 @@ class _Runner:
             if problem is None:
                 task.folder.complete(task.address, row.seconds)
                 row.state = "completed"
-                steps = load_record(task.folder.final)["provenance"]["store"]
+                made = load_record(task.folder.final)["provenance"]
+                steps, peak = made["store"], made["peak_memory_bytes"] / 2**20
                 counts = f"{steps['computed']} steps computed, {steps['reused']} taken from the store"
                 self.screen.say(f"{name}: completed in {clock(row.seconds)}, {counts}")
+                if task.expected_memory_mb and peak > task.expected_memory_mb:
+                    self.screen.say(
+                        f"{name}: took {peak:.0f} MiB, the edition says {task.expected_memory_mb:g} at most"
+                    )
                 return
         except UserError as error:
             problem = f": {error}"
