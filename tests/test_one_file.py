@@ -39,10 +39,11 @@ CHAPTER = r"""<article class="bd-article"><section id="one"><h1><span>1. </span>
 <input checked="checked" id="t1" name="t" type="radio">
 <label for="t1" data-sync-group="edition" class="sd-tab-label">Evidence</label>
 <div class="sd-tab-content"><p>in front</p>
-<img src="one/figure.webp" alt="A figure" loading="lazy" style="width: 100%"></div></div>
+<img src="one/figure.webp" alt="A figure" loading="lazy" width="40" height="20" style="width: 80%"></div></div>
 <div class="sd-tab-set"><input checked="checked" id="u0" name="u" type="radio"><label for="u0">Linux</label>
 <div class="sd-tab-content"><p>first way</p></div><input id="u1" name="u" type="radio"><label for="u1">Windows</label>
 <div class="sd-tab-content"><p>second way</p></div></div>
+<section id="agrees"><h2>What agrees<a class="headerlink" href="#agrees">#</a></h2><p>All.</p></section>
 <section id="take-it-home"><h2>Take it home</h2></section></section></article>"""
 
 
@@ -139,6 +140,12 @@ def test_the_epub_is_whole(built: Path) -> None:
         assert "\\" not in chapter
         assert archive.read("book/pictures/notebooks-one-figure.png").startswith(b"\x89PNG")
         assert 'src="pictures/notebooks-one-figure.png"' in chapter
+        assert 'height="20"' not in chapter, "its width is another here, and it would be stretched"
+        assert re.findall(r'href="([^"]+)">([^<]+)', pages["book/nav.xhtml"]) == [
+            ("book-index.xhtml", "A book"),
+            ("notebooks-one.xhtml", "1. Heat &amp; &quot;Blur&quot;"),
+            ("notebooks-one.xhtml#notebooks-one--agrees", "What agrees"),
+        ]
         scripted = {item["href"]: item.get("properties") for item in items.values()}
         assert scripted["notebooks-one.xhtml"] == "mathml"
 

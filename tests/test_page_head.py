@@ -130,6 +130,32 @@ def test_every_formula_of_the_book_becomes_mathml() -> None:
         assert "".join(root.itertext()).strip(), formula
 
 
+def test_scripts_are_set_on_all_that_their_bracket_closes() -> None:
+    def bases(formula: str) -> list[str]:
+        """What each element with scripts sets them on."""
+        root = ElementTree.fromstring(mathml(formula, block=True))
+        tags = ("msub", "msup", "msubsup")
+        return [
+            re.sub(r"\s", "", "".join(e[0].itertext())) for e in root.iter() if e.tag.rsplit("}")[-1] in tags
+        ]
+
+    assert bases(r"a + \Big(b - \big(c + d_1\big)^2\Big)^2 + (e)") == [
+        "(b−(c+d1)2)",
+        "(c+d1)",
+        "d",
+    ]
+    assert bases(r"(a) + \lVert x - y\rVert_2^2 + |z|") == ["‖x−y‖"]
+    assert bases(r"|a|^2 - |b|^2 + (c)_3") == ["|a|", "|b|", "(c)"]
+    assert bases(r"a)^2") == [")"]  # closes nothing
+
+
+def test_a_barred_letter_keeps_its_index_and_a_sum_its_limits() -> None:
+    barred = mathml(r"\overline{\mathrm{AB}}_i + \bar x_j", block=True)
+    assert "munder" not in barred
+    assert barred.count("<msub>") == barred.count("<mover>") == 2
+    assert mathml(r"\sum_{i=1}^n a_i", block=True).count("<munderover>") == 1
+
+
 def test_a_formula_that_is_none_is_refused() -> None:
     with pytest.raises(MathError):
         mathml(r"\nosuchcommand{a}", block=True)

@@ -197,6 +197,32 @@ def test_the_results_of_an_edition_stay_small() -> None:
         assert size <= LIMIT_BYTES, edition
 
 
+COUNTS = ["no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
+
+
+def test_the_front_page_lists_every_paper_and_titles_count_them() -> None:
+    papers = [yaml.safe_load(path.read_text(encoding="utf-8")) for path in tracked("claims/p*.yml")]
+    front = (ROOT / "book" / "index.md").read_text(encoding="utf-8")
+    for paper in papers:
+        links = f"{{doc}}`Chapter </notebooks/{paper['notebook']}>`, {{doc}}`ledger <claims/{paper['id']}>`"
+        assert links in front, f"book/index.md lists the papers: a line on {paper['id']}, and {links}"
+        assert f"{{cite:t}}`{paper['bib']}`" in front, f"book/index.md does not cite {paper['bib']}"
+    counted = f"{COUNTS[len(papers)]} papers"
+    for name in (
+        "CITATION.cff",
+        "codemeta.json",
+        ".zenodo.json",
+        "codecheck.yml",
+        "pyproject.toml",
+        "README.md",
+    ):
+        said = (ROOT / name).read_text(encoding="utf-8")
+        assert counted in said, (
+            f"{name} says another number than {counted}: git grep -i ' papers' shows where"
+        )
+    assert counted in front.lower(), f"book/index.md says another number than {counted}"
+
+
 def test_all_that_describes_the_project_says_the_same() -> None:
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
     codemeta = json.loads((ROOT / "codemeta.json").read_text(encoding="utf-8"))
@@ -223,4 +249,4 @@ def test_a_checker_is_told_of_every_committed_record_of_the_embedded_edition() -
     listed = [entry["file"] for entry in check["manifest"]]
     assert sorted(listed) == sorted(
         path.relative_to(ROOT).as_posix() for path in (ROOT / "results" / "embedded").glob("*/record.json")
-    )
+    ), "the manifest of codecheck.yml lists each record.json of results/embedded, and nothing else"

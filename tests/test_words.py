@@ -331,18 +331,34 @@ def test_pages_are_filled_in_from_what_is_committed(book: Path, tmp_path: Path) 
 def test_a_page_that_does_not_fit_is_not_built(book: Path, capsys: pytest.CaptureFixture[str]) -> None:
     runs = {P1: book / "runs" / "embedded" / P1 / "notebook.ipynb"}
     page = book / "book" / "page.md"
-    building._check_words(book, runs, Committed.load(book))
+    building._check_words(book, "embedded", runs, Committed.load(book))
     assert capsys.readouterr().out == ""
     page.write_text("It fell by [11 points](value:p1.drop.fgsm).\n", encoding="utf-8")
     with pytest.raises(UserError, match="the prose does not fit in 1 places"):
-        building._check_words(book, runs, Committed.load(book))
+        building._check_words(book, "embedded", runs, Committed.load(book))
     assert capsys.readouterr().out.startswith(
         "book/page.md, line 1: [11 points](value:p1.drop.fgsm) is committed as 12 points;"
     )
     page.write_text("It fell by 12 points, [much](verdict:p1.no-such=partly).\n", encoding="utf-8")
     with pytest.raises(UserError, match="the prose does not fit in 2 places"):
-        building._check_words(book, runs, Committed.load(book))
+        building._check_words(book, "embedded", runs, Committed.load(book))
     assert len(capsys.readouterr().out.splitlines()) == 2
+
+
+def test_of_a_run_whose_text_is_an_old_one_only_that_is_said(
+    book: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, source = (book / "runs" / "embedded" / P1 / "notebook.ipynb"), book / "notebooks" / f"{P1}.ipynb"
+    source.parent.mkdir(exist_ok=True)
+    for path in (run, source):
+        notebook(path, "# Title", "By 99 % it fell.")
+    with pytest.raises(UserError, match="the prose does not fit"):
+        building._check_words(book, "quick", {P1: run}, Committed.load(book))
+    assert "99 % is bound to nothing" in capsys.readouterr().out
+    notebook(source, "# Title", "It fell.")
+    with pytest.raises(UserError, match=f"text of {P1} has changed .* run --edition quick --only {P1}$"):
+        building._check_words(book, "quick", {P1: run}, Committed.load(book))
+    assert capsys.readouterr().out == ""
 
 
 def test_a_number_written_otherwise_is_a_fault_of_the_source_not_of_a_run(book: Path) -> None:

@@ -14,6 +14,8 @@ from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
 
+import nbformat
+
 from xaicore.book.claims.ledger import changed_verdicts
 from xaicore.book.compact import machine_paths
 from xaicore.book.gate import html_findings, notebook_findings
@@ -86,7 +88,7 @@ def build(root: Path, edition: str = "embedded", *, target: Path | None = None) 
     ]
     _pass("the executed notebooks did not pass", findings)
     committed = Committed.load(root)
-    _check_words(root, runs, committed)
+    _check_words(root, edition, runs, committed)
     changed = changed_verdicts(root, committed.judgements)
     advice = (
         "look for the cause first; a change that is understood is committed with: xaibook claims --accept"
@@ -131,9 +133,19 @@ def _made_of(root: Path, work: Path) -> str:
     return digest(staged, sources, installed, sys.version)
 
 
-def _check_words(root: Path, runs: Mapping[str, Path], committed: Committed) -> None:
+def _check_words(root: Path, edition: str, runs: Mapping[str, Path], committed: Committed) -> None:
     """Print what does not fit in the prose, one line each, and refuse to build a book with it."""
     found = word_findings(root, runs, committed)
+    unfit = {finding.page for finding in found}
+    sources = {name: f"notebooks/{name}.ipynb" for name in runs}
+    old = [
+        name for name, path in sources.items() if path in unfit and _text(runs[name]) != _text(root / path)
+    ]
+    if old:
+        raise UserError(
+            f"the text of {', '.join(old)} has changed since the run that is here, and the old one does not fit; "
+            f"run: xaibook run --edition {edition} --only {','.join(old)}"
+        )
     for finding in found:
         print(finding)
     if found:
@@ -141,6 +153,12 @@ def _check_words(root: Path, runs: Mapping[str, Path], committed: Committed) -> 
             f"the prose does not fit in {len(found)} places, see above; mend the pages (CONTRIBUTING.md, Numbers in "
             "prose), and run notebooks again whose text has changed: xaibook run"
         )
+
+
+def _text(notebook: Path) -> list[str]:
+    """Return what the cells of a notebook say, but for those of code."""
+    cells = nbformat.read(notebook, as_version=4).cells
+    return [cell.source for cell in cells if cell.cell_type == "markdown"]
 
 
 def _sphinx(work: Path) -> None:

@@ -49,6 +49,10 @@ def write_epub(printed: Printed, book: Book, built: Path, style: Path, target: P
     for page in printed.pages:
         for image in page.article.select("img[src]"):
             image["src"] = pictures.setdefault(str(image["src"]), _picture_name(str(image["src"])))
+            del (
+                image["width"],
+                image["height"],
+            )  # of its pixels: with a width in the style it would be stretched
         set_formulas(page.article)
         files[f"{page.key}{SUFFIX}"] = _xhtml(page.title, str(page.article))
     files |= {name: _picture(built / source) for source, name in pictures.items()}
@@ -74,9 +78,8 @@ def set_formulas(article: Tag) -> None:
             assert formula is not None
             block = formula["open"] == "["
             drawn = BeautifulSoup(mathml(formula["latex"], block=block), "html.parser")
-            for styled in drawn.select(
-                "[displaystyle], [scriptlevel]"
-            ):  # MathML 3 has them on <mstyle> alone
+            # MathML 3 has them on <mstyle> alone, and the first on tables
+            for styled in drawn.select("[displaystyle]:not(mtable), [scriptlevel]"):
                 names = {"displaystyle", "scriptlevel"} & set(styled.attrs)
                 if styled.name != "mstyle":
                     values = {name: str(styled.attrs.pop(name)) for name in sorted(names)}
@@ -119,12 +122,24 @@ def _contents(printed: Printed) -> str:
     parts = []
     for caption, pages in printed.parts:
         entries = "".join(
-            f'<li><a href="{page.key}{SUFFIX}">{html.escape(page.title)}</a></li>' for page in pages
+            f'<li><a href="{page.key}{SUFFIX}">{html.escape(page.title)}</a>{_sections(page)}</li>'
+            for page in pages
         )
         parts.append(
             f"<li><span>{html.escape(caption)}</span><ol>{entries}</ol></li>" if caption else entries
         )
     return f"<ol>{''.join(parts)}</ol>"
+
+
+def _sections(page: Page) -> str:
+    """Return the list of a page's sections, empty where it has none."""
+    headings = page.article.select("section[id] > h2")
+    entries = "".join(
+        f'<li><a href="{page.key}{SUFFIX}#{heading.parent["id"]}">{html.escape(heading.get_text().strip())}</a></li>'
+        for heading in headings
+        if heading.parent is not None
+    )
+    return f"<ol>{entries}</ol>" if entries else ""
 
 
 def _package(files: dict[str, str | bytes], pages: Sequence[Page], book: Book) -> str:

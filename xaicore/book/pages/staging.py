@@ -35,6 +35,7 @@ from xaicore.run.repository import PublicRepository, commit
 
 SCOREBOARD_MARK = "<!-- scoreboard -->"
 CLAIMS_MARK = "<!-- claims -->"
+LEDGERS_MARK = "<!-- ledgers -->"
 LAUNCH_MARK = "<!-- launch -->"
 COSTS_MARK = "<!-- costs: paper -->"
 EXTRA = Path("book", "_extra")
@@ -125,6 +126,9 @@ def stage(
     _replace(front, SCOREBOARD_MARK, scoreboard(papers, judgements))
     _replace(front, CLAIMS_MARK, claim_list(papers, judgements))
     place_figures(front, shown)
+    links = ", ".join(f"{{doc}}`claims/{paper.id}`" for paper in papers)
+    for name in ("reading.md", "glossary.md"):
+        _replace(target / "book" / name, LEDGERS_MARK, links)
     _replace(target / "book" / "paper_edition.md", COSTS_MARK, costs_table(root, load_edition(root, "paper")))
     running = target / "book" / "running.md"
     _replace(running, LAUNCH_MARK, LAUNCH_ON.format(address=repository.address) if repository else LAUNCH_OFF)
