@@ -23,7 +23,7 @@ HEAD = """<html><head><link rel="stylesheet" href="../_static/book.css?v=1"/>
 <script defer src="../mathjax/tex-chtml.js"></script><script>unwanted()</script></head><body>"""
 FOOT = "<footer><p>By us.</p><p>Version 1.0, commit 0123456789.</p></footer></body></html>"
 FRONT = """<article class="bd-article"><section id="book"><h1>A book<a class="headerlink" href="#book">#</a></h1>
-<p class="downloads"></p>
+<p class="downloads"></p><p role="doc-biblioentry">A book, 2020.</p>
 <p>See <a href="../notebooks/one.html#deep">the depth</a>, <a href="../notebooks/one.html#folded">a fold</a>,
 <a href="../data/record.json">a record</a>, <a href="api.html">the package</a>,
 <a href="https://example.org/x">elsewhere</a> and <a href="#book">above</a>.</p></section></article>"""
@@ -133,6 +133,7 @@ def test_the_epub_is_whole(built: Path) -> None:
         }
         for text in pages.values():
             assert str(project(built)) not in text
+            assert "doc-biblioentry" not in text
             for file, place in re.findall(r'href="([\w-]+\.xhtml)(?:#([^"]+))?"', text):
                 assert not place or place in ids[f"book/{file}"]
         chapter = pages["book/notebooks-one.xhtml"]

@@ -53,6 +53,8 @@ def write_epub(printed: Printed, book: Book, built: Path, style: Path, target: P
                 image["width"],
                 image["height"],
             )  # of its pixels: with a width in the style it would be stretched
+        for entry in page.article.select('[role="doc-biblioentry"]'):
+            del entry["role"]  # which EPUB 3.3 has no more
         set_formulas(page.article)
         files[f"{page.key}{SUFFIX}"] = _xhtml(page.title, str(page.article))
     files |= {name: _picture(built / source) for source, name in pictures.items()}
