@@ -11,18 +11,13 @@ zero altogether: attacks that follow it stop, while the border between classes i
 Sec. VIII). Attacks that use the logits, as all of :mod:`xaicore.attacks` do, are unmoved.
 """
 
-import copy
-import math
-from contextlib import nullcontext
+from functools import partial
 from typing import NamedTuple
 
-import torch
 from torch import Tensor, nn
 
 from xaicore.core import checks
-from xaicore.core.errors import UserError
-from xaicore.core.small_maps import SmallMaps
-from xaicore.core.undisturbed import exact_arithmetic
+from xaicore.defenses.fitting import fitted
 from xaicore.models import Classifier, predict
 
 
@@ -72,51 +67,20 @@ def distill(
     checks.integers("labels", labels, len(images))
     checks.number("temperature", temperature, least=1)
     hard = nn.functional.one_hot(labels, len(model.classes)).float()
-    schedule = {"epochs": epochs, "batch_size": batch_size, "seed": seed}
-    teacher = _trained(model, images, hard, temperature, learning_rate, **schedule)
-    soft = soft_labels(teacher, images, temperature)
-    return Distillation(teacher, _trained(model, images, soft, temperature, learning_rate, **schedule))
+    train = partial(
+        fitted,
+        model,
+        images,
+        temperature=temperature,
+        epochs=epochs,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        seed=seed,
+    )
+    teacher = train(hard)
+    return Distillation(teacher, train(soft_labels(teacher, images, temperature)))
 
 
 def soft_labels(model: Classifier, images: Tensor, temperature: float) -> Tensor:
     """Return the answers of ``model``, in eval mode, at a temperature greater than 0, (N, K), each row of sum 1."""
     return (predict(model, images) / temperature).softmax(dim=1)
-
-
-def _trained(
-    model: Classifier,
-    images: Tensor,
-    answers: Tensor,
-    temperature: float,
-    learning_rate: float,
-    *,
-    epochs: int,
-    batch_size: int,
-    seed: int,
-) -> Classifier:
-    """Return a copy of ``model`` trained by the cross-entropy with ``answers`` (N, K) at a temperature."""
-    network, device = copy.deepcopy(model), model.device
-    generator = torch.Generator().manual_seed(seed)
-    batches = math.ceil(len(images) / batch_size)
-    optimizer = torch.optim.AdamW(network.parameters(), lr=learning_rate)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, max_lr=learning_rate, total_steps=epochs * batches + 1, cycle_momentum=False
-    )
-    cards = [device] if device.type == "cuda" else []
-    products = SmallMaps() if device.type == "cpu" else nullcontext()
-    with torch.random.fork_rng(cards), exact_arithmetic(device), torch.enable_grad(), products:
-        torch.manual_seed(seed)
-        network.to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
-        for _ in range(epochs):
-            order = torch.randperm(len(images), generator=generator)
-            for chosen in order.tensor_split(batches):
-                given = images[chosen].to(device).contiguous(memory_format=torch.channels_last)
-                loss = nn.functional.cross_entropy(network(given) / temperature, answers[chosen].to(device))
-                if not math.isfinite(float(loss.detach())):
-                    raise UserError(f"training diverged; lower learning_rate ({learning_rate:g})")
-                optimizer.zero_grad(set_to_none=True)
-                loss.backward()  # type: ignore[no-untyped-call]
-                optimizer.step()
-                schedule.step()
-    network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-    return network.eval()

@@ -5,20 +5,14 @@ Unlike in adversarial retraining (:mod:`xaicore.defenses.retraining`), no clean 
 made once and for all.
 """
 
-import copy
-import math
 import warnings
-from contextlib import nullcontext
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from xaicore.attacks.base import AttackWarning
 from xaicore.attacks.iterated_sign import pgd
 from xaicore.core import checks
-from xaicore.core.errors import UserError
-from xaicore.core.small_maps import SmallMaps
-from xaicore.core.undisturbed import exact_arithmetic
+from xaicore.defenses.fitting import fitted
 from xaicore.models import Classifier
 
 
@@ -58,51 +52,29 @@ def adversarial_training(
     """
     checks.images(images)
     checks.integers("labels", labels, len(images))
-    network, device = copy.deepcopy(model), model.device
-    generator = torch.Generator().manual_seed(checks.integer("seed", seed, least=0))
-    batches = math.ceil(len(images) / batch_size)
-    optimizer = torch.optim.AdamW(network.parameters(), lr=learning_rate)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, max_lr=learning_rate, total_steps=epochs * batches + 1, cycle_momentum=False
+
+    def attacked(network: Classifier, chosen: Tensor, epoch: int) -> Tensor:
+        with warnings.catch_warnings():  # of an image without a gradient, from which others are learned
+            warnings.simplefilter("ignore", AttackWarning)
+            return pgd(
+                network.eval(),
+                images[chosen],
+                labels[chosen],
+                eps=eps,
+                steps=steps,
+                early_stop=False,
+                seed=seed,
+                index=epoch * len(images) + chosen,
+                batch_size=len(chosen),
+            ).adversarial
+
+    return fitted(
+        model,
+        images,
+        labels,
+        epochs=epochs,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        seed=seed,
+        attack=attacked,
     )
-    cards = [device] if device.type == "cuda" else []
-    products = SmallMaps() if device.type == "cpu" else nullcontext()
-    with (
-        torch.random.fork_rng(cards),
-        exact_arithmetic(device),
-        torch.enable_grad(),
-        products,
-        warnings.catch_warnings(),
-    ):
-        warnings.simplefilter(
-            "ignore", AttackWarning
-        )  # of an image without a gradient, from which others are learned
-        torch.manual_seed(seed)
-        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        for epoch in range(epochs):
-            order = torch.randperm(len(images), generator=generator)
-            for chosen in order.tensor_split(batches):
-                given, wanted = images[chosen], labels[chosen]
-                attacked = pgd(
-                    network.eval(),
-                    given,
-                    wanted,
-                    eps=eps,
-                    steps=steps,
-                    early_stop=False,
-                    seed=seed,
-                    index=epoch * len(images) + chosen,
-                    batch_size=len(given),
-                ).adversarial
-                loss = nn.functional.cross_entropy(
-                    network.train()(attacked.to(device).contiguous(memory_format=torch.channels_last)),
-                    wanted.to(device),
-                )
-                if not math.isfinite(float(loss.detach())):
-                    raise UserError(f"training diverged; lower learning_rate ({learning_rate:g})")
-                optimizer.zero_grad(set_to_none=True)
-                loss.backward()  # type: ignore[no-untyped-call]
-                optimizer.step()
-                schedule.step()
-    network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-    return network.eval()
