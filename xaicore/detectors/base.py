@@ -34,9 +34,11 @@ class Detector(abc.ABC):
         model: the classifier.
         fpr: as given.
         supervised: whether fitting takes adversarial examples too.
+        differentiable: whether scores have a slope as they stand, which attacks on the detector follow.
     """
 
     supervised: ClassVar[bool] = False
+    differentiable: ClassVar[bool] = False
 
     def __init__(self, model: nn.Module, *, fpr: float = 0.05, **settings: Any) -> None:
         self.model = checks.model(model)
@@ -105,7 +107,12 @@ class Detector(abc.ABC):
         """Return the scores of checked images."""
 
     def _logits(self, images: Tensor, batch_size: int | None = None) -> Tensor:
-        """Return the classifier's logits (N, K) of checked images, on its device, in batches of one fixed shape."""
+        """Return the classifier's logits (N, K) of checked images, on its device, in batches of one fixed shape.
+
+        For images that require a slope it is one pass of all, with the model in eval mode already.
+        """
+        if images.requires_grad:
+            return self.model(images.clone())  # type: ignore[no-any-return]
         with BatchedModel.of(self.model, images, batch_size) as batched:
             return batched.logits(images)
 

@@ -9,7 +9,7 @@ median of 2 x 2, and non-local means with an 11 x 11 window, 3 x 3 patches and s
 
 import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -105,13 +105,15 @@ class FeatureSqueezing(Detector):
 
     def distances(self, images: Tensor) -> Tensor:
         """Return the L1 distance for each squeezer, (N, squeezers) float64 on the CPU, from 0 to 2."""
-        images = checks.images(images).detach()
+        return self._distances(checks.images(images).detach(), squeezed).cpu()
+
+    def _distances(self, images: Tensor, squeeze: Callable[[Tensor, str], Tensor]) -> Tensor:
         names = self._settings["squeezers"] or (PHOTOGRAPHS if images.shape[1] == 3 else DIGITS)
         plain, *others = (
             self._logits(each, self._settings["batch_size"]).double().softmax(1)
-            for each in (images, *(squeezed(images, name) for name in names))
+            for each in (images, *(squeeze(images, name) for name in names))
         )
-        return torch.stack([(each - plain).abs().sum(1) for each in others], dim=1).cpu()
+        return torch.stack([(each - plain).abs().sum(1) for each in others], dim=1)
 
     def _score(self, images: Tensor) -> Tensor:
         return self.distances(images).amax(1)

@@ -23,18 +23,13 @@ def _(detector: ImageEntropy, images: Tensor) -> Tensor:
 
 
 class ImageDenoising(Detector):
-    """How far non-local means move the image: the mean absolute change of a value."""
+    """How far non-local means move the image: the mean absolute change of a value.
+
+    On the way back the denoised image counts as given.
+    """
+
+    differentiable = True
 
     def _score(self, images: Tensor) -> Tensor:
-        return _moved(images).cpu()
-
-
-@differentiable_score.register
-def _(detector: ImageDenoising, images: Tensor) -> Tensor:
-    return _moved(images)
-
-
-def _moved(images: Tensor) -> Tensor:
-    """Return the change (N,) float64; on the way back the denoised image counts as given."""
-    cleaned = non_local_means(images.detach(), strength=0.8).clamp(0, 1)
-    return (images - cleaned).abs().mean((1, 2, 3)).double()
+        cleaned = non_local_means(images.detach(), strength=0.8).clamp(0, 1)
+        return (images - cleaned).abs().mean((1, 2, 3)).double().cpu()

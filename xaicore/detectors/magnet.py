@@ -49,6 +49,8 @@ class MagNet(Detector):
         Meng and Chen, MagNet: a Two-Pronged Defense against Adversarial Examples, CCS 2017.
     """
 
+    differentiable = True
+
     def __init__(
         self,
         model: nn.Module,
@@ -94,7 +96,9 @@ class MagNet(Detector):
 
     def values(self, images: Tensor) -> Tensor:
         """Return what each detector says of each image, (N, detectors) float64 on the CPU."""
-        images = checks.images(images).detach()
+        return self._values(checks.images(images).detach())
+
+    def _values(self, images: Tensor) -> Tensor:
         first, second = self._reconstructed(images, 0), self._reconstructed(images, 1)
         columns = [
             (images - first).double().square().mean((1, 2, 3)),
@@ -119,7 +123,7 @@ class MagNet(Detector):
         return 1.0
 
     def _score(self, images: Tensor) -> Tensor:
-        return (self.values(images) / self.thresholds).amax(1)
+        return (self._values(images) / self.thresholds).amax(1)
 
     def _learn(self, clean: Tensor, calibration: Tensor, adversarial: Tensor | None) -> None:
         if clean.shape[2] % 2 or clean.shape[3] % 2:
@@ -137,6 +141,8 @@ class MagNet(Detector):
 
     def _reconstructed(self, images: Tensor, which: int) -> Tensor:
         network: Autoencoder = self._known(self._autoencoders)[which]
+        if images.requires_grad:
+            return network(images)  # type: ignore[no-any-return]
         device = device_of(network)
         with exact_arithmetic(device):
             return in_batches(lambda part: network(part.to(device)), ROWS, images).to(images.device)

@@ -17,7 +17,6 @@ from xaicore.core import checks
 from xaicore.core.errors import UserError
 from xaicore.core.randomness import stream
 from xaicore.detectors.base import Detector
-from xaicore.detectors.surrogates import differentiable_score
 
 MEASURES = ("mutual_information", "entropy")
 
@@ -36,6 +35,8 @@ class MCDropout(Detector):
         Gal and Ghahramani, Dropout as a Bayesian Approximation, ICML 2016. Smith and Gal, Understanding Measures of
         Uncertainty for Adversarial Example Detection, UAI 2018.
     """
+
+    differentiable = True
 
     def __init__(
         self,
@@ -61,7 +62,9 @@ class MCDropout(Detector):
 
     def probabilities(self, images: Tensor) -> Tensor:
         """Return the answers under each mask, (N, n_samples, K) float64 on the CPU."""
-        images = checks.images(images).detach()
+        return self._probabilities(checks.images(images).detach())
+
+    def _probabilities(self, images: Tensor) -> Tensor:
         answers = []
         for sample in range(self._settings["n_samples"]):
             with self._dropping(sample):
@@ -69,10 +72,7 @@ class MCDropout(Detector):
         return torch.stack(answers, dim=1)
 
     def _score(self, images: Tensor) -> Tensor:
-        return self.of(self.probabilities(images))
-
-    def of(self, answers: Tensor) -> Tensor:
-        """Return the scores (N,) of answers (N, n_samples, K), differentiable."""
+        answers = self._probabilities(images)
         predictive = _bits(answers.mean(1))
         if self._settings["measure"] == "entropy":
             return predictive
@@ -102,16 +102,6 @@ class MCDropout(Detector):
             return output * kept
 
         return drop
-
-
-@differentiable_score.register
-def _(detector: MCDropout, images: Tensor) -> Tensor:
-    """The score as it stands: its masks are known."""
-    answers = []
-    for sample in range(detector._settings["n_samples"]):
-        with detector._dropping(sample):
-            answers.append(detector.model(images.clone()).double().softmax(1))
-    return detector.of(torch.stack(answers, dim=1))
 
 
 def _bits(answers: Tensor) -> Tensor:

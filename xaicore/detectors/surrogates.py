@@ -3,7 +3,7 @@ r"""The scores of the detectors of chapter 5 as functions that an attacker can d
 An attacker who knows a detector takes its gradient, and where it has none puts something in its place for the way back
 only (backward pass differentiable approximation, Athalye, Carlini and Wagner, ICML 2018, Sec. 4.1):
 
-- MagNet is differentiable as it stands;
+- MagNet is differentiable as it stands, as are others that say so (:attr:`Detector.differentiable`);
 - of feature squeezing the median has a gradient; on the way back rounding counts as a row of logistic steps, non-local
   means as the identity;
 - of EXPLAINER denoising counts as the identity, the gradients within a map as constants, which they are almost
@@ -22,8 +22,7 @@ from torch import Tensor
 from xaicore.core.errors import UserError
 from xaicore.detectors.base import Detector
 from xaicore.detectors.explainer import PATHS, Explainer
-from xaicore.detectors.feature_squeezing import DIGITS, PHOTOGRAPHS, FeatureSqueezing, squeezed
-from xaicore.detectors.magnet import MagNet, jensen_shannon
+from xaicore.detectors.feature_squeezing import FeatureSqueezing, squeezed
 from xaicore.metrics import shannon_entropy
 
 SOFT_BINS = 32
@@ -36,36 +35,19 @@ STEEPNESS = 8.0
 def differentiable_score(detector: Detector, images: Tensor) -> Tensor:
     """Return the detector's scores with a slope, (N,), for images (N, C, H, W) in [0, 1] on the model's device.
 
-    The model must be in eval mode. Raises UserError for a detector without a surrogate.
+    The images require a slope, the model is in eval mode. Raises UserError for a detector that is not differentiable and
+    has no surrogate.
     """
-    raise UserError(
-        f"detector must have a surrogate for its gradient, which {type(detector).__name__} has not"
-    )
-
-
-@differentiable_score.register
-def _(detector: MagNet, images: Tensor) -> Tensor:
-    networks = detector._known(detector._autoencoders)
-    first, second = (network(images) for network in networks)
-    columns = [
-        (images - first).double().square().mean((1, 2, 3)),
-        (images - second).double().abs().mean((1, 2, 3)),
-    ]
-    temperatures = detector._settings["temperatures"]
-    if temperatures:
-        answers = [detector.model(each).double() for each in (images.clone(), first)]
-        columns += [jensen_shannon(*[(each / t).softmax(1) for each in answers]) for t in temperatures]
-    return (torch.stack(columns, 1) / detector.thresholds.to(images.device)).amax(1)
+    if not detector.differentiable:
+        raise UserError(
+            f"detector must have a surrogate for its gradient, which {type(detector).__name__} has not"
+        )
+    return detector._score(images).to(images.device)
 
 
 @differentiable_score.register
 def _(detector: FeatureSqueezing, images: Tensor) -> Tensor:
-    names = detector._settings["squeezers"] or (PHOTOGRAPHS if images.shape[1] == 3 else DIGITS)
-    plain, *others = (
-        detector.model(each).double().softmax(1)
-        for each in (images.clone(), *(_squeezed(images, name) for name in names))
-    )
-    return torch.stack([(each - plain).abs().sum(1) for each in others], 1).amax(1)
+    return detector._distances(images, _squeezed).amax(1)
 
 
 @differentiable_score.register

@@ -165,9 +165,10 @@ def why_not(detector: Detector) -> str:
     """Return why no attack here knows a detector; empty where one does."""
     if isinstance(detector, Explainer) and detector.explanation not in PATHS:
         return "no slope: its map counts as constant"
-    if differentiable_score.dispatch(type(detector)) is differentiable_score.dispatch(object):
-        return "no surrogate"
-    return ""
+    known = detector.differentiable or (
+        differentiable_score.dispatch(type(detector)) is not differentiable_score.dispatch(object)
+    )
+    return "" if known else "no surrogate"
 
 
 def known(
