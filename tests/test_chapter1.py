@@ -21,7 +21,7 @@ from xaicore.run.store import Store
 from xaicore.studies.heads import one_logit, seen_from_answer
 from xaicore.studies.pasted import GREY, pasted, shapes
 from xaicore.studies.pixel_searches import cited_pixels, harmless_pixels, random_pixels
-from xaicore.studies.printed_counts import repaired_share, two_proportions
+from xaicore.studies.printed_counts import two_proportions
 from xaicore.studies.signatures import PEAKS, balanced, placeless
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -224,9 +224,9 @@ def test_printed_counts_imply_what_the_chapter_says():
             PRINTED[f"p1.count.{attack}_test"],
             PRINTED[f"p1.table1.{attack}_immune.{attack}"],
         )
-        repaired = repaired_share(
-            accuracy, extended, PRINTED["p1.table1.clear.clear"], PRINTED["p1.count.test"]
-        )
+        # Of the extended set those beyond the clean images, on which the network before stands in.
+        count = PRINTED["p1.count.test"]
+        repaired = (accuracy * extended - PRINTED["p1.table1.clear.clear"] * count) / (extended - count)
         assert PRINTED[f"p1.derived.{attack}_repaired"] == pytest.approx(repaired, abs=0.01)
     assert round(1719 / PRINTED["p1.count.onepixel_test"] * 100, 2) == PRINTED["p1.table1.clear.onepixel"]
     assert np.isnan(two_proportions(0, 10, 0, 10))

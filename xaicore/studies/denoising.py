@@ -33,8 +33,3 @@ def class_held(images: Tensor, cleaned: Tensor, *, detector: Explainer) -> dict[
     before, after = predict(detector.model, torch.cat([images, cleaned])).argmax(1).chunk(2)  # type: ignore[arg-type]
     entropy = shannon_entropy(detector.maps(cleaned, before)).cpu()
     return {"map": entropy, "changed": (before != after).double()}
-
-
-def entropy_after(images: Tensor, *, detector: Explainer) -> dict[str, Tensor]:
-    """Return the entropy of the denoised image's ``map``, (n,)."""
-    return {"map": shannon_entropy(detector.maps(detector.denoised(images))).cpu()}

@@ -18,16 +18,3 @@ def two_proportions(turned: float, of: float, other_turned: float, other_of: flo
     pooled = (turned + other_turned) / (of + other_of)
     variance = pooled * (1 - pooled) * (1 / of + 1 / other_of)
     return (turned / of - other_turned / other_of) / math.sqrt(variance) if variance > 0 else math.nan
-
-
-def repaired_share(accuracy: float, extended: float, clean_accuracy: float, clean: float) -> float:
-    """Return the share of attacked images, in percent, that an accuracy on an extended test set comes to.
-
-    Args:
-        accuracy: of the retrained network on the extended set, in percent.
-        extended: images of that set.
-        clean_accuracy: in percent, of the network before; taken as that of the retrained one on the clean images too.
-        clean: of these the number.
-    """
-    right = accuracy * extended - clean_accuracy * clean
-    return right / (extended - clean)
