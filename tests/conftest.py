@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 
 from tests.browser import Browser
+from xaicore import models
 from xaicore.book.pages.pdf import ABSENT, chromium
+from xaicore.models import Classifier
 
 LONG = ("test_book.py", "test_chapter2.py", "test_runner.py")
 
@@ -26,6 +28,12 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     skipped = Counter(str(report.longrepr[2]) for report in terminalreporter.stats.get("skipped", []))
     for reason, count in skipped.most_common():
         terminalreporter.write_line(f"{count} not run: {reason.removeprefix('Skipped: ')}")
+
+
+@pytest.fixture(scope="module")
+def model() -> Classifier:
+    """A small untrained network, for what does not depend on the weights."""
+    return models.load("small_cnn", classes=4, channels=1, input_size=28, seed=3)
 
 
 @pytest.fixture(scope="module")

@@ -61,7 +61,7 @@ ARCHITECTURES: dict[str, Callable[[int], nn.Module]] = {
 """The committed networks before training: name → seed → network."""
 
 
-def seeded(build: Callable[[], nn.Module], seed: int) -> nn.Module:
+def seeded(build: Callable[[], nn.Module], seed: int = 0) -> nn.Module:
     """Return what is built with this seed; the global generator stays as it is."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -125,6 +125,13 @@ def digits(count: int) -> tuple[nn.Module, Tensor, Tensor]:
     return model, images[chosen], labels[chosen]
 
 
+def coarse_digits(count: int) -> tuple[nn.Module, Tensor, Tensor]:
+    """Return a small network for digits of 14 x 14 pixels, and ``count`` digits of all classes that it gets right."""
+    model, images, labels = trained("coarse-digits")
+    chosen = torch.linspace(0, len(labels) - 1, count).long()
+    return model, images[chosen], labels[chosen]
+
+
 def photographs(count: int) -> tuple[Classifier, Tensor, Tensor]:
     """Return EfficientNet-Lite0 and ``count`` photographs (count, 3, 224, 224) that it gets right (17 of 20)."""
     model, images, labels = _photographs()
@@ -183,6 +190,11 @@ def convolutional(model: nn.Sequential) -> nn.Sequential:
 def draw(count: int, channels: int = 1, side: int = 8, seed: int = 1) -> Tensor:
     """Return random images (count, channels, side, side) in [0, 1]."""
     return torch.rand(count, channels, side, side, generator=torch.Generator().manual_seed(seed))
+
+
+def draw_12(count: int, channels: int = 1, side: int = 12, seed: int = 1) -> Tensor:
+    """Return random images as :func:`draw` does, of the size that :func:`two_convolutions` takes."""
+    return draw(count, channels, side, seed)
 
 
 class HalfSpace(nn.Module):

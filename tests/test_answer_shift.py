@@ -17,11 +17,6 @@ NAN = float("nan")
 
 
 @pytest.fixture(scope="module")
-def model():
-    return models.load("small_cnn", classes=4, channels=1, input_size=28, seed=3)
-
-
-@pytest.fixture(scope="module")
 def images():
     return torch.rand(5, 1, 28, 28, generator=torch.Generator().manual_seed(0))
 

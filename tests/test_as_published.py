@@ -131,11 +131,6 @@ def test_random_noise_is_compared_with_itself_beyond_the_first_strength():
     assert flags[:, 1].tolist() == [[0, 0, 1], [0, 0, 1]]
 
 
-@pytest.fixture(scope="module")
-def model():
-    return models.load("small_cnn", classes=4, channels=1, input_size=28, seed=3)
-
-
 def test_the_softmax_head_mixes_the_classes(model):
     """The map of p_t is ReLU of p_t (map of z_t - sum p_k map of z_k), signed maps."""
     images = torch.rand(3, 1, 28, 28, generator=torch.Generator().manual_seed(2))

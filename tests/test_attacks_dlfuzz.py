@@ -41,10 +41,6 @@ def draw(count: int, seed: int = 0) -> Tensor:
     return torch.rand(count, 3, 8, 8, generator=torch.Generator().manual_seed(seed)) * 0.8 + 0.1
 
 
-def hooks(model: nn.Module) -> int:
-    return sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in model.modules())
-
-
 def published(
     model: nn.Sequential,
     image: Tensor,

@@ -10,6 +10,7 @@ import pytest
 import torch
 from scipy.optimize import minimize
 from subjects import by_foolbox, convolutional, photographs, trained, two_convolutions
+from subjects import draw_12 as draw
 from torch import Tensor, nn
 
 from xaicore import attacks
@@ -30,10 +31,6 @@ def small() -> tuple[nn.Module, Tensor, Tensor]:
     """A small network that reads digits, and 400 digits that it reads rightly."""
     model, images, labels = trained("two-strides")
     return model, images[:400], labels[:400]
-
-
-def draw(count: int, channels: int = 1, seed: int = 1) -> Tensor:
-    return torch.rand(count, channels, 12, 12, generator=torch.Generator().manual_seed(seed))
 
 
 def logits(model: nn.Module, images: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 from subjects import digits, photographs, right
+from subjects import draw_12 as draw
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -31,10 +32,6 @@ def net(channels: int = 1, classes: int = 3, gain: float = 1.0) -> nn.Sequential
         model[5].weight.mul_(gain)
         model[5].bias.mul_(gain)
     return model.eval()
-
-
-def draw(count: int, channels: int = 1, seed: int = 1) -> Tensor:
-    return torch.rand(count, channels, 12, 12, generator=torch.Generator().manual_seed(seed))
 
 
 def by_the_formula(

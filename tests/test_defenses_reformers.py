@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+from subjects import draw_12 as draw
 from subjects import two_convolutions
 from torch import Tensor, nn
 
@@ -20,10 +21,6 @@ from xaicore.defenses import (
 from xaicore.detectors import MagNet
 
 MODEL = two_convolutions(1, 4, 0)
-
-
-def draw(count: int, seed: int = 1, side: int = 12) -> Tensor:
-    return torch.rand(count, 1, side, side, generator=torch.Generator().manual_seed(seed))
 
 
 def bars(count: int, seed: int) -> tuple[Tensor, Tensor]:

@@ -9,6 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from subjects import draw_12 as draw
 from subjects import two_convolutions
 from torch import Tensor, nn
 from zoo import Returning
@@ -30,10 +31,6 @@ from xaicore.detectors import (
 )
 
 few = settings(max_examples=40, deadline=None)
-
-
-def draw(count: int, seed: int = 1, channels: int = 1) -> Tensor:
-    return torch.rand(count, channels, 12, 12, generator=torch.Generator().manual_seed(seed))
 
 
 def network(dropout: bool = False) -> nn.Sequential:

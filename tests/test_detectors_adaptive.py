@@ -5,7 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from subjects import trained, two_convolutions
+from subjects import coarse_digits as digits
+from subjects import draw_12 as draw
+from subjects import two_convolutions
 from torch import Tensor, nn
 
 from xaicore.attacks import pgd
@@ -25,17 +27,6 @@ from xaicore.run.store import Store
 from xaicore.studies.compared_detectors import ComparedDetectors
 
 MODEL = two_convolutions(1, 4, 0)
-
-
-def draw(count: int, seed: int = 1, channels: int = 1, side: int = 12) -> Tensor:
-    return torch.rand(count, channels, side, side, generator=torch.Generator().manual_seed(seed))
-
-
-def digits(count: int) -> tuple[nn.Module, Tensor, Tensor]:
-    """A small network for digits of 14 x 14 pixels, and digits of all classes that it gets right."""
-    model, images, labels = trained("coarse-digits")
-    chosen = torch.linspace(0, len(labels) - 1, count).long()
-    return model, images[chosen], labels[chosen]
 
 
 class Brightness(Detector):

@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 import torch
 from scipy.stats import entropy
-from subjects import trained, two_convolutions
-from torch import Tensor, nn
+from subjects import coarse_digits as digits
+from subjects import draw_12 as draw
+from subjects import two_convolutions
+from torch import nn
 
 from xaicore import attribution, metrics
 from xaicore.attacks import pgd
@@ -18,17 +20,6 @@ from xaicore.detectors import (
 from xaicore.metrics.shift import comparable
 
 MODEL = two_convolutions(1, 4, 0)
-
-
-def draw(count: int, seed: int = 1) -> Tensor:
-    return torch.rand(count, 1, 12, 12, generator=torch.Generator().manual_seed(seed))
-
-
-def digits(count: int) -> tuple[nn.Module, Tensor, Tensor]:
-    """A small network for digits of 14 x 14 pixels, and digits of all classes that it gets right."""
-    model, images, labels = trained("coarse-digits")
-    chosen = torch.linspace(0, len(labels) - 1, count).long()
-    return model, images[chosen], labels[chosen]
 
 
 def test_shap_values_add_up_to_the_change_of_the_logits() -> None:

@@ -9,6 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.distance import jensenshannon
+from subjects import draw_12 as draw
 from subjects import two_convolutions
 from torch import Tensor, nn
 
@@ -21,10 +22,6 @@ from xaicore.detectors.non_local_means import exact_means
 
 few = settings(max_examples=30, deadline=None)
 MODEL = two_convolutions(1, 4, 0)
-
-
-def draw(count: int, seed: int = 1, channels: int = 1) -> Tensor:
-    return torch.rand(count, channels, 12, 12, generator=torch.Generator().manual_seed(seed))
 
 
 def test_bit_depths_by_hand() -> None:

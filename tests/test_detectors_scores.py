@@ -9,6 +9,7 @@ from scipy.special import logsumexp, softmax
 from sklearn.covariance import EmpiricalCovariance
 from sklearn.neighbors import KernelDensity as Densities
 from sklearn.neighbors import NearestNeighbors
+from subjects import draw_12 as draw
 from subjects import trained, two_convolutions
 from torch import Tensor, nn
 
@@ -33,10 +34,6 @@ from xaicore.detectors import (
 from xaicore.detectors.surrogates import differentiable_score
 
 MODEL = two_convolutions(1, 4, 0)
-
-
-def draw(count: int, seed: int = 1, side: int = 12) -> Tensor:
-    return torch.rand(count, 1, side, side, generator=torch.Generator().manual_seed(seed))
 
 
 def with_dropout() -> nn.Sequential:

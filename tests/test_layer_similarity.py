@@ -23,11 +23,6 @@ from xaicore.studies.layer_similarity import INTERPOLATED, Version, layer_simila
 
 
 @pytest.fixture(scope="module")
-def model():
-    return models.load("small_cnn", classes=4, channels=1, input_size=28, seed=3)
-
-
-@pytest.fixture(scope="module")
 def subject():
     generator = torch.Generator().manual_seed(0)
     clean = torch.randint(40, 200, (5, 1, 28, 28), generator=generator) / 255

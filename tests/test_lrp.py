@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 from lrp_reference import lrp as reference_lrp
+from subjects import seeded
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -18,12 +19,6 @@ LOW, HIGH = -1.0, 1.0
 
 def images(n: int = 3, channels: int = 2, size: int = 8, seed: int = 1) -> Tensor:
     return torch.rand(n, channels, size, size, generator=torch.Generator().manual_seed(seed)) * 2 - 1
-
-
-def seeded(build: Any, seed: int = 0) -> Any:
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        return build()
 
 
 def max_pool_net() -> nn.Sequential:

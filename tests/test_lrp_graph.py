@@ -9,6 +9,7 @@ import pytest
 import torch
 import torchvision
 from lrp_reference import lrp as reference_lrp
+from subjects import seeded
 from torch import Tensor, nn
 from torch.nn import functional
 from zennit.attribution import Gradient
@@ -31,12 +32,6 @@ IMAGES = {
     "mobilefacenet": (112, 96),
 }  # a resized image is not one that the gradient is shared out by
 BATCHNORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
-
-
-def seeded(build: Any, seed: int = 0) -> Any:
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        return build()
 
 
 def photos(size: int | tuple[int, int], n: int = 2, channels: int = 3) -> Tensor:

@@ -16,11 +16,6 @@ from xaicore.studies import steps
 
 
 @pytest.fixture(scope="module")
-def model():
-    return models.load("small_cnn", classes=4, channels=1, input_size=28, seed=3)
-
-
-@pytest.fixture(scope="module")
 def versions():
     generator = torch.Generator().manual_seed(0)
     clean = torch.rand(5, 1, 28, 28, generator=generator)
