@@ -144,16 +144,19 @@ def test_results_from_other_images_are_pointed_out(
     assert line in capsys.readouterr().out.splitlines()
 
 
-def test_too_much_is_refused_in_one_line_and_changes_nothing(tmp_path: Path) -> None:
+def test_too_much_is_refused_in_one_line_and_changes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     root = project(tmp_path)
     run(root, "reference", {"p1.drop.onepixel": (25.0, 500, (23.0, 27.0))})
     keep(root, "reference")
     before = _files(root / "results") | _files(root / "claims")
     run(root, "reference", {"p1.drop.onepixel": (14.0, 500, (10.0, 18.0))})
+    monkeypatch.setattr(keeping, "LIMIT_BYTES", 1000)
     with pytest.raises(
         UserError, match=rf"more than the 0\.0 MB that may be committed; {P1} takes most"
     ) as no:
-        keep(root, "reference", limit=1000)
+        keep(root, "reference")
     assert "\n" not in str(no.value)
     assert _files(root / "results") | _files(root / "claims") == before
     assert not list(root.glob("_build/*"))

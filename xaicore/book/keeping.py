@@ -65,7 +65,7 @@ def kept_runs(root: Path, edition: str) -> dict[str, Path]:
     return {name: folder.final for name, folder in found.items() if folder.status() is not None}
 
 
-def keep(root: Path, edition: str, *, limit: int = LIMIT_BYTES) -> Kept:
+def keep(root: Path, edition: str) -> Kept:
     """Put the complete runs of an edition, pooled over their seeds, to where they are committed, and judge anew.
 
     A notebook keeps what is committed where fewer runs are complete than that rests on.
@@ -73,7 +73,6 @@ def keep(root: Path, edition: str, *, limit: int = LIMIT_BYTES) -> Kept:
     Args:
         root: the project's folder.
         edition: its name.
-        limit: the most bytes that the results of the edition may take.
 
     Raises:
         UserError: claims are not judged by this edition, nothing of it was run, runs differ in more than their seed, the
@@ -95,7 +94,7 @@ def keep(root: Path, edition: str, *, limit: int = LIMIT_BYTES) -> Kept:
         for name, runs in done.items()
         if 0 < len(runs) < before[name]
     ]
-    size, noticed = _commit(root, edition, chosen, limit=limit)
+    size, noticed = _commit(root, edition, chosen)
     for name, runs in chosen.items() if edition in KEPT else ():
         noticed += notebook_findings(runs[0] / NOTEBOOK, wanted.notebooks[name].optional_figures)
     return Kept(
@@ -114,7 +113,7 @@ def _runs(root: Path, edition: Edition, notebook: str) -> list[Path]:
     return [folder for folder in found if folder] if found[0] else []
 
 
-def _commit(root: Path, edition: str, done: Mapping[str, list[Path]], *, limit: int) -> tuple[int, list[str]]:
+def _commit(root: Path, edition: str, done: Mapping[str, list[Path]]) -> tuple[int, list[str]]:
     """Write the results of notebooks; return the bytes of the edition's, and which came from other images than before."""
     results, work = root / "results" / edition, root / "_build" / f"keep-{edition}"
     shutil.rmtree(work, ignore_errors=True)
@@ -124,11 +123,12 @@ def _commit(root: Path, edition: str, done: Mapping[str, list[Path]], *, limit: 
         stay = [path for path in results.glob("*/") if path.name not in done]
         sizes = {path.name: _size(path) for path in [*stay, *work.glob("*/")]}
         size = sum(sizes.values())
-        if size > limit:
+        if size > LIMIT_BYTES:
             largest = max(sizes, key=lambda name: sizes[name])
             raise UserError(
-                f"the results of the edition {edition} take {_megabytes(size)}, more than the {_megabytes(limit)} that "
-                f"may be committed; {largest} takes most, {_megabytes(sizes[largest])}: have it show or record less"
+                f"the results of the edition {edition} take {_megabytes(size)}, more than the "
+                f"{_megabytes(LIMIT_BYTES)} that may be committed; {largest} takes most, {_megabytes(sizes[largest])}: "
+                "have it show or record less"
             )
         noticed = [line for name in done for line in _other_images(results / name, work / name)]
         for name in done:

@@ -98,15 +98,12 @@ def _scatter(axes: Axes, points: NDArray[Any], groups: Groups) -> float:
 
 
 @mpl.rc_context(STYLE)
-def distributions(
-    samples: Mapping[str, NDArray[Any]], *, xlabel: str, reference: float | None = None
-) -> BookFigure:
+def distributions(samples: Mapping[str, NDArray[Any]], *, xlabel: str) -> BookFigure:
     """One row a group: every value as a dot, the quartiles as a box, the mean as a diamond.
 
     Args:
         samples: label → (n,) values; undefined ones (NaN) are left out and counted in the label.
         xlabel: quantity with its unit.
-        reference: where to draw a dashed line, say at chance.
     """
     figure, axes = new_panel(0.62 * len(samples) + 0.9)
     jitter = np.random.default_rng(0)
@@ -121,8 +118,6 @@ def distributions(
         if len(shown):
             axes.boxplot(shown, positions=[-position], **box)
             axes.plot(shown.mean(), -position, marker="D", color="black", markersize=5, linestyle="none")
-    if reference is not None:
-        axes.axvline(reference, **DASHED)
     axes.set_yticks(list(labels), list(labels.values()))
     axes.set_xlabel(xlabel)
     return figure

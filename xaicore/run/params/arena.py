@@ -39,7 +39,7 @@ class SharedParameters(NotebookParameters):
     @property
     def subjects(self) -> list[Subject]:
         """What the notebook attacks or explains."""
-        return [self._subject(self.size, width=self.width, channels=self.channels)]
+        return [self._subject(width=self.width, channels=self.channels)]
 
     _channels = field_validator("channels")(one_or_three)
 

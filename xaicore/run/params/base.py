@@ -173,9 +173,9 @@ class NotebookParameters(BaseModel):
     def check_test_images(self, name: str, count: int) -> None:
         """Refuse a number ``count`` of test images of the set ``name`` that will not do, where a chapter needs more."""
 
-    def _subject(self, size: int | None = None, classes: list[str] | None = None, **options: Any) -> Subject:
+    def _subject(self, classes: list[str] | None = None, **options: Any) -> Subject:
         """Return the first image set with its network, built with the options that are given."""
-        chosen = None if classes is None else tuple(classes)
+        size, chosen = getattr(self, "size", None), None if classes is None else tuple(classes)
         given = {name: value for name, value in options.items() if value is not None}
         return Subject(
             self.dataset, self.data_root, self.n_images, size, self.model, self.weights, given, chosen

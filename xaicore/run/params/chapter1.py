@@ -109,7 +109,7 @@ class P1Parameters(NotebookParameters):
     @property
     def subjects(self) -> list[Subject]:
         """What the notebook attacks or explains."""
-        return [self._subject(self.size, self.classes, width=self.width)]
+        return [self._subject(self.classes, width=self.width)]
 
     def check_test_images(self, name: str, count: int) -> None:
         """Refuse a test set too small for its neighbourhoods.

@@ -8,7 +8,7 @@ from xaicore.models import REGISTRY
 from xaicore.models.augmentation import AUGMENTATIONS
 from xaicore.run.params.base import DatasetName, Fraction, LearningRate, NetworkName, NotebookParameters, Side
 from xaicore.run.params.checks import among, rising, three_shares
-from xaicore.run.params.readings import Reading, Subject
+from xaicore.run.params.readings import Reading
 
 NETWORKS = ["vgg16", "resnet50", "resnet101", "inception_v3", "xception"]
 
@@ -67,11 +67,6 @@ class P2Parameters(NotebookParameters):
     def readings(self) -> list[Reading]:
         """The images that the notebook reads."""
         return self._faces(self.shares)
-
-    @property
-    def subjects(self) -> list[Subject]:
-        """What the notebook attacks or explains."""
-        return [self._subject(self.size)]
 
     _rising = field_validator("eps")(rising(1, 1000))
 

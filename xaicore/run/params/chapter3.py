@@ -117,10 +117,10 @@ class P3Parameters(NotebookParameters):
     def subjects(self) -> list[Subject]:
         """What the notebook attacks or explains: with the first network, and with the second."""
         if self.second_dataset is None:
-            return [self._subject(self.size)]
+            return [self._subject()]
         name, root, n = self.second_dataset, self.other_root, self.n_second
         second = Subject(name, root, n, self.second_size, self.second_model, self.second_weights)
-        return [self._subject(self.size), second]
+        return [self._subject(), second]
 
     @field_validator("strengths")
     @classmethod

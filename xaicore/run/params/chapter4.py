@@ -8,7 +8,7 @@ from xaicore.attribution import PRESETS
 from xaicore.metrics.gain import READINGS
 from xaicore.run.params.base import DatasetName, Fraction, NetworkName, NotebookParameters, Side
 from xaicore.run.params.checks import among, rising
-from xaicore.run.params.readings import Reading, Subject
+from xaicore.run.params.readings import Reading
 
 
 class P4Parameters(NotebookParameters):
@@ -78,11 +78,6 @@ class P4Parameters(NotebookParameters):
     def readings(self) -> list[Reading]:
         """The images that the notebook reads: of all there are."""
         return [self._reading("all", self.n_images)]
-
-    @property
-    def subjects(self) -> list[Subject]:
-        """What the notebook attacks or explains."""
-        return [self._subject(self.size)]
 
     _hundredths = field_validator("sigmas")(rising(20, 100, zero=True))
 

@@ -95,7 +95,7 @@ class P5Parameters(NotebookParameters):
         """What the notebook attacks or explains: digits, and the photographs with the patch."""
         name, root, n = self.photographs, self.other_root, self.n_photographs
         patched = Subject(name, root, n, self.photograph_size, self.photograph_model, self.photograph_weights)
-        return [self._subject(self.size, width=self.width, channels=self.channels), patched]
+        return [self._subject(width=self.width, channels=self.channels), patched]
 
     def recorded(self) -> dict[str, Any]:
         """Return what a record keeps, as in other chapters: a file of weights by its last name."""

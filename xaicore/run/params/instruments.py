@@ -29,7 +29,7 @@ class InstrumentParameters(NotebookParameters):
     def subjects(self) -> list[Subject]:
         """What the notebook attacks or explains: digits and photographs."""
         photographs = Subject(self.photographs, self.other_root, self.n_photographs, self.photograph_size)
-        return [self._subject(self.size), photographs]
+        return [self._subject(), photographs]
 
 
 class AttacksParameters(InstrumentParameters):
