@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import combinations, islice
+from typing import Any
 
 import numpy as np
 import torch
@@ -116,7 +117,7 @@ def findings(
     pairs = list(combinations(range(strengths), 2))
     first, second = ([pair[side] for pair in pairs] for side in (0, 1))
 
-    def quantities(attack: Array, noise: Array) -> Array:
+    def quantities(attack: Array, noise: Array) -> dict[str, ArrayLike]:
         at = [each.reshape(-1, layers) if pooled else each[:, reference] for each in (attack, noise)]
         curve, noise_curve = (mean_of_known(each, 0) for each in at)
         gap = mean_of_known(at[1] - at[0], 0)
@@ -124,55 +125,43 @@ def findings(
         curves = mean_of_known(attack, 0)
         attacked, noisy = (1 - mean_of_known(each, (0, 2)) for each in (attack, noise))
         changes = attacked[-1] - attacked[0], noisy[-1] - noisy[0]
-        parts = [
-            *(gap, lowest_of_known(gap), middle_of_known(gap), ranks(gap), ranks(1 - noise_curve)),
-            *(
-                ratio,
-                lowest_of_known(ratio),
-                middle_of_known(ratio),
-                lowest_layers(attack),
-                lowest_layers(noise),
-            ),
-            *(attacked, noisy, attacked - noisy, *changes, changes[0] - changes[1]),
-            *(depth_correlation(curve), depth_correlation(noise_curve)),
-            mean_of_known(np.abs(curves[first] - curves[second]), 1),
-            *(attacked[second] - attacked[first], noisy[second] - noisy[first]),
-            compromise(attack, noise),
-        ]
-        return np.hstack(parts)
+        return {
+            "gap": gap,
+            "smallest_gap": lowest_of_known(gap),
+            "middle_gap": middle_of_known(gap),
+            "rank": ranks(gap),
+            "gaussian_rank": ranks(1 - noise_curve),
+            "log_variance_ratio": ratio,
+            "smallest_log_ratio": lowest_of_known(ratio),
+            "middle_log_ratio": middle_of_known(ratio),
+            "lowest": lowest_layers(attack),
+            "gaussian_lowest": lowest_layers(noise),
+            "adversarial": attacked,
+            "gaussian": noisy,
+            "strength_gap": attacked - noisy,
+            "adversarial_change": changes[0],
+            "gaussian_change": changes[1],
+            "change_gap": changes[0] - changes[1],
+            "depth_correlation": depth_correlation(curve),
+            "gaussian_depth_correlation": depth_correlation(noise_curve),
+            "distance": mean_of_known(np.abs(curves[first] - curves[second]), 1),
+            "shift": attacked[second] - attacked[first],
+            "gaussian_shift": noisy[second] - noisy[first],
+            "compromise": compromise(attack, noise),
+        }
 
-    found = iter(row_bootstraps(quantities, attack, noise, n_resamples=n_resamples, seed=seed))
+    def flat(attack: Array, noise: Array) -> Array:
+        return np.hstack(list(quantities(attack, noise).values()))
 
-    def take(count: int) -> list[Estimate]:
-        return list(islice(found, count))
-
-    def by_pair() -> dict[tuple[int, int], Estimate]:
-        return dict(zip(pairs, take(len(pairs)), strict=True))
-
-    return Findings(
-        gap=take(layers),
-        smallest_gap=next(found),
-        middle_gap=next(found),
-        rank=take(layers),
-        gaussian_rank=take(layers),
-        log_variance_ratio=take(layers),
-        smallest_log_ratio=next(found),
-        middle_log_ratio=next(found),
-        lowest=take(layers),
-        gaussian_lowest=take(layers),
-        adversarial=take(strengths),
-        gaussian=take(strengths),
-        strength_gap=take(strengths),
-        adversarial_change=next(found),
-        gaussian_change=next(found),
-        change_gap=next(found),
-        depth_correlation=next(found),
-        gaussian_depth_correlation=next(found),
-        distance=by_pair(),
-        shift=by_pair(),
-        gaussian_shift=by_pair(),
-        compromise=take(strengths),
-    )
+    found = iter(row_bootstraps(flat, attack, noise, n_resamples=n_resamples, seed=seed))
+    taken: dict[str, Any] = {}
+    for name, values in quantities(attack, noise).items():
+        each = list(islice(found, np.size(values)))
+        taken[name] = each if np.ndim(values) else each[0]
+    taken |= {
+        name: dict(zip(pairs, taken[name], strict=True)) for name in ("distance", "shift", "gaussian_shift")
+    }
+    return Findings(**taken)
 
 
 def chance_corrected(
