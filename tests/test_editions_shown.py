@@ -163,6 +163,14 @@ def test_a_figure_that_one_edition_did_not_draw(chapter: Path) -> None:
     assert "This edition shows nothing here." in tabs.data["text/markdown"].partition(":sync: embedded")[2]
 
 
+def test_what_only_this_edition_has_says_so(chapter: Path) -> None:
+    page, _ = page_of(chapter)
+    (cell,) = [cell for cell in page.cells if cell.id == "new"]
+    (output,) = cell.outputs
+    said = '<p class="edition-note">This run: embedded edition: mnist-5k, 20 images, 32 px, vgg16</p>'
+    assert said in output.data["text/markdown"]
+
+
 def test_the_head_of_a_chapter_says_which_editions_it_shows(chapter: Path) -> None:
     page, _ = page_of(chapter)
     lines = page.cells[0].source.splitlines()

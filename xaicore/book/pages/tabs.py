@@ -95,7 +95,8 @@ def show_editions(
         runs = {run.edition: found for run in others if (found := run.cell(cell.id)) and _results(found)}
         own = _results(cell)
         differ = any(_results(found) != own for found in runs.values())
-        if not differ and all(kind == TABLE for kind, _ in own):
+        alone = bool(others and own and not runs)
+        if not (differ or alone) and all(kind == TABLE for kind, _ in own):
             continue
         shown = [run for run in others if run.edition in runs and differ] + [here]
         blocks = {}
@@ -110,13 +111,14 @@ def show_editions(
             items = [_tab(run, cell, blocks[run.edition], here=here, front=run is shown[0]) for run in shown]
             text = "\n".join(["::::::{tab-set}", f":sync-group: {GROUP}", "", *items, "::::::"])
         else:
-            text = _raw(blocks[here.edition])
+            whose = [_note(f"{_tab_title(here, here)}: {conditions(here.record)}")] if alone else []
+            text = _raw([*whose, *blocks[here.edition]])
         _replace_results(cell, text)
     with ThreadPoolExecutor() as threads:
         list(threads.map(_write_picture, files, files.values()))
 
 
-def _tab_title(run: ChapterRun, here: ChapterRun, *, front: bool) -> str:
+def _tab_title(run: ChapterRun, here: ChapterRun, *, front: bool = False) -> str:
     if run is here:
         return f"This run: {run.edition} edition"
     return f"Evidence: {run.edition} edition" if front else f"{run.edition.capitalize()} edition"
@@ -126,10 +128,13 @@ def _tab(
     run: ChapterRun, cell: nbformat.NotebookNode, parts: Sequence[str], *, here: ChapterRun, front: bool
 ) -> str:
     """Return a tab in MyST: what the run looked at, then the cell's figures and tables as they are in the notebook."""
-    note = html.escape(conditions(run.record)) + (f". {CHANGED}" if _has_changed(cell, run) else "")
-    shown = parts or ["<p>This edition shows nothing here.</p>"]
-    text = _raw([f'<p class="edition-note">{note}</p>', *shown])
+    note = _note(conditions(run.record) + (f". {CHANGED}" if _has_changed(cell, run) else ""))
+    text = _raw([note, *(parts or ["<p>This edition shows nothing here.</p>"])])
     return f":::::{{tab-item}} {_tab_title(run, here, front=front)}\n:sync: {run.edition}\n\n{text}\n:::::"
+
+
+def _note(text: str) -> str:
+    return f'<p class="edition-note">{html.escape(text)}</p>'
 
 
 def _parts(
