@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.test_paper_edition import mnist
 from xaicore.book import cli, doctor
 from xaicore.book.doctor import Finding, examine
 
@@ -70,11 +71,12 @@ def test_data_folders_are_found(quick, monkeypatch, tmp_path):
             (tmp_path / folder / name / "1.jpg").touch()
     (tmp_path / "imagenet-sample-500" / "n01440764").mkdir(parents=True)
     (tmp_path / "imagenet-sample-500" / "n01440764" / "1.JPEG").touch()
+    mnist(tmp_path)
     monkeypatch.setenv("XAICORE_DATA", str(tmp_path))
     monkeypatch.setattr(doctor, "_memory_bytes", lambda: None)
     findings, _ = examine(ROOT)
     text = _text(findings)
-    assert "     ok  XAICORE_DATA holds cats-vs-dogs, faces, imagenet" in text
+    assert "     ok  XAICORE_DATA holds cats-vs-dogs, faces, imagenet, mnist" in text
     assert "edition reference can run" in text
     (tmp_path / "faces-21" / "test" / "c").mkdir()
     findings, well = examine(ROOT)
