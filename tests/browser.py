@@ -16,6 +16,11 @@ from typing import Any
 PATIENCE = 60.0
 """Seconds for an answer, a page or a condition; far more than any takes on an idle machine."""
 
+SILENCE = 0.3
+"""Seconds without a request after which a loaded page is at rest. Chromium's own ``networkIdle`` comes up to 5 s late."""
+
+TYPESET = "window.MathJax?.startup?.promise?.then(() => true)"
+
 FLAGS = (
     "--headless",
     "--no-sandbox",
@@ -45,6 +50,7 @@ class Browser:
         self._events: list[dict[str, Any]] = []
         self._addresses: dict[str, str] = {}
         self._count = 0
+        self._heard = 0.0
         self._session = ""
         self._size = {"width": 1280, "height": 900, "deviceScaleFactor": 1, "mobile": False}
         self._media = "screen"
@@ -104,10 +110,22 @@ class Browser:
             self.problems.append(f"{address}: {begun['errorText']}")
             return
 
-        def quiet() -> bool:
+        def loaded() -> bool:
             ends = [event["params"] for event in self._events if event["method"] == "Page.lifecycleEvent"]
-            return any(end["name"] == "networkIdle" and end["loaderId"] == begun["loaderId"] for end in ends)
+            return any(end["name"] == "load" and end["loaderId"] == begun["loaderId"] for end in ends)
 
+        def quiet() -> bool:
+            waiting: set[str] = set()
+            for event in self._events:
+                request = event["params"].get("requestId", "")
+                if event["method"] == "Network.requestWillBeSent":
+                    waiting.add(request)
+                elif event["method"] in ("Network.loadingFinished", "Network.loadingFailed"):
+                    waiting.discard(request)
+            return not waiting and time.monotonic() - self._heard > SILENCE
+
+        self._until(loaded, f"{address} to load")
+        self.run(TYPESET)
         self._until(quiet, f"{address} to come to rest")
 
     def _open(self) -> None:
@@ -200,6 +218,8 @@ class Browser:
         message: dict[str, Any] = json.loads(text)
         if "method" in message:
             self._events.append(message)
+            if message["method"].startswith("Network."):
+                self._heard = time.monotonic()
             problem = self._problem(message["method"], message["params"])
             if problem:
                 self.problems.append(problem)
