@@ -411,7 +411,7 @@ def test_a_gzip_file_that_would_fill_the_memory_is_not_unpacked(tmp_path: Path) 
 
 def test_a_cell_that_never_ends_is_ended(project: Path) -> None:
     """Also one that no signal but the last ends; and then the next run continues."""
-    limit = 20  # long enough for the imports of the cell before, also beside other work
+    limit = 30  # long enough for the imports of the cell before, also beside other work
     toy.set_edition(project, {"toy": {"end": "never"}, "other": {"end": "stubborn"}}, cell_seconds=limit)
     screen = toy.Screen()
     assert run(project, "quick", show=screen) == 1

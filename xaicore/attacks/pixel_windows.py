@@ -132,9 +132,8 @@ class PixelWindows:
 
 def _chain(model: nn.Module) -> list[nn.Module]:
     """Return the layers of a model that is a chain of them; none of another."""
-    from xaicore.models import (
-        Classifier,  # with torchvision, which takes longest to import of all: not before its time
-    )
+    # With the models comes torchvision, which takes longest of all to import: not before its time.
+    from xaicore.models import Classifier
 
     network = model.network if type(model) is Classifier else model
     if type(network) is nn.Sequential:

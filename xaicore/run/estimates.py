@@ -6,6 +6,7 @@ The outcome of each image is kept beside its estimate, so that runs can be poole
 ``images``, (N,) whole numbers, says which image of the set each is, so that other runs know it again.
 """
 
+import abc
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -22,7 +23,7 @@ from xaicore.metrics import Estimate
 from xaicore.metrics.proportions import difference_of_shares
 
 
-class Estimates:
+class Estimates(abc.ABC):
     """What :class:`xaicore.run.records.Run` records with an interval.
 
     Attributes:
@@ -35,15 +36,15 @@ class Estimates:
     values: dict[str, dict[str, Any]]
     outcomes: dict[str, pd.DataFrame]
 
+    @abc.abstractmethod
     def value(
         self, id: str, number: Any, n: int | None = None, ci: Any = None, unit: str | None = None
     ) -> float:
         """Record a number that is in its unit already; see :meth:`xaicore.run.records.Run.value`."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def table(self, id: str, dataframe: pd.DataFrame) -> pd.DataFrame:
         """Record a table; see :meth:`xaicore.run.records.Run.table`."""
-        raise NotImplementedError
 
     def show(self, id: str, frame: pd.DataFrame | list[dict[str, Any]]) -> HTML:
         """Record a table, or its rows, and return it as a cell shows it."""

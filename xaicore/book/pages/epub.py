@@ -49,10 +49,8 @@ def write_epub(printed: Printed, book: Book, built: Path, style: Path, target: P
     for page in printed.pages:
         for image in page.article.select("img[src]"):
             image["src"] = pictures.setdefault(str(image["src"]), _picture_name(str(image["src"])))
-            del (
-                image["width"],
-                image["height"],
-            )  # of its pixels: with a width in the style it would be stretched
+            # Of its pixels; with a width in the style it would be stretched.
+            del image["width"], image["height"]
         for entry in page.article.select('[role="doc-biblioentry"]'):
             del entry["role"]  # which EPUB 3.3 has no more
         set_formulas(page.article)
