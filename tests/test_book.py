@@ -226,14 +226,13 @@ def test_with_an_address_every_launch_leads_to_a_tracked_file(addressed: Path) -
     links = re.findall(r'href="(https://(?:colab|mybinder)[^"]+)"', " ".join(_pages(addressed).values()))
     assert any("colab" in link for link in links)
     assert any("mybinder" in link for link in links)
-    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
-    listing = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    listing = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True)
     tracked = set(listing.stdout.splitlines())
     for link in links:
         assert "/trunk" in link, "a launch leads to the branch that holds this copy"
         path = re.search(r"(?:blob/[^/]+/|(?:urlpath|labpath|filepath)=(?:lab/)?(?:tree/)?)([^&?]+)", link)
         assert path, link
-        assert re.sub("%2F", "/", path.group(1), flags=re.IGNORECASE) in tracked, link
+        assert re.sub("%2F", "/", path.group(1), flags=re.IGNORECASE) in tracked, f"{link}: git add it first"
 
 
 ABOUT_THE_ADDRESS = {Path("_config.yml"), Path("book", "running.md")}
@@ -326,7 +325,7 @@ def test_the_epub_has_every_chapter(plain: Path, tmp_path: Path) -> None:
         told = "\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
         headings = re.findall(r"^## ([^$`'\[{*\n]+)$", told, re.MULTILINE)
         assert [each for each in headings if each != "Parameters" and each not in words] == [], name
-        assert len(words) > len(told) / 2, name
+        assert len(words) > max(len(told) / 2, min(len(told), 5000)), name
     for name, text in texts.items():
         assert "\\(" not in text, name
         assert not [path for path in machine_paths(ROOT) if len(path) > 5 and path in text], name
