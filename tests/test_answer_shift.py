@@ -56,6 +56,56 @@ def test_the_class_alone_is_the_clean_image_with_two_classes(model, images, engi
     assert np.isnan(unchanged).all()
 
 
+def test_what_a_network_makes_of_versions_is_worked_out_image_by_image(images, engine) -> None:
+    model = models.load("small_cnn", classes=4, channels=1, input_size=28, seed=3)
+    head = list(model.network.modules())[-1]
+    head.bias.data -= models.predict(model, images).mean(0)  # else it answers every image the same
+    layer, generator = shift.deepest_layer(model, images, 3), torch.Generator().manual_seed(1)
+    noise = torch.rand(5, 2, 1, 28, 28, generator=generator)
+    given = {
+        "half": (images[:, None] + 0.5 * noise).clamp(0, 1),
+        "full": torch.stack([1 - images, images / 9], 1),
+    }
+    found = answer_shift.seen(engine, model, images, given, layer=layer, title="a network", held=["full"])
+    assert list(found) == ["half", "full"]
+    assert found["half"].held is None
+    before = models.predict(model, images).argmax(1).tolist()
+    assert any(each.changed.any() for each in found.values())
+    for kind, each in found.items():
+        classes = models.predict(model, given[kind].flatten(0, 1)).argmax(1).view(5, 2)
+        assert torch.equal(each.answer, classes)
+        for i in range(5):
+            for v in range(2):
+                clean, then, now = before[i], int(classes[i, v]), given[kind][i, v]
+                assert each.changed[i, v] == (clean != then)
+                pairs = {"shift": (now, then)}
+                pairs |= {"alone": (images[i], then)} if clean != then else {}
+                pairs |= {"held": (now, clean)} if kind == "full" else {}
+                for name, (image, label) in pairs.items():
+                    hand = nissim_of(model, layer, images[i], clean, image, label)
+                    assert getattr(each, name)[i, v] == pytest.approx(hand, abs=1e-6, nan_ok=True), name
+                if clean == then:
+                    assert np.isnan(each.alone[i, v])
+
+
+def test_what_an_attack_does_beyond_the_answer_by_hand() -> None:
+    def seen(answer, moved, alone):
+        answer = torch.tensor([answer])
+        return answer_shift.Seen(
+            answer, (answer != 1).numpy(), *(np.array([each]) for each in (moved, alone, moved))
+        )
+
+    first, second = seen([1, 2], [0.2, 0.5], [NAN, 0.4]), seen([1, 1], [0.3, 0.1], [NAN, NAN])
+    noise = answer_shift.pooled([seen([1, 0], [0.1, 0.7], [NAN, 0.6])], torch.tensor([1]))
+    attacked = answer_shift.pooled([first, second], torch.tensor([1]))
+    assert attacked.right.tolist() == [[[1, 0], [1, 1]]]
+    assert attacked.changed.tolist() == [[[0, 1], [0, 0]]]
+    found = answer_shift.beyond_answer(attacked, noise)
+    # Noise changes the answer at the second size, so nothing is paired there.
+    np.testing.assert_allclose(found["kept"], [[[0.1, NAN], [0.2, NAN]]])
+    np.testing.assert_allclose(found["changed"], [[[NAN, 0.1], [NAN, NAN]]])
+
+
 def test_two_people_are_each_image_and_the_next_of_another_person(model, images, engine) -> None:
     layer = shift.deepest_layer(model, images, 3)
     labels = torch.tensor([0, 0, 1, 1, 0])

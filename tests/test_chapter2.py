@@ -14,6 +14,8 @@ import torchvision
 from PIL import Image
 
 from xaicore.book import cli
+from xaicore.core.errors import UserError
+from xaicore.studies.face_networks import published_weights
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -135,3 +137,19 @@ def test_papermill_on_a_folder_of_faces_with_published_weights(tmp_path: Path) -
     assert values["p2.psnr.raw.eps_008"]["value"] == pytest.approx(42.1, abs=0.2)
     assert values["p2.mod.blackbox.resnet18.eps_000"]["value"] == pytest.approx(0, abs=1e-12)
     assert values["p2.mod.blackbox.resnet18.eps_031"]["value"] > 0
+
+
+def test_published_weights_are_a_file_of_the_network_or_imagenets(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.delenv("XAICORE_DATA", raising=False)
+    assert published_weights("efficientnet_lite0", None) == "imagenet"
+    with pytest.raises(UserError, match="no published weights of mobilefacenet: put a file mobilefacenet-"):
+        published_weights("mobilefacenet", str(tmp_path))
+    (tmp_path / "weights").mkdir()
+    file = tmp_path / "weights" / "mobilefacenet-casia.safetensors"
+    file.touch()
+    assert published_weights("mobilefacenet", str(tmp_path)) == str(file)
+    monkeypatch.setenv("XAICORE_DATA", str(tmp_path))
+    assert published_weights("mobilefacenet", None) == str(file)
+    (tmp_path / "weights" / "mobilefacenet-other.safetensors").touch()
+    with pytest.raises(UserError, match=r"several files of mobilefacenet: .*casia.*other"):
+        published_weights("mobilefacenet", None)

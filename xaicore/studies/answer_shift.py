@@ -8,8 +8,8 @@ image and a column for each attack size; NISSIM is in [0, 1], NaN where a map is
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Collection, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -41,6 +41,105 @@ class Regions(NamedTuple):
     area: Array
     middle: Array
     rank: Array
+
+
+class Seen(NamedTuple):
+    """What a network makes of V versions of each image, (N, V) each.
+
+    Attributes:
+        answer: int64, the predicted classes.
+        changed: bool, whether they are others than that of the image itself.
+        shift: NISSIM between the map of the image and that of the version, each drawn for its own answer.
+        alone: the class alone, :func:`class_shift`; NaN where the answer stayed.
+        held: NISSIM with both maps drawn for the answer to the image; None where not asked for.
+    """
+
+    answer: Tensor
+    changed: NDArray[np.bool_]
+    shift: Array
+    alone: Array
+    held: Array | None
+
+
+def seen(
+    engine: Engine,
+    model: Classifier,
+    images: Tensor,
+    versions: Mapping[str, Tensor],
+    *,
+    layer: str,
+    title: str,
+    held: Collection[str] = (),
+) -> dict[str, Seen]:
+    """Return what a network makes of several kinds of ``versions`` (N, V, C, H, W) of images (N, C, H, W).
+
+    Args:
+        engine: see :mod:`xaicore.studies.steps`.
+        model: whose maps of ``layer`` are compared.
+        title: what progress lines call it.
+        held: the kinds that are compared with the class held, too.
+    """
+    options: dict[str, Any] = {"layers": (layer,), "step": f"shift of the maps of {title}"}
+    found = steps.shifted(engine, model, images, torch.cat(list(versions.values()), 1), **options)
+    before, counts = found.targets, [stack.shape[1] for stack in versions.values()]
+    alone = class_shift(
+        engine, model, images, before, found.targets_after, layer=layer, step=f"class alone, {title}"
+    )
+    columns = zip(
+        found.targets_after.split(counts, 1),
+        found.dissimilarity[:, :, 0].split(counts, 1),
+        torch.from_numpy(alone).split(counts, 1),
+        strict=True,
+    )
+    results = {}
+    for (kind, stack), (answer, moved, of_class) in zip(versions.items(), columns, strict=True):
+        changed = answer != before[:, None]
+        fixed = moved.clone() if kind in held else None
+        if fixed is not None and changed.any():
+            # With the class held, only images whose answer changed can have another map.
+            some = changed.any(1)
+            targets: dict[str, Any] = {"targets": before[some]}
+            targets["targets_after"] = before[some, None].expand(-1, stack.shape[1])
+            again = steps.shifted(engine, model, images[some], stack[some], **options, **targets)
+            fixed[some] = again.dissimilarity[:, :, 0]
+        of_held = None if fixed is None else fixed.numpy()
+        results[kind] = Seen(answer, changed.numpy(), moved.numpy(), of_class.numpy(), of_held)
+    return results
+
+
+class Pooled(NamedTuple):
+    """:class:`Seen` of versions of the same images from S sources, (N, S, V) float64 each; flags are 0 and 1.
+
+    Attributes:
+        right: whether the answer is the label.
+        changed: ``shift``, ``alone``, ``held``: see :class:`Seen`.
+    """
+
+    right: Array
+    changed: Array
+    shift: Array
+    alone: Array
+    held: Array
+
+
+def pooled(sources: Sequence[Seen], labels: Tensor) -> Pooled:
+    """Put what a network makes of several sources side by side; ``labels`` (N,), the class held in all of them."""
+    right = [(each.answer == labels[:, None]).numpy() for each in sources]
+    rest = ([getattr(each, name) for each in sources] for name in Pooled._fields[1:])
+    return Pooled(*(np.stack(each, 1).astype(np.float64) for each in (right, *rest)))
+
+
+def beyond_answer(attacked: Pooled, noise: Pooled) -> dict[str, Array]:
+    """Return what an attack moves the maps by beyond the change of answers, like ``attacked``; NaN elsewhere.
+
+    ``kept``: minus noise of the same size, where neither changed the answer. ``changed``: minus the class alone, where
+    the attack changed it.
+    """
+    same = (attacked.changed == 0) & (noise.changed == 0)
+    return {
+        "kept": np.where(same, attacked.shift - noise.shift, np.nan),
+        "changed": attacked.shift - attacked.alone,
+    }
 
 
 def class_shift(

@@ -7,13 +7,16 @@ the cropped ones, or, where there are published weights, its head alone. Both ch
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from xaicore import data, models
+from xaicore.core.errors import UserError
 from xaicore.studies import steps
 from xaicore.studies.narrow_networks import narrowed
 
@@ -139,6 +142,30 @@ def face_backbone(
     result = steps.trained(store, title or name, start, *both, validation=held_out, recipe=recipe)
     network = result.model.fold_batchnorm() if name.startswith("vgg") else result.model
     return network.to(memory_format=torch.channels_last), result  # type: ignore[call-overload]
+
+
+def published_weights(name: str, data_root: str | None) -> str:
+    """Return the ``weights`` of :func:`xaicore.models.load` with which a network is published: a file or ``"imagenet"``.
+
+    Args:
+        name: of the architecture.
+        data_root: folder whose folder ``weights`` may hold a file ``<name>-….safetensors``; None: ``$XAICORE_DATA``.
+
+    Raises:
+        UserError: there are neither.
+    """
+    given = data_root or os.environ.get("XAICORE_DATA")
+    files = sorted(Path(given, "weights").glob(f"{name}-*.safetensors")) if given else []
+    if len(files) > 1:
+        raise UserError(
+            f"the folder weights holds several files of {name}: {', '.join(file.name for file in files)}"
+        )
+    if not files and models.REGISTRY[name].imagenet is None:
+        raise UserError(
+            f"there are no published weights of {name}: put a file {name}-….safetensors into a folder weights "
+            "in data_root or $XAICORE_DATA, or leave it out of published"
+        )
+    return str(files[0]) if files else "imagenet"
 
 
 def with_head(

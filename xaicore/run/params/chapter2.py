@@ -60,6 +60,12 @@ class P2Parameters(NotebookParameters):
     cells: int = Field(
         3, ge=1, description="fewest cells a side of the map taken for MOD and VID; 1: the last layer"
     )
+    published: Annotated[list[str], among(REGISTRY)] = Field(
+        ["efficientnet_lite0", "efficientnet_lite1"],
+        description="networks with published weights, of which only the head is trained; "
+        "from a file <network>-….safetensors in the folder weights of the data, else ImageNet's",
+    )
+    published_size: Side = Field(64, description="height and width of the images for these")
     n_layer_images: int = Field(12, ge=1, description="test images whose maps of all layers are compared")
     n_layers_shown: int = Field(14, ge=2, description="layers in the grids of Figs. 6 to 10; VGG has 13")
 
