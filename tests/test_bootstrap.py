@@ -4,6 +4,7 @@ First in this process with nothing but its parts replaced, then in an environmen
 that has torch and the other packages, a module ``google.colab`` and no xaicore.
 """
 
+import importlib.metadata
 import importlib.util
 import json
 import os
@@ -15,8 +16,10 @@ import types
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 import xaicore
+from tests import make_locks
 from xaicore.run.repository import public_repository
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -48,22 +51,31 @@ def test_elsewhere_it_does_nothing(path: Path, commands: list[list[str]]) -> Non
     assert commands == []
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_without_an_address_it_says_what_to_do(path: Path, commands: list[list[str]], colab: None) -> None:
-    with pytest.raises(SystemExit, match="pip install"):
-        exec(bootstrap(path), {})
+def test_it_is_the_same_in_every_notebook() -> None:
+    assert len({bootstrap(path) for path in NOTEBOOKS}) == 1
+
+
+def test_without_an_address_it_says_what_to_do(commands: list[list[str]], colab: None) -> None:
+    with pytest.raises(SystemExit, match="pip install -q -c attacks-explained/constraints-colab"):
+        exec(bootstrap(NOTEBOOKS[0]), {})
     assert commands == []
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_with_an_address_it_installs_the_tag_and_no_torch(
-    path: Path, commands: list[list[str]], colab: None
+def test_with_an_address_it_installs_the_tag_under_the_lock_and_keeps_what_colab_has_loaded(
+    commands: list[list[str]], colab: None
 ) -> None:
-    source = bootstrap(path).replace('_repository = ""', '_repository = "https://github.com/someone/book"')
+    source = bootstrap(NOTEBOOKS[0]).replace('_repository = ""', '_repository = "https://github.com/a/book"')
     exec(source, {})
-    (command,) = commands
-    assert command[-1] == f"git+https://github.com/someone/book@v{xaicore.__version__}"
-    assert not any("torch" in word for word in command)
+    *git, pip = commands
+    assert all(command[0] == "git" for command in git)
+    assert git[1][-2:] == ["https://github.com/a/book", f"v{xaicore.__version__}"]
+    words = iter(pip[pip.index("install") + 1 :])
+    given = [word if word != "-c" else f"-c {next(words)}" for word in words]
+    lock = make_locks.ROOT / "constraints-colab.txt"
+    assert given[:3] == ["-q", f"-c attacks-explained/{lock.name}", "./attacks-explained"]
+    kept = dict(pin.split("==") for pin in given[3:])
+    assert {"torch", "torchvision", "numpy"} <= kept.keys() <= set(make_locks.LOADED)
+    assert kept == {name: importlib.metadata.version(name) for name in kept}
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -119,11 +131,17 @@ def bare(tmp_path_factory: pytest.TempPathFactory) -> Colab:
 
 @pytest.fixture(scope="module")
 def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A git repository of the package at its tag."""
+    """A git repository of the package at its tag, whose lock for Colab names the versions that are here.
+
+    The tag ``broken`` has a lock that nothing here fits.
+    """
     folder = tmp_path_factory.mktemp("repository")
     shutil.copytree(ROOT / "xaicore", folder / "xaicore", ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", "README.md", "LICENSE", "LICENSE-TEXT"):
         shutil.copy(ROOT / name, folder)
+    lock = folder / "constraints-colab.txt"
+    names = [Requirement(line).name for line in (ROOT / lock.name).read_text(encoding="utf-8").splitlines()]
+    lock.write_text("".join(f"{name}=={importlib.metadata.version(name)}\n" for name in names))
     git = ["git", "-C", str(folder), "-c", "user.name=t", "-c", "user.email=t@example.org"]
     for command in (
         ["init", "-q"],
@@ -132,15 +150,25 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ["tag", f"v{xaicore.__version__}"],
     ):
         subprocess.run([*git, *command], check=True)
+    lock.write_text("scipy==1.0\n")
+    for command in (["commit", "-q", "-a", "-m", "x"], ["tag", "broken"]):
+        subprocess.run([*git, *command], check=True)
     return folder
 
 
 def test_in_a_bare_environment_without_an_address_it_stops(bare: Colab) -> None:
     done = bare.run(bootstrap(NOTEBOOKS[0]), "print('went on')")
     assert done.returncode == 1
-    assert done.stderr == "upload the project's folder and run: %pip install ./attacks-explained\n", (
-        "nothing but the line"
-    )
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("upload the project's folder and run: %pip install")
+    assert done.stdout == ""
+
+
+def test_in_a_bare_environment_it_does_not_install_past_the_lock(bare: Colab, repository: Path) -> None:
+    cell = bootstrap(NOTEBOOKS[0]).replace('_repository = ""', f'_repository = "{repository.as_uri()}"')
+    done = bare.run(cell.replace(f'_tag = "v{xaicore.__version__}"', '_tag = "broken"'), "print('went on')")
+    assert done.returncode == 1
+    assert "conflicting dependencies" in done.stderr
     assert done.stdout == ""
 
 

@@ -1,5 +1,6 @@
 """The pins, their hashes, and what is made of them: environment.yml, the container, the workflows."""
 
+import importlib.metadata
 import importlib.util
 import json
 import os
@@ -20,6 +21,7 @@ from tests import make_locks
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 HASHED = (ROOT / "constraints-hashed.txt").read_text(encoding="utf-8").splitlines()
+COLAB = ROOT / "constraints-colab.txt"
 CONTAINER = ROOT / ".devcontainer" / "Dockerfile"
 WORKFLOWS = ROOT / ".github" / "workflows"
 
@@ -52,7 +54,9 @@ def test_the_hashed_lock_has_the_pins_of_the_lock() -> None:
             assert ours == locked, (name, here)
 
 
-@pytest.mark.parametrize("name", ["constraints.txt", "constraints-hashed.txt", "environment.yml"])
+@pytest.mark.parametrize(
+    "name", ["constraints.txt", "constraints-hashed.txt", "constraints-colab.txt", "environment.yml"]
+)
 def test_no_lock_names_an_index(name: str) -> None:
     text = (ROOT / name).read_text(encoding="utf-8")
     assert not re.search(r"://|--[a-z-]*index|--find-links", text)
@@ -102,6 +106,26 @@ def test_environment_yml_is_made_of_pyproject_and_the_lock() -> None:
         (minor,) = [b.version for b in wanted[name].specifier if b.operator == ">="]
         assert specifier.contains(minor) or name.startswith(make_locks.PIP_ONLY), name
         assert not specifier.contains("999"), f"{name} may be newer than what was tried"
+
+
+def test_the_lock_for_colab_pins_what_the_package_needs_but_for_what_is_loaded_there() -> None:
+    lines = COLAB.read_text(encoding="utf-8").splitlines()
+    locked = {canonicalize_name(each.name): each for each in map(Requirement, lines)}
+    assert locked == {name: make_locks.pins()[name] for name in locked}
+    direct = {canonicalize_name(each.name): each for each in map(Requirement, PROJECT["dependencies"])}
+    apart = direct.keys() - locked.keys()
+    assert {"torch", "torchvision", "numpy"} <= apart
+    assert apart <= {*make_locks.LOADED, *make_locks.UNLOCKED, "jupyter-client", "packaging"}
+    assert not [name for name in locked if re.match("nvidia|cuda|triton", name)]
+    if not all(pin.specifier.contains(importlib.metadata.version(name)) for name, pin in locked.items()):
+        pytest.skip("what needs what is known of the versions of the lock, and others are installed")
+    assert "\n".join(lines) + "\n" == make_locks.colab(), "run: python -m tests.make_locks"
+    lowest = {name: next(b.version for b in direct[name].specifier if b.operator == ">=") for name in apart}
+    for name in locked:
+        for wanted in map(Requirement, importlib.metadata.requires(name) or []):
+            other = canonicalize_name(wanted.name)
+            if other in lowest and (not wanted.marker or wanted.marker.evaluate(make_locks.COLAB)):
+                assert wanted.specifier.contains(lowest[other]), f"{name} would replace Colab's {other}"
 
 
 def test_the_container_has_the_environment_of_the_lock() -> None:
@@ -179,7 +203,7 @@ def test_the_weekly_run_as_on_colab_takes_the_notebooks_own_cell(
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     monkeypatch.setitem(sys.modules, "google.colab", types.ModuleType("google.colab"))
     exec(colab.first_cell(path, "https://example.org/a/b", "0123abc"), {})
-    assert [command[-1] for command in ran] == ["git+https://example.org/a/b@0123abc"]
+    assert [command[-2:] for command in ran if "fetch" in command] == [["https://example.org/a/b", "0123abc"]]
     quick = yaml.safe_load((ROOT / "editions" / "quick.yml").read_text(encoding="utf-8"))["notebooks"][
         path.stem
     ]
