@@ -19,8 +19,6 @@ PATIENCE = 60.0
 SILENCE = 0.3
 """Seconds without a request after which a loaded page is at rest. Chromium's own ``networkIdle`` comes up to 5 s late."""
 
-TYPESET = "window.MathJax?.startup?.promise?.then(() => true)"
-
 FLAGS = (
     "--headless",
     "--no-sandbox",
@@ -125,7 +123,6 @@ class Browser:
             return not waiting and time.monotonic() - self._heard > SILENCE
 
         self._until(loaded, f"{address} to load")
-        self.run(TYPESET)
         self._until(quiet, f"{address} to come to rest")
 
     def _open(self) -> None:

@@ -30,7 +30,7 @@ from xaicore.book.gate import html_findings
 from xaicore.book.pages import build as building
 from xaicore.book.pages import one_file
 from xaicore.book.pages.citation import load_book
-from xaicore.book.pages.pdf import UNFINISHED, one_document
+from xaicore.book.pages.pdf import one_document
 from xaicore.book.pages.printed import contents, printed
 from xaicore.book.running.editions import load_edition
 from xaicore.book.sizes import FIRST_SCREEN, PAGE, sizes
@@ -167,6 +167,8 @@ def test_chapter_has_its_figures_tables_and_download(plain: Path) -> None:
     assert re.search(r'href="[^"]*p1_inspecting_attacks\.ipynb"', chapter)
     download = (plain / "_sources" / "notebooks" / "p1_inspecting_attacks.ipynb").read_text(encoding="utf-8")
     assert "tab-set" not in download
+    assert "image/png" not in download
+    assert "text/html" in download
     assert "{.editions}" not in download
 
 
@@ -346,12 +348,10 @@ def test_in_a_browser_the_whole_book_fits_on_paper(plain: Path, browser: Browser
         browser.window(PAPER_PX, 1000, media="print")
         browser.visit(address(document))
         assert not browser.problems, browser.problems[:3]
-        browser.wait(f"document.title !== {json.dumps(UNFINISHED)}")
         assert browser.run(TOO_WIDE) == []
-        formulas = "document.querySelectorAll('.math').length"
-        assert browser.run(
-            f"document.querySelectorAll('.math mjx-container').length >= {formulas} && {formulas} > 100"
-        )
+        drawn = "(e) => e.querySelector('math')?.getBoundingClientRect().width > 0"
+        assert browser.run(f"[...document.querySelectorAll('.math')].filter({drawn}).length") > 100
+        assert browser.run(f"[...document.querySelectorAll('.math')].every({drawn})")
         assert browser.run("[...document.images].filter((e) => !e.naturalWidth).map((e) => e.src)") == []
     finally:
         document.unlink()

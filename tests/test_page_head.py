@@ -1,7 +1,9 @@
-"""What a page's head says to machines, and the mathematics of the EPUB."""
+"""What a page's head says to machines, and its mathematics."""
 
 import io
 import re
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -153,9 +155,48 @@ def test_a_barred_letter_keeps_its_index_and_a_sum_its_limits() -> None:
     barred = mathml(r"\overline{\mathrm{AB}}_i + \bar x_j", block=True)
     assert "munder" not in barred
     assert barred.count("<msub>") == barred.count("<mover>") == 2
+    assert barred.count('class="overlined">AB<') == barred.count("overlined") == 1, (
+        "over one letter any bar is wide enough"
+    )
     assert mathml(r"\sum_{i=1}^n a_i", block=True).count("<munderover>") == 1
+
+
+def test_functions_stand_apart_bars_close_up_and_a_prime_is_one() -> None:
+    def spaces(formula: str) -> int:
+        return mathml(formula, block=False).count("<mspace")
+
+    assert spaces(r"p_k \log_2 p_k") == spaces(r"p \operatorname{sign} x") == 2
+    assert spaces(r"\operatorname{clip}_{[0,1]}(x)") == spaces(r"\mathrm{MOD} x") == spaces("ab") == 0
+    assert spaces(r"-\log p") == 1
+    drawn = mathml(r"|x'|", block=False)
+    assert re.findall(r'<mo lspace="0" rspace="0"[^>]*>(.)</mo>', drawn) == ["|", "′", "|"]
 
 
 def test_a_formula_that_is_none_is_refused() -> None:
     with pytest.raises(MathError):
         mathml(r"\nosuchcommand{a}", block=True)
+
+
+def test_sphinx_writes_mathml_and_no_script(tmp_path: Path) -> None:
+    source, built = tmp_path / "source", tmp_path / "built"
+    source.mkdir()
+    (source / "conf.py").write_text(
+        "extensions = ['xaicore.book.pages.mathml']\nhtml_math_renderer = 'mathml'\n"
+    )
+    page = "Title\n=====\n\nWhere :math:`x < y_1`, see :eq:`here`.\n\n"
+    page += ".. math::\n   :label: here\n\n   a &= b \\\\ c &= %s\n"
+    build = [sys.executable, "-m", "sphinx", "-q", "-W", str(source), str(built)]
+    (source / "index.rst").write_text(page % r"\sqrt{d}")
+    subprocess.run(build, check=True, capture_output=True)
+    article = (built / "index.html").read_text(encoding="utf-8")
+    inline, block = re.findall(r'class="math [^>]*>.*?(<math.*?</math>)', article, re.DOTALL)
+    for formula in (inline, block):
+        assert "\\" not in "".join(ElementTree.fromstring(formula).itertext())
+    assert "<msqrt>" in block
+    assert 'display="block"' in block
+    assert '<span class="eqno">(1)' in article
+    assert "mathjax" not in article.lower()
+    (source / "index.rst").write_text(page % r"\nosuchcommand")
+    answer = subprocess.run(build, check=False, capture_output=True, text=True)
+    assert answer.returncode
+    assert "nosuchcommand" in answer.stderr

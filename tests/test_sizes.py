@@ -4,6 +4,8 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from pygments.styles import get_style_by_name
+from pygments.token import Name, Punctuation, Text, Whitespace
 
 from xaicore.book import sizes as measured
 from xaicore.book.pages.page_scripts import lighten, needed_once
@@ -75,6 +77,25 @@ def test_pages_are_freed_of_scripts_and_the_book_of_files_that_none_loads(tmp_pa
     assert not any((tmp_path / "_static" / name).exists() for name in gone)
     assert (tmp_path / "_static" / "vendor/fontawesome/webfonts/icons.woff2").exists()
     assert (tmp_path / "searchindex.js").exists()
+
+
+def test_code_has_no_marks_without_a_colour_and_styles_no_icons_that_no_page_shows(tmp_path: Path) -> None:
+    code = '<span class="k">if</span><span class="w"> </span><span class="n">x</span><span class="p">:</span>'
+    icons = '.fa-moon:before{content:"a"}.fa-b:before,.fa-sun:before{content:"b"}.fa-c:before{content:"c"}p{margin:0}'
+    built = site(tmp_path)
+    (built / "notebooks" / "page.html").write_text(HEAD % f'{code}<i class="fa-solid fa-sun"></i>')
+    (built / "_static" / "now.js").write_text("show('fa-moon')")
+    (built / "_static" / "a.css").write_text(icons)
+    lighten(SimpleNamespace(outdir=built), None)
+    assert '<body><span class="k">if</span> x:<i' in (built / "notebooks" / "page.html").read_text()
+    assert (built / "_static" / "a.css").read_text() == icons.replace('.fa-c:before{content:"c"}', "")
+
+
+def test_the_marks_that_are_taken_from_code_have_the_colour_of_all_text() -> None:
+    for name in ("a11y-high-contrast-light", "a11y-high-contrast-dark"):
+        tokens = dict(get_style_by_name(name))
+        for token in (Name, Name.Namespace, Punctuation, Whitespace):
+            assert tokens[token] == tokens[Text], (name, token)
 
 
 def test_a_failed_build_is_left_alone(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import pytest
 from tests.kept import P1, ROOT, project, run
 from xaicore.book.claims.ledger import claims_table, committed_evidence, judge, read_verdicts
 from xaicore.book.claims.schema import Paper, load_claims
+from xaicore.book.compact import without_figures
 from xaicore.book.gate import html_findings
 from xaicore.book.keeping import keep
 from xaicore.book.pages import crate, takeaway
@@ -112,6 +113,15 @@ def test_the_files_are_what_the_runs_have_left(root: Path, site: Path) -> None:
     assert list(outcomes["id"]) == ["p1.drop.onepixel"]
     large = pd.read_csv(data / "this-run" / P1 / "tables" / "p1.large.csv.gz")
     assert len(large) == takeaway.LARGE
+
+
+def test_a_notebook_that_is_offered_has_its_tables_and_not_its_figures() -> None:
+    data = {"text/plain": "x", "text/html": "<table></table>", "image/png": "AA=="}
+    cell = nbformat.v4.new_code_cell("x", outputs=[nbformat.v4.new_output("display_data", data=data)])
+    whole = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("y"), cell])
+    (output,) = without_figures(whole).cells[1].outputs
+    assert output.data == {"text/plain": "x", "text/html": "<table></table>"}
+    assert whole.cells[1].outputs[0].data == data
 
 
 def test_every_link_of_a_ledger_resolves(site: Path) -> None:

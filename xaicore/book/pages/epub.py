@@ -12,18 +12,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from uuid import NAMESPACE_URL, uuid5
 
-from bs4 import BeautifulSoup, Tag
 from PIL import Image
 
 from xaicore.book.pages.citation import Book
-from xaicore.book.pages.mathml import mathml
 from xaicore.book.pages.printed import NOTE, Page, Printed
 
 SUFFIX = ".xhtml"
 MIMETYPE = "application/epub+zip"
 TYPES = {".png": "image/png", ".jpg": "image/jpeg", ".svg": "image/svg+xml"}
 STYLES = ("pygments.css", "ebook.css")
-FORMULA = re.compile(r"^\s*\\(?P<open>[(\[])(?P<latex>.*)\\[)\]]\s*$", re.DOTALL)
 CONTAINER = """<?xml version="1.0" encoding="UTF-8"?>
 <container version="1.0" xmlns="urn:oasis:names:tc:opendocument:xmlns:container">
 <rootfiles><rootfile full-path="book/content.opf" media-type="application/oebps-package+xml"/></rootfiles>
@@ -40,9 +37,6 @@ def write_epub(printed: Printed, book: Book, built: Path, style: Path, target: P
         built: folder of the built HTML, where the pictures are.
         style: the style sheet for readers of books.
         target: the file to write.
-
-    Raises:
-        docutils.utils.math.MathError: a formula has a command that docutils does not know.
     """
     pictures: dict[str, str] = {}
     files: dict[str, str | bytes] = {}
@@ -53,7 +47,6 @@ def write_epub(printed: Printed, book: Book, built: Path, style: Path, target: P
             del image["width"], image["height"]
         for entry in page.article.select('[role="doc-biblioentry"]'):
             del entry["role"]  # which EPUB 3.3 has no more
-        set_formulas(page.article)
         files[f"{page.key}{SUFFIX}"] = _xhtml(page.title, str(page.article))
     files |= {name: _picture(built / source) for source, name in pictures.items()}
     files |= {
@@ -68,23 +61,6 @@ def write_epub(printed: Printed, book: Book, built: Path, style: Path, target: P
         archive.writestr("book/content.opf", _package(files, printed.pages, book))
         for name, content in files.items():
             archive.writestr(f"book/{name}", content)
-
-
-def set_formulas(article: Tag) -> None:
-    """Set each formula of a page as MathML in its place."""
-    for found in article.select(".math"):
-        for text in list(found.find_all(string=FORMULA)):
-            formula = FORMULA.match(text)
-            assert formula is not None
-            block = formula["open"] == "["
-            drawn = BeautifulSoup(mathml(formula["latex"], block=block), "html.parser")
-            # MathML 3 has them on <mstyle> alone, and the first on tables
-            for styled in drawn.select("[displaystyle]:not(mtable), [scriptlevel]"):
-                names = {"displaystyle", "scriptlevel"} & set(styled.attrs)
-                if styled.name != "mstyle":
-                    values = {name: str(styled.attrs.pop(name)) for name in sorted(names)}
-                    styled.wrap(drawn.new_tag("mstyle", attrs=values))
-            text.replace_with(drawn)
 
 
 def _picture_name(source: str) -> str:

@@ -6,8 +6,6 @@ The files lie in the built book and go with it: the next build begins without th
 import re
 from pathlib import Path
 
-from docutils.utils.math import MathError
-
 from xaicore.book.compact import machine_paths
 from xaicore.book.pages.citation import load_book
 from xaicore.book.pages.epub import SUFFIX, write_epub
@@ -30,15 +28,12 @@ def epub(root: Path, built: Path | None = None) -> Path:
         built: folder of the built HTML; None: ``_build/html``.
 
     Raises:
-        UserError: no book has been built, or a formula cannot be set.
+        UserError: no book has been built.
     """
     built = _built(root, built)
     pages = printed(built, contents(root / "book" / "_toc.yml"), suffix=SUFFIX)
     new = built / f".{FILES['EPUB']}"
-    try:
-        write_epub(pages, load_book(root), built, root / "book" / "ebook.css", new)
-    except MathError as error:
-        raise UserError(f"a formula cannot be set as MathML: {error}") from error
+    write_epub(pages, load_book(root), built, root / "book" / "ebook.css", new)
     return _offer(new, built)
 
 

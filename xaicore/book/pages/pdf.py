@@ -27,19 +27,6 @@ FLAGS = (
 )
 PATIENCE = 900
 """Seconds for printing, many times what it takes."""
-UNFINISHED = "not yet drawn"
-"""The title until all formulas and fonts are there."""
-FINISH = f"""
-addEventListener("DOMContentLoaded", () => {{
-  const title = document.title;
-  document.title = "{UNFINISHED}";
-  addEventListener("load", async () => {{
-    await window.MathJax.startup.promise;
-    await document.fonts.ready;
-    document.title = title;
-  }});
-}});
-"""
 
 
 def chromium() -> str | None:
@@ -54,11 +41,9 @@ def one_document(printed: Printed, book: Book) -> str:
         printed: the pages, see :func:`xaicore.book.pages.printed.printed`.
         book: what ``CITATION.cff`` says.
     """
-    head = [*printed.head.select('link[rel="stylesheet"]'), *printed.head.find_all("script")]
-    kept = [tag for tag in head if tag.name == "link" or "mathjax" in str(tag).lower()]
-    for tag in kept:
-        for attribute in {"href", "src"} & set(tag.attrs):
-            tag[attribute] = address(str(tag[attribute]).split("?")[0], FRONT)
+    styles = printed.head.select('link[rel="stylesheet"]')
+    for style in styles:
+        style["href"] = address(str(style["href"]).split("?")[0], FRONT)
     named = "\n".join(
         f"@page {page.key} {{ @top-left {{ content: {_css(page.title)} }} }} #{page.key} {{ page: {page.key} }}"
         for page in printed.pages
@@ -68,8 +53,7 @@ def one_document(printed: Printed, book: Book) -> str:
         "<!DOCTYPE html>",
         '<html lang="en" data-theme="light" data-mode="light"><head><meta charset="utf-8">',
         f"<title>{html.escape(book.title)}</title>",
-        f"<script>{FINISH}</script>",
-        *map(str, kept),
+        *map(str, styles),
         f'<style>{named}</style></head><body class="paper">',
         f'<header class="paper-title"><h1>{html.escape(book.title)}</h1><p>{authors}</p>',
         f"<p>{printed.made_from}</p><p>{html.escape(NOTE)}</p></header>",
@@ -89,7 +73,7 @@ def print_pdf(command: str, document: Path, target: Path) -> None:
         target: the PDF to write.
 
     Raises:
-        UserError: Chromium did not print, or did so before all formulas were drawn.
+        UserError: Chromium did not print.
     """
     with tempfile.TemporaryDirectory() as profile:
         places = (f"--user-data-dir={profile}", f"--print-to-pdf={target}", document.resolve().as_uri())
@@ -107,8 +91,6 @@ def print_pdf(command: str, document: Path, target: Path) -> None:
     if answer.returncode or not target.is_file():
         said = answer.stderr.strip().splitlines() or ["it did not say why"]
         raise UserError(f"Chromium did not print the book: {said[-1]}")
-    if f"({UNFINISHED})".encode() in target.read_bytes():
-        raise UserError("Chromium printed the book before its formulas were drawn; run again")
 
 
 def _css(text: str) -> str:

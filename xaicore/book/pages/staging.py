@@ -16,6 +16,7 @@ import nbformat
 import yaml
 
 from xaicore.book.claims.schema import EDITIONS
+from xaicore.book.compact import without_figures
 from xaicore.book.pages.citation import Book, load_book
 from xaicore.book.pages.committed import Committed
 from xaicore.book.pages.costs import costs_table
@@ -135,7 +136,6 @@ def stage(
     running.write_text(place_measured(root, running.read_text(encoding="utf-8")), encoding="utf-8")
     for path in pages_of(target):
         fill_in(path, committed)
-    _copy_mathjax(target / EXTRA / "mathjax")
     take_away(
         root,
         target,
@@ -161,8 +161,8 @@ def page_notebook(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
 
 
 def _installing(page: nbformat.NotebookNode, repository: PublicRepository | None) -> nbformat.NotebookNode:
-    """Return the notebook whose first cell, on Colab, installs the package that made this page."""
-    page = nbformat.from_dict(json.loads(json.dumps(page)))
+    """Return the notebook to download, whose first cell, on Colab, installs the package that made this page."""
+    page = without_figures(page)
     values = {"_repository": repository.address, "_tag": repository.version} if repository else {}
     for cell in page.cells:
         if "bootstrap" in cell.metadata.get("tags", []):
@@ -217,13 +217,3 @@ def _replace(page: Path, mark: str, content: str) -> None:
     if mark not in text:
         raise ValueError(f"{page.name} has no line {mark}")
     page.write_text(text.replace(mark, content), encoding="utf-8")
-
-
-def _copy_mathjax(target: Path) -> None:
-    """Copy the parts of MathJax that a page loads, from the package that ships it, so that pages work offline."""
-    import mathjax
-
-    source = Path(next(iter(mathjax.__path__))) / "static" / "mathjax" / "es5"
-    fonts = Path("output", "chtml", "fonts", "woff-v2")
-    shutil.copytree(source / fonts, target / fonts)
-    shutil.copy(source / "tex-chtml.js", target)

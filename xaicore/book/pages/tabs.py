@@ -2,8 +2,8 @@
 
 A cell is known by its id. Where its figures or tables differ between editions, they stand in a tab for each, the
 strongest evidence in front: sphinx-design's tabs, of which one switch turns all of a page and which the reader's browser
-remembers. Pictures lie beside the page, and those of a tab that is not in front are loaded when it is. What was drawn as
-PNG lies there as lossless WebP: the same pixels in half the bytes.
+remembers. Pictures lie beside the page and are loaded when they come into sight, since a chapter opens with its claims.
+What was drawn as PNG lies there as lossless WebP: the same pixels in half the bytes.
 """
 
 from __future__ import annotations
@@ -35,9 +35,6 @@ GROUP = "edition"
 """What the tabs of all pages turn together by."""
 EDITIONS_LINE = "{.editions}"
 """Stands before the line that says which editions a page shows."""
-FIRST = 2
-"""So many pictures of the tabs in front are loaded at once, the others when they come into sight."""
-AT_ONCE = 'loading="eager" fetchpriority="high"'
 CHANGED = "The code of this cell has changed since that run."
 NOT_OURS = {"parameters", "injected-parameters", "bootstrap"}
 """Cells that differ between editions because their parameters do."""
@@ -87,7 +84,6 @@ def show_editions(
         pictures: folder for the pictures, which the page finds as ``<name>/<edition>/``.
     """
     _head(page, here, others, name)
-    at_once = FIRST
     files: dict[Path, tuple[str, bytes]] = {}
     for cell in page.cells:
         if cell.cell_type != "code" or NOT_OURS & set(cell.metadata.get("tags", [])):
@@ -101,12 +97,9 @@ def show_editions(
         shown = [run for run in others if run.edition in runs and differ] + [here]
         blocks = {}
         for run in shown:
-            parts, drawn = _parts(
-                run, runs.get(run.edition, cell), name, at_once=at_once if run is shown[0] else 0
-            )
+            parts, drawn = _parts(run, runs.get(run.edition, cell), name)
             blocks[run.edition] = parts
             files |= {pictures / file: content for file, content in drawn.items()}
-        at_once -= sum(part.count(AT_ONCE) for part in blocks[shown[0].edition])
         if differ:
             items = [_tab(run, cell, blocks[run.edition], here=here, front=run is shown[0]) for run in shown]
             text = "\n".join(["::::::{tab-set}", f":sync-group: {GROUP}", "", *items, "::::::"])
@@ -138,12 +131,9 @@ def _note(text: str) -> str:
 
 
 def _parts(
-    run: ChapterRun, cell: nbformat.NotebookNode, name: str, *, at_once: int
+    run: ChapterRun, cell: nbformat.NotebookNode, name: str
 ) -> tuple[list[str], dict[str, tuple[str, bytes]]]:
-    """Return a cell's figures and tables in HTML, and of the pictures file → media type and content.
-
-    The first ``at_once`` pictures are loaded with the page.
-    """
+    """Return a cell's figures and tables in HTML, and of the pictures file → media type and content."""
     parts: list[str] = []
     files: dict[str, tuple[str, bytes]] = {}
     look = cell.metadata.get("mystnb", {}).get("image", {})
@@ -158,10 +148,10 @@ def _parts(
             size = f'width="{image.width}" height="{image.height}"'
         alt = html.escape(f"{look.get('alt') or 'Figure'} ({run.edition} edition)", quote=True)
         width = html.escape(str(look.get("width", "100%")), quote=True)
-        loading = AT_ONCE if len(files) < at_once else 'loading="lazy"'
         files[file] = kind, picture
         parts.append(
-            f'<div class="edition-figure"><img src="{file}" alt="{alt}" {size} style="width: {width}" {loading}></div>'
+            f'<div class="edition-figure"><img src="{file}" alt="{alt}" {size} style="width: {width}" '
+            'loading="lazy"></div>'
         )
     return parts, files
 

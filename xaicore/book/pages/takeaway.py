@@ -3,9 +3,9 @@
 The files lie where no edition of the book moves them: ``data/<edition>/<notebook>/`` has the committed evidence of an
 edition and ``data/this-run/<notebook>/`` the run that the pages are made of, each with ``record.json``,
 ``outcomes.csv.gz`` (of each image, where the runs have them) and ``tables/``, the evidence also with ``evidence.json``
-and, where it is committed, ``notebook.ipynb``. Tables of more than :data:`LARGE` bytes are compressed. At the root are
-``claims.json`` (:mod:`xaicore.book.pages.claims_data`) and ``ro-crate-metadata.json``
-(:mod:`xaicore.book.pages.crate`), which lists them all.
+and, where it is committed, ``notebook.ipynb`` without its figures, which the page has. Tables of more than
+:data:`LARGE` bytes are compressed. At the root are ``claims.json`` (:mod:`xaicore.book.pages.claims_data`) and
+``ro-crate-metadata.json`` (:mod:`xaicore.book.pages.crate`), which lists them all.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import nbformat
 
 from xaicore.book.claims.assessment import Judgement
 from xaicore.book.claims.schema import EDITIONS, Paper
-from xaicore.book.compact import machine_paths, without_paths
+from xaicore.book.compact import machine_paths, without_figures, without_paths
 from xaicore.book.pages import crate
 from xaicore.book.pages.citation import Book, bibtex, load_book, sentence
 from xaicore.book.pages.claims_data import CLAIMS, DATA, claims_data, linked_data
@@ -39,7 +39,7 @@ WORDS = {
     FILE: "record",
     EVIDENCE: "evidence",
     KEPT_OUTCOMES: "outcomes of each image",
-    NOTEBOOK: "executed notebook",
+    NOTEBOOK: "executed notebook without its figures",
 }
 """File → what its link says."""
 
@@ -113,9 +113,10 @@ def _offer_committed(folder: Path, target: Path, edition: str, paths: Mapping[st
     evidence = load_evidence(folder)
     _write_json(target / EVIDENCE, evidence, paths)
     _write_json(target / FILE, json.loads((folder / FILE).read_text(encoding="utf-8")), paths)
-    for name in (KEPT_OUTCOMES, NOTEBOOK):
-        if (folder / name).is_file():
-            shutil.copy(folder / name, target)
+    if (folder / KEPT_OUTCOMES).is_file():
+        shutil.copy(folder / KEPT_OUTCOMES, target)
+    if (folder / NOTEBOOK).is_file():
+        nbformat.write(without_figures(nbformat.read(folder / NOTEBOOK, as_version=4)), target / NOTEBOOK)
     runs = len(evidence["seeds"])
     title = f"Evidence: {edition} edition ({runs} run{'s' * (runs != 1)})"
     return _offer(title, folder, target)
