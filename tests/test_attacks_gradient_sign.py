@@ -159,7 +159,8 @@ def test_direction_is_foolbox_s_for_every_image_right_or_wrong(channels: int, cl
     assert torch.equal(ours[steady], theirs[steady])
     attacked = attacks.fgsm(model, images, labels, eps=0.1, batch_size=16)
     wrong = labels != answers
-    assert torch.equal(attacked.adversarial[~wrong], ours[~wrong])
+    rounding = torch.finfo(torch.float32).eps / 2  # which the attack takes back where it left the ball
+    torch.testing.assert_close(attacked.adversarial[~wrong], ours[~wrong], rtol=0, atol=rounding)
     assert torch.equal(attacked.adversarial[wrong], images[wrong]), "an attack leaves a wrong image alone"
     assert (ours != images).flatten(1).any(1).all()
 

@@ -10,10 +10,10 @@ from torch import Tensor
 from xaicore.attacks.iteration import rows
 
 
-def bound(images: Tensor, shift: float) -> Tensor:
+def bound(images: Tensor, shift: float | Tensor) -> Tensor:
     """Return ``images + shift`` in [0, 1], one float nearer to them where rounding took it beyond ``shift``."""
     bounds = (images + shift).clamp_(0, 1)
-    beyond = (bounds - images).abs_() > abs(shift)
+    beyond = (bounds - images).abs_() > (shift.abs() if isinstance(shift, Tensor) else abs(shift))
     return torch.where(beyond, bounds.nextafter(images), bounds)
 
 

@@ -108,7 +108,8 @@ def cw_l2(
             and 0.1.
         initial_const: first c, greater than 0; None: from each image's own gradient.
         abort_early: whether a search ends when a tenth of its steps has lowered the loss by less than 0.01 %.
-        space: ``"sine"``, or ``"tanh"`` as in the paper, which freezes pixels that are exactly 0 or 1.
+        space: ``"sine"``, or ``"tanh"`` as in the paper, which freezes pixels that are exactly 0 or 1; at
+            the end of a tensor PyTorch rounds tanh otherwise, so the last bits of an image depend on its batch there.
 
     Returns:
         The result; a failed image carries the iterate of largest margin. ``info["constant"]`` (N,) float32 is the

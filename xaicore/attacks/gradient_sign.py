@@ -12,6 +12,7 @@ its gradient is taken through the log-odds, which have the same sign and do not 
 import torch
 from torch import Tensor, nn
 
+from xaicore.attacks.balls import bound
 from xaicore.attacks.base import Attempt, Opening, run
 from xaicore.attacks.goal import Goal
 from xaicore.attacks.iteration import rows
@@ -53,7 +54,9 @@ def fgsm(
 
     def step(victim: Victim, images: Tensor, goal: Goal, index: Tensor, opening: Opening) -> Attempt:
         direction, nothing = _direction(opening.gradient)
-        return Attempt(images + eps * direction, torch.ones_like(goal.labels), {"zero_gradient": nothing})
+        return Attempt(
+            bound(images, eps * direction), torch.ones_like(goal.labels), {"zero_gradient": nothing}
+        )
 
     return run(step, model, images, labels, target=target, batch_size=batch_size, opening=True)
 
@@ -111,7 +114,8 @@ def fgsm_direction(
     """Return the direction of :func:`fgsm` for every image, also for those that the model gets wrong already.
 
     An attack of this package leaves a wrong image alone, since there is nothing to turn. Whoever shows the attacked
-    images to *another* model, or measures what the step does beside turning the answer, steps from all of them::
+    images to *another* model, or measures what the step does beside turning the answer, steps from all of them (beyond
+    ``eps`` by a rounding, which :func:`fgsm` takes back)::
 
         (images + eps * fgsm_direction(model, images, labels)).clamp(0, 1)
 

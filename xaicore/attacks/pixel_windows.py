@@ -148,10 +148,13 @@ def _normalised(model: nn.Module, values: Tensor) -> Tensor:
 
 
 def _on_window(module: nn.Module, size: tuple[int, int], side: int) -> _Layer | None:
-    """Return how a layer works on windows of a side; None where it does not, or they are most of the map."""
-    if isinstance(module, (nn.ReLU, nn.Identity)):
+    """Return how a layer works on windows of a side; None where it does not, or they are most of the map.
+
+    A subclass may do anything, so its windows are not known.
+    """
+    if type(module) in (nn.ReLU, nn.Identity):
         return _Layer(module, size, side, side)
-    if isinstance(module, nn.Conv2d):
+    if type(module) is nn.Conv2d:
         kernel = module.kernel_size[0]
         plain = (
             module.kernel_size == (kernel, kernel)
@@ -163,7 +166,7 @@ def _on_window(module: nn.Module, size: tuple[int, int], side: int) -> _Layer | 
         weight = module.weight.detach().contiguous(memory_format=torch.channels_last)
         reach = kernel - 1
         layer = _Layer(module, size, side + 2 * reach, side + reach, 1, kernel // 2, weight, module.bias)
-    elif isinstance(module, nn.MaxPool2d):
+    elif type(module) is nn.MaxPool2d:
         step = module.kernel_size if isinstance(module.kernel_size, int) else module.kernel_size[0]
         plain = (
             module.kernel_size in (step, (step, step))

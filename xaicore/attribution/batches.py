@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from xaicore.attribution.inputs import check_call, chosen_logits, naming_images, network_input, network_of
+from xaicore.attribution.inputs import check_call, chosen_logits, network_input, network_of
 from xaicore.core.devices import device_of
-from xaicore.core.outputs import checked_logits
+from xaicore.core.outputs import checked_logits, naming_images
 from xaicore.core.undisturbed import undisturbed
 
 UNWATCHED = nullcontext()

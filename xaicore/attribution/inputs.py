@@ -1,14 +1,11 @@
 """What every attribution shares: the checks of a call, the logits it explains, the network in a classifier."""
 
-import re
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import torch
 from torch import Tensor, nn
 
 from xaicore.core import checks
 from xaicore.core.errors import UserError
+from xaicore.core.outputs import naming_images
 
 
 def check_call(
@@ -91,15 +88,3 @@ def network_input(model: nn.Module, images: Tensor) -> Tensor:
             f"images must have {normalised.shape[1]} channels for this model, not {images.shape[1]}"
         )
     return normalised
-
-
-@contextmanager
-def naming_images(shape: torch.Size) -> Iterator[None]:
-    """Turn torch's complaint about sizes within the block into a ValueError that names ``images``."""
-    try:
-        yield
-    except RuntimeError as error:
-        line = str(error).splitlines()[0]
-        if isinstance(error, torch.OutOfMemoryError) or not re.search("shape|size|channel", line):
-            raise
-        raise UserError(f"images of shape {tuple(shape)} do not fit the model: {line}") from error

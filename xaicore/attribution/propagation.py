@@ -34,11 +34,11 @@ import torch
 from torch import Tensor, nn
 
 from xaicore.attribution.graph import INPUT, Graph, Step
-from xaicore.attribution.inputs import naming_images
 from xaicore.attribution.layers import BEYOND_RELU, Function, laid_out
 from xaicore.attribution.presets import PRESETS
 from xaicore.attribution.rules import RULES, Rule, quotient
 from xaicore.core.errors import UserError
+from xaicore.core.outputs import naming_images
 
 
 class Pass(NamedTuple):

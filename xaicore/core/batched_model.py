@@ -31,7 +31,8 @@ from torch.func import functional_call
 from xaicore.core import checks
 from xaicore.core.batches import fixed_batch
 from xaicore.core.devices import device_of
-from xaicore.core.outputs import checked_logits
+from xaicore.core.errors import UserError
+from xaicore.core.outputs import checked_logits, naming_images
 from xaicore.core.undisturbed import evaluation_mode, exact_arithmetic
 
 Result = TypeVar("Result")
@@ -142,7 +143,9 @@ class BatchedModel:
             for which, slope in enumerate(slopes):
                 gradients[part, which] = slope
             rows.append(logits)
-        return torch.cat(rows) if rows else torch.empty(0, self.classes, device=self.device), gradients
+        return torch.cat(rows) if rows else torch.empty(
+            0, self.classes, dtype=torch.float32, device=self.device
+        ), gradients
 
     def _lay_out(self, layout: torch.memory_format) -> None:
         self._layout = layout
@@ -173,7 +176,12 @@ class BatchedModel:
             yield slice(start, min(start + self.batch_size, count))
 
     def _forward(self, batch: Tensor) -> Tensor:
-        output = functional_call(self.model, self._parameters, (batch.clone(),))
+        with naming_images(batch.shape[1:]):
+            output = functional_call(self.model, self._parameters, (batch.clone(),))
         logits = checked_logits(output, len(batch))
+        if logits.dtype.itemsize < 4:
+            raise UserError(
+                f"model must return float32 logits, not {logits.dtype}: attacks do not run in reduced precision"
+            )
         self.classes = logits.shape[1]
-        return logits
+        return logits.float()

@@ -33,7 +33,8 @@ def model(value: Any) -> nn.Module:
 
     Raises:
         TypeError: it is not an ``nn.Module``.
-        UserError: it computes in another precision, or it or a part of it is parallel, scripted or traced.
+        UserError: it computes in another precision, or it or a part of it is parallel, scripted or traced, or has
+            statistics of the batch in eval mode, too.
     """
     whole = module("model", value)
     for name, part in whole.named_modules():
@@ -45,6 +46,11 @@ def model(value: Any) -> nn.Module:
         if isinstance(part, torch.jit.ScriptModule):
             raise UserError(
                 f"{inside} must not be scripted or traced: pass the module that torch.jit was given"
+            )
+        if isinstance(part, nn.modules.batchnorm._BatchNorm) and part.running_mean is None:
+            raise UserError(
+                f"{inside} normalises by the images of its batch (track_running_stats=False), so no image has an answer "
+                "of its own: replace it with one that has statistics"
             )
     if any(p.is_floating_point() and p.dtype != torch.float32 for p in whole.parameters()):
         raise UserError("model must have float32 parameters: attacks do not run in reduced precision")

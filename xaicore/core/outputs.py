@@ -1,8 +1,11 @@
 """What a model returns: logits, or one line that says what it is instead and how to mend it."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from xaicore.core.errors import UserError
@@ -30,6 +33,18 @@ def checked_logits(output: Any, rows: int, *, fewest: int = 2) -> Tensor:
             f"model must return logits (N, K) with K of at least {fewest}, not shape {shape} for {rows} images"
         )
     return output
+
+
+@contextmanager
+def naming_images(shape: Sequence[int]) -> Iterator[None]:
+    """Turn torch's complaint about sizes within the block into a ValueError that names ``images``."""
+    try:
+        yield
+    except RuntimeError as error:
+        line = str(error).splitlines()[0]
+        if isinstance(error, torch.OutOfMemoryError) or not re.search("shape|size|channel", line):
+            raise
+        raise UserError(f"images of shape {tuple(shape)} do not fit the model: {line}") from error
 
 
 def look_like_probabilities(logits: Tensor) -> bool:

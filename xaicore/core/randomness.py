@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from xaicore.core.errors import UserError
+
 
 def stream(seed: int, index: int, step: int = 0, purpose: int = 0) -> np.random.Generator:
     """Return the generator of image ``index`` at ``step``; all arguments are at least 0.
@@ -20,8 +22,14 @@ def stream(seed: int, index: int, step: int = 0, purpose: int = 0) -> np.random.
         index: number of the image in its set.
         step: step of the attack.
         purpose: tells streams of the same step apart.
+
+    Raises:
+        UserError: the seed has more than 64 bits.
     """
-    return np.random.Generator(np.random.Philox(key=[seed, index], counter=[0, 0, step, purpose]))
+    if seed >= 2**64:
+        raise UserError(f"seed must be below 2**64, not {seed}")
+    key = np.array([seed, index], dtype=np.uint64)
+    return np.random.Generator(np.random.Philox(key=key, counter=[0, 0, step, purpose]))
 
 
 def normal(seed: int, index: Tensor, step: Tensor, shape: Sequence[int], *, purpose: int = 0) -> Tensor:

@@ -25,15 +25,20 @@ def evaluation_mode(model: nn.Module) -> Iterator[None]:
 def exact_arithmetic(device: torch.device) -> Iterator[None]:
     """Compute in plain float32: no autocast, and on a GPU no TF32 and no algorithm chosen by timing.
 
-    Gradients are not recorded unless asked for within; the caller's inference mode is left meanwhile.
+    Gradients are not recorded unless asked for within; the caller's inference mode and default type are left meanwhile.
     """
+    default = torch.get_default_dtype()
     plain: AbstractContextManager[None] = nullcontext()
     if device.type == "cuda":
         plain = torch.backends.cudnn.flags(
             enabled=True, benchmark=False, deterministic=True, allow_tf32=False
         )
     with torch.inference_mode(False), torch.no_grad(), torch.autocast(device.type, enabled=False), plain:
-        yield
+        torch.set_default_dtype(torch.float32)
+        try:
+            yield
+        finally:
+            torch.set_default_dtype(default)
 
 
 @contextmanager

@@ -53,7 +53,10 @@ def undefined_count(values: ArrayLike | Tensor) -> int:
 
 def as_array(values: ArrayLike | Tensor) -> NDArray[Any]:
     """Return values or a tensor on any device as an array."""
-    return values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
+    if isinstance(values, Tensor):
+        given = values.detach().cpu()
+        return (given.float() if given.dtype == torch.bfloat16 else given).numpy()  # NumPy has no bfloat16
+    return np.asarray(values)
 
 
 def placed(values: ArrayLike | Tensor, among: ArrayLike | Tensor, n: int) -> NDArray[np.float64]:

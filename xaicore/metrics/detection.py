@@ -18,6 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from xaicore.core import checks
+from xaicore.core.errors import UserError
 from xaicore.metrics.checks import sample
 from xaicore.metrics.intervals import Array, Interval, percentiles, proportion_ci, resampled
 
@@ -142,8 +143,13 @@ def separation(scores: ArrayLike, events: ArrayLike) -> float:
 
     Returns:
         The AUROC in [0, 1], ties counting one half; NaN where there is no case of either kind.
+
+    Raises:
+        UserError: the shapes differ.
     """
     score, event = np.asarray(scores, dtype=np.float64), np.asarray(events, dtype=np.float64)
+    if score.shape != event.shape:
+        raise UserError(f"scores and events must have one shape, not {score.shape} and {event.shape}")
     with_event, without = (score[np.isfinite(score) & (event == kind)] for kind in (1, 0))
     return auroc(without, with_event) if len(with_event) and len(without) else float("nan")
 

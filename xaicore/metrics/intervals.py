@@ -163,8 +163,8 @@ def proportion_ci(successes: int, n: int, *, level: float = 0.95) -> Interval:
     Returns:
         The interval, within [0, 1].
     """
-    if n < 1 or not 0 <= successes <= n:
-        raise UserError(f"successes must lie in 0..n with n at least 1, not {successes} of {n}")
+    if n < 1 or not 0 <= successes <= n or int(successes) != successes:
+        raise UserError(f"successes must lie in 0..n and be whole, with n at least 1, not {successes} of {n}")
     checks.number("level", level, above=0, below=1)
     z = NormalDist().inv_cdf((1 + level) / 2)
     share = successes / n

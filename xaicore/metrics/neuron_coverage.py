@@ -82,7 +82,7 @@ def coverage_progress(covered: ArrayLike, orders: ArrayLike) -> NDArray[np.float
         (R, M) in [0, 1], not falling along a row.
 
     Raises:
-        ValueError: a shape does not fit.
+        ValueError: a shape does not fit, or there is no such image.
     """
     rows: NDArray[np.bool_] = np.asarray(covered, dtype=bool)
     sequences = np.asarray(orders)
@@ -92,5 +92,7 @@ def coverage_progress(covered: ArrayLike, orders: ArrayLike) -> NDArray[np.float
         raise UserError(
             f"covered must be (N, neurons) and orders (R, M), not {rows.shape} and {sequences.shape}"
         )
+    if sequences.size and not 0 <= sequences.min() <= sequences.max() < len(rows):
+        raise UserError(f"orders must lie in 0..{len(rows) - 1}, one for each of the images covered")
     progress = [np.logical_or.accumulate(rows[order], axis=0).mean(1) for order in sequences]
     return np.array(progress).reshape(sequences.shape)
