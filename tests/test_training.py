@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from xaicore import data, models
 from xaicore.core.errors import UserError
+from xaicore.models import checkpoint
 from xaicore.models.augmentation import AUGMENTATIONS, augment
 from xaicore.models.training import TrainingResult
 from xaicore.run.store import Store
@@ -49,6 +50,71 @@ def test_training_learns_is_reproducible_and_leaves_no_trace() -> None:
     assert not first.model.training
     other = models.train(model, train, recipe=models.Recipe(epochs=1, seed=4))
     assert other.model.fingerprint != first.model.fingerprint
+
+
+class Killed(BaseException):
+    """What ends a training here in the middle."""
+
+
+def killed_after(epoch: int):
+    def progress(entry: dict[str, float]) -> None:
+        if entry["epoch"] == epoch:
+            raise Killed
+
+    return progress
+
+
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [
+        ("small_cnn", {}),
+        ("small_cnn", {"optimizer": "sgd", "momentum": 0.9, "schedule": "inverse-time", "decay": 1e-3}),
+        ("resnet18", {"fused": True, "unbiased_statistics": True, "small_maps": True, "augment": "noise"}),
+    ],
+)
+def test_a_killed_training_continues_and_ends_like_an_undisturbed_one(
+    name: str, changes: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checkpoint, "SECONDS", 0.0)
+    options = {"width": 0.25, "dropout": 0.2} if name == "small_cnn" else {}
+    model = models.load(name, classes=("0", "1"), channels=1, input_size=32, **options)
+    train, validation = (
+        data.load("mnist-5k", split=part, classes=("0", "1"), n=n, size=32)
+        for part, n in (("train", 40), ("validation", 20))
+    )
+    recipe, file = dataclasses.replace(RECIPE, **changes), tmp_path / "state"
+    undisturbed = models.train(model, train, None, validation, recipe)
+    for epoch in (1, 2):
+        with pytest.raises(Killed):
+            models.train(model, train, None, validation, recipe, progress=killed_after(epoch), state=file)
+    seen: list[dict[str, float]] = []
+    result = models.train(model, train, None, validation, recipe, progress=seen.append, state=file)
+    assert [entry["epoch"] for entry in seen] == [3]
+    assert result.history == undisturbed.history
+    assert result.best_epoch == undisturbed.best_epoch
+    assert result.model.fingerprint == undisturbed.model.fingerprint
+    file.write_bytes(file.read_bytes()[:200])
+    again = models.train(model, train, None, validation, recipe, progress=seen.append, state=file)
+    assert [entry["epoch"] for entry in seen] == [3, 1, 2, 3]
+    assert again.model.fingerprint == undisturbed.model.fingerprint
+
+
+def test_a_stored_training_continues_where_it_was_killed(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(checkpoint, "SECONDS", 0.0)
+    images, labels = digits("train", 40).stack()
+    given = {"validation": digits("validation", 20).stack(), "recipe": RECIPE}
+    arguments = ("digit", small(), images, labels)
+    told: list[int] = []
+    with monkeypatch.context() as patch:
+        patch.setattr(steps.progress, "report", lambda name, done, of: killed_after(2)({"epoch": done}))
+        with pytest.raises(Killed):
+            steps.trained(Store(tmp_path), *arguments, **given)
+    assert len(list(tmp_path.glob("train/*.unfinished"))) == 1
+    monkeypatch.setattr(steps.progress, "report", lambda name, done, of: told.append(done))
+    result = steps.trained(Store(tmp_path), *arguments, **given)
+    assert told == [3]
+    assert result.model.fingerprint == models.train(small(), images, labels, **given).model.fingerprint
+    assert [file.suffix for file in tmp_path.glob("train/*")] == [".safetensors"]
 
 
 def test_training_learns() -> None:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,6 +22,7 @@ from xaicore.core.errors import UserError
 from xaicore.core.small_maps import SmallMaps
 from xaicore.data import ImageSet
 from xaicore.models.augmentation import augment
+from xaicore.models.checkpoint import Checkpoint
 from xaicore.models.classifier import Classifier
 from xaicore.models.inference import labels_of, predict, take
 from xaicore.models.recipe import Recipe
@@ -90,6 +92,7 @@ def train(
     validation: Labelled | ImageSet | None = None,
     recipe: Recipe | None = None,
     progress: Progress | None = None,
+    state: Path | None = None,
 ) -> TrainingResult:
     """Train a copy of ``model``, which is not changed; return it with its history.
 
@@ -100,13 +103,14 @@ def train(
         validation: (images, labels) or an image set; decides which epoch's weights are kept.
         recipe: how; ``Recipe()`` when None.
         progress: called with each finished epoch's history entry.
+        state: file from which a killed training continues and to which its state goes
+            (:mod:`xaicore.models.checkpoint`); None: it starts anew. Whoever names it removes it afterwards.
 
     Raises:
         ValueError: labels do not fit the images or the classes.
         UserError: the loss is no longer finite; the message names the epoch and the learning rate.
     """
     recipe = recipe or Recipe()
-    started = time.perf_counter()
     labels = _checked(model, train_images, train_labels, "train_labels")
     held_out = None
     if validation is not None:
@@ -114,10 +118,11 @@ def train(
         held_out = images, _checked(model, images, truth, "validation labels")
     network = copy.deepcopy(model)
     with _reproducible(network.device, recipe.seed):
-        history, best_epoch, best = _run(network, train_images, labels, held_out, recipe, progress)
-    network.load_state_dict(best)
+        checkpoint = Checkpoint(state, network.device)
+        found = _run(network, train_images, labels, held_out, recipe, progress, checkpoint)
+    network.load_state_dict(found["best"])
     network = network.to(memory_format=torch.contiguous_format).eval()
-    return TrainingResult(network, history, best_epoch, time.perf_counter() - started)
+    return TrainingResult(network, found["history"], found["best_epoch"], found["seconds"])
 
 
 def _run(
@@ -127,21 +132,30 @@ def _run(
     validation: tuple[Tensor | ImageSet, Tensor] | None,
     recipe: Recipe,
     progress: Progress | None,
-) -> tuple[list[dict[str, float]], int, dict[str, Tensor]]:
+    checkpoint: Checkpoint,
+) -> dict[str, Any]:
+    started = time.perf_counter()
     generator = torch.Generator().manual_seed(recipe.seed)
     device, home = network.device, "cpu" if isinstance(images, ImageSet) else images.device
     batches = math.ceil(len(labels) / recipe.batch_size)
     network.to(memory_format=torch.channels_last)
     optimizer, scheduler = _optimizer(network, recipe, recipe.epochs * batches)
-    history: list[dict[str, float]] = []
-    best_epoch, best_score, best = 0, (-1.0, 0.0), network.state_dict()
+    # The first score is below any other.
+    state: dict[str, Any] = {"history": [], "best_epoch": 0, "best_score": (-2.0, 0.0), "seconds": 0.0}
+    if (found := checkpoint.load()) is not None:
+        network.load_state_dict(found.pop("network"))
+        optimizer.load_state_dict(found.pop("optimizer"))
+        scheduler.load_state_dict(found.pop("scheduler"))
+        generator.set_state(found.pop("generator"))
+        state = found
+    history, before = state["history"], state["seconds"]
     norms = [
         (module, module.momentum)
         for module in network.modules()
         if isinstance(module, nn.BatchNorm2d) and recipe.unbiased_statistics
     ]
-    steps = itertools.count(1)
-    for epoch in range(1, recipe.epochs + 1):
+    steps = itertools.count(1 + len(history) * batches)
+    for epoch in range(1 + len(history), recipe.epochs + 1):
         network.train()
         order = torch.randperm(len(labels), generator=generator)
         loss_sum, hits = 0.0, 0
@@ -178,13 +192,17 @@ def _run(
             entry["validation_accuracy"] = float((outputs.argmax(1) == truth).double().mean())
             score = (entry["validation_accuracy"], -entry["validation_loss"])
         history.append(entry)
-        if best_epoch == 0 or score > best_score:
-            best_epoch, best_score, best = epoch, score, copy.deepcopy(network.state_dict())
+        if score > state["best_score"]:
+            state |= {"best_epoch": epoch, "best_score": score, "best": copy.deepcopy(network.state_dict())}
+        state["seconds"] = before + time.perf_counter() - started
+        parts: dict[str, Any] = {"network": network, "optimizer": optimizer, "scheduler": scheduler}
+        states = {name: part.state_dict() for name, part in parts.items()}
+        checkpoint.save(**state, **states, generator=generator.get_state())
         if progress is not None:
             progress(entry)
     for layer, momentum in norms:
         layer.momentum = momentum
-    return history, best_epoch, best
+    return state
 
 
 def _checked(model: Classifier, images: Tensor | ImageSet, labels: Tensor | None, name: str) -> Tensor:

@@ -32,6 +32,7 @@ from xaicore.run.repository import working_copy
 
 LIBRARIES = ("torch", "torchvision", "numpy", "scipy", "captum", "umap-learn", "scikit-learn", "timm")
 METADATA = "xaicore"
+UNFINISHED = ".unfinished"
 STALE_SECONDS = 24 * 3600
 TIDY_SECONDS = 1.0
 """Seconds of computing after which freed memory goes back to the system."""
@@ -79,7 +80,13 @@ class Store:
         return digest(step, code_digest(code), inputs, environment(_device_type(inputs)))
 
     def get_or_compute(
-        self, step: str, inputs: Any, compute: Callable[[], Mapping[str, Any]], *, code: Callable[..., Any]
+        self,
+        step: str,
+        inputs: Any,
+        compute: Callable[..., Mapping[str, Any]],
+        *,
+        code: Callable[..., Any],
+        resumes: bool = False,
     ) -> Result:
         """Return the result of a step: from the store, or computed now and stored.
 
@@ -91,6 +98,8 @@ class Store:
             compute: makes the result: names → tensors, arrays, or what JSON can hold. A :class:`Result` brings
                 its own ``seconds``, those of another machine, say.
             code: the function that does the work; the result belongs to its code as it is now.
+            resumes: whether ``compute`` is called with the path of a file, in which it may keep how far it has come, and
+                find it again after it was killed; the file is removed at the end.
 
         Returns:
             The same values whether computed or found: tensors on the CPU with their dtype, arrays as tensors,
@@ -107,11 +116,13 @@ class Store:
             self.reused += 1
             return found
         begin = time.perf_counter()
-        made = compute()
+        unfinished = path.with_suffix(UNFINISHED)
+        made = compute(unfinished) if resumes else compute()
         content = plain(step, made)
         spent = time.perf_counter() - begin
         seconds = made.seconds if isinstance(made, Result) else spent
         self._save(step, path, content, seconds)
+        unfinished.unlink(missing_ok=True)
         self._own.add(address)
         self.computed += 1
         self._untidied += spent
@@ -155,14 +166,15 @@ class Store:
         return Result(content, seconds=seconds, reused=True)
 
     def _sweep(self, folder: Path) -> None:
-        """Remove, once a folder, what processes that were killed while writing left in it."""
+        """Remove, once a folder, what processes that were killed left in it: while writing, or a week ago in a step."""
         if folder in self._swept or not folder.is_dir():
             return
         self._swept.add(folder)
-        for leftover in folder.glob(".*.tmp"):
-            with suppress(OSError):
-                if time.time() - leftover.stat().st_mtime > STALE_SECONDS:
-                    leftover.unlink()
+        for pattern, age in ((".*.tmp", STALE_SECONDS), (f"*{UNFINISHED}", 7 * STALE_SECONDS)):
+            for leftover in folder.glob(pattern):
+                with suppress(OSError):
+                    if time.time() - leftover.stat().st_mtime > age:
+                        leftover.unlink()
 
 
 def default_root() -> Path:

@@ -61,15 +61,23 @@ def trained(
 
     given: dict[str, Any] = {"validation": validation, "recipe": recipe}
     inputs = {"model": model, "images": images, "labels": labels, **given}
-    function: Callable[..., TrainingResult] = train_head if head else train
     if head:
         progress.report(f"training the head of the {label} network", 0, recipe.epochs)
+        part = REGISTRY[model.name].head
+        kept = store.get_or_compute(
+            "train-head",
+            inputs,
+            lambda: train_head(model, images, labels, **given).arrays(part),
+            code=train_head,
+        )
     else:
-        given["progress"] = report
-    step, part = ("train-head", REGISTRY[model.name].head) if head else ("train", "")
-    kept = store.get_or_compute(
-        step, inputs, lambda: function(model, images, labels, **given).arrays(part), code=function
-    )
+        kept = store.get_or_compute(
+            "train",
+            inputs,
+            lambda state: train(model, images, labels, progress=report, state=state, **given).arrays(),
+            code=train,
+            resumes=True,
+        )
     return TrainingResult.from_arrays(model, kept, seconds=kept.seconds)
 
 
