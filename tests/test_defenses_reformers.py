@@ -78,7 +78,7 @@ def test_fingerprints_tell_reformers_apart() -> None:
 
 
 def test_the_reformer_is_the_one_of_magnet() -> None:
-    detector = MagNet(MODEL, epochs=1, batch_size=8).fit(draw(16))
+    detector = MagNet(MODEL, epochs=1, batch_size=8).fit(draw(16), draw(4, seed=7))
     images = draw(5, seed=2)
     reformed = Reformed(MODEL, detector.reformer).reform(images)
     torch.testing.assert_close(reformed, detector.reform(images), rtol=0, atol=1e-6)

@@ -141,11 +141,15 @@ class Viewed(nn.Module):
 class Told(Detector):
     """Scores an image by its first value, to test what the base does."""
 
-    def _learn(self, clean: Tensor, calibration: Tensor, adversarial: Tensor | None) -> None:
-        self.seen = [clean, calibration, adversarial]
-
     def _score(self, images: Tensor) -> Tensor:
         return images[:, 0, 0, 0].double()
+
+
+class Learning(Told):
+    """Shows what it was given to learn from."""
+
+    def _learn(self, clean: Tensor, calibration: Tensor, adversarial: Tensor | None) -> None:
+        self.seen = [clean, calibration, adversarial]
 
 
 def with_scores(scores: list[float]) -> Tensor:
@@ -166,15 +170,15 @@ def test_threshold_is_that_of_the_metric(clean: list[int], attacked: list[int], 
 
 
 def test_clean_detectors_never_see_adversarial_images() -> None:
-    detector = Told(MODEL)
-    with pytest.raises(UserError, match="Told takes no adversarial"):
+    detector = Learning(MODEL)
+    with pytest.raises(UserError, match="Learning takes no adversarial"):
         detector.fit(draw(3), adversarial=draw(3))
-    with pytest.raises(UserError, match="fit this Told"):
+    with pytest.raises(UserError, match="fit this Learning"):
         detector.threshold(0.05)
-    clean = draw(3)
-    detector.fit(clean)
+    clean, held = draw(3), draw(2, seed=2)
+    detector.fit(clean, held)
     assert torch.equal(detector.seen[0], clean)
-    assert torch.equal(detector.seen[1], clean)
+    assert torch.equal(detector.seen[1], held)
     assert detector.seen[2] is None
     with pytest.raises(UserError, match="SignatureDetector needs adversarial"):
         SignatureDetector(MODEL).fit(draw(3))
@@ -182,13 +186,63 @@ def test_clean_detectors_never_see_adversarial_images() -> None:
     assert not Explainer.supervised
 
 
+@pytest.mark.parametrize(
+    ("count", "fpr", "held"),
+    [
+        (38, 0.05, 19),
+        (100, 0.05, 19),
+        (101, 0.05, 19),
+        (1000, 0.05, 199),
+        (4, 0.4, 2),
+        (30, 0.0, 5),
+        (2, 1, 1),
+    ],
+)
+def test_who_learns_holds_images_out_for_the_threshold(count: int, fpr: float, held: int) -> None:
+    images = with_scores([number / count for number in range(count)])
+    detector = Learning(MODEL, fpr=fpr).fit(images)
+    known, apart = (each[:, 0, 0, 0].tolist() for each in detector.seen[:2])
+    assert (len(known), len(apart)) == (count - held, held)
+    assert sorted(known + apart) == images[:, 0, 0, 0].tolist()
+    assert detector.threshold(0) == max(apart)
+    again = Learning(MODEL, fpr=fpr).fit(images)
+    assert torch.equal(again.seen[1], detector.seen[1])
+
+
+def test_images_are_held_out_of_each_part_of_a_set() -> None:
+    """A set may go round the classes, or through one after the other: neither leaves classes out."""
+    detector = Learning(MODEL).fit(with_scores([number / 1000 for number in range(1000)]))
+    chosen = (detector.seen[1][:, 0, 0, 0] * 1000).round().long()
+    assert len(chosen) == 199
+    for part in (chosen % 10, chosen // 100):
+        assert int(part.bincount(minlength=10).min()) >= 8
+
+
+def test_too_few_images_to_hold_some_out_are_refused() -> None:
+    for count, fpr, least in ((37, 0.05, 38), (1, 1, 2), (1, 0, 2), (300, 0.001, 1998)):
+        few_images = with_scores([0.5] * count)
+        with pytest.raises(
+            UserError, match=f"Learning needs at least {least} clean images, not {count}, "
+        ) as caught:
+            Learning(MODEL, fpr=fpr).fit(few_images)
+        assert "\n" not in str(caught.value)
+        Learning(MODEL, fpr=fpr).fit(few_images, few_images)
+    Told(MODEL).fit(with_scores([0.5]))
+
+
+def test_who_learns_is_known() -> None:
+    learning = {name for name, make in MAKE.items() if make(MODEL).learns}
+    features = {"deep_neighbours", "kernel_density", "local_dimension", "mahalanobis"}
+    assert learning == features | {"magnet", "shap_signature", "signature"}
+
+
 def test_a_failed_fit_leaves_an_unfitted_detector() -> None:
     detector = FeatureSqueezing(MODEL).fit(draw(3))
     with pytest.raises(UserError, match="calibration"):
         detector.fit(draw(3), draw(3) * 2)
-    magnet = MagNet(MODEL, epochs=1).fit(draw(4))
+    magnet = MagNet(MODEL, epochs=1).fit(draw(4), draw(4, seed=2))
     with pytest.raises(UserError, match="even sides"):
-        magnet.fit(draw(4)[..., :11])
+        magnet.fit(draw(4)[..., :11], draw(4))
     with pytest.raises(UserError, match="fit this MagNet"):
         magnet.threshold(0.1)
 

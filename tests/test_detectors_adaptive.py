@@ -59,7 +59,7 @@ def labelled(count: int) -> tuple[Tensor, Tensor]:
         Explainer(MODEL, "integrated_gradients", n_points=3),
         Explainer(MODEL, "smooth_ig", n_points=3, hold_class=True, bins=16),
         Explainer(MODEL, "gradient"),
-        MagNet(MODEL, epochs=1, temperatures=(2.0,)).fit(draw(64, side=12)),
+        MagNet(MODEL, epochs=1, temperatures=(2.0,)).fit(draw(64), draw(8, seed=7)),
     ],
     ids=["squeezing", "squeezers", "ig", "smooth", "gradient", "magnet"],
 )
@@ -72,7 +72,7 @@ def test_surrogates_have_the_values_of_their_detectors(detector: Detector) -> No
 
 
 def test_slope_of_magnet_is_its_derivative() -> None:
-    detector = MagNet(MODEL, epochs=1).fit(draw(64, side=12))
+    detector = MagNet(MODEL, epochs=1).fit(draw(64), draw(8, seed=7))
     image, step = draw(1, seed=2).requires_grad_(), 1e-2
     way = torch.sign(draw(1, seed=3) - 0.5)
     (slope,) = torch.autograd.grad(differentiable_score(detector, image).sum(), image)
@@ -158,7 +158,7 @@ def test_who_evades_evades_with_more_restarts() -> None:
 
 def test_who_knows_the_detector_evades_it_and_who_does_not_is_seen() -> None:
     model, images, labels = digits(16)
-    detector = MagNet(model, epochs=8, batch_size=8, learning_rate=0.02, fpr=0.02).fit(digits(200)[1])
+    detector = MagNet(model, epochs=8, batch_size=8, learning_rate=0.02, fpr=0.02).fit(digits(300)[1])
     plain = pgd(model, images, labels, eps=0.2, early_stop=False, steps=20)
     knowing = adaptive_attack(detector, images, labels, eps=0.2, steps=30)
     # Of sixteen, 0 and 16.

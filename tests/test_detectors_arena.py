@@ -25,12 +25,12 @@ MODEL = two_convolutions(1, 4, 0)
 def test_shap_values_add_up_to_the_change_of_the_logits() -> None:
     """The efficiency of Shapley values: over the neurons they sum to the logit minus the mean clean logit."""
     clean, images = draw(8), draw(3, seed=2)
-    detector = ShapSignature(MODEL).fit(clean, adversarial=draw(4, seed=3))
+    detector = ShapSignature(MODEL).fit(clean, clean, draw(4, seed=3))
     with torch.no_grad():
         change = MODEL(images).double() - MODEL(clean).double().mean(0)
     values = detector.features(images).reshape(3, 4, -1)
     np.testing.assert_allclose(values.sum(2), change.numpy(), atol=1e-5)
-    single = ShapSignature(MODEL, all_classes=False).fit(clean, adversarial=draw(4, seed=3)).features(images)
+    single = ShapSignature(MODEL, all_classes=False).fit(clean, clean, draw(4, seed=3)).features(images)
     with torch.no_grad():
         predicted = MODEL(images).argmax(1).numpy()
     np.testing.assert_allclose(single, values[np.arange(3), predicted])

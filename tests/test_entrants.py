@@ -137,7 +137,7 @@ def test_defences_are_classifiers_with_gradients(setting: arena.Setting, tmp_pat
 
 def test_shap_signature_is_known_by_its_own_decision_value(setting: arena.Setting) -> None:
     taught = learned(setting)
-    detector = ShapSignature(setting.network).fit(taught.clean, adversarial=taught.adversarial)
+    detector = ShapSignature(setting.network).fit(taught.clean, taught.clean, taught.adversarial)
     found = differentiable_score(detector, setting.images[:5])
     np.testing.assert_allclose(found.detach(), detector.score(setting.images[:5]), atol=1e-5)
     assert not arena.why_not(detector)

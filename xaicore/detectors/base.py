@@ -1,7 +1,9 @@
 """What all detectors share: fitted on clean images, they give each image a suspicion, and a threshold for a rate.
 
 A threshold comes from clean images alone, so that no detector is tuned on the attacks it is measured against. Those
-that learn from adversarial examples too say so by :attr:`Detector.supervised`.
+that learn from adversarial examples too say so by :attr:`Detector.supervised`. Nor does it come from images that a
+detector has learned from, which score lower than new ones (split conformal prediction, Papadopoulos, Proedrou, Vovk and
+Gammerman, ECML 2002): where none are given for it, some of the clean images are held out.
 
 Images are everywhere (N, C, H, W) float32 in [0, 1]. What is no tensor, or a model that is no module, raises TypeError;
 another shape, type or range, a setting out of range, or a detector that was not fitted where it must be, UserError.
@@ -19,6 +21,10 @@ from xaicore.core import checks
 from xaicore.core.batched_model import BatchedModel
 from xaicore.core.errors import UserError
 from xaicore.core.fingerprint import code_digest, digest, module_fingerprint
+from xaicore.core.randomness import stream
+
+PARTS = 5
+"""One in so many clean images is held out for the thresholds where no others are given."""
 
 
 class Detector(abc.ABC):
@@ -48,6 +54,11 @@ class Detector(abc.ABC):
         self._calibration: Tensor | None = None
 
     @property
+    def learns(self) -> bool:
+        """Whether scores depend on the clean images of :meth:`fit`, as those of each detector with a ``_learn`` do."""
+        return type(self)._learn is not Detector._learn
+
+    @property
     def fingerprint(self) -> str:
         """The sha256 (hex) of model, settings, code and the images it was fitted on: all that a score depends on."""
         inner = module_fingerprint(self.model)
@@ -60,20 +71,27 @@ class Detector(abc.ABC):
 
         Args:
             clean: clean images.
-            calibration: clean images, held out, from whose scores the thresholds come; None: ``clean``.
+            calibration: clean images, held out, from whose scores the thresholds come; None: ``clean``, of which a
+                detector that :attr:`learns` holds out one in five, or more where :attr:`fpr` needs them, drawn by a
+                fixed seed, and learns from the others.
             adversarial: adversarial examples, for a detector that is ``supervised`` and no other.
 
         Returns:
             The detector itself.
+
+        Raises:
+            UserError: also where the images are too few to hold out half of them, or for what the detector learns.
         """
         clean = checks.images(clean, "clean").detach()
-        calibration = clean if calibration is None else checks.images(calibration, "calibration").detach()
+        calibration = None if calibration is None else checks.images(calibration, "calibration").detach()
         if self.supervised != (adversarial is not None):
             need = "needs" if self.supervised else "takes no"
             raise UserError(f"{type(self).__name__} {need} adversarial examples to be fitted")
         if adversarial is not None:
             adversarial = checks.images(adversarial, "adversarial").detach()
         self._fitted = self._calibration = None
+        if calibration is None:
+            clean, calibration = self._split(clean) if self.learns else (clean, clean)
         self._learn(clean, calibration, adversarial)
         self._fitted = digest(clean, calibration, adversarial)
         self._calibration = self.score(calibration).double().cpu().sort().values
@@ -98,6 +116,21 @@ class Detector(abc.ABC):
     def flagged(self, images: Tensor) -> Tensor:
         """Return which images are called adversarial by the detector's own rule, (N,) bool: score above :attr:`limit`."""
         return self.score(images) > self.limit
+
+    def _split(self, clean: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the images to learn from, and those held out.
+
+        A new clean image is above the highest of n held-out ones at a rate of 1 / (n + 1), which may be ``fpr`` at most.
+        """
+        least = max(1, math.ceil(1 / self.fpr - 1e-9) - 1) if self.fpr else 1
+        if len(clean) < 2 * least:
+            raise UserError(
+                f"{type(self).__name__} needs at least {2 * least} clean images, not {len(clean)}, to hold out "
+                f"enough for fpr = {self.fpr:g}; or give calibration images"
+            )
+        held = torch.zeros(len(clean), dtype=torch.bool)
+        held[stream(0, 0).permutation(len(clean))[: max(len(clean) // PARTS - 1, least)]] = True
+        return clean[~held], clean[held]
 
     def _learn(self, clean: Tensor, calibration: Tensor, adversarial: Tensor | None) -> None:  # noqa: B027
         """Learn from checked images; nothing is learned but the threshold unless a detector says otherwise."""

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from xaicore.core import checks
 from xaicore.core.errors import UserError
 from xaicore.detectors.base import Detector, in_batches
-from xaicore.detectors.penultimate import entering, last_linear
+from xaicore.detectors.penultimate import entering, linear_layers
 from xaicore.detectors.surrogates import differentiable_score
 
 ROWS = 32
@@ -25,14 +25,14 @@ class DeepFeatures(Detector):
     """A score of the features that enter the last layer, and of the class that the network predicts.
 
     Args:
-        model: the classifier; its last linear layer gives the logits.
+        model: the classifier; a linear layer gives the logits.
         fpr: the share of calibration images that :meth:`flagged` flags at most.
         settings: of the detector.
     """
 
     def __init__(self, model: nn.Module, *, fpr: float = 0.05, **settings: float | None) -> None:
         super().__init__(model, fpr=fpr, **settings)
-        self._last = last_linear(model)
+        linear_layers(model)  # refuses a model without any
         self._clean: Tensor | None = None
         self._classes = torch.empty(0)
 
@@ -42,7 +42,7 @@ class DeepFeatures(Detector):
 
     def features(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Return the features (N, D) float64 and the predicted classes (N,) of images (N, C, H, W), on the CPU."""
-        found, logits = entering(self._last, lambda: self._logits(checks.images(images).detach()))
+        found, logits, _ = entering(self.model, lambda: self._logits(checks.images(images).detach()))
         return found.cpu(), logits.argmax(1).cpu()
 
     def _learn(self, clean: Tensor, calibration: Tensor, adversarial: Tensor | None) -> None:
@@ -55,13 +55,15 @@ class DeepFeatures(Detector):
     def _near(self, features: Tensor, clean: Tensor, k: int) -> Tensor:
         """Return the distances to the ``k`` nearest of ``clean`` (M, D), rising, (N, k)."""
         if k > len(clean):
-            raise UserError(f"k must be at most the number of clean images, {len(clean)}, not {k}")
+            raise UserError(
+                f"k must be at most the number of clean images to learn from, {len(clean)}, not {k}"
+            )
         return _distances(features, clean).topk(k, dim=1, largest=False).values
 
 
 @differentiable_score.register
 def _(detector: DeepFeatures, images: Tensor) -> Tensor:
-    features, logits = entering(detector._last, lambda: detector.model(images.clone()))
+    features, logits, _ = entering(detector.model, lambda: detector.model(images.clone()))
     return detector.of(features, logits.argmax(1))
 
 
@@ -70,7 +72,7 @@ class KernelDensity(DeepFeatures):
 
     .. math:: s(x) = -\log \frac{1}{|X_t|} \sum_{x_i \in X_t} e^{-\|\phi(x) - \phi(x_i)\|^2 / \sigma^2}
 
-    Where no clean image has the predicted class, all of them count.
+    Where no clean image has the predicted class, all of them count; two are needed at least.
 
     Args:
         model: the classifier.
@@ -88,11 +90,11 @@ class KernelDensity(DeepFeatures):
         self.bandwidth = given or 0.0
 
     def _learn(self, clean: Tensor, calibration: Tensor, adversarial: Tensor | None) -> None:
+        if len(clean) < 2:
+            raise UserError("KernelDensity needs at least 2 clean images to learn from, not 1")
         super()._learn(clean, calibration, adversarial)
         given, found = self._settings["bandwidth"], self._known(self._clean)
-        near = in_batches(
-            lambda part: self._near(part, found, min(2, len(clean))), ROWS, self.features(calibration)[0]
-        )
+        near = in_batches(lambda part: self._near(part, found, 2), ROWS, self.features(calibration)[0])
         self.bandwidth = given or max(float(near[:, -1].median()), LEAST)
 
     def of(self, features: Tensor, classes: Tensor) -> Tensor:
@@ -135,7 +137,7 @@ class Mahalanobis(DeepFeatures):
     .. math:: s(x) = \min_c (\phi(x) - \mu_c)^\top \Sigma^{+} (\phi(x) - \mu_c)
 
     with the mean of each class and the covariance of the features about their class's mean; directions in which clean
-    images do not differ do not count.
+    images do not differ do not count. At least two clean images must have the same predicted class.
 
     Args:
         model: the classifier.
@@ -150,6 +152,11 @@ class Mahalanobis(DeepFeatures):
         super()._learn(clean, calibration, adversarial)
         found: Tensor = self._known(self._clean)
         present, place = self._classes.unique(return_inverse=True)
+        if len(present) == len(found):
+            raise UserError(
+                "Mahalanobis needs at least 2 clean images of one predicted class to learn from, not one of each of "
+                f"{len(present)}"
+            )
         self._means = torch.stack([found[place == number].mean(0) for number in range(len(present))])
         apart = found - self._means[place]
         self._precision = torch.linalg.pinv(apart.T @ apart / len(found), hermitian=True)

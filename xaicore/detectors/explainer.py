@@ -159,6 +159,11 @@ class Explainer(Detector):
         before, after = self.entropies(images).unbind(1)
         return after - before
 
+    @property
+    def learns(self) -> bool:
+        """False: of the clean images ``shap`` takes single points of its ways, as a setting, and others take none."""
+        return False
+
     def _learn(self, clean: Tensor, calibration: Tensor, adversarial: Tensor | None) -> None:
         self._baselines = clean.cpu() if self.explanation == "shap" else None
 

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from xaicore.attribution import PRESETS, lrp, signatures
 from xaicore.core import checks
 from xaicore.detectors.base import Detector, in_batches
-from xaicore.detectors.penultimate import entering, last_linear
+from xaicore.detectors.penultimate import entering, linear_layers
 from xaicore.detectors.surrogates import differentiable_score
 
 ROWS = 32
@@ -54,9 +54,6 @@ class _Separator(Detector):
 class SignatureDetector(_Separator):
     """A support vector machine on relevance maps of unit length (paper 1).
 
-    Its thresholds come from ``calibration``, which should hold other images than ``clean``: those it has learned from
-    score lower than new ones.
-
     Args:
         model: the classifier.
         preset: of :func:`xaicore.attribution.lrp`.
@@ -87,10 +84,10 @@ class ShapSignature(_Separator):
 
     .. math:: \phi_{ki} = w_{ki} (a_i - E[a_i]),
 
-    the expectation over the clean images of :meth:`fit`. Thresholds as for :class:`SignatureDetector`.
+    the expectation over the clean images of :meth:`fit`.
 
     Args:
-        model: the classifier; its last linear layer gives the logits.
+        model: the classifier; a linear layer gives the logits.
         all_classes: whether the values for every class make up the signature, K times as many as neurons, as in the
             paper; otherwise those for the predicted class alone.
         fpr: the share of calibration images that :meth:`flagged` flags at most.
@@ -110,35 +107,38 @@ class ShapSignature(_Separator):
             all_classes=checks.flag("all_classes", all_classes),
             seed=checks.integer("seed", seed, least=0),
         )
-        self._last = last_linear(model)
+        linear_layers(model)  # refuses a model without any
+        self._last: nn.Linear | None = None
         self._mean: Tensor | None = None
 
     def features(self, images: Tensor) -> NDArray[np.float64]:
         """Return the SHAP values of the penultimate neurons, (N, K·D), or (N, D) of the predicted class."""
-        return self.values(*self._activations(images)).numpy()
+        return self.values(*self._activations(images)[:2]).numpy()
 
     def values(self, activations: Tensor, logits: Tensor) -> Tensor:
         """Return the features of activations (N, D) float64 and logits (N, K), differentiable."""
-        weights = self._last.weight.detach().to(activations)
+        weights = self._known(self._last).weight.detach().to(activations)
         apart = activations - self._known(self._mean).to(activations)
         if self._settings["all_classes"]:
             return (apart[:, None] * weights).flatten(1)
         return apart * weights[logits.argmax(1)]
 
     def _learn(self, clean: Tensor, calibration: Tensor, adversarial: Tensor | None) -> None:
-        self._mean = self._activations(clean)[0].mean(0)
+        activations, _, self._last = self._activations(clean)
+        self._mean = activations.mean(0)
         super()._learn(clean, calibration, adversarial)
 
-    def _activations(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Return what enters the last layer (N, D) float64, and the logits (N, K)."""
-        return tuple(each.cpu() for each in entering(self._last, lambda: self._logits(images)))  # type: ignore[return-value]
+    def _activations(self, images: Tensor) -> tuple[Tensor, Tensor, nn.Linear]:
+        """Return what enters the layer that gives the logits (N, D) float64, the logits (N, K), and the layer."""
+        activations, logits, layer = entering(self.model, lambda: self._logits(images))
+        return activations.cpu(), logits.cpu(), layer
 
 
 @differentiable_score.register
 def _(detector: ShapSignature, images: Tensor) -> Tensor:
     """The machine's decision value written out: the kernel with each support vector, weighed and added up."""
     scaler, machine = detector._known(detector._machine)
-    found = detector.values(*entering(detector._last, lambda: detector.model(images.clone())))
+    found = detector.values(*entering(detector.model, lambda: detector.model(images.clone()))[:2])
     mean, scale, vectors, weights = (
         torch.from_numpy(each).to(found)
         for each in (scaler.mean_, scaler.scale_, machine.support_vectors_, machine.dual_coef_[0])
