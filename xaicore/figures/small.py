@@ -22,8 +22,8 @@ from xaicore.figures.style import (
 SMALL = 4.2
 """Width in inches; 10 points are as high there as the text of a phone's page."""
 
-STEP = 0.22
-"""Distance of the series within a row."""
+STEP, SPAN = 0.22, 0.75
+"""Largest distance of the series within a row, and what they take of it at most."""
 
 
 @mpl.rc_context({**STYLE, "ytick.labelsize": 10})
@@ -59,7 +59,7 @@ def estimate_rows(
         there = {name: found for name in series if (found := row.get(name)) is not None}
         for position, (name, found) in enumerate(there.items()):
             number = series.index(name)
-            level = place + STEP * (position - (len(there) - 1) / 2)
+            level = place + min(STEP, SPAN / len(series)) * (position - (len(there) - 1) / 2)
             if found["ci"] is not None:
                 axes.plot(found["ci"], [level, level], color=PALETTE[number], linewidth=1.6)
             axes.plot(found["value"], level, MARKERS[number], color=PALETTE[number], markersize=6)
