@@ -143,9 +143,7 @@ class BatchedModel:
             for which, slope in enumerate(slopes):
                 gradients[part, which] = slope
             rows.append(logits)
-        return torch.cat(rows) if rows else torch.empty(
-            0, self.classes, dtype=torch.float32, device=self.device
-        ), gradients
+        return torch.cat(rows) if rows else torch.empty(0, self.classes, device=self.device), gradients
 
     def _lay_out(self, layout: torch.memory_format) -> None:
         self._layout = layout
