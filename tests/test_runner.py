@@ -108,6 +108,10 @@ def test_failures_are_one_line_each_and_leave_nothing_under_the_final_name(proje
     cells = nbformat.read(runs / ".toy.failed" / "notebook.ipynb", as_version=4).cells
     assert cells[4].outputs[0].output_type == "error"
     assert len(batches(project)) == BATCHES, "both notebooks make the same batches"
+    set_edition(project, {"toy": {}})
+    again = Screen()
+    assert run(project, "quick", show=again) == 0
+    assert f"0 steps computed, {BATCHES} taken from the store" in again.lines[-1]
 
 
 @pytest.mark.parametrize(

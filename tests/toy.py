@@ -45,15 +45,6 @@ if end == "mistake":
     raise UserError("the folder is not there; name another")
 if end == "kill":
     os.kill(os.getpid(), 9)
-if end in ("never", "stubborn"):
-    import signal
-    from pathlib import Path
-    Path(f"kernel-{os.getpid()}").touch()
-    if end == "stubborn":
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    while True:
-        time.sleep(1)
 run.value("sum", half["half"].sum(), n=10)
 run.finish()
 half["half"].tolist()
@@ -93,14 +84,14 @@ class Screen(PlainLines):
         self.lines.append(line)
 
 
-def _notebook(path: Path) -> None:
+def write_notebook(project: Path, name: str, *sources: str) -> None:
+    """Write a notebook whose code cells, after its parameters, are these."""
     cells = [
         nbformat.v4.new_markdown_cell("# A toy"),
         nbformat.v4.new_code_cell(PARAMETERS, metadata={"tags": ["parameters"]}),
-        nbformat.v4.new_code_cell(WORK),
-        nbformat.v4.new_code_cell(END),
+        *map(nbformat.v4.new_code_cell, sources),
     ]
-    nbformat.write(nbformat.v4.new_notebook(cells=cells), path)
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), project / "notebooks" / f"{name}.ipynb")
 
 
 @pytest.fixture
@@ -116,7 +107,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         monkeypatch.delitem(SCHEMAS, name)
     for name in ("toy", "other"):
         monkeypatch.setitem(SCHEMAS, name, Toy)
-        _notebook(tmp_path / "notebooks" / f"{name}.ipynb")
+        write_notebook(tmp_path, name, WORK, END)
     set_edition(tmp_path, {"toy": {}})
     return tmp_path
 
