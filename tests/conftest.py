@@ -1,4 +1,5 @@
-"""The order of the tests, the book first, since it takes longest and two processes share the files; what several use.
+"""The order of the tests, the longest files first, so that two processes, which share the files, end together; what
+several files use.
 
 After the run, what was skipped is counted by its reason, which says how to have it.
 """
@@ -15,12 +16,17 @@ from xaicore import models
 from xaicore.book.pages.pdf import ABSENT, chromium
 from xaicore.models import Classifier
 
-LONG = ("test_book.py", "test_chapter2.py", "test_runner.py")
+LONG = [
+    "book", "runner", "faults", "attacks_carlini_wagner_l0", "benchmarks", "attacks_lbfgs", "attacks_boundary",
+    "chapter2", "attacks_patch", "attacks_carlini_wagner_linf", "chapter3", "bootstrap", "kernel", "attacks_iterated",
+    "attacks_carlini_wagner_l2", "attacks_odd_models", "signatures",
+]  # fmt: skip
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Move the longest files to the front; all others keep their order."""
-    items.sort(key=lambda item: LONG.index(item.path.name) if item.path.name in LONG else len(LONG))
+    """Move the longest files to the front, the longest first; all others keep their order."""
+    place = {f"test_{name}.py": number for number, name in enumerate(LONG)}
+    items.sort(key=lambda item: place.get(item.path.name, len(LONG)))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
