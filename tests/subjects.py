@@ -110,8 +110,8 @@ def trained(name: str) -> tuple[nn.Module, Tensor, Tensor]:
 
 
 @cache
-def _photographs() -> tuple[Classifier, Tensor, Tensor]:
-    photographs = data.load("imagenet-20", size=224)
+def _photographs(size: int) -> tuple[Classifier, Tensor, Tensor]:
+    photographs = data.load("imagenet-20", size=size)
     model = models.load("efficientnet_lite0", weights="imagenet", classes=photographs.classes)
     images, labels = photographs.stack()
     right = models.predict(model, images, batch_size=4).argmax(dim=1) == labels
@@ -132,9 +132,9 @@ def coarse_digits(count: int) -> tuple[nn.Module, Tensor, Tensor]:
     return model, images[chosen], labels[chosen]
 
 
-def photographs(count: int) -> tuple[Classifier, Tensor, Tensor]:
-    """Return EfficientNet-Lite0 and ``count`` photographs (count, 3, 224, 224) that it gets right (17 of 20)."""
-    model, images, labels = _photographs()
+def photographs(count: int, size: int = 224) -> tuple[Classifier, Tensor, Tensor]:
+    """Return EfficientNet-Lite0 and ``count`` photographs (count, 3, size, size) that it gets right (17 of 20 at 224)."""
+    model, images, labels = _photographs(size)
     return model, images[:count], labels[:count]
 
 

@@ -342,5 +342,5 @@ def test_closer_than_foolbox_on_digits_from_the_border() -> None:
 
 
 def test_closer_than_foolbox_on_photographs_from_other_photographs() -> None:
-    model, images, labels = photographs(3)
+    model, images, labels = photographs(3, 128)
     closer_than_foolbox(model, images, labels, images.roll(1, 0), queries=44)

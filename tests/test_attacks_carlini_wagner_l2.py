@@ -153,7 +153,7 @@ def test_digits_against_foolbox(contrast: float, targeted: bool) -> None:
 
 
 def test_photographs_against_foolbox() -> None:
-    model, images, labels = photographs(2)
+    model, images, labels = photographs(2, 128)
     ours = attacks.cw_l2(model, images, labels, steps=15, search_steps=2, batch_size=2)
     peer = foolbox.attacks.L2CarliniWagnerAttack(steps=15, binary_search_steps=2, stepsize=0.01)
     theirs, _ = by_foolbox(peer, model, images, labels)
