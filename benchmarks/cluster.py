@@ -42,6 +42,8 @@ from xaicore.studies import steps
 SCHEMA = 1
 PACKAGES = ("xaicore", "torch", "numpy", "ray")
 QUICK_IMAGES, QUICK_BATCH = 8, 2
+SEARCH: dict[str, Any] = {"generations": 10}
+"""Parameters of the one-pixel attack that is timed."""
 HEADER = "workers   cluster     local  images/s  speedup efficiency overhead"
 
 
@@ -67,7 +69,7 @@ def timed(place: Engine, subject: Subject, images: int, batch: int) -> tuple[flo
             subject.labels[:images],
             batch_size=batch,
             rows=batch,
-            generations=10,
+            **SEARCH,
         )
         return time.perf_counter() - begin, result
 

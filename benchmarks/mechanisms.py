@@ -51,7 +51,7 @@ def cases(quick: bool) -> Iterator[Case]:
     n = 2 if quick else 64
     faces = torch.rand(n, 1, 48, 48, generator=torch.Generator().manual_seed(0))
     people = torch.arange(n) % 40
-    for name in ("resnet50",) if quick else ("vgg16", "resnet50", "xception"):
+    for name in ("resnet18",) if quick else ("vgg16", "resnet50", "xception"):
         network = models.load(name, classes=40, channels=1, input_size=48)
         recipe = models.Recipe(epochs=1, batch_size=32, precision="float32")
         trained = partial(_weights, network, faces, people)
@@ -75,7 +75,8 @@ def cases(quick: bool) -> Iterator[Case]:
         without = _patched(call, few_pixels.PixelWindows, "of", lambda *given: None)
         yield "window of a pixel", f"one-pixel, 200 queries, VGG16, width {width:g}, {side} px", call, without
     digits = data.load("mnist-5k", split="test", n=2 if quick else 16).stack()[0]
-    network = models.load("small_cnn", classes=10, channels=1, input_size=28)
+    width = 0.25 if quick else 1.0
+    network = models.load("small_cnn", classes=10, channels=1, input_size=28, width=width)
     together, alone = partial(_lbfgs, network, digits), partial(_one_by_one, network, digits)
     yield "L-BFGS of images side by side", f"L-BFGS attack on {len(digits)} digits", together, alone
     call = partial(_withstanding, network, digits)
