@@ -412,9 +412,9 @@ def test_universal_patch_works_on_digits_it_has_not_seen() -> None:
 
 
 def test_patch_on_photographs() -> None:
-    model, images, labels = photographs(8)
+    model, images, labels = photographs(8, 140)
     given = {"scale": (0.9, 1.1), "rotation": 10, "trials": 4}
-    control = attacks.apply_patch(model, images, labels, colours(3, 80), **given)
+    control = attacks.apply_patch(model, images, labels, colours(3, 50), **given)
     firm = (control.info["success_share"] == 0).nonzero().squeeze(1)[1:4]
     result = attacks.patch(
         model, images[firm], labels[firm], index=firm, steps=30, samples=1, learning_rate=0.2, **given

@@ -1,9 +1,12 @@
 """Benchmarks on the pages: slopes by hand, marks replaced, a missing file said."""
 
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import nbformat
 import pytest
 
 from benchmarks import scaling
@@ -81,19 +84,63 @@ def test_every_case_can_be_asked_of_its_chapter(monkeypatch: pytest.MonkeyPatch)
             SCHEMAS[case.chapter].model_validate({**quick, **case.given(case.counts[-1])})
 
 
+CHAPTER = """
+import torch
+
+from xaicore.run import records
+from xaicore.run.store import Store
+
+store = Store()
+run = records.Run("p3_layer_by_layer", {"seed": 0, "n_images": n_images}, output_dir=output_dir, store=store)
+
+
+def ones(n):
+    return {"ones": torch.ones(n)}
+
+
+store.get_or_compute("train", 0, lambda: ones(1), code=ones)
+store.get_or_compute("attack", n_images, lambda: ones(n_images), code=ones)
+run.value("p3.count.seeds", n_images)
+run.finish()
+"""
+"""In the place of a chapter's cells: a network and work on images (each chapter is executed in ``test_book``)."""
+
+
 def test_a_chapter_is_executed_and_its_cost_is_that_of_its_record(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """First for the networks, which the measured run takes over, and nothing else."""
     monkeypatch.delenv("XAICORE_DATA", raising=False)
+    shutil.copytree(ROOT / "editions", tmp_path / "editions")
+    (tmp_path / "notebooks").mkdir()
+    cells = [
+        nbformat.v4.new_code_cell(
+            "n_images: int = 1\noutput_dir: str = None", metadata={"tags": ["parameters"]}
+        ),
+        nbformat.v4.new_code_cell(CHAPTER),
+    ]
+    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    notebook = nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": kernel})
+    nbformat.write(notebook, tmp_path / "notebooks" / "p3_layer_by_layer.ipynb")
+    found: list[dict[str, Any]] = []
+    executed = scaling.executed
+
+    def kept(*given: Any) -> dict[str, Any]:
+        found.append(executed(*given))
+        return found[-1]
+
     case = next(each for each in scaling.cases() if each.chapter == "p3_layer_by_layer")
-    small = scaling.Case(case.chapter, case.data, case.pixels, case.channels, (16,), case.parameters)
-    monkeypatch.setattr(scaling, "cases", lambda: [small])
+    monkeypatch.setattr(scaling, "cases", lambda: [replace(case, counts=(16,))])
+    monkeypatch.setattr(scaling, "working_copy", lambda: tmp_path)
+    monkeypatch.setattr(scaling, "executed", kept)
     assert scaling.main([str(tmp_path / "out.json")]) == 0
     report = json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))
     (only,) = report["rows"]
+    assert [run["store"] for run in found] == [{"computed": 2, "reused": 0}, {"computed": 1, "reused": 1}]
     assert (only["images"], only["chapter"]) == (16, "p3_layer_by_layer")
-    assert only["seconds"] > 0
+    assert only["seconds"] == found[1]["seconds"] > 0
     assert 200 < only["peak_mebibytes"] < 3000
+    assert only["peak_mebibytes"] == found[1]["peak_memory_bytes"] / 2**20
     described = scaling.__doc__ or ""
     assert all(name in described for name in (*report, *only))
     assert "p3_layer_by_layer" in capsys.readouterr().out
