@@ -96,29 +96,15 @@ def test_papermill_on_a_folder_of_faces_with_published_weights(tmp_path: Path) -
     (cache / "made-up.pth").rename(cache / name)
     (tmp_path / "sitecustomize.py").write_text(PUBLISHED.format(name=name), encoding="utf-8")
     command = [
-        sys.executable,
-        "-m",
-        "papermill",
-        "notebooks/p2_gradcam_shift.ipynb",
-        str(tmp_path / "out.ipynb"),
+        *(sys.executable, "-m", "papermill", "--no-progress-bar", "--start-timeout", "600"),
+        *("notebooks/p2_gradcam_shift.ipynb", str(tmp_path / "out.ipynb")),
+        *("-p", "dataset", "faces", "-p", "data_root", str(tmp_path / "faces")),
+        *("-p", "models", "resnet18", "-p", "model", "resnet18", "-p", "weights", "imagenet"),
+        *("-p", "eps", "2/255,8/255", "-p", "size", "64"),
+        *("-p", "published", "efficientnet_lite0", "-p", "published_size", "32"),
+        *("-p", "n_layer_images", "2", "-p", "n_layers_shown", "3"),
+        *("-y", "{shares: null}", "-p", "output_dir", str(tmp_path / "record")),
     ]
-    command += ["-p", "dataset", "faces", "-p", "data_root", str(tmp_path / "faces"), "-y", "{shares: null}"]
-    command += ["-p", "models", "resnet18", "-p", "model", "resnet18", "-p", "weights", "imagenet"]
-    command += [
-        "-p",
-        "eps",
-        "2/255,8/255",
-        "-p",
-        "size",
-        "64",
-        "-p",
-        "n_layer_images",
-        "2",
-        "-p",
-        "n_layers_shown",
-        "3",
-    ]
-    command += ["-p", "output_dir", str(tmp_path / "record")]
     environment = {
         **os.environ,
         "TORCH_HOME": str(tmp_path / "torch"),
