@@ -276,7 +276,6 @@ def test_a_good_file_loads(tmp_path: Path) -> None:
             "placebo: noise, instead: {p7.x: p7.z}",
             ["p7.first", "no unit", "p7.z"],
         ),
-        ("kind: value", "kind: value\n    least: 9", ["p7.first", "least_reason"]),
         ("threshold: 1", "threshold: 1.1", ["p7.first", "threshold is 1.1 share", "at most 1"]),
         ("units: {share: [p7.x]}\n", "", ["p7.first", "no unit is listed for p7.x"]),
         ("share: [p7.x]", "furlong: [p7.x]", ["furlong"]),

@@ -18,8 +18,8 @@ import pytest
 from xaicore.book.claims import arithmetic
 from xaicore.book.claims.arithmetic import Arithmetic
 from xaicore.book.claims.assessment import assess
-from xaicore.book.claims.evidence import Evidence, Measured, Verdict
-from xaicore.book.claims.rules import RULES, AllOf, FractionOf, Ordering, evaluate, parse_check, singles
+from xaicore.book.claims.evidence import LEAST, Evidence, Measured, Verdict
+from xaicore.book.claims.rules import RULES, AllOf, FractionOf, evaluate, parse_check, singles
 from xaicore.book.claims.schema import Claim, Control, Paper, load_claims
 from xaicore.book.claims.simple_rules import Difference, Rule, Trend, Units, Within
 from xaicore.core.units import UNITS
@@ -36,7 +36,7 @@ def possible(check: Rule) -> set[Verdict]:
     inside = singles(check)
     if all(isinstance(single, Arithmetic) for single in inside):
         return {R, N, P} if isinstance(check, AllOf) and len(inside) > 1 else {R, N}
-    mixed = isinstance(check, (AllOf, Ordering)) and len(inside) > 1
+    mixed = isinstance(check, AllOf) and len(inside) > 1
     mixed |= isinstance(check, FractionOf) and check.partly is not None
     return {R, N, INC, NT} | ({P} if mixed or isinstance(check, Trend) else set())
 
@@ -181,7 +181,7 @@ def earns_every_verdict(paper: Paper, claim: Claim, edition: str, check: Rule) -
     assert not missing, f"{claim.id} cannot be {missing} in the {edition} edition"
     sure = values[R]
     assert sure is not None
-    assert outcome(sure, claim.least - 1) is NT, f"{claim.id} is judged on {claim.least - 1} images"
+    assert outcome(sure, LEAST - 1) is NT, f"{claim.id} is judged on {LEAST - 1} images"
     assert outcome({}) is NT
     if isinstance(check, AllOf) or len(singles(check)) == 1:
         for single in singles(check):

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from xaicore.book.claims import arithmetic
 from xaicore.book.claims.evidence import Evidence, Measured, Verdict
-from xaicore.book.claims.rules import RULES, check_units, evaluate, parse_check, substituted
+from xaicore.book.claims.rules import RULES, evaluate, parse_check, substituted
 from xaicore.book.claims.simple_rules import Units
 from xaicore.core.units import number
 
@@ -72,15 +72,6 @@ def test_difference_interval_by_hand() -> None:
     assert difference.low == pytest.approx(6 - math.sqrt(3**2 + 4**2))
     assert difference.high == pytest.approx(6 + math.sqrt(4**2 + 2**2))
     assert (difference.n, difference.unit) == (40, "points")
-
-
-def test_ordering() -> None:
-    chain = {"rule": "ordering", "chain": ["p2.a", "p2.b", "p2.c"]}
-    assert judge(chain, {"p2.a": (9, 9, 9), "p2.b": (5, 5, 5), "p2.c": (1, 1, 1)}) is R
-    assert judge(chain, {"p2.a": (9, 9, 9), "p2.b": (1, 1, 1), "p2.c": (5, 5, 5)}) is P
-    assert judge(chain, {"p2.a": (1, 1, 1), "p2.b": (5, 5, 5), "p2.c": (9, 9, 9)}) is N
-    assert judge(chain, {"p2.a": (9, 9, 9), "p2.b": (5, 4, 6), "p2.c": (4.5, 3, 6)}) is INC
-    assert judge(chain | {"margin": 4}, {"p2.a": (9, 9, 9), "p2.b": (5, 5, 5), "p2.c": (0, 0, 0)}) is P
 
 
 def test_trend() -> None:
@@ -212,7 +203,6 @@ UNITS_OF = Units(
         ({"rule": "difference", "a": "p1.a", "b": "p1.r"}, "different units cannot be compared"),
         ({"rule": "difference", "a": "p1.a", "b": "p1.b", "value": "p1.d"}, "is in points"),
         ({"rule": "difference", "a": "p1.r", "b": "p1.r", "threshold": 3}, "more than the whole range"),
-        ({"rule": "ordering", "chain": ["p1.a", "p1.b", "p1.d"]}, "different units"),
         ({"rule": "trend", "sequence": ["p1.a", "p1.r"], "direction": "rising"}, "different units"),
         ({"rule": "trend", "sequence": ["p1.r", "p1.r"], "direction": "rising", "slack": 3}, "whole range"),
         ({"rule": "within", "value": "p1.a", "reported": "p1.t", "tolerance": 4}, None),
@@ -227,10 +217,10 @@ UNITS_OF = Units(
 )
 def test_units_are_checked(data: dict, says: str | None) -> None:
     if says is None:
-        check_units(parse_check(data), UNITS_OF)
+        parse_check(data).check_units(UNITS_OF)
         return
     with pytest.raises(ValueError, match=re.escape(says)):
-        check_units(parse_check(data), UNITS_OF)
+        parse_check(data).check_units(UNITS_OF)
 
 
 def test_other_ids_take_the_place_of_whole_words() -> None:
@@ -397,7 +387,6 @@ CHECKS = [
     {"rule": "less_than", "value": "p1.a", "threshold": 1},
     {"rule": "within", "value": "p1.a", "reported": 2.0, "tolerance": 5},
     {"rule": "difference", "a": "p1.a", "b": "p1.b"},
-    {"rule": "ordering", "chain": IDS},
     {"rule": "trend", "sequence": IDS, "direction": "rising", "slack": 3},
     {"rule": "trend", "sequence": IDS, "direction": "falling"},
     {"rule": "all_of", "over": IDS, "each": EACH},

@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import ast
 import math
-import operator
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 
 from pydantic import Field, model_validator
 from typing_extensions import override
@@ -20,13 +18,7 @@ from xaicore.book.claims.evidence import Evidence, Outcome, Verdict
 from xaicore.book.claims.simple_rules import SingleRule
 from xaicore.core.units import number
 
-_COMPARISONS: dict[type[ast.cmpop], tuple[str, Callable[[float, float], bool]]] = {
-    ast.Lt: ("<", operator.lt),
-    ast.LtE: ("≤", operator.le),
-    ast.Gt: (">", operator.gt),
-    ast.GtE: ("≥", operator.ge),
-    ast.Eq: ("=", operator.eq),
-}
+_SIGNS: dict[type[ast.cmpop], str] = {ast.Lt: "<", ast.LtE: "≤", ast.Gt: ">", ast.GtE: "≥", ast.Eq: "="}
 _PLAIN = (ast.BinOp, ast.UnaryOp, ast.Add, ast.Sub, ast.Mult, ast.Div, ast.UAdd, ast.USub, ast.Load)
 
 
@@ -45,7 +37,7 @@ class Arithmetic(SingleRule):
     @model_validator(mode="after")
     def _plain(self) -> Arithmetic:
         body = parse(self.expression, frozenset(self.numbers))
-        if is_comparison(body) != (self.expected is None):
+        if bool(_links(body)) != (self.expected is None):
             raise ValueError("a sum needs 'expected'; a comparison must not have it")
         if isinstance(self.expected, str) and self.expected not in self.numbers:
             raise ValueError(f"expected: the name {self.expected!r} is not among its numbers")
@@ -68,8 +60,8 @@ class Arithmetic(SingleRule):
         body = parse(self.expression, frozenset(numbers))
         if self.expected is None:
             links = comparisons(body, numbers)
-            failing = [link for link in links if not link.holds]
-            shown = ", ".join(str(link) for link in failing or links)
+            failing = [text for text, holds in links if not holds]
+            shown = ", ".join(failing or [text for text, _ in links])
             if not failing:
                 return Outcome(Verdict.REPRODUCED, f"the paper's own numbers agree: {shown}")
             return Outcome(Verdict.NOT_REPRODUCED, f"by the paper's own numbers this is false: {shown}")
@@ -79,19 +71,6 @@ class Arithmetic(SingleRule):
         verdict = Verdict.REPRODUCED if agrees else Verdict.NOT_REPRODUCED
         against = f"against {number(expected, 6)} reported (tolerance {number(self.tolerance)})"
         return Outcome(verdict, f"the paper's own numbers give {number(result, 6)} {against}")
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """One link of a comparison chain: the two sides' values, the sign between them, and whether it holds."""
-
-    left: float
-    sign: str
-    right: float
-    holds: bool
-
-    def __str__(self) -> str:
-        return f"{number(self.left, 6)} {self.sign} {number(self.right, 6)}"
 
 
 def parse(expression: str, names: frozenset[str]) -> ast.expr:
@@ -111,12 +90,10 @@ def parse(expression: str, names: frozenset[str]) -> ast.expr:
         body = ast.parse(expression, mode="eval").body
     except (SyntaxError, ValueError, RecursionError) as error:
         raise ValueError(f"expression {expression!r} is not valid arithmetic") from error
-    sums = [body]
-    if is_comparison(body):
-        links = _links(body)
-        sums = [side for link in links for side in (link.left, *link.comparators)]
-        for sign in (sign for link in links for sign in link.ops if type(sign) not in _COMPARISONS):
-            raise ValueError(f"expression {expression!r}: {type(sign).__name__} is not allowed")
+    links = _links(body)
+    for sign in (sign for link in links for sign in link.ops if type(sign) not in _SIGNS):
+        raise ValueError(f"expression {expression!r}: {type(sign).__name__} is not allowed")
+    sums = [side for link in links for side in (link.left, *link.comparators)] or [body]
     for node in (node for one in sums for node in ast.walk(one)):
         if isinstance(node, ast.Name):
             if node.id not in names:
@@ -128,35 +105,32 @@ def parse(expression: str, names: frozenset[str]) -> ast.expr:
     return body
 
 
-def is_comparison(body: ast.expr) -> bool:
-    """Whether a parsed expression is a comparison (true or false) and not a number."""
-    return isinstance(body, (ast.Compare, ast.BoolOp))
-
-
 def value(body: ast.expr, numbers: Mapping[str, float]) -> float:
     """The number that an expression stands for which :func:`parse` has let pass.
 
     Raises:
         ZeroDivisionError: a division by zero.
     """
-    code = compile(ast.Expression(body), "<expression>", "eval")
+    code = compile(ast.fix_missing_locations(ast.Expression(body)), "<expression>", "eval")
     return float(eval(code, {"__builtins__": {}}, dict(numbers)))
 
 
-def comparisons(body: ast.expr, numbers: Mapping[str, float]) -> list[Comparison]:
-    """Every link of a comparison, in order; the expression is true when all of them hold."""
+def comparisons(body: ast.expr, numbers: Mapping[str, float]) -> list[tuple[str, bool]]:
+    """Every link of a comparison, in order, and whether it holds; the expression is true when all of them do."""
     found = []
     for link in _links(body):
-        sides = [value(side, numbers) for side in (link.left, *link.comparators)]
-        for left, sign, right in zip(sides[:-1], link.ops, sides[1:], strict=True):
-            text, holds = _COMPARISONS[type(sign)]
-            found.append(Comparison(left, text, right, holds(left, right)))
+        for left, sign, right in zip(
+            (link.left, *link.comparators), link.ops, link.comparators, strict=False
+        ):
+            text = (
+                f"{number(value(left, numbers), 6)} {_SIGNS[type(sign)]} {number(value(right, numbers), 6)}"
+            )
+            found.append((text, bool(value(ast.Compare(left, [sign], [right]), numbers))))
     return found
 
 
 def _links(body: ast.expr) -> list[ast.Compare]:
-    if isinstance(body, ast.BoolOp) and isinstance(body.op, ast.And):
-        return [link for part in body.values for link in _links(part)]
-    if isinstance(body, ast.Compare):
-        return [body]
-    raise ValueError("only comparisons joined by 'and' are allowed")
+    """The comparisons of an expression that is one or several joined by ``and``; none where it is a sum."""
+    parts = body.values if isinstance(body, ast.BoolOp) and isinstance(body.op, ast.And) else [body]
+    links = [part for part in parts if isinstance(part, ast.Compare)]
+    return links if len(links) == len(parts) else []

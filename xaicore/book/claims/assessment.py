@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from xaicore.book.claims.evidence import Evidence, Measured, Outcome, Verdict
+from xaicore.book.claims.evidence import LEAST, Evidence, Measured, Outcome, Verdict
 from xaicore.book.claims.rules import evaluate
 from xaicore.book.claims.schema import Claim
 
@@ -55,9 +55,9 @@ def assess(claim: Claim, edition: str, evidence: Evidence) -> Outcome:
         evidence: its numbers, and the paper's own.
 
     Returns:
-        The outcome of its check, each number over ``claim.least`` images, with those of its controls.
+        The outcome of its check, each number over :data:`LEAST` images or more, with those of its controls.
     """
-    evidence = replace(evidence, least=claim.least)
+    evidence = replace(evidence, least=LEAST)
     check = claim.check_for(edition)
     outcome = evaluate(check, evidence)
     controls = tuple(

@@ -32,6 +32,8 @@ class MissingResult(LookupError):
     """A rule cannot read a number: none is recorded under its id, or too few images stand behind it; says which."""
 
 
+LEAST = 10
+"""Images that a number needs to be judged."""
 WIDEST_SHARE = 15.0
 """Half the width, in points, that the interval of a share may have where images are counted."""
 

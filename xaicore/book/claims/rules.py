@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import pairwise
 from typing import Annotated, Any, ClassVar
 
 from pydantic import BeforeValidator, Field, SerializeAsAny, model_validator
@@ -21,57 +20,10 @@ from typing_extensions import override
 from xaicore.book.claims.arithmetic import Arithmetic
 from xaicore.book.claims.evidence import Evidence, MissingResult, Outcome, Verdict
 from xaicore.book.claims.several import corrected
-from xaicore.book.claims.simple_rules import (
-    AtLeast,
-    AtMost,
-    Difference,
-    LessThan,
-    MoreThan,
-    Rule,
-    SingleRule,
-    Trend,
-    Units,
-    Within,
-)
-from xaicore.core.units import number
+from xaicore.book.claims.simple_rules import Difference, Rule, SingleRule, Threshold, Trend, Units, Within
 
 
-class _RuleOfParts(Rule):
-    """A rule whose outcome follows from those of other rules."""
-
-    @abstractmethod
-    def parts(self) -> tuple[Rule, ...]:
-        """The rules that this one combines."""
-
-    @abstractmethod
-    def combine(self, parts: list[Outcome]) -> Outcome:
-        """Return the outcome that those of the parts come to."""
-
-
-class Ordering(_RuleOfParts):
-    """Each number of the chain exceeds the next one by more than ``margin``."""
-
-    _reads = ("chain",)
-    chain: tuple[str, ...] = Field(min_length=2)
-    margin: float = 0.0
-
-    @override
-    def words(self) -> str:
-        margin = f", each by more than {number(self.margin)}" if self.margin else ""
-        return " > ".join(f"`{name}`" for name in self.chain) + margin
-
-    @override
-    def parts(self) -> tuple[Rule, ...]:
-        return tuple(
-            Difference(rule="difference", a=a, b=b, threshold=self.margin) for a, b in pairwise(self.chain)
-        )
-
-    @override
-    def combine(self, parts: list[Outcome]) -> Outcome:
-        return _all_of(parts)
-
-
-class _Combined(_RuleOfParts):
+class _Combined(Rule):
     """Several checks: written out (``checks``), or one check (``each``) applied to many ids (``over``)."""
 
     _phrase: ClassVar[str] = ""
@@ -97,8 +49,13 @@ class _Combined(_RuleOfParts):
         return set().union(*(check.reported_ids() for check in self.checks))
 
     @override
-    def parts(self) -> tuple[Rule, ...]:
-        return self.checks
+    def check_units(self, units: Units) -> None:
+        for check in self.checks:
+            check.check_units(units)
+
+    @abstractmethod
+    def combine(self, parts: list[Outcome]) -> Outcome:
+        """Return the outcome that those of the checks come to."""
 
     @override
     def words(self) -> str:
@@ -127,7 +84,11 @@ class AllOf(_Combined):
 
     @override
     def combine(self, parts: list[Outcome]) -> Outcome:
-        return _all_of(parts)
+        found = {part.verdict for part in parts}
+        if Verdict.PARTLY in found or found >= {Verdict.REPRODUCED, Verdict.NOT_REPRODUCED}:
+            return _combined(Verdict.PARTLY, parts)
+        order = (Verdict.NOT_REPRODUCED, Verdict.NOT_TESTABLE, Verdict.INCONCLUSIVE, Verdict.REPRODUCED)
+        return _combined(next(each for each in order if each in found), parts)
 
 
 class AnyOf(_Combined):
@@ -198,20 +159,10 @@ def evaluate(check: Rule, evidence: Evidence, *, correct: bool = True) -> Outcom
 
 def singles(check: Rule) -> list[SingleRule]:
     """The rules without parts of which a check is made, in order."""
-    if isinstance(check, _RuleOfParts):
-        return [single for part in check.parts() for single in singles(part)]
+    if isinstance(check, _Combined):
+        return [single for part in check.checks for single in singles(part)]
     assert isinstance(check, SingleRule)
     return [check]
-
-
-def check_units(check: Rule, units: Units) -> None:
-    """Refuse a check that compares different units or has a threshold out of reach.
-
-    Raises:
-        ValueError: it does, or reads an id without a unit.
-    """
-    for single in singles(check):
-        single.check_units(units)
 
 
 def substituted(check: Rule, instead: Mapping[str, str]) -> Rule:
@@ -249,8 +200,8 @@ def _single(check: SingleRule, evidence: Evidence) -> Outcome:
 
 
 def _put_together(check: Rule, found: Iterator[Outcome]) -> Outcome:
-    if isinstance(check, _RuleOfParts):
-        return check.combine([_put_together(part, found) for part in check.parts()])
+    if isinstance(check, _Combined):
+        return check.combine([_put_together(part, found) for part in check.checks])
     return next(found)
 
 
@@ -272,12 +223,11 @@ Check = Annotated[SerializeAsAny[Rule], BeforeValidator(parse_check)]
 
 RULES: dict[str, type[Rule]] = {
     "within": Within,
-    "at_least": AtLeast,
-    "at_most": AtMost,
-    "more_than": MoreThan,
-    "less_than": LessThan,
+    "at_least": Threshold,
+    "at_most": Threshold,
+    "more_than": Threshold,
+    "less_than": Threshold,
     "difference": Difference,
-    "ordering": Ordering,
     "trend": Trend,
     "fraction_of": FractionOf,
     "all_of": AllOf,
@@ -286,18 +236,6 @@ RULES: dict[str, type[Rule]] = {
 }
 for _rule in (AllOf, AnyOf, FractionOf):
     _rule.model_rebuild()
-
-
-def _all_of(parts: Sequence[Outcome]) -> Outcome:
-    found = {part.verdict for part in parts}
-    if Verdict.PARTLY in found:
-        found |= {Verdict.REPRODUCED, Verdict.NOT_REPRODUCED}
-    if found >= {Verdict.REPRODUCED, Verdict.NOT_REPRODUCED}:
-        verdict = Verdict.PARTLY
-    else:
-        order = (Verdict.NOT_REPRODUCED, Verdict.NOT_TESTABLE, Verdict.INCONCLUSIVE, Verdict.REPRODUCED)
-        verdict = next(each for each in order if each in found)
-    return _combined(verdict, parts)
 
 
 def _combined(verdict: Verdict, parts: Sequence[Outcome]) -> Outcome:

@@ -27,7 +27,7 @@ from pydantic import (
 )
 
 from xaicore.book.claims.evidence import Evidence
-from xaicore.book.claims.rules import Check, Rule, check_units, evaluate, substituted
+from xaicore.book.claims.rules import Check, Rule, evaluate, substituted
 from xaicore.book.claims.simple_rules import Units
 from xaicore.core.errors import UserError
 from xaicore.core.units import check_range, known_unit, number, quantity
@@ -54,10 +54,6 @@ ClaimId = Annotated[str, _like(r"p[1-9]\d*(\.[a-z0-9]+(-[a-z0-9]+)*)+", "a claim
 Text = Annotated[str, Field(min_length=1)]
 UnitName = Annotated[str | None, AfterValidator(known_unit)]
 ListedUnit = Annotated[str | None, BeforeValidator(lambda unit: None if unit == "number" else unit), UnitName]
-
-
-LEAST = 10
-"""Images that a number needs to be judged, unless a claim says otherwise."""
 
 
 def _listed(data: object) -> object:
@@ -130,8 +126,8 @@ class Claim(_Strict):
 
     ``check`` holds for every edition unless ``check_in`` names another for it; ``results`` are the record
     ids shown with the claim, the most telling first; ``reported`` is what the paper gives for it, a number,
-    several, or a short text. ``control`` is what must not satisfy the check as well, one or a list. Each number that the
-    check reads rests on ``least`` images or more. ``history`` are the checks that the claim had before.
+    several, or a short text. ``control`` is what must not satisfy the check as well, one or a list. ``history`` are
+    the checks that the claim had before.
     """
 
     id: ClaimId
@@ -144,8 +140,6 @@ class Claim(_Strict):
     check: Check
     check_in: dict[Edition, Check] = Field(default_factory=dict)
     control: Annotated[tuple[Control, ...], BeforeValidator(_listed)] = ()
-    least: int = Field(default=LEAST, ge=1)
-    least_reason: str = ""
     history: tuple[Earlier, ...] = ()
     results: tuple[RecordId, ...] = ()
     editions: tuple[Edition, ...] = EDITIONS
@@ -205,8 +199,6 @@ class Claim(_Strict):
         for control in self.control:
             if control.placebo and not control.rule(self.check).ids():
                 raise ValueError(f"control: the check of {control.placebo} reads no result")
-        if self.least < LEAST and not self.least_reason:
-            raise ValueError(f"least: fewer than {LEAST} images need a 'least_reason'")
         return self
 
 
@@ -332,7 +324,7 @@ def _faults(paper: Paper, path: Path) -> Iterator[str]:
         controls = [control.rule(claim.check) for control in claim.control if control.placebo]
         for check in (claim.check, *claim.check_in.values(), *controls):
             try:
-                check_units(check, paper.record_units)
+                check.check_units(paper.record_units)
             except ValueError as error:
                 yield f"claim {claim.id}: {error}"
         if claim.internal:

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import ClassVar, Literal
 
@@ -43,28 +43,19 @@ class Units:
                 return self.of[beginning]
         raise ValueError(f"no unit is listed for {name}")
 
-    def common(self, names: Iterator[str] | tuple[str, ...]) -> str | None:
-        """Return the one unit of several ids.
-
-        Raises:
-            ValueError: they have several, or one has none.
-        """
-        first, *others = names
-        for other in others:
-            if self[first] != self[other]:
-                raise ValueError(
-                    f"{first} is in {self[first] or 'no unit'} and {other} in {self[other] or 'no unit'}: "
-                    "numbers of different units cannot be compared"
-                )
-        return self[first]
-
     def difference(self, names: tuple[str, ...], value: str) -> str | None:
         """Return the unit of a difference of the ids, whose paired value, if any, has the id ``value``.
 
         Raises:
-            ValueError: the ids have several units, or the paired value has not that of their difference.
+            ValueError: the ids have several units or none, or the paired value has not that of their difference.
         """
-        unit = self.common(names)
+        first, unit = names[0], self[names[0]]
+        for other in names[1:]:
+            if self[other] != unit:
+                raise ValueError(
+                    f"{first} is in {unit or 'no unit'} and {other} in {self[other] or 'no unit'}: "
+                    "numbers of different units cannot be compared"
+                )
         found = "points" if unit == "%" else unit if unit in ("points", "logits", "dB") else None
         if value and self[value] != found:
             raise ValueError(
@@ -125,68 +116,38 @@ class SingleRule(Rule):
         """
 
 
-class _Threshold(SingleRule):
-    """One number against a threshold; subclasses fix the direction and whether equality is enough."""
+class Threshold(SingleRule):
+    """The number is ``at_least``, ``at_most``, ``more_than`` or ``less_than`` the threshold, as the rule's name says."""
 
     _reads: ClassVar[tuple[str, ...]] = ("value",)
-    _upwards: ClassVar[bool] = True
-    _strict: ClassVar[bool] = False
-    _phrase: ClassVar[str] = ""
     value: str
     threshold: float
 
     @override
     def words(self) -> str:
-        return f"`{self.value}` is {self._phrase} {number(self.threshold)}"
+        return f"`{self.value}` is {self.rule.replace('_', ' ')} {number(self.threshold)}"
 
     @override
     def judge(self, evidence: Evidence) -> Outcome:
-        return self._compare(f"`{self.value}`", evidence[self.value])
+        measured, about = evidence[self.value], f"`{self.value}`"
+        upwards = self.rule in ("at_least", "more_than")
+        band = (self.threshold, math.inf) if upwards else (-math.inf, self.threshold)
+        words = f"{about} is {measured}, {_where(measured, self.threshold)}"
+        return _judged(measured, about, words, band, strict=self.rule in ("more_than", "less_than"))
 
     @override
     def check_units(self, units: Units) -> None:
         check_range("threshold", self.threshold, units[self.value])
 
-    def _compare(self, name: str, measured: Measured, how: str = "") -> Outcome:
-        verdict = _side(measured, self.threshold, upwards=self._upwards, strict=self._strict)
-        words = f"{name}{how} is {measured}, {_where(measured, self.threshold)}"
-        room = _clearance(measured, self.threshold, verdict)
-        return Outcome(verdict, words, about=name, measured=measured, clearance=room)
 
-
-class AtLeast(_Threshold):
-    """The number is the threshold or more."""
-
-    _phrase = "at least"
-
-
-class AtMost(_Threshold):
-    """The number is the threshold or less."""
-
-    _upwards, _phrase = False, "at most"
-
-
-class MoreThan(_Threshold):
-    """The number lies above the threshold."""
-
-    _strict, _phrase = True, "more than"
-
-
-class LessThan(_Threshold):
-    """The number lies below the threshold."""
-
-    _upwards, _strict, _phrase = False, True, "less than"
-
-
-class Difference(_Threshold):
+class Difference(SingleRule):
     """``a`` minus ``b`` lies above the threshold; ``value`` is the difference itself, used where recorded."""
 
     _reads = ("value", "a", "b")
     value: str = ""
+    threshold: float = 0.0
     a: str
     b: str
-    threshold: float = 0.0
-    _strict, _phrase = True, "more than"
 
     @override
     def words(self) -> str:
@@ -197,9 +158,12 @@ class Difference(_Threshold):
         for name in (self.a, self.b):
             if name in evidence.values:
                 evidence[name]  # raises where the group is too small, also where the difference is recorded
-        if self.value in evidence.values:
-            return self._compare(f"`{self.value}`", evidence[self.value], " (the recorded difference)")
-        return self._compare(f"`{self.a}` minus `{self.b}`", evidence[self.a] - evidence[self.b])
+        paired = self.value in evidence.values
+        measured = evidence[self.value] if paired else evidence[self.a] - evidence[self.b]
+        about = f"`{self.value}`" if paired else f"`{self.a}` minus `{self.b}`"
+        how, where = " (the recorded difference)" if paired else "", _where(measured, self.threshold)
+        words = f"{about}{how} is {measured}, {where}"
+        return _judged(measured, about, words, (self.threshold, math.inf), strict=True)
 
     @override
     def check_units(self, units: Units) -> None:
@@ -233,18 +197,13 @@ class Within(SingleRule):
         target = evidence.reported[self.reported] if isinstance(self.reported, str) else self.reported
         low, high = target - self.tolerance, target + self.tolerance
         band = f"{number(low)} to {number(high)}"
+        where = f"an interval that reaches both inside and outside {band}"
         if low <= measured.low and measured.high <= high:
-            verdict, where = Verdict.REPRODUCED, f"within {band}"
+            where = f"within {band}"
         elif measured.high < low or high < measured.low:
-            verdict, where = Verdict.NOT_REPRODUCED, f"outside {band}"
-        else:
-            verdict, where = Verdict.INCONCLUSIVE, f"an interval that reaches both inside and outside {band}"
-        edges = (low, high) if low <= measured.value <= high else (low if measured.value < low else high,)
-        room = min(_clearance(measured, edge, verdict) for edge in edges)
-        name = f"`{self.value}`"
-        return Outcome(
-            verdict, f"{name} is {measured}, {where}", about=name, measured=measured, clearance=room
-        )
+            where = f"outside {band}"
+        about = f"`{self.value}`"
+        return _judged(measured, about, f"{about} is {measured}, {where}", (low, high))
 
     @override
     def check_units(self, units: Units) -> None:
@@ -280,19 +239,18 @@ class Trend(SingleRule):
     @override
     def judge(self, evidence: Evidence) -> Outcome:
         levels = [evidence[name] for name in self.sequence]
-        paired = self.change in evidence.values
+        paired, rising = self.change in evidence.values, self.direction == "rising"
         change = evidence[self.change] if paired else levels[-1] - levels[0]
-        upwards = self.direction == "rising"
-        verdict = _side(change, 0.0, upwards=upwards, strict=True)
-        worst = max((a.value - b.value if upwards else b.value - a.value) for a, b in pairwise(levels))
-        if verdict is Verdict.REPRODUCED and worst > self.slack:
-            verdict = Verdict.PARTLY
-        step = "no step goes back" if worst <= 0 else f"the largest step back is {number(worst)}"
         path = f"`{self.sequence[0]}` to `{self.sequence[-1]}`"
-        words = f"{path} changes by {change}; {step} (slack {number(self.slack)})"
         about = f"`{self.change}`" if paired else f"the change from {path}"
-        room = _clearance(change, 0.0, verdict)
-        return Outcome(verdict, words, about=about, measured=change, clearance=room)
+        worst = max((a.value - b.value if rising else b.value - a.value) for a, b in pairwise(levels))
+        step = "no step goes back" if worst <= 0 else f"the largest step back is {number(worst)}"
+        words = f"{path} changes by {change}; {step} (slack {number(self.slack)})"
+        band = (0.0, math.inf) if rising else (-math.inf, 0.0)
+        outcome = _judged(change, about, words, band, strict=True)
+        if outcome.verdict is Verdict.REPRODUCED and worst > self.slack:
+            return replace(outcome, verdict=Verdict.PARTLY)
+        return outcome
 
     @override
     def check_units(self, units: Units) -> None:
@@ -300,21 +258,31 @@ class Trend(SingleRule):
         units.check_size("a slack", self.slack, units[self.sequence[0]])
 
 
+def _judged(
+    measured: Measured, about: str, words: str, band: tuple[float, float], *, strict: bool = False
+) -> Outcome:
+    """Return the outcome of a number that has to lie in a band, without its ends where ``strict``."""
+    (low, high), ends = band, {measured.low, measured.high}
+    if low <= measured.low and measured.high <= high and not (strict and ends & {*band}):
+        verdict = Verdict.REPRODUCED
+    elif (
+        measured.high < low
+        or high < measured.low
+        or (strict and (measured.high == low or measured.low == high))
+    ):
+        verdict = Verdict.NOT_REPRODUCED
+    else:
+        verdict = Verdict.INCONCLUSIVE
+    edges = band if low <= measured.value <= high else (low if measured.value < low else high,)
+    room = min(_clearance(measured, edge, verdict) for edge in edges)
+    return Outcome(verdict, words, about=about, measured=measured, clearance=room)
+
+
 def _clearance(measured: Measured, boundary: float, verdict: Verdict) -> float:
     """How many times as wide the interval may be before it reaches the boundary (:func:`clearance`)."""
     if measured.value == boundary:
         return 0.0 if verdict is Verdict.INCONCLUSIVE else math.inf
     return clearance(measured.value, measured.low if measured.value > boundary else measured.high, boundary)
-
-
-def _side(measured: Measured, threshold: float, *, upwards: bool, strict: bool) -> Verdict:
-    low, high = (measured.low, measured.high) if upwards else (-measured.high, -measured.low)
-    boundary = threshold if upwards else -threshold
-    if low > boundary or (low == boundary and not strict):
-        return Verdict.REPRODUCED
-    if high < boundary or (high == boundary and strict):
-        return Verdict.NOT_REPRODUCED
-    return Verdict.INCONCLUSIVE
 
 
 def _where(measured: Measured, threshold: float) -> str:

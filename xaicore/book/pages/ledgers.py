@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from xaicore.book.claims.assessment import Judgement, earlier
-from xaicore.book.claims.evidence import WIDEST_SHARE, Measured, Verdict
+from xaicore.book.claims.evidence import LEAST, WIDEST_SHARE, Measured, Verdict
 from xaicore.book.claims.schema import EDITIONS, Paper
 from xaicore.book.claims.several import deciding
 from xaicore.book.verify import MISSING, OTHER, OUTSIDE
@@ -199,8 +199,7 @@ def _images(judgement: Judgement) -> list[str]:
     claim, measured = judgement.claim, judgement.measured
     if claim.internal:
         return []
-    text = f"at least {claim.least} behind each number, and a share known to ± {number(WIDEST_SHARE)} points"
-    text += f" ({claim.least_reason})" if claim.least_reason else ""
+    text = f"at least {LEAST} behind each number, and a share known to ± {number(WIDEST_SHARE)} points"
     if measured is not None and measured.n is not None:
         networks = f" × {measured.runs} networks" if measured.runs > 1 else " × 1 network"
         text += f"; behind `{claim.results[0]}` are {measured.n} images{networks}"
