@@ -13,7 +13,7 @@ import pytest
 
 from tests.browser import Browser
 from xaicore import models
-from xaicore.book.pages.pdf import ABSENT, chromium
+from xaicore.book.pages.one_file import ABSENT, chromium
 from xaicore.models import Classifier
 
 LONG = [

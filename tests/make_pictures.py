@@ -10,7 +10,7 @@ from pathlib import Path
 from browser import Browser, address
 from PIL import Image
 
-from xaicore.book.pages.pdf import ABSENT, chromium
+from xaicore.book.pages.one_file import ABSENT, chromium
 
 ROOT = Path(__file__).parents[1]
 CASE = "image=9&attack=cw_l2&size=smallest&kind=attack&explanation=grad_cam&explained=answer"

@@ -26,14 +26,13 @@ from xaicore.book.claims import ledger
 from xaicore.book.claims.evidence import Verdict
 from xaicore.book.claims.schema import load_claims
 from xaicore.book.compact import machine_paths
-from xaicore.book.gate import html_findings
+from xaicore.book.gate import FIRST_SCREEN, PAGE, html_findings, sizes
 from xaicore.book.pages import build as building
 from xaicore.book.pages import one_file
 from xaicore.book.pages.citation import load_book
-from xaicore.book.pages.pdf import one_document
+from xaicore.book.pages.one_file import one_document
 from xaicore.book.pages.printed import contents, printed
 from xaicore.book.running.editions import load_edition
-from xaicore.book.sizes import FIRST_SCREEN, PAGE, sizes
 from xaicore.core.errors import UserError
 from xaicore.core.files import disk_full
 from xaicore.run.repository import PublicRepository

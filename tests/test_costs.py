@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from xaicore.book import cli
-from xaicore.book.pages.costs import COLUMNS, cost_rows
+from xaicore.book.pages.measured import COLUMNS, cost_rows
 from xaicore.book.running.editions import load_edition
 from xaicore.core.errors import UserError
 

@@ -14,9 +14,8 @@ from PIL import Image
 from tests.kept import P1, ROOT, code, figure, project, run
 from xaicore.book.keeping import keep
 from xaicore.book.pages.build import gather_records, offer_downloads
-from xaicore.book.pages.conditions import conditions
 from xaicore.book.pages.staging import EXTRA, page_notebook
-from xaicore.book.pages.statistics import run_label, statistics_page
+from xaicore.book.pages.statistics import conditions, run_label, statistics_page
 from xaicore.book.pages.tabs import ChapterRun, load_run, other_runs, show_editions
 from xaicore.figures import display
 

@@ -26,7 +26,7 @@ from PIL import Image
 from tests import toy
 from xaicore import data, models
 from xaicore.book import cli
-from xaicore.book.running import preflight
+from xaicore.book.running import planning
 from xaicore.book.running.runner import completed_runs, run
 from xaicore.core.errors import UserError
 from xaicore.core.files import is_disk_full, one_line, replace_folder, restore_folder
@@ -113,7 +113,7 @@ def test_weights_on_a_full_disk_leave_the_old_ones(tmp_path: Path, small_disk: D
 def test_a_run_on_a_full_disk_continues_when_there_is_room(
     project: Path, small_disk: Disk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(preflight, "ROOM_BYTES", 0)  # else it says so before anything starts
+    monkeypatch.setattr(planning, "ROOM_BYTES", 0)  # else it says so before anything starts
     runs = project / "runs"
     for place, pages, lost in (
         ("", 1, "toy failed: " + FULL.format("the executed notebook")),
@@ -142,7 +142,7 @@ def test_a_run_on_a_full_disk_continues_when_there_is_room(
 def test_a_run_that_cannot_begin_on_a_full_disk_is_one_line(
     project: Path, small_disk: Disk, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(preflight, "ROOM_BYTES", 0)
+    monkeypatch.setattr(planning, "ROOM_BYTES", 0)
     small_disk(project / "runs", PAGE)
     (project / "runs" / "filler").write_bytes(bytes(PAGE))
     monkeypatch.chdir(project)

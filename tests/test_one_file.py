@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from xaicore.book.gate import html_findings
-from xaicore.book.pages import one_file, pdf
+from xaicore.book.pages import one_file
 from xaicore.book.pages.printed import contents, printed
 from xaicore.core.errors import UserError
 
@@ -176,7 +176,7 @@ def test_without_chromium_one_line_says_so(built: Path, monkeypatch: pytest.Monk
     monkeypatch.setenv("PATH", "")
     with pytest.raises(UserError) as caught:
         one_file.pdf(project(built))
-    assert str(caught.value) == pdf.ABSENT
+    assert str(caught.value) == one_file.ABSENT
 
 
 @pytest.mark.parametrize("make", [one_file.epub, one_file.pdf])
@@ -204,8 +204,8 @@ def test_the_front_page_offers_what_is_there(
 
 
 def test_chromium_prints_the_pages(built: Path) -> None:
-    if pdf.chromium() is None:
-        pytest.skip(pdf.ABSENT)
+    if one_file.chromium() is None:
+        pytest.skip(one_file.ABSENT)
     made = one_file.pdf(project(built)).read_bytes()
     assert made.startswith(b"%PDF")
     assert b"/Title (Attacks, Explained" in made

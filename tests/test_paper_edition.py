@@ -11,8 +11,7 @@ from PIL import Image
 from xaicore import data, models
 from xaicore.book import cli
 from xaicore.book.running.editions import load_edition
-from xaicore.book.running.planning import plan
-from xaicore.book.running.preflight import check_data, check_model
+from xaicore.book.running.planning import check_data, check_model, plan
 from xaicore.core.errors import UserError
 from xaicore.data.embedded import imagenet_synsets
 from xaicore.run.params import SCHEMAS

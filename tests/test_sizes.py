@@ -7,9 +7,9 @@ import pytest
 from pygments.styles import get_style_by_name
 from pygments.token import Name, Punctuation, Text, Whitespace
 
-from xaicore.book import sizes as measured
+from xaicore.book import gate as measured
+from xaicore.book.gate import sizes
 from xaicore.book.pages.page_scripts import lighten, needed_once
-from xaicore.book.sizes import sizes
 
 HEAD = """<html><head>
 <link rel="stylesheet" href="../_static/a.css?v=1">

@@ -15,7 +15,7 @@ from xaicore.book.claims.schema import Paper, load_claims
 from xaicore.book.compact import without_figures
 from xaicore.book.gate import html_findings
 from xaicore.book.keeping import keep
-from xaicore.book.pages import crate, takeaway
+from xaicore.book.pages import takeaway
 from xaicore.book.pages.citation import Book, bibtex, load_book, sentence
 from xaicore.book.pages.claims_data import CLAIMS, FIELDS, claims_data, linked_data
 from xaicore.book.pages.ledgers import ledger_page
@@ -96,7 +96,7 @@ def test_a_chapter_offers_the_files_of_each_edition_and_of_this_run(site: Path) 
         *(f"data/this-run/{P1}/tables/{name}" for name in ("p1.counts.csv", "p1.large.csv.gz")),
         f"_sources/notebooks/{P1}.ipynb",
         CLAIMS,
-        crate.FILE,
+        takeaway.CRATE,
     }
     for address, _ in links:
         assert (site / address).is_file(), address
@@ -214,12 +214,12 @@ def test_text_of_a_claim_cannot_end_the_script() -> None:
 
 
 def test_the_crate_lists_each_file_once_with_its_size_and_type(site: Path) -> None:
-    found = json.loads((site / crate.FILE).read_text(encoding="utf-8"))
+    found = json.loads((site / takeaway.CRATE).read_text(encoding="utf-8"))
     assert found["@context"] == "https://w3id.org/ro/crate/1.1/context"
     by_id = {item["@id"]: item for item in found["@graph"]}
     assert len(by_id) == len(found["@graph"])
-    assert by_id[crate.FILE]["conformsTo"] == {"@id": "https://w3id.org/ro/crate/1.1"}
-    assert by_id[crate.FILE]["about"] == {"@id": "./"}
+    assert by_id[takeaway.CRATE]["conformsTo"] == {"@id": "https://w3id.org/ro/crate/1.1"}
+    assert by_id[takeaway.CRATE]["about"] == {"@id": "./"}
     listed = [part["@id"] for part in by_id["./"]["hasPart"]]
     there = [path.relative_to(site).as_posix() for path in (site / "data").rglob("*") if path.is_file()]
     assert sorted(listed) == sorted([CLAIMS, *there])
@@ -236,7 +236,7 @@ def test_the_crate_lists_each_file_once_with_its_size_and_type(site: Path) -> No
 def test_a_file_of_an_unknown_kind_has_no_place_in_a_crate(tmp_path: Path) -> None:
     (tmp_path / "x.bin").write_bytes(b"x")
     with pytest.raises(ValueError, match=r"x\.bin: no media type"):
-        crate.crate(tmp_path, [tmp_path / "x.bin"], BOOK, day="2026-01-02")
+        takeaway.crate(tmp_path, [tmp_path / "x.bin"], BOOK, day="2026-01-02")
 
 
 def test_no_path_of_the_machine_is_taken_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -273,7 +273,7 @@ def _editions(root: Path, options: argparse.Namespace) -> int:
     from xaicore.run.engine import cores
 
     if options.costs is not None:
-        from xaicore.book.pages.costs import COLUMNS, cost_note, cost_rows
+        from xaicore.book.pages.measured import COLUMNS, cost_note, cost_rows
 
         _print_table(COLUMNS, cost_rows(root, load_edition(root, options.costs)))
         print(cost_note(root))

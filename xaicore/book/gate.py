@@ -2,12 +2,13 @@
 
 Sphinx reports its own warnings as errors; these checks see what Sphinx cannot: an executed notebook that shows an
 error, a page that needs the network, a link that leads nowhere, a path of the machine that built it.
-Each check returns a list of one-line findings, empty when all is well.
+Each check returns a list of one-line findings, empty when all is well. What a reader's browser has to load is measured.
 """
 
 import html.parser
 import re
 from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -26,6 +27,10 @@ ADDRESSES = ("src", "poster", "data")
 """Elements that load something, and their attributes that name it, beside ``srcset``."""
 LOADED_RELATIONS = {"stylesheet", "icon", "preload", "modulepreload", "prefetch", "preconnect", "manifest"}
 """Relations of a link whose target is loaded with the page."""
+
+BOOK, PAGE, FIRST_SCREEN = 40_000_000, 4_000_000, 1_000_000
+"""Bytes that are meant to be enough, uncompressed."""
+LOADS = re.compile(r"<(?P<element>img|script|link)\b[^>]*?\s(?:src|href)=\"(?P<address>[^\"]+)\"[^>]*>")
 
 DOWNLOADS = (".csv", ".json", ".ipynb")
 """Text that readers take away."""
@@ -159,3 +164,57 @@ def _unresolved(reference: str, page: Path, pages: dict[Path, _Page]) -> str | N
     if pages[target].takes_choices and CHOICES.fullmatch(parts.fragment):
         return None  # whether there is such a case is for the page itself to say
     return "dead anchor"
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Bytes of a built book.
+
+    Attributes:
+        book: of all its files.
+        pages: page → with all that it loads, also what comes later, such as pictures further down. What a script asks
+            for (the explorer's pictures) is not counted.
+        first_screens: page → with what has to be there before it is shown: style sheets, scripts that are not deferred,
+            pictures that are not lazy.
+    """
+
+    book: int
+    pages: dict[str, int]
+    first_screens: dict[str, int]
+
+    def lines(self) -> list[str]:
+        """Return one line that sums up, and one for each size that is above what is meant to be enough."""
+        page, first = (max(each, key=each.__getitem__) for each in (self.pages, self.first_screens))
+        largest = (
+            ("the book", self.book, BOOK),
+            (f"the page {page}", self.pages[page], PAGE),
+            (f"the first screen of {first}", self.first_screens[first], FIRST_SCREEN),
+        )
+        said = ", ".join(f"{what} {size / 1e6:.1f} MB" for what, size, _ in largest)
+        above = [
+            f"warning: {what} takes {size / 1e6:.1f} MB; the aim is at most {aim / 1e6:.0f} MB"
+            for what, size, aim in largest
+            if size > aim
+        ]
+        return [f"sizes, the largest: {said}", *above]
+
+
+def sizes(folder: Path) -> Sizes:
+    """Measure a built book."""
+    folder = folder.resolve()
+    files = {path: path.stat().st_size for path in folder.rglob("*") if path.is_file()}
+    pages, first_screens = {}, {}
+    for path, size in files.items():
+        if path.suffix != ".html" or path.parent.name == "_static":  # templates of the theme, not pages
+            continue
+        loaded: dict[Path, bool] = {}
+        for found in LOADS.finditer(path.read_text(encoding="utf-8")):
+            tag, target = found[0], (path.parent / unquote(urlsplit(found["address"]).path)).resolve()
+            if found["element"] == "link" and 'rel="stylesheet"' not in tag:
+                continue
+            later = 'loading="lazy"' in tag or (found["element"] == "script" and " defer" in tag)
+            loaded[target] = loaded.get(target, True) and later
+        name = path.relative_to(folder).as_posix()
+        pages[name] = size + sum(files.get(target, 0) for target in loaded)
+        first_screens[name] = size + sum(files.get(t, 0) for t, later in loaded.items() if not later)
+    return Sizes(sum(files.values()), pages, first_screens)

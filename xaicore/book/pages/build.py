@@ -18,14 +18,13 @@ import nbformat
 
 from xaicore.book.claims.ledger import changed_verdicts
 from xaicore.book.compact import machine_paths
-from xaicore.book.gate import html_findings, notebook_findings
+from xaicore.book.gate import html_findings, notebook_findings, sizes
 from xaicore.book.pages.committed import Committed
 from xaicore.book.pages.staging import EXTRA, stage
 from xaicore.book.pages.words import findings as word_findings
 from xaicore.book.running.editions import load_edition
 from xaicore.book.running.run_folder import NOTEBOOK
 from xaicore.book.running.runner import completed_runs
-from xaicore.book.sizes import sizes
 from xaicore.book.verify import summary, verify
 from xaicore.core.errors import UserError
 from xaicore.core.files import disk_full, one_line, replace_folder

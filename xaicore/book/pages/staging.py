@@ -19,10 +19,9 @@ from xaicore.book.claims.schema import EDITIONS
 from xaicore.book.compact import without_figures
 from xaicore.book.pages.citation import Book, load_book
 from xaicore.book.pages.committed import Committed
-from xaicore.book.pages.costs import costs_table
 from xaicore.book.pages.findings import place_figures
 from xaicore.book.pages.ledgers import claim_list, ledger_page, scoreboard
-from xaicore.book.pages.measured import place_measured
+from xaicore.book.pages.measured import costs_table, place_measured
 from xaicore.book.pages.opening import fold_setup, open_with_claims
 from xaicore.book.pages.preview import FILE as PREVIEW
 from xaicore.book.pages.preview import alternative, preview

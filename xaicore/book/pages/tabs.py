@@ -23,8 +23,7 @@ from PIL import Image
 
 from xaicore.book.compact import text_of
 from xaicore.book.keeping import KEPT, kept_runs
-from xaicore.book.pages.conditions import conditions
-from xaicore.book.pages.statistics import run_label
+from xaicore.book.pages.statistics import conditions, run_label
 from xaicore.book.running.run_folder import NOTEBOOK, STATUS
 from xaicore.run.records import FILE, load_record
 

@@ -5,7 +5,8 @@ edition and ``data/this-run/<notebook>/`` the run that the pages are made of, ea
 ``outcomes.csv.gz`` (of each image, where the runs have them) and ``tables/``, the evidence also with ``evidence.json``
 and, where it is committed, ``notebook.ipynb`` without its figures, which the page has. Tables of more than
 :data:`LARGE` bytes are compressed. At the root are ``claims.json`` (:mod:`xaicore.book.pages.claims_data`) and
-``ro-crate-metadata.json`` (:mod:`xaicore.book.pages.crate`), which lists them all.
+``ro-crate-metadata.json``, which says of each file what it is, how large and of which type, so that machines and archives
+can take them: an RO-Crate 1.1, https://w3id.org/ro/crate/1.1.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import gzip
 import html
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,6 @@ import nbformat
 from xaicore.book.claims.assessment import Judgement
 from xaicore.book.claims.schema import EDITIONS, Paper
 from xaicore.book.compact import machine_paths, without_figures, without_paths
-from xaicore.book.pages import crate
 from xaicore.book.pages.citation import Book, bibtex, load_book, sentence
 from xaicore.book.pages.claims_data import CLAIMS, DATA, claims_data, linked_data
 from xaicore.book.running.run_folder import NOTEBOOK, STATUS
@@ -34,6 +34,16 @@ from xaicore.run.recorded import FILE
 THIS_RUN = "this-run"
 LARGE = 50_000
 TITLE = "Take it home"
+
+CRATE = "ro-crate-metadata.json"
+PROFILE = "https://w3id.org/ro/crate/1.1"
+LICENSE = "https://creativecommons.org/licenses/by/4.0/"
+MEDIA_TYPES = {
+    ".json": "application/json",
+    ".csv": "text/csv",
+    ".gz": "application/gzip",
+    ".ipynb": "application/x-ipynb+json",
+}
 
 WORDS = {
     FILE: "record",
@@ -103,9 +113,7 @@ def take_away(
     claims = json.dumps(claims_data(papers, judgements), indent=1, ensure_ascii=False, allow_nan=False)
     (extra / CLAIMS).write_text(claims + "\n", encoding="utf-8")
     described = [extra / CLAIMS, *(path for path in data.rglob("*") if path.is_file())]
-    (extra / crate.FILE).write_text(
-        crate.crate(extra, described, book, day=_day(root, runs)), encoding="utf-8"
-    )
+    (extra / CRATE).write_text(crate(extra, described, book, day=_day(root, runs)), encoding="utf-8")
 
 
 def _offer_committed(folder: Path, target: Path, edition: str, paths: Mapping[str, str]) -> Offer:
@@ -170,7 +178,7 @@ def _block(offers: Sequence[Offer], book: Book, title: str, key: str, *, up: str
             count = f"{len(offer.tables)} table{'s' * (len(offer.tables) != 1)}"
             terms[offer.title] += f"<details><summary>{count}</summary>{listed(offer.tables)}</details>"
     terms["All claims of the book as data"] = (
-        f"{link(CLAIMS, CLAIMS)} · {link('RO-Crate of all files', crate.FILE)}"
+        f"{link(CLAIMS, CLAIMS)} · {link('RO-Crate of all files', CRATE)}"
     )
     terms["Cite this page"] = html.escape(
         f"{sentence(book, title)} Please cite the papers as well.", quote=False
@@ -190,3 +198,55 @@ def _day(root: Path, runs: Mapping[str, Path]) -> str:
     """Return the day of the newest run that has a status."""
     statuses = [*(root / "results").glob(f"*/*/{STATUS}"), *(path.parent / STATUS for path in runs.values())]
     return max(json.loads(path.read_text(encoding="utf-8"))["when"] for path in statuses)[:10]
+
+
+def crate(folder: Path, files: Iterable[Path], book: Book, *, day: str) -> str:
+    """Return the metadata of a crate.
+
+    Args:
+        folder: the crate's root.
+        files: the files in it that it describes.
+        book: whose results they are.
+        day: when the newest of them was made, ``2026-11-22``.
+
+    Raises:
+        ValueError: a file is of a kind without a media type in :data:`MEDIA_TYPES`.
+    """
+    described = [_described(folder, path) for path in sorted(files)]
+    authors: list[dict[str, Any]] = [
+        {"@id": f"#author-{k}", "@type": "Organization" if "name" in author else "Person", "name": name}
+        for k, (author, name) in enumerate(zip(book.authors, book.names, strict=True), start=1)
+    ]
+    license = {"@id": LICENSE, "@type": "CreativeWork", "name": "CC BY 4.0"}
+    root = {
+        "@id": "./",
+        "@type": "Dataset",
+        "name": f"Results of {book.title}",
+        "description": "For each edition and notebook: the values with their intervals, tables, outcomes of single "
+        "images and the executed notebook.",
+        "datePublished": day,
+        "license": {"@id": LICENSE},
+        "author": [{"@id": author["@id"]} for author in authors],
+        "hasPart": [{"@id": item["@id"]} for item in described],
+    }
+    root |= {"version": book.version} if book.version else {}
+    about = {"conformsTo": {"@id": PROFILE}, "about": {"@id": "./"}}
+    descriptor = {"@id": CRATE, "@type": "CreativeWork", **about}
+    graph = [descriptor, root, license, *authors, *described]
+    return (
+        json.dumps({"@context": f"{PROFILE}/context", "@graph": graph}, indent=1, ensure_ascii=False) + "\n"
+    )
+
+
+def _described(folder: Path, path: Path) -> dict[str, Any]:
+    kind = MEDIA_TYPES.get(path.suffix)
+    if kind is None:
+        raise ValueError(f"{path.name}: no media type is known for {path.suffix or 'it'}")
+    name = path.relative_to(folder).as_posix()
+    return {
+        "@id": name,
+        "@type": "File",
+        "name": name.removeprefix("data/"),
+        "contentSize": str(path.stat().st_size),
+        "encodingFormat": kind,
+    }

@@ -30,12 +30,14 @@ import html
 import math
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import nbformat
 
 from xaicore.book.pages.committed import Bound, Committed, Unknown
-from xaicore.book.pages.prose import parts, rewrite
 from xaicore.book.pages.unbound import WORDS, unbound, without_code
 from xaicore.core.units import number
 from xaicore.run.repository import find_root
@@ -146,7 +148,7 @@ def page_findings(page: str, path: Path, committed: Committed) -> list[Finding]:
         committed: what is committed.
     """
     findings = []
-    for place, text in parts(path):
+    for place, text in _parts(path):
         for position, what, shown in bind(text, committed)[1]:
             findings.append(Finding(page, place or _line(text, position), what, shown))
         for position, words in unbound(text):
@@ -174,12 +176,39 @@ def findings(root: Path, notebooks: Mapping[str, Path], committed: Committed) ->
 
 def fill_in(path: Path, committed: Committed, *, source: bool = False) -> None:
     """Put the committed numbers into a page or notebook, as :func:`bind` does."""
-    rewrite(path, lambda text: bind(text, committed, source=source)[0])
+    _rewrite(path, lambda text: bind(text, committed, source=source)[0])
 
 
 def pages_of(tree: Path) -> list[Path]:
     """Return the pages and notebooks of a project, or of the tree that Sphinx builds."""
     return sorted([*(tree / "book").glob("*.md"), *(tree / "notebooks").glob("*.ipynb")])
+
+
+def _parts(path: Path) -> list[tuple[str, str]]:
+    """Return each text of a page behind where it stands: ``cell 7``, ``cell 8, caption``, nothing for Markdown."""
+    if path.suffix == ".md":
+        return [("", path.read_text(encoding="utf-8"))]
+    return [(where, holder[key]) for where, holder, key in _texts(nbformat.read(path, as_version=4))]
+
+
+def _rewrite(path: Path, change: Callable[[str], str]) -> None:
+    """Put each text of a page through ``change``."""
+    if path.suffix == ".md":
+        path.write_text(change(path.read_text(encoding="utf-8")), encoding="utf-8")
+        return
+    notebook = nbformat.read(path, as_version=4)
+    for _, holder, key in _texts(notebook):
+        holder[key] = change(holder[key])
+    nbformat.write(notebook, path)
+
+
+def _texts(notebook: nbformat.NotebookNode) -> Iterator[tuple[str, Any, str]]:
+    for position, cell in enumerate(notebook.cells, start=1):
+        figure = cell.metadata.get("mystnb", {}).get("figure", {})
+        if cell.cell_type == "markdown":
+            yield f"cell {position}", cell, "source"
+        elif "caption" in figure:
+            yield f"cell {position}, caption", figure, "caption"
 
 
 def _line(text: str, position: int) -> str:

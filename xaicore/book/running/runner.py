@@ -16,8 +16,7 @@ from typing import Any
 from xaicore.book.running.display import PlainLines, Row, clock, display
 from xaicore.book.running.editions import CUSTOM, choose, load_edition
 from xaicore.book.running.kernel import Execution
-from xaicore.book.running.planning import Task, plan
-from xaicore.book.running.preflight import check_room
+from xaicore.book.running.planning import Task, check_room, plan
 from xaicore.book.running.run_folder import NOTEBOOK, PROGRESS, RunFolder, alone, seed_folder
 from xaicore.core.errors import UserError
 from xaicore.core.files import one_line

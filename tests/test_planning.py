@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from xaicore.book.running.editions import load_edition
-from xaicore.book.running.preflight import check_data, check_folders, check_model
+from xaicore.book.running.planning import check_data, check_folders, check_model
 from xaicore.book.running.runner import plan
 from xaicore.core.errors import UnreadableFiles, UserError
 from xaicore.data import SETS, ImageSet
