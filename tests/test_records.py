@@ -29,13 +29,18 @@ def _filled(folder, accuracy=0.75, table=(1.0, 2.0), edition=None):
     return run.finish()
 
 
+class Images(SimpleNamespace):
+    def __len__(self):
+        return 10
+
+
 def test_a_record_holds_what_was_recorded(run, tmp_path):
     assert run.value("clean.accuracy", torch.tensor(0.5), n=10, ci=SimpleNamespace(low=0.4, high=0.6)) == 0.5
     run.value("count", 3)
     frame = pd.DataFrame({"model": ["a", "b"], "accuracy": [1 / 3, 0.1]})
     assert run.table("table1", frame) is frame
     run.table("named", pd.DataFrame({"x": [1]}, index=pd.Index(["r"], name="row")))
-    run.data(SimpleNamespace(name="mnist-5k", split="test", fingerprint="ab" * 32, __len__=None), n=10)
+    run.data(Images(name="mnist-5k", split="test", fingerprint="ab" * 32))
     model = torch.nn.Linear(3, 2)
     model.name, model.fingerprint = "linear", "cd" * 32
     run.model("clear", model)

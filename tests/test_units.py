@@ -14,8 +14,7 @@ from xaicore.book.claims.schema import load_claims
 from xaicore.book.pages.ledgers import ledger_page
 from xaicore.core.errors import UserError
 from xaicore.core.units import UNITS, check_range, number, quantity, table_number
-from xaicore.run.ranges import range_unit
-from xaicore.run.recorded import load_record
+from xaicore.run.recorded import load_record, range_unit
 from xaicore.run.records import Run
 
 ROOT = Path(__file__).parents[1]

@@ -3,10 +3,11 @@
 Every method records under an id and returns the estimate in the unit of the record, or None where the images are too few
 for an interval; then nothing is recorded. Bootstraps draw images (:mod:`xaicore.metrics.intervals`) with the run's seed.
 The outcome of each image is kept beside its estimate, so that runs can be pooled (:mod:`xaicore.run.evidence`).
-``images``, (N,) whole numbers, says which image of the set each is, so that other runs know it again.
+``images``, (N,) whole numbers, says which image of the set each is, so that other runs know it again; ``id`` and ``unit``
+are everywhere those of :meth:`Estimates.estimate`.
 """
 
-import abc
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -17,34 +18,79 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from xaicore import metrics
-from xaicore.core.units import UNITS, known_unit
+from xaicore.core.units import UNITS, check_range, known_unit
 from xaicore.figures import display
 from xaicore.metrics import Estimate
 from xaicore.metrics.proportions import difference_of_shares
+from xaicore.run.recorded import IDENTIFIER, range_unit
+
+Values = ArrayLike | Tensor
+Numbers = ArrayLike | Tensor | None
+"""Of each image, its number in its set; None where it is not known."""
 
 
-class Estimates(abc.ABC):
+class Estimates:
     """What :class:`xaicore.run.records.Run` records with an interval.
 
     Attributes:
         seed: of the draws of the intervals.
-        values: id → the number as it is recorded.
+        values: id → {value, n, ci, unit}, in the order recorded.
         outcomes: id → the outcomes behind the value, columns ``group``, ``image`` and ``outcome``, in its unit.
     """
 
-    seed: int
-    values: dict[str, dict[str, Any]]
-    outcomes: dict[str, pd.DataFrame]
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+        self.values: dict[str, dict[str, Any]] = {}
+        self.outcomes: dict[str, pd.DataFrame] = {}
+        self._tables: dict[str, pd.DataFrame] = {}
 
-    @abc.abstractmethod
     def value(
         self, id: str, number: Any, n: int | None = None, ci: Any = None, unit: str | None = None
     ) -> float:
-        """Record a number that is in its unit already; see :meth:`xaicore.run.records.Run.value`."""
+        """Record a number.
 
-    @abc.abstractmethod
+        Args:
+            id: lower-case letters, digits, ``_`` and ``.``; once in a run.
+            number: a finite number (a one-element tensor will do).
+            n: number of images it rests on, at least 1.
+            ci: lower and upper end of its interval, a pair or something with ``low`` and ``high``.
+            unit: one of :data:`xaicore.core.units.UNITS`, such as ``%`` or ``s``; None for a plain number.
+
+        Returns:
+            The number as a float.
+
+        Raises:
+            ValueError: the id is malformed or taken, the unit is not known, or a number is not finite, out of order or
+                outside the range of its unit, or of what its name says (:func:`xaicore.run.recorded.range_unit`).
+        """
+        _claim(id, self.values)
+        number = _finite(f"value {id}", number)
+        if n is not None and (isinstance(n, bool) or int(n) != n or n < 1):
+            raise ValueError(f"n of {id} must be a whole number of at least 1, got {n!r}")
+        interval = None
+        if ci is not None:
+            low, high = (ci.low, ci.high) if hasattr(ci, "low") else ci
+            interval = [_finite(f"interval of {id}", low), _finite(f"interval of {id}", high)]
+            if interval[0] > interval[1]:
+                raise ValueError(f"the interval of {id} must be (low, high), got {interval}")
+        for each in (number, *(interval or ())):
+            check_range(f"value {id}" if each is number else f"an end of the interval of {id}", each, unit)
+        check_range(f"value {id}", number, range_unit(id, unit))
+        self.values[id] = {"value": number, "n": None if n is None else int(n), "ci": interval, "unit": unit}
+        return number
+
     def table(self, id: str, dataframe: pd.DataFrame) -> pd.DataFrame:
-        """Record a table; see :meth:`xaicore.run.records.Run.table`."""
+        """Record a table and return it; its index is written where it is named.
+
+        Raises:
+            ValueError: the id is malformed or taken.
+            TypeError: it is not a dataframe.
+        """
+        _claim(id, self._tables)
+        if not isinstance(dataframe, pd.DataFrame):
+            raise TypeError(f"table {id} must be a pandas DataFrame, not a {type(dataframe).__name__}")
+        self._tables[id] = dataframe.copy()
+        return dataframe
 
     def show(self, id: str, frame: pd.DataFrame | list[dict[str, Any]]) -> HTML:
         """Record a table, or its rows, and return it as a cell shows it."""
@@ -56,8 +102,8 @@ class Estimates(abc.ABC):
         estimate: Estimate,
         unit: str | None = None,
         *,
-        outcomes: ArrayLike | Tensor | None = None,
-        images: ArrayLike | Tensor | None = None,
+        outcomes: Values | None = None,
+        images: Numbers = None,
     ) -> Estimate:
         """Record an estimate and return it in its unit.
 
@@ -80,15 +126,11 @@ class Estimates(abc.ABC):
                 self.outcomes[id] = _frame(np.asarray(outcomes, dtype=float) * factor, images)
         return estimate
 
-    def share(
-        self, id: str, outcomes: ArrayLike | Tensor, *, images: ArrayLike | Tensor | None = None
-    ) -> Estimate | None:
+    def share(self, id: str, outcomes: Values, *, images: Numbers = None) -> Estimate | None:
         """Record how many of the outcomes are true, in percent, with Wilson's interval.
 
         Args:
-            id: see :meth:`value`.
             outcomes: (N,) booleans, one an image; None is recorded for N = 0.
-            images: (N,), see the module.
         """
         true = np.asarray(outcomes, dtype=bool)
         if not len(true):
@@ -98,84 +140,66 @@ class Estimates(abc.ABC):
         return self.estimate(id, estimate, "%", outcomes=true, images=images)
 
     def mean(
-        self,
-        id: str,
-        values: ArrayLike | Tensor,
-        unit: str | None = None,
-        *,
-        least: int = 2,
-        images: ArrayLike | Tensor | None = None,
+        self, id: str, values: Values, unit: str | None = None, *, least: int = 2, images: Numbers = None
     ) -> Estimate | None:
         """Record a mean with its bootstrap interval; Wilson's where all values are 0 or all are 1.
 
         Points are differences: where all are 0 the interval is Wilson's for 0 of n to either side.
 
         Args:
-            id: see :meth:`value`.
             values: (N,), or several for each image, (N, K); NaN where there is none. ``n`` is how many there are.
-            unit: see :meth:`estimate`.
             least: fewer images with a value are not recorded. One image has no interval: a mean of ``least=1`` may have
                 one that is a point.
-            images: (N,), see the module.
         """
-        given = np.asarray(values, dtype=float)
-        given = given.reshape(len(given), -1) if len(given) else np.empty((0, 1))
-        there = np.isfinite(given)
-        rows = there.any(1)
-        if rows.sum() < least:
-            return None
-        if unit == "points" and rows.sum() > 1 and not given[there].any():
-            return self._unchanged(id, given, int(rows.sum()), unit, images)
-        above, below = np.where(there, given, 0).sum(1)[rows], there.sum(1)[rows]
-        single = (below == 1).all()
-        estimate = metrics.ratio(above, None if single else below, seed=self.seed)
-        return self.estimate(id, estimate, unit, outcomes=given, images=images)
+        return self._mean(id, values, unit, least, images, difference=unit == "points")
 
     def change(
-        self,
-        id: str,
-        before: ArrayLike | Tensor,
-        after: ArrayLike | Tensor,
-        unit: str | None = None,
-        *,
-        images: ArrayLike | Tensor | None = None,
+        self, id: str, before: Values, after: Values, unit: str | None = None, *, images: Numbers = None
     ) -> Estimate | None:
         """Record the mean of paired differences, after minus before, as :meth:`mean` does.
 
         Where no image changed, the interval is Wilson's for 0 of n to either side: as many may change either way.
 
         Args:
-            id: see :meth:`value`.
             before: (N,) or (N, K), NaN where there is none.
             after: of the same images.
-            unit: see :meth:`estimate`.
-            images: (N,), see the module.
         """
         values = np.asarray(after, dtype=float) - np.asarray(before, dtype=float)
-        there = np.isfinite(values)
-        n = int(there.reshape(len(values), -1).any(1).sum()) if len(values) else 0
-        if n > 1 and not values[there].any():
-            return self._unchanged(id, values, n, unit, images)
-        return self.mean(id, values, unit, images=images)
+        return self._mean(id, values, unit, 2, images, difference=True)
+
+    def _mean(
+        self, id: str, values: Values, unit: str | None, least: int, images: Numbers, *, difference: bool
+    ) -> Estimate | None:
+        given = np.asarray(values, dtype=float)
+        given = given.reshape(len(given), -1) if len(given) else np.empty((0, 1))
+        there = np.isfinite(given)
+        rows = there.any(1)
+        if (n := int(rows.sum())) < least:
+            return None
+        if difference and n > 1 and not given[there].any():
+            most = metrics.proportion_ci(0, n).high
+            found = Estimate(0.0, -most, most, n)
+        else:
+            above, below = np.where(there, given, 0).sum(1)[rows], there.sum(1)[rows]
+            found = metrics.ratio(above, None if (below == 1).all() else below, seed=self.seed)
+        return self.estimate(id, found, unit, outcomes=given, images=images)
 
     def difference(
         self,
         id: str,
-        first: ArrayLike | Tensor,
-        second: ArrayLike | Tensor,
+        first: Values,
+        second: Values,
         unit: str | None = None,
         *,
-        images: tuple[ArrayLike | Tensor, ArrayLike | Tensor] | None = None,
+        images: tuple[Values, Values] | None = None,
     ) -> Estimate | None:
         """Record the mean of one group of images minus that of another, independent one; ``n`` counts the first.
 
         The interval is a bootstrap's; of two shares, whose outcomes are all 0 or 1, it is Newcombe's.
 
         Args:
-            id: see :meth:`value`.
             first: (N,); fewer than two are not recorded.
             second: (M,).
-            unit: see :meth:`estimate`.
             images: (N,) and (M,), see the module.
         """
         one, other = np.asarray(first, dtype=float), np.asarray(second, dtype=float)
@@ -191,14 +215,12 @@ class Estimates(abc.ABC):
         return estimate
 
     def median(
-        self, id: str, values: ArrayLike | Tensor, unit: str | None = None, *, lower: bool = False
+        self, id: str, values: Values, unit: str | None = None, *, lower: bool = False
     ) -> Estimate | None:
         """Record a median with its bootstrap interval.
 
         Args:
-            id: see :meth:`value`.
             values: (N,); fewer than two have no interval and are not recorded.
-            unit: see :meth:`estimate`.
             lower: of the two values in the middle of an even number take the lower one, as ``torch.median`` does, not
                 their mean.
         """
@@ -211,14 +233,13 @@ class Estimates(abc.ABC):
         self.grouped(id, {"all": given})
         return estimate
 
-    def auroc(self, id: str, clean: ArrayLike | Tensor, other: ArrayLike | Tensor) -> Estimate | None:
+    def auroc(self, id: str, clean: Values, other: Values) -> Estimate | None:
         """Record how well scores tell other images from clean ones (:func:`xaicore.metrics.auroc`).
 
         Where the groups separate wholly the bootstrap has no width; the interval is then Wilson's for all of as many
         images as the smaller group has.
 
         Args:
-            id: see :meth:`value`.
             clean: (N,) scores; fewer than two of either are not recorded.
             other: (M,) scores; ``n`` is M.
         """
@@ -232,13 +253,10 @@ class Estimates(abc.ABC):
         self.grouped(id, {"clean": clean, "other": other})
         return estimate
 
-    def detected(
-        self, id: str, clean: ArrayLike | Tensor, other: ArrayLike | Tensor, *, fpr: float
-    ) -> Estimate | None:
+    def detected(self, id: str, clean: Values, other: Values, *, fpr: float) -> Estimate | None:
         """Record the share of other images, in percent, that scores find where they flag ``fpr`` of the clean ones.
 
         Args:
-            id: see :meth:`value`.
             clean: (N,) scores; fewer than two of either are not recorded.
             other: (M,) scores; ``n`` is M.
             fpr: false-positive rate, see :func:`xaicore.metrics.tpr_at_fpr`.
@@ -251,19 +269,12 @@ class Estimates(abc.ABC):
         self.grouped(id, {"clean": clean, "other": other}, factor=1)
         return estimate
 
-    def _unchanged(
-        self, id: str, values: np.ndarray, n: int, unit: str | None, images: ArrayLike | Tensor | None
-    ) -> Estimate:
-        """Record a difference that is 0 in each of n images."""
-        most = metrics.proportion_ci(0, n).high
-        return self.estimate(id, Estimate(0.0, -most, most, n), unit, outcomes=values, images=images)
-
     def grouped(
         self,
         id: str,
-        groups: Mapping[str, ArrayLike | Tensor],
+        groups: Mapping[str, Values],
         *,
-        images: Sequence[ArrayLike | Tensor] | None = None,
+        images: Sequence[Values] | None = None,
         factor: float | None = None,
     ) -> None:
         """Keep the outcomes of a recorded value that is no mean over images, each group by its name.
@@ -273,7 +284,7 @@ class Estimates(abc.ABC):
         Args:
             id: of the value; where it was not recorded, nothing is kept.
             groups: name → (N,) or (N, K), NaN where there is none.
-            images: (N,) of each group, see the module.
+            images: (N,) of each group.
             factor: what the outcomes are multiplied by; None: as many of the value's unit as make one.
         """
         if id not in self.values:
@@ -287,7 +298,7 @@ class Estimates(abc.ABC):
         self.outcomes[id] = pd.concat(frames, ignore_index=True)
 
 
-def _frame(values: np.ndarray, images: ArrayLike | Tensor | None) -> pd.DataFrame:
+def _frame(values: np.ndarray, images: Numbers) -> pd.DataFrame:
     """Return outcomes (N,) or (N, K) as rows; NaN, where there is none, are left out."""
     given = values.reshape(len(values), -1)
     numbers = np.full(len(given), np.nan) if images is None else np.asarray(images, dtype=float)
@@ -297,3 +308,20 @@ def _frame(values: np.ndarray, images: ArrayLike | Tensor | None) -> pd.DataFram
         {"group": None, "image": numbers.repeat(given.shape[1]), "outcome": given.reshape(-1)}
     )
     return frame[np.isfinite(frame["outcome"])].astype({"image": "Int64"})
+
+
+def _claim(id: str, taken: Mapping[str, Any]) -> None:
+    if not isinstance(id, str) or not IDENTIFIER.fullmatch(id):
+        raise ValueError(f"id must be lower-case letters, digits, _ and ., got {id!r}")
+    if id in taken:
+        raise ValueError(f"the id {id} is recorded already")
+
+
+def _finite(what: str, number: Any) -> float:
+    try:
+        plain = float(number)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(f"{what} must be a number, got {number!r}") from error
+    if not math.isfinite(plain):
+        raise ValueError(f"{what} must be finite, got {plain}")
+    return plain

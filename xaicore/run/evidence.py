@@ -26,8 +26,7 @@ from xaicore.core.errors import UserError
 from xaicore.core.units import UNITS, Unit
 from xaicore.metrics.intervals import Estimate, Interval
 from xaicore.metrics.pooling import pooled_differences, pooled_estimates, pooled_outcomes
-from xaicore.run.ranges import range_unit
-from xaicore.run.recorded import FILE, load_record
+from xaicore.run.recorded import FILE, load_record, range_unit
 
 EVIDENCE = "evidence.json"
 OUTCOMES = "outcomes.csv"

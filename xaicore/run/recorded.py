@@ -12,6 +12,9 @@ from xaicore.core.units import check_range
 SCHEMA = 1
 FILE = "record.json"
 IDENTIFIER = re.compile(r"[a-z0-9_.]+")
+_SHARE = re.compile(r"(?:\b|_)(?:auroc|failure|iou|mod|ndcg|score|separation|spread)(?:\b|_)|\.p$")
+_NONE = re.compile(r"(?:\b|_)(?:gap|gain|change|difference|ratio|lead|agreement|classes)(?:\b|_)")
+"""Names of differences, ratios and counts of such numbers."""
 
 
 def slug(title: str) -> str:
@@ -22,6 +25,17 @@ def slug(title: str) -> str:
 def eps_level(eps: float) -> str:
     """Return the part of an id that says how large an attack is, in thousandths: ``eps_075`` for 0.075."""
     return f"eps_{round(1000 * eps):03d}"
+
+
+def range_unit(id: str, unit: str | None) -> str | None:
+    """Return the unit (:data:`xaicore.core.units.UNITS`) whose range the value of an id is in: that of a share where a
+    number without a unit has the name of one, such as AUROC, NDCG, IoU and MOD.
+
+    Args:
+        id: such as ``p5.auroc.explainer.bim``.
+        unit: that it was recorded with; it goes before the name.
+    """
+    return "share" if unit is None and _SHARE.search(id) and not _NONE.search(id) else unit
 
 
 def load_record(path: str | Path) -> dict[str, Any]:

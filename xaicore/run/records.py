@@ -8,7 +8,6 @@ Records are read by :mod:`xaicore.run.recorded`.
 """
 
 import json
-import math
 import os
 import platform
 import re
@@ -23,12 +22,10 @@ import torch
 import xaicore
 from xaicore.core.files import write_atomically
 from xaicore.core.machine import device_name, instruction_sets, peak_memory_bytes
-from xaicore.core.units import check_range
 from xaicore.run.committed import judged
 from xaicore.run.estimates import Estimates
 from xaicore.run.evidence import COLUMNS, OUTCOMES
-from xaicore.run.ranges import range_unit
-from xaicore.run.recorded import FILE, IDENTIFIER, SCHEMA, eps_level, load_record, slug
+from xaicore.run.recorded import FILE, SCHEMA, eps_level, load_record, slug
 from xaicore.run.repository import commit, working_copy
 from xaicore.run.store import Store, versions
 
@@ -73,8 +70,6 @@ class Run(Estimates):
 
     Attributes:
         output_dir: where the record goes.
-        seed: of the draws of intervals.
-        values: id → {value, n, ci, unit}, in the order recorded.
     """
 
     def __init__(
@@ -93,77 +88,19 @@ class Run(Estimates):
         self.edition = edition or os.environ.get("XAICORE_EDITION") or "custom"
         self.output_dir = _output_dir(notebook, parameters, output_dir)
         self.parameters = _parameters(parameters)
-        self.seed = int(self.parameters.get("seed") or 0) if interval_seed is None else interval_seed
-        self.values: dict[str, dict[str, Any]] = {}
-        self.outcomes: dict[str, pd.DataFrame] = {}
+        super().__init__(int(self.parameters.get("seed") or 0) if interval_seed is None else interval_seed)
         self._device = str(getattr(parameters, "torch_device", "cpu"))
         self._store = store
-        self._tables: dict[str, pd.DataFrame] = {}
         self._data: list[dict[str, Any]] = []
         self._models: list[dict[str, Any]] = []
         self._begin = time.perf_counter()
         for left in (FILE, OUTCOMES):
             (self.output_dir / left).unlink(missing_ok=True)
 
-    def value(
-        self,
-        id: str,
-        number: Any,
-        n: int | None = None,
-        ci: Any = None,
-        unit: str | None = None,
-    ) -> float:
-        """Record a number.
-
-        Args:
-            id: lower-case letters, digits, ``_`` and ``.``; once in a run.
-            number: a finite number (a one-element tensor will do).
-            n: number of images it rests on, at least 1.
-            ci: lower and upper end of its interval, a pair or something with ``low`` and ``high``.
-            unit: one of :data:`xaicore.core.units.UNITS`, such as ``%`` or ``s``; None for a plain number.
-
-        Returns:
-            The number as a float.
-
-        Raises:
-            ValueError: the id is malformed or taken, the unit is not known, or a number is not finite, out of order or
-                outside the range of its unit, or of what its name says (``xaicore.run.ranges``).
-        """
-        self._claim(id, self.values)
-        number = _finite(f"value {id}", number)
-        if n is not None and (isinstance(n, bool) or int(n) != n or n < 1):
-            raise ValueError(f"n of {id} must be a whole number of at least 1, got {n!r}")
-        interval = None
-        if ci is not None:
-            low, high = _ends(ci)
-            interval = [_finite(f"interval of {id}", low), _finite(f"interval of {id}", high)]
-            if interval[0] > interval[1]:
-                raise ValueError(f"the interval of {id} must be (low, high), got {interval}")
-        for each in (number, *(interval or ())):
-            check_range(f"value {id}" if each is number else f"an end of the interval of {id}", each, unit)
-        check_range(f"value {id}", number, range_unit(id, unit))
-        self.values[id] = {"value": number, "n": None if n is None else int(n), "ci": interval, "unit": unit}
-        return number
-
-    def table(self, id: str, dataframe: pd.DataFrame) -> pd.DataFrame:
-        """Record a table and return it; its index is written where it is named.
-
-        Raises:
-            ValueError: the id is malformed or taken.
-            TypeError: it is not a dataframe.
-        """
-        self._claim(id, self._tables)
-        if not isinstance(dataframe, pd.DataFrame):
-            raise TypeError(f"table {id} must be a pandas DataFrame, not a {type(dataframe).__name__}")
-        self._tables[id] = dataframe.copy()
-        return dataframe
-
-    def data(self, images: Any, n: int | None = None) -> None:
-        """Record which images were used: name, split, number (``n``, else all), fingerprint."""
-        count = len(images) if n is None else int(n)
-        self._data.append(
-            {"name": images.name, "split": images.split, "n": count, "fingerprint": images.fingerprint}
-        )
+    def data(self, images: Any) -> None:
+        """Record which images were used: name, split, number, fingerprint."""
+        about = {"name": images.name, "split": images.split, "n": len(images)}
+        self._data.append({**about, "fingerprint": images.fingerprint})
 
     def model(self, label: str, classifier: Any) -> None:
         """Record which weights were used.
@@ -173,14 +110,8 @@ class Run(Estimates):
             classifier: has ``name``, ``parameters()`` and ``fingerprint``.
         """
         count = sum(parameter.numel() for parameter in classifier.parameters())
-        self._models.append(
-            {
-                "label": label,
-                "name": classifier.name,
-                "parameters": count,
-                "fingerprint": classifier.fingerprint,
-            }
-        )
+        about = {"label": label, "name": classifier.name, "parameters": count}
+        self._models.append({**about, "fingerprint": classifier.fingerprint})
 
     def finish(self) -> Path:
         """Write the tables, the outcomes and, last and atomically, ``record.json``; return the path of the latter.
@@ -240,12 +171,6 @@ class Run(Estimates):
             "store": counters,
         }
 
-    def _claim(self, id: str, taken: Mapping[str, Any]) -> None:
-        if not isinstance(id, str) or not IDENTIFIER.fullmatch(id):
-            raise ValueError(f"id must be lower-case letters, digits, _ and ., got {id!r}")
-        if id in taken:
-            raise ValueError(f"the id {id} is recorded already")
-
 
 def _output_dir(notebook: str, parameters: Any, output_dir: str | Path | None) -> Path:
     named = output_dir
@@ -263,20 +188,3 @@ def _parameters(parameters: Any) -> dict[str, Any]:
     if plain.get("data_root"):
         plain["data_root"] = Path(str(plain["data_root"])).name
     return json.loads(json.dumps(plain, allow_nan=False))
-
-
-def _ends(ci: Any) -> tuple[Any, Any]:
-    if hasattr(ci, "low") and hasattr(ci, "high"):
-        return ci.low, ci.high
-    low, high = ci
-    return low, high
-
-
-def _finite(what: str, number: Any) -> float:
-    try:
-        plain = float(number)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise ValueError(f"{what} must be a number, got {number!r}") from error
-    if not math.isfinite(plain):
-        raise ValueError(f"{what} must be finite, got {plain}")
-    return plain

@@ -2,11 +2,11 @@
 
 from typing import Annotated
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from xaicore.run.params.base import DatasetName, Fraction, NetworkName, NotebookParameters, Side
 from xaicore.run.params.chapter5 import EXPLANATIONS
-from xaicore.run.params.checks import DETERMINISTIC, SIZED_ATTACKS, among, even, one_or_three
+from xaicore.run.params.checks import DETERMINISTIC, SIZED_ATTACKS, Channels, EvenSide, among
 from xaicore.run.params.readings import Reading, Subject
 
 SHIFTED_EXPLANATIONS = tuple(name for name in DETERMINISTIC if name not in ("clrp", "sglrp"))
@@ -20,8 +20,8 @@ class SharedParameters(NotebookParameters):
     model: NetworkName = Field(
         "small_cnn", description="name of the network that is trained here, with dropout"
     )
-    channels: int | None = Field(None, description="1 or 3 colour channels; none: as the set has")
-    size: int = Field(28, ge=8, le=1024, description="height and width of the images in pixels, even")
+    channels: Channels = Field(None, description="1 or 3 colour channels; none: as the set has")
+    size: EvenSide = Field(28, ge=8, le=1024, description="height and width of the images in pixels, even")
     width: float = Field(0.25, gt=0, le=4, description="channels of the network relative to its own")
     dropout: float = Field(0.3, gt=0, lt=1, description="rate of dropout in training and for its uncertainty")
     n_train: int | None = Field(1600, ge=10, description="number of training images; none: all")
@@ -40,10 +40,6 @@ class SharedParameters(NotebookParameters):
     def subjects(self) -> list[Subject]:
         """What the notebook attacks or explains."""
         return [self._subject(width=self.width, channels=self.channels)]
-
-    _channels = field_validator("channels")(one_or_three)
-
-    _halved = field_validator("size")(even)
 
 
 class ArenaParameters(SharedParameters):

@@ -202,8 +202,8 @@ class NotebookParameters(BaseModel):
     def recorded(self) -> dict[str, Any]:
         """Return what a record keeps: JSON values, no ``output_dir``, folders by their last name."""
         plain = self.model_dump(mode="json", exclude={"output_dir"})
-        for name in ("data_root", "weights"):
-            if plain.get(name):
+        for name in plain:
+            if plain[name] and (name == "data_root" or name.endswith("weights")):
                 plain[name] = Path(plain[name]).name
         return plain
 

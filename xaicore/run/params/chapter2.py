@@ -2,12 +2,12 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from xaicore.models import REGISTRY
 from xaicore.models.augmentation import AUGMENTATIONS
 from xaicore.run.params.base import DatasetName, Fraction, LearningRate, NetworkName, NotebookParameters, Side
-from xaicore.run.params.checks import among, rising, three_shares
+from xaicore.run.params.checks import Shares, among, rising
 from xaicore.run.params.readings import Reading
 
 NETWORKS = ["vgg16", "resnet50", "resnet101", "inception_v3", "xception"]
@@ -21,7 +21,7 @@ class P2Parameters(NotebookParameters):
     models: Annotated[list[str], among(REGISTRY)] = Field(
         list(NETWORKS), min_length=1, description="networks under attack"
     )
-    shares: list[float] | None = Field(
+    shares: Shares = Field(
         [0.6, 0.1, 0.3],
         description="training, validation, test images of a person: shares above 0 with the sum 1; "
         "none: the set's own split",
@@ -33,7 +33,7 @@ class P2Parameters(NotebookParameters):
     width: float = Field(
         1.0, gt=0, le=1, description="channels of networks trained here relative to their own"
     )
-    eps: list[Fraction] = Field(
+    eps: Annotated[list[Fraction], rising(1, 1000)] = Field(
         [0.01, 0.05, 0.075, 0.1],
         min_length=1,
         description="attack sizes, each above 0 and at most 1, rising by at least 0.001",
@@ -73,10 +73,6 @@ class P2Parameters(NotebookParameters):
     def readings(self) -> list[Reading]:
         """The images that the notebook reads."""
         return self._faces(self.shares)
-
-    _rising = field_validator("eps")(rising(1, 1000))
-
-    _three = field_validator("shares")(three_shares)
 
     @model_validator(mode="after")
     def _one_file(self) -> "P2Parameters":

@@ -7,7 +7,7 @@ from pydantic import Field, field_validator, model_validator
 from xaicore.data import SETS
 from xaicore.models.augmentation import AUGMENTATIONS
 from xaicore.run.params.base import DatasetName, Fraction, LearningRate, NetworkName, NotebookParameters, Side
-from xaicore.run.params.checks import among, three_shares
+from xaicore.run.params.checks import Shares, among
 from xaicore.run.params.readings import Reading, Subject
 
 IMAGENET = ("imagenet", "imagenet-20")
@@ -51,7 +51,7 @@ class P3Parameters(NotebookParameters):
     n_draws: int = Field(
         3, ge=1, le=1000, description="draws of Gaussian noise an example in the coverage curves"
     )
-    shares: list[float] | None = Field(
+    shares: Shares = Field(
         [0.6, 0.1, 0.3],
         description="faces: training, validation, test images of a person, shares above 0 with the sum 1; "
         "none: the set's own split",
@@ -129,8 +129,6 @@ class P3Parameters(NotebookParameters):
         if min(hundredths) < 1 or hundredths != sorted(set(hundredths)) or 100 not in hundredths:
             raise ValueError(f"{strengths} must rise from above 0, by at least 0.01, with 1 among them")
         return strengths
-
-    _three = field_validator("shares")(three_shares)
 
     @model_validator(mode="after")
     def _imagenet_needs_weights(self) -> "P3Parameters":

@@ -2,13 +2,15 @@
 
 from typing import Annotated
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from xaicore.attribution import PRESETS
 from xaicore.metrics.gain import READINGS
 from xaicore.run.params.base import DatasetName, Fraction, NetworkName, NotebookParameters, Side
 from xaicore.run.params.checks import among, rising
 from xaicore.run.params.readings import Reading
+
+Sizes = Annotated[list[Fraction], rising(1, 1000)]
 
 
 class P4Parameters(NotebookParameters):
@@ -19,7 +21,7 @@ class P4Parameters(NotebookParameters):
     weights: str = Field("imagenet", description="imagenet, or a file of weights")
     size: Side = Field(128, description="height and width of the images in pixels")
     sigma: Fraction = Field(1.0, ge=0, le=20, description="σ of the blur in pixels; the paper has 0.8 to 1.2")
-    sigmas: list[Fraction] = Field(
+    sigmas: Annotated[list[Fraction], rising(20, 100, zero=True)] = Field(
         [0, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.8, 1.0, 1.2, 2.0],
         min_length=2,
         description="σ of the sweep, from 0 or more to at most 20, rising by at least 0.01",
@@ -43,7 +45,7 @@ class P4Parameters(NotebookParameters):
     )
     effort: float = Field(1.0, gt=0, le=100, description="factor on the steps of the attacks")
     n_costly: int = Field(8, ge=1, description="images for L-BFGS and the boundary attack")
-    eps: list[Fraction] = Field(
+    eps: Sizes = Field(
         [1 / 255, 2 / 255, 8 / 255],
         min_length=1,
         description="attacks that know the defence: largest change of a value, each above 0 and at most 1, rising",
@@ -51,11 +53,11 @@ class P4Parameters(NotebookParameters):
     adaptive_attacks: Annotated[list[str], among(("pgd", "cw_l2"))] = Field(
         ["pgd", "cw_l2"], min_length=1, description="the Att(·) of Algorithm 2"
     )
-    adaptive_eps: list[Fraction] = Field(
+    adaptive_eps: Sizes = Field(
         [8 / 255],
         description="Algorithm 2: largest change of a value, each above 0 and at most 1, rising; none: not in L∞",
     )
-    adaptive_rms: list[Fraction] = Field(
+    adaptive_rms: Sizes = Field(
         [0.02],
         description="the same in L2, as root mean square over the values, above 0 and at most 1, rising; none: not in L2",
     )
@@ -78,7 +80,3 @@ class P4Parameters(NotebookParameters):
     def readings(self) -> list[Reading]:
         """The images that the notebook reads: of all there are."""
         return [self._reading("all", self.n_images)]
-
-    _hundredths = field_validator("sigmas")(rising(20, 100, zero=True))
-
-    _thousandths = field_validator("eps", "adaptive_eps", "adaptive_rms")(rising(1, 1000))

@@ -1,12 +1,11 @@
 """Parameters of chapter 5, Explanation-based Adversarial Detection with Noise Reduction."""
 
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from xaicore.run.params.base import DatasetName, Fraction, NetworkName, NotebookParameters, Side
-from xaicore.run.params.checks import among, even, one_or_three, rising
+from xaicore.run.params.checks import Channels, EvenSide, among, rising
 from xaicore.run.params.readings import Reading, Subject
 
 EXPLANATIONS = (
@@ -30,8 +29,8 @@ class P5Parameters(NotebookParameters):
 
     n_images: int | None = Field(100, ge=4, description="clean test images at most; none: all")
     model: NetworkName = Field("small_cnn", description="name of the network that is trained here")
-    channels: int | None = Field(None, description="1 or 3 colour channels; none: as the set has")
-    size: int = Field(28, ge=8, le=1024, description="height and width of the images in pixels, even")
+    channels: Channels = Field(None, description="1 or 3 colour channels; none: as the set has")
+    size: EvenSide = Field(28, ge=8, le=1024, description="height and width of the images in pixels, even")
     width: float = Field(0.5, gt=0, le=4, description="channels of the network relative to its own")
     n_train: int | None = Field(None, ge=10, description="number of training images; none: all")
     epochs: int = Field(3, ge=1, description="epochs of training")
@@ -48,7 +47,7 @@ class P5Parameters(NotebookParameters):
     )
     points: int = Field(6, ge=1, le=10_000, description="gradients in a map that averages")
     strength: Fraction = Field(0.8, gt=0, le=100, description="h of the denoising over the noise level")
-    strengths: list[Fraction] = Field(
+    strengths: Annotated[list[Fraction], rising(100, 10)] = Field(
         [0.4, 0.8, 1.6, 3.2],
         min_length=2,
         description="h in the readings of the rule, each at least 0.1 and at most 100, rising by at least 0.1",
@@ -65,7 +64,7 @@ class P5Parameters(NotebookParameters):
     magnet_batch_size: int = Field(16, ge=1, description="MagNet: images in a training step")
     magnet_learning_rate: Fraction = Field(0.03, gt=0, le=1, description="MagNet: learning rate")
     n_adaptive: int = Field(16, ge=1, description="images for the attack that knows the detector")
-    adaptive_eps: list[Fraction] = Field(
+    adaptive_eps: Annotated[list[Fraction], rising(1, 1000)] = Field(
         [0.1, 0.2, 0.3],
         min_length=1,
         description="its balls, each at least 0.001 and at most 1, rising by at least 0.001",
@@ -96,20 +95,6 @@ class P5Parameters(NotebookParameters):
         name, root, n = self.photographs, self.other_root, self.n_photographs
         patched = Subject(name, root, n, self.photograph_size, self.photograph_model, self.photograph_weights)
         return [self._subject(width=self.width, channels=self.channels), patched]
-
-    def recorded(self) -> dict[str, Any]:
-        """Return what a record keeps, as in other chapters: a file of weights by its last name."""
-        plain = super().recorded()
-        plain["photograph_weights"] = Path(self.photograph_weights).name
-        return plain
-
-    _channels = field_validator("channels")(one_or_three)
-
-    _halved = field_validator("size")(even)
-
-    _tenths = field_validator("strengths")(rising(100, 10))
-
-    _thousandths = field_validator("adaptive_eps")(rising(1, 1000))
 
     @model_validator(mode="after")
     def _detector_is_compared(self) -> "P5Parameters":

@@ -1,9 +1,10 @@
-"""Checks of single parameters that several schemas share, for ``Annotated`` and pydantic's ``field_validator``."""
+"""Checks of single parameters that several schemas share, as annotations."""
 
 import difflib
 import inspect
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+from typing import Annotated
 
 from pydantic import AfterValidator
 
@@ -53,17 +54,18 @@ def choices(metadata: Collection[object]) -> tuple[str, ...]:
     return ()
 
 
-def three_shares(shares: list[float] | None) -> list[float] | None:
-    """Check the shares of training, validation and test images."""
+def _three(shares: list[float] | None) -> list[float] | None:
     if shares is not None and (len(shares) != 3 or min(shares) <= 0 or abs(sum(shares) - 1) > 1e-6):
         raise ValueError(f"{shares} must be three positive numbers with the sum 1")
     return shares
 
 
-def rising(
-    most: float, parts: int | None = None, *, zero: bool = False
-) -> Callable[[list[float]], list[float]]:
-    """Return a check of sizes that rise, each above 0.
+Shares = Annotated[list[float] | None, AfterValidator(_three)]
+"""Of training, validation and test images; None where a set's own split is taken."""
+
+
+def rising(most: float, parts: int | None = None, *, zero: bool = False) -> AfterValidator:
+    """Return what annotates a list of sizes that rise, each above 0.
 
     Args:
         most: the largest that one may be.
@@ -81,18 +83,24 @@ def rising(
             raise ValueError(f"{sizes} must rise{step}, {start} and at most to {most:g}")
         return sizes
 
-    return check
+    return AfterValidator(check)
 
 
-def one_or_three(channels: int | None) -> int | None:
-    """Check a number of colour channels; None where it is that of the images."""
+def _one_or_three(channels: int | None) -> int | None:
     if channels not in (None, 1, 3):
         raise ValueError(f"{channels} is neither 1 nor 3")
     return channels
 
 
-def even(size: int) -> int:
-    """Check the side of images that MagNet's autoencoder halves."""
+Channels = Annotated[int | None, AfterValidator(_one_or_three)]
+"""Colour channels; None where they are those of the images."""
+
+
+def _even(size: int) -> int:
     if size % 2:
         raise ValueError(f"{size} is odd; MagNet halves the sides")
     return size
+
+
+EvenSide = Annotated[int, AfterValidator(_even)]
+"""Side of images that MagNet's autoencoder halves."""

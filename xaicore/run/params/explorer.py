@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from xaicore.attribution import PRESETS
 from xaicore.run.params.base import Fraction, Side
@@ -22,7 +22,7 @@ class ExplorerParameters(InstrumentParameters):
     attacks: Annotated[list[str], among(SIZED_ATTACKS)] = Field(
         ["fgsm", "bim", "pgd", "cw_l2"], min_length=1, description="attacks on the digits"
     )
-    eps: list[Fraction] = Field(
+    eps: Annotated[list[Fraction], rising(1)] = Field(
         [0.05, 0.15, 0.3],
         min_length=1,
         description="sizes: largest change of a value, each above 0 and at most 1, rising",
@@ -43,7 +43,7 @@ class ExplorerParameters(InstrumentParameters):
     photograph_attacks: Annotated[list[str], among(SIZED_ATTACKS)] = Field(
         ["fgsm", "bim", "cw_l2"], min_length=1, description="of photographs: attacks"
     )
-    photograph_eps: list[Fraction] = Field(
+    photograph_eps: Annotated[list[Fraction], rising(1)] = Field(
         [2 / 255, 8 / 255],
         min_length=1,
         description="of photographs: sizes, each above 0 and at most 1, rising",
@@ -57,5 +57,3 @@ class ExplorerParameters(InstrumentParameters):
     cw_steps: int = Field(20, ge=1, description="optimiser's steps of CW in one search")
     cw_searches: int = Field(2, ge=1, description="constants that CW tries")
     samples: int = Field(10, ge=2, description="steps of integrated gradients")
-
-    _rising = field_validator("eps", "photograph_eps")(rising(1))
