@@ -4,6 +4,8 @@ several files use.
 After the run, what was skipped is counted by its reason, which says how to have it.
 """
 
+from __future__ import annotations  # pytest 8.3 does not name TerminalReporter
+
 import subprocess
 from collections import Counter
 from collections.abc import Callable, Iterator
