@@ -4,24 +4,23 @@ Files are read as data only (safetensors, or ``torch.load`` with ``weights_only=
 cannot run code.
 """
 
-import errno
 import hashlib
+import io
 import json
 import os
 import pickle
-import shutil
-import tempfile
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors import safe_open
+from safetensors.torch import load_file
+from safetensors.torch import save as encoded
 from torch import Tensor, nn
 
 from xaicore.core.errors import UserError
-from xaicore.core.files import disk_full, one_line
+from xaicore.core.files import write_atomically
 from xaicore.models.classifier import Classifier
 
 SUFFIXES = (".safetensors", ".pt", ".pth")
@@ -199,19 +198,9 @@ def save(model: Classifier, path: str | os.PathLike[str]) -> Path:
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.network.state_dict().items()}
     about = {name: getattr(model, name) for name in ("name", "classes", "input_size", "options")}
     about |= {name: getattr(model, name).flatten().tolist() for name in ("mean", "std")}
-    with one_line("the weights file"):
-        handle, temporary = tempfile.mkstemp(dir=file.parent, suffix=file.suffix)
-        os.close(handle)
-        try:
-            if file.suffix == ".safetensors":
-                save_file(state, temporary, metadata={"format": "pt", "xaicore": json.dumps(about)})
-            else:
-                torch.save(state, temporary)
-            os.replace(temporary, file)
-        except (SafetensorError, RuntimeError) as error:  # both libraries wrap what the disk says
-            if not shutil.disk_usage(file.parent).free or os.strerror(errno.ENOSPC) in str(error):
-                raise UserError(disk_full("the weights file")) from error
-            raise
-        finally:
-            Path(temporary).unlink(missing_ok=True)
-    return file
+    buffer = io.BytesIO()
+    if file.suffix == ".safetensors":
+        buffer.write(encoded(state, metadata={"format": "pt", "xaicore": json.dumps(about)}))
+    else:
+        torch.save(state, buffer)
+    return write_atomically(file, buffer.getvalue(), what="the weights file")
