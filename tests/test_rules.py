@@ -66,6 +66,13 @@ def test_difference_uses_the_recorded_pairs_where_there_are_any() -> None:
     assert judge(check, {"p1.a": (0.5, 0.4, 0.6), "p1.b": (0.9, 0.8, 1.0)}) is N
 
 
+def test_what_rounding_leaves_of_a_zero_is_zero() -> None:
+    entry = {"value": 4e-17, "ci": [2e-18, 9e-17], "n": 40}
+    assert str(Measured.from_record(entry)) == "0 (n = 40)"
+    small = Measured.from_record({**entry, "value": 4e-9})
+    assert small is not None and small.value == 4e-9
+
+
 def test_difference_interval_by_hand() -> None:
     difference = Measured(10, 7, 14, 50, "%") - Measured(4, 2, 8, 40, "%")
     assert difference.value == 6

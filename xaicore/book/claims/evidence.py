@@ -36,6 +36,8 @@ LEAST = 10
 """Images that a number needs to be judged."""
 WIDEST_SHARE = 15.0
 """Half the width, in points, that the interval of a share may have where images are counted."""
+TRACE = 1e-12
+"""Below it, in its own unit, a number is a zero that float64 rounded."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,7 @@ class Measured:
         spec = UNITS[known_unit(unit)]
         if spec.parts != 1:
             unit, value, ends = spec.shown, value / spec.parts, [end / spec.parts for end in ends]
+        value, *ends = (0.0 if abs(each) < TRACE else each for each in (value, *ends))
         low, high = min([*ends, value]), max([*ends, value])
         if ends and n:
             share, known = 1 - 0.025 ** (1 / n), UNITS[unit]
