@@ -165,7 +165,8 @@ def _write_picture(path: Path, picture: tuple[str, bytes]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     if kind == PNG:
         with Image.open(io.BytesIO(content)) as image:
-            image.save(path, "WEBP", lossless=True, exact=True, quality=60, method=4)
+            # Method 4 takes 1.4 times as long for 0.04 % fewer bytes.
+            image.save(path, "WEBP", lossless=True, exact=True, quality=60, method=1)
     else:
         path.write_bytes(content)
 
