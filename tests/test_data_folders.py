@@ -353,6 +353,10 @@ def test_other_colour_spaces_become_rgb(tmp_path: Path, mode: str) -> None:
         ImageCms.profileToProfile(colours, srgb, lab, outputMode="LAB").save(place(tmp_path, "1.tif"))
     else:
         colours.convert(mode).save(place(tmp_path, "1.tif"))
+        try:
+            Image.open(place(tmp_path, "1.tif")).load()
+        except OSError:
+            pytest.skip("Pillow before 13 cannot read the YCbCr that it writes")
     assert np.abs(one(tmp_path).permute(1, 2, 0).numpy() * 255 - np.asarray(colours, float)).max() < 10
 
 

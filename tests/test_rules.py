@@ -70,7 +70,8 @@ def test_what_rounding_leaves_of_a_zero_is_zero() -> None:
     entry = {"value": 4e-17, "ci": [2e-18, 9e-17], "n": 40}
     assert str(Measured.from_record(entry)) == "0 (n = 40)"
     small = Measured.from_record({**entry, "value": 4e-9})
-    assert small is not None and small.value == 4e-9
+    assert small is not None
+    assert small.value == 4e-9
 
 
 def test_difference_interval_by_hand() -> None:

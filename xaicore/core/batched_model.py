@@ -40,7 +40,8 @@ Result = TypeVar("Result")
 
 def wants_contiguous(failure: Exception) -> bool:
     """Return whether a pass failed because of the layout of its maps; PyTorch has no error of its own for that."""
-    return any(word in str(failure) for word in ("contiguous", "stride", "memory format", "memory_format"))
+    said = f"{failure} {failure.__cause__}"  # a compiled model's first line, which is shown, may not have the word
+    return any(word in said for word in ("contiguous", "stride", "memory format", "memory_format"))
 
 
 class BatchedModel:

@@ -121,6 +121,7 @@ class _Runner:
             **variables,
             "MPLBACKEND": "agg",
             "PYTHONHASHSEED": "0",
+            "PYDEVD_DISABLE_FILE_VALIDATION": "1",  # the debugger of ipykernel 6 warns of itself in every kernel
             "XAICORE_NOTEBOOKS": str(self.workers),
         }
 
