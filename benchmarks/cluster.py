@@ -1,7 +1,7 @@
 """How throughput grows with the workers of a Ray cluster, beside the local engine with as many workers.
 
-``python -m benchmarks.cluster [results.json] [--workers 1,2,4] [--images N] [--batch B] [--repeats R]
-[--engine ray://…] [--quick]``
+``python -m benchmarks.cluster [results.json] [--workers 1,2,4] [--images N] [--batch B] [--generations G]
+[--repeats R] [--engine ray://…] [--quick]``
 
 The work is one attack (``one_pixel``) on digits that a small network gets right, cut into batches. Each engine computes
 all batches into an empty store, with one thread a worker, in turn with the other, and the fastest repeat of each counts.
@@ -11,7 +11,8 @@ them the throughput cannot grow.
 
 The JSON, ``schema`` 1::
 
-    date, machine {processor, cores, system}, versions {package: version}, engine, images, batch, repeats, quick,
+    date, machine {processor, cores, system}, versions {package: version}, engine, images, batch, generations,
+    repeats, quick
     places     workers that the cluster has room for
     start_seconds   from no connection to the first batch of one worker
     rows       workers, cluster_seconds, local_seconds, cluster_images_per_second, local_images_per_second,
@@ -41,9 +42,7 @@ from xaicore.studies import steps
 
 SCHEMA = 1
 PACKAGES = ("xaicore", "torch", "numpy", "ray")
-QUICK_IMAGES, QUICK_BATCH = 8, 2
-SEARCH: dict[str, Any] = {"generations": 10}
-"""Parameters of the one-pixel attack that is timed."""
+QUICK_IMAGES, QUICK_BATCH, QUICK_GENERATIONS = 8, 2, 1
 HEADER = "workers   cluster     local  images/s  speedup efficiency overhead"
 
 
@@ -56,8 +55,10 @@ def line(row: dict[str, Any]) -> str:
     )
 
 
-def timed(place: Engine, subject: Subject, images: int, batch: int) -> tuple[float, AttackResult]:
-    """Return the seconds of one pass over the images into an empty store, and its result."""
+def timed(
+    place: Engine, subject: Subject, images: int, batch: int, generations: int
+) -> tuple[float, AttackResult]:
+    """Return the seconds of one-pixel attacks on the images, into an empty store, and their result."""
     with tempfile.TemporaryDirectory() as folder:
         place.store = Store(folder)
         begin = time.perf_counter()
@@ -69,7 +70,7 @@ def timed(place: Engine, subject: Subject, images: int, batch: int) -> tuple[flo
             subject.labels[:images],
             batch_size=batch,
             rows=batch,
-            **SEARCH,
+            generations=generations,
         )
         return time.perf_counter() - begin, result
 
@@ -80,11 +81,11 @@ def run(options: argparse.Namespace, subject: Subject) -> command.Report:
     Raises:
         UserError: the cluster does not answer or has too few places.
     """
-    size = (subject, options.images, options.batch)
+    size = (options.batch, options.generations)
     store = Store("unused")
     begin = time.perf_counter()
     first = RayEngine(options.engine, store, workers=1)
-    timed(first, subject, options.batch, options.batch)
+    timed(first, subject, options.batch, *size)
     start = time.perf_counter() - begin
     places = first.places({"num_cpus": 1})
     if max(options.workers) > places:
@@ -95,8 +96,9 @@ def run(options: argparse.Namespace, subject: Subject) -> command.Report:
     print_now(f"first batch of one worker after {start:.1f} s\n{HEADER}")
     for workers in options.workers:
         ray, local = RayEngine(options.engine, store, workers=workers), LocalEngine(store, workers=workers)
-        timed(ray, subject, workers * options.batch * 4, options.batch)  # until all workers are there
-        turns = [(timed(ray, *size), timed(local, *size)) for _ in range(options.repeats)]
+        timed(ray, subject, workers * options.batch * 4, *size)  # until all workers are there
+        whole = (subject, options.images, *size)
+        turns = [(timed(ray, *whole), timed(local, *whole)) for _ in range(options.repeats)]
         seconds = [min(turn[side][0] for turn in turns) for side in (0, 1)]
         found = [turn[side][1] for turn in turns for side in (0, 1)]
         per_second = options.images / seconds[0]
@@ -116,7 +118,9 @@ def run(options: argparse.Namespace, subject: Subject) -> command.Report:
         )
         print_now(line(rows[-1]))
     engine = "ray://local" if options.engine == "ray://local" else "ray://…"
-    settings = {name: getattr(options, name) for name in ("images", "batch", "repeats", "quick")}
+    settings = {
+        name: getattr(options, name) for name in ("images", "batch", "generations", "repeats", "quick")
+    }
     made = command.made_here(SCHEMA, PACKAGES, engine=engine, **settings)
     return {**made, "places": places, "start_seconds": start, "rows": rows}
 
@@ -134,6 +138,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         quick="few images, once",
         images=(32, "how many"),
         batch=(8, "images in a batch"),
+        generations=(10, "of the one-pixel attack"),
         repeats=(3, "turns of each engine"),
     )
     parser.add_argument(
@@ -145,6 +150,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options.workers = [1 << power for power in range(engine.cores().bit_length())]
     if options.quick:
         options.images, options.batch, options.repeats = QUICK_IMAGES, QUICK_BATCH, 1
+        options.generations = QUICK_GENERATIONS
 
     def work() -> command.Report:
         if options.engine == "local":

@@ -35,7 +35,6 @@ def stand(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cluster, "digits", lambda: subject)
     monkeypatch.setattr(cluster.engine, "check", lambda spec: None)
     monkeypatch.setattr(cluster, "PACKAGES", ("torch",))
-    monkeypatch.setattr(cluster, "SEARCH", {"population": 10, "generations": 1})
 
 
 def test_the_report_holds_a_row_for_each_number_of_workers(

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 import xaicore
 from tests import make_locks
@@ -141,8 +142,8 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
         shutil.copy(ROOT / name, folder)
     lock = folder / "constraints-colab.txt"
     names = [Requirement(line).name for line in (ROOT / lock.name).read_text(encoding="utf-8").splitlines()]
-    here = {each.name.lower().replace("_", "-") for each in importlib.metadata.distributions()}
-    if missing := sorted({name.lower().replace("_", "-") for name in names} - here):
+    here = {canonicalize_name(each.name) for each in importlib.metadata.distributions()}
+    if missing := sorted({canonicalize_name(name) for name in names} - here):
         pytest.skip(f"the environment is not the lock's: {', '.join(missing)} not installed")
     lock.write_text("".join(f"{name}=={importlib.metadata.version(name)}\n" for name in names))
     git = ["git", "-C", str(folder), "-c", "user.name=t", "-c", "user.email=t@example.org"]

@@ -198,9 +198,9 @@ def save(model: Classifier, path: str | os.PathLike[str]) -> Path:
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.network.state_dict().items()}
     about = {name: getattr(model, name) for name in ("name", "classes", "input_size", "options")}
     about |= {name: getattr(model, name).flatten().tolist() for name in ("mean", "std")}
-    buffer = io.BytesIO()
     if file.suffix == ".safetensors":
-        buffer.write(encoded(state, metadata={"format": "pt", "xaicore": json.dumps(about)}))
+        content = encoded(state, metadata={"format": "pt", "xaicore": json.dumps(about)})
     else:
-        torch.save(state, buffer)
-    return write_atomically(file, buffer.getvalue(), what="the weights file")
+        torch.save(state, buffer := io.BytesIO())
+        content = buffer.getvalue()
+    return write_atomically(file, content, what="the weights file")
