@@ -214,16 +214,6 @@ def test_a_layer_without_a_map_is_neither_compromised_nor_not():
     assert defined.ravel().tolist() == [2, 2, 0]
 
 
-def test_shuffled_pixels_keep_their_values_and_their_channels():
-    noise = torch.randn(2, 3, 5, 5, generator=torch.Generator().manual_seed(0))
-    found = layer_findings.shuffled_pixels(noise, seed=1)
-    assert not torch.equal(found, noise)
-    for row in range(2):
-        pixels, before = ({tuple(p) for p in each[row].flatten(1).T.tolist()} for each in (found, noise))
-        assert pixels == before
-    assert torch.equal(layer_findings.shuffled_pixels(noise[:1], seed=1), found[:1])
-
-
 def test_undefined_similarities_are_left_out_not_counted():
     noise = np.array([[[0.9, np.nan]], [[0.7, np.nan]], [[0.5, 0.4]]])
     attack = np.array([[[0.8, 0.2]], [[np.nan, 0.2]], [[0.2, np.nan]]])

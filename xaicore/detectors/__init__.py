@@ -4,9 +4,9 @@ All share the contract of :class:`Detector`: fitted on clean images, a score (hi
 for a false-positive rate. :class:`Explainer` is the detector of paper 5, :class:`MagNet` and :class:`FeatureSqueezing`
 are those it compares itself with, :func:`adaptive_attack` knows the detector it faces. The others stand for further
 ideas: signatures of relevance and of SHAP values, which learn from adversarial examples too, the maps of all layers,
-the uncertainty of dropout, the network's answer alone (maximum softmax, margin, energy), the features that enter its
-last layer (kernel density, local dimension, Mahalanobis, nearest neighbours), and the image alone. What is raised is
-said once, in :mod:`xaicore.detectors.base`.
+the uncertainty of dropout, what the network looks at pasted onto other images, the network's answer alone (maximum
+softmax, margin, energy), the features that enter its last layer (kernel density, local dimension, Mahalanobis, nearest
+neighbours), and the image alone. What is raised is said once, in :mod:`xaicore.detectors.base`.
 """
 
 from xaicore.detectors.adaptive import adaptive_attack
@@ -21,6 +21,7 @@ from xaicore.detectors.layer_deviation import LayerDeviation
 from xaicore.detectors.magnet import MagNet
 from xaicore.detectors.monte_carlo_dropout import MCDropout
 from xaicore.detectors.non_local_means import exact_means, noise_level, non_local_means
+from xaicore.detectors.sentinet import SentiNet
 from xaicore.detectors.signature_detectors import ShapSignature, SignatureDetector
 
 DETECTORS: dict[str, type[Detector]] = {
@@ -38,6 +39,7 @@ DETECTORS: dict[str, type[Detector]] = {
     "margin": Margin,
     "max_softmax": MaxSoftmax,
     "mc_dropout": MCDropout,
+    "sentinet": SentiNet,
     "shap_signature": ShapSignature,
     "signature": SignatureDetector,
 }
@@ -61,6 +63,7 @@ __all__ = [
     "Mahalanobis",
     "Margin",
     "MaxSoftmax",
+    "SentiNet",
     "ShapSignature",
     "SignatureDetector",
     "adaptive_attack",

@@ -11,10 +11,8 @@ from itertools import combinations, islice
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import rankdata
-from torch import Tensor
 
 from xaicore.metrics import Estimate, RankTest, holm, row_bootstraps, wilcoxon
 
@@ -200,16 +198,6 @@ def lowest_layers(similarity: Array) -> Array:
     known = flat[np.isfinite(flat).any(1)]
     lowest = np.where(np.isfinite(known), known, np.inf).argmin(1)
     return np.bincount(lowest, minlength=flat.shape[1]) / max(len(known), 1)
-
-
-def shuffled_pixels(perturbation: Tensor, *, seed: int = 0) -> Tensor:
-    """Return perturbations (N, C, H, W) with the pixels of each in a random order of its own, channels together."""
-    flat = perturbation.flatten(2)
-    rows = [
-        each[:, np.random.default_rng([seed, row]).permutation(flat.shape[2])]
-        for row, each in enumerate(flat)
-    ]
-    return torch.stack(rows).view_as(perturbation)
 
 
 def compromised_layers(flags: Array) -> tuple[Array, Array]:

@@ -9,11 +9,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from xaicore.detectors import Explainer, FeatureSqueezing
+from xaicore.detectors import Explainer, FeatureSqueezing, SentiNet
 from xaicore.metrics import relevance_share, shannon_entropy
 
 if TYPE_CHECKING:
+    from xaicore.models import Classifier
     from xaicore.run.store import Store
+
+CARRIERS = 10
+"""Photographs that SentiNet pastes on, at most."""
 
 
 class Examined(NamedTuple):
@@ -66,3 +70,32 @@ def squeezing_scores(store: Store, detector: FeatureSqueezing, images: Tensor) -
         lambda: {"score": detector.score(images)},
         code=FeatureSqueezing,
     )["score"].numpy()
+
+
+def sentinet_scores(
+    store: Store, network: Classifier, photographs: Tensor, images: Tensor, which: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """Return SentiNet's scores, (n,), NaN where too few photographs are left to paste on.
+
+    Every second photograph is pasted on those between, and the other way round: none meets itself.
+
+    Args:
+        store: keeps the scores.
+        network: the classifier.
+        photographs: (P, 3, H, W), clean.
+        images: (n, 3, H, W), made from some of them.
+        which: (n,) number of the photograph that each was made from, 0 to P - 1.
+    """
+    scores = np.full(len(images), np.nan)
+    for half in (0, 1):
+        carriers, those = photographs[1 - half :: 2][:CARRIERS], which % 2 == half
+        if len(carriers) > 1 and those.any():
+            detector = SentiNet(network)
+            inputs = {"network": network, "carriers": carriers, "images": images[those]}
+            scores[those] = store.get_or_compute(
+                "SentiNet, photographs",
+                inputs,
+                lambda of=detector, on=carriers, given=images[those]: {"score": of.fit(on, on).score(given)},
+                code=SentiNet,
+            )["score"].numpy()
+    return scores
