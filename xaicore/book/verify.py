@@ -13,6 +13,7 @@ from typing import Any
 
 import pandas as pd
 
+from xaicore.book.claims.evidence import TRACE
 from xaicore.book.claims.ledger import committed_evidence
 from xaicore.book.running.runner import completed_runs
 from xaicore.core.errors import UserError
@@ -67,7 +68,7 @@ def compare(evidence: Mapping[str, Any], record: Mapping[str, Any]) -> list[tupl
             if ends:
                 outcome = INSIDE if ends[0] - slack <= value <= ends[1] + slack else OUTSIDE
             else:
-                outcome = SAME if math.isclose(value, committed["value"], rel_tol=RELATIVE) else OTHER
+                outcome = SAME if math.isclose(value, committed["value"], rel_tol=RELATIVE, abs_tol=TRACE) else OTHER
         rows.append(
             (
                 record["notebook"],

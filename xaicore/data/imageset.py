@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -15,6 +15,10 @@ from xaicore.core.errors import UnreadableFiles, UserError
 from xaicore.core.fingerprint import digest
 from xaicore.data.sampling import balanced_order, stratified
 from xaicore.data.sources import FileSource, Geometry, MemorySource, Source
+
+Result = TypeVar("Result")
+AT_ONCE = 16
+"""Images that a thread takes at once: to hand over a digit takes longer than to decode it."""
 
 
 class ImageSet(Dataset[tuple[Tensor, int]]):
@@ -114,8 +118,7 @@ class ImageSet(Dataset[tuple[Tensor, int]]):
     @cached_property
     def fingerprint(self) -> str:
         """The sha256 (hex) of every image's content in order, labels, class names and geometry."""
-        with ThreadPoolExecutor() as pool:
-            contents = list(pool.map(self._source.digest, self._indices.tolist()))
+        contents = _each(lambda index: self._source.digest(int(self._indices[index])), len(self))
         return digest("images", contents, self.labels, self.classes, self._geometry)
 
     def subset(self, n: int, seed: int = 0) -> "ImageSet":
@@ -212,20 +215,24 @@ def from_tensors(images: Tensor, labels: Tensor, classes: Sequence[str], name: s
     return ImageSet(MemorySource(held), labels.detach().to("cpu", torch.int64, copy=True), classes, name=name)
 
 
-def _each(function: Callable[[int], object], count: int) -> None:
+def _each(function: Callable[[int], Result], count: int) -> list[Result]:
     """Call a function for every image with a pool of threads; files that cannot be decoded are told together."""
     reasons: dict[str, str] = {}
 
-    def attempt(index: int) -> None:
-        try:
-            function(index)
-        except UnreadableFiles as error:
-            reasons.update(error.reasons)
+    def attempt(start: int) -> list[Result]:
+        found = []
+        for index in range(start, min(start + AT_ONCE, count)):
+            try:
+                found.append(function(index))
+            except UnreadableFiles as error:
+                reasons.update(error.reasons)
+        return found
 
     pool = ThreadPoolExecutor()
     try:
-        list(pool.map(attempt, range(count)))
+        found = [each for part in pool.map(attempt, range(0, count, AT_ONCE)) for each in part]
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
     if reasons:
         raise UnreadableFiles(dict(sorted(reasons.items())))
+    return found
