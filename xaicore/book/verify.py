@@ -68,7 +68,11 @@ def compare(evidence: Mapping[str, Any], record: Mapping[str, Any]) -> list[tupl
             if ends:
                 outcome = INSIDE if ends[0] - slack <= value <= ends[1] + slack else OUTSIDE
             else:
-                outcome = SAME if math.isclose(value, committed["value"], rel_tol=RELATIVE, abs_tol=TRACE) else OTHER
+                outcome = (
+                    SAME
+                    if math.isclose(value, committed["value"], rel_tol=RELATIVE, abs_tol=TRACE)
+                    else OTHER
+                )
         rows.append(
             (
                 record["notebook"],

@@ -3,10 +3,13 @@
 Jupyter Book adds the scripts of its extensions twice, and Thebe, which runs cells on a server elsewhere, declares
 constants that must not be declared again: every page would greet the reader's console with an error. The theme has each
 page load 1.5 MB of icons as a script, which its style sheet takes from a font where that script is not there, the rules
-of 1,900 icons of which it shows twenty, and the index of the search, which only the search page asks.
+of 1,900 icons of which it shows twenty, and the index of the search, which only the search page asks. Nor do the pages of
+source code hold modules of Python's own, from which a documented alias or cached property comes.
 """
 
 import re
+import sys
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +87,15 @@ def setup(app: Any) -> dict[str, Any]:
             if name in app.extensions:
                 app.extensions[name].parallel_read_safe = True
 
+    def stay_inside(app: Any, module: str, name: str) -> str | None:
+        """Return the module that shows a name's source: where it was documented, if it comes from elsewhere."""
+        try:
+            home = attrgetter(name)(sys.modules[module]).__module__
+        except (AttributeError, KeyError):
+            return module
+        return None if home.startswith("xaicore.") else module
+
+    app.connect("viewcode-follow-imported", stay_inside)
     app.connect("config-inited", share)
     app.add_js_file(None, body=FOLLOW_THE_SYSTEM)
     app.add_js_file(None, body=NO_EXCERPTS_IN_A_FOLDER)
