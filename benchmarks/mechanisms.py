@@ -33,6 +33,9 @@ from xaicore.attacks.iteration import Aim
 from xaicore.attacks.objectives import rivals
 from xaicore.attacks.victim import Victim
 from xaicore.core.batched_model import BatchedModel
+from xaicore.core.fingerprint import digest
+from xaicore.data import imageset
+from xaicore.models import classifier
 from xaicore.run.engine import LocalEngine
 from xaicore.run.store import Store
 from xaicore.studies import steps
@@ -87,6 +90,19 @@ def cases(quick: bool) -> Iterator[Case]:
     images = torch.rand(8 if quick else 256, 3, side, side, generator=torch.Generator().manual_seed(2))
     together, alone = (partial(_in_batches, network, images, workers) for workers in (2, 1))
     yield "two batches side by side", f"LRP of {len(images)} images of {side} px, VGG16", together, alone
+    photographs = data.load("imagenet-20", split="all", size=side if quick else 224)
+    call = partial(_stacked, photographs)
+    without = _patched(call, imageset, "ThreadPoolExecutor", partial(imageset.ThreadPoolExecutor, 1))
+    yield (
+        "decoding by threads",
+        f"{len(photographs)} photographs of {photographs[0][0].shape[1]} px",
+        call,
+        without,
+    )
+    network = models.load("vgg16", classes=2, channels=3, input_size=side, width=0.25 if quick else 1.0)
+    call = partial(_asked_again, network)
+    without = _patched(call, classifier, "checksum", digest)
+    yield "weights looked over by a CRC", "fingerprint of VGG16 that was asked before", call, without
 
 
 def _subjects(quick: bool) -> Sequence[tuple[str, int, int, dict[str, Any]]]:
@@ -152,6 +168,14 @@ def _class_by_class(
 def _contiguous(self: BatchedModel, layout: torch.memory_format) -> None:
     self._layout = torch.contiguous_format
     self._parameters = {name: p.detach() for name, p in self.model.named_parameters()}
+
+
+def _stacked(images: imageset.ImageSet) -> Tensor:
+    return images.stack()[0]
+
+
+def _asked_again(network: models.Classifier) -> Tensor:
+    return torch.frombuffer(bytearray.fromhex(network.fingerprint), dtype=torch.uint8)
 
 
 def _in_batches(network: models.Classifier, images: Tensor, workers: int) -> Tensor:
