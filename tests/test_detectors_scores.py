@@ -30,7 +30,6 @@ from xaicore.detectors import (
     Margin,
     MaxSoftmax,
     MCDropout,
-    MultiLayerLeaveOneOut,
     ShapSignature,
     SignatureDetector,
     adaptive_attack,
@@ -301,7 +300,6 @@ FITTED = [
     MCDropout(with_dropout(), n_samples=6),
     LeaveOneOut(MODEL),
     LeaveOneOut(MODEL, dispersion="std"),
-    MultiLayerLeaveOneOut(MODEL).fit(draw(20), draw(20, seed=5), draw(20, seed=3).pow(2)),
     ImageEntropy(MODEL),
     ImageDenoising(MODEL),
 ]

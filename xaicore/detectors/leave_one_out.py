@@ -4,12 +4,12 @@ The attribution of a value :math:`x_j` of an image, one channel of one pixel, to
 
 .. math:: \phi_j(x) = f(x) - f(x \mid x_j = 0),
 
-and the score is how widely :math:`\phi_j` is dispersed over all j: wider in attacked images, as Yang et al. find. f is the
-probability of the predicted class, or each of many neurons of several layers. A value that is 0 already has an attribution
-of exactly 0 and costs no pass of the network.
+and the score is how widely :math:`\phi_j` is dispersed over all j: wider in attacked images, as Yang et al. find. f is
+the probability of the predicted class, or each of many neurons of several layers. A value that is 0 already has an
+attribution of exactly 0 and costs no pass of the network.
 
-The dispersion is mostly the interquartile range, which is exactly 0 where fewer than one value in four differs from 0, as
-in clean digits on black, and large as soon as the background is not black, whoever made it so.
+The authors' dispersion is the interquartile range. It is exactly 0 where fewer than one value in four differs from 0, as
+in most clean digits on black, and above 0 as soon as the background is not black, whoever made it so.
 """
 
 import abc
@@ -111,7 +111,7 @@ class Ablation(Detector):
 
     @abc.abstractmethod
     def of(self, attributions: Tensor) -> Tensor:
-        """Return the score () of an image's attributions (C·H·W, D) float64, differentiable."""
+        """Return the score () of an image's attributions (C·H·W, D) float64."""
 
     def attributions(self, image: Tensor) -> Tensor:
         """Return the attributions (C·H·W, D) float64 of an image (C, H, W), on the model's device.
@@ -160,9 +160,9 @@ class LeaveOneOut(Ablation):
 class MultiLayerLeaveOneOut(Ablation):
     """ML-LOO: a logistic regression on the dispersions for the probability of every class and all neurons.
 
-    A neuron is a channel of what an activation module gives, its mean over the map, as in the authors' code, which has the
-    blocks of a residual network. They choose the regularisation by cross-validation; here the features are standardised
-    and it is scikit-learn's, as few examples may be all there are.
+    A neuron is a channel of what an activation module gives, its mean over the map; the authors' code takes the channels
+    of a residual network's blocks so, all of them. It chooses the regularisation by cross-validation; here the features
+    are standardised and it is scikit-learn's default, as few examples may be all there are.
 
     Args:
         model: the classifier, its activations modules.
@@ -197,10 +197,11 @@ class MultiLayerLeaveOneOut(Ablation):
 
 
 @differentiable_score.register
-def _(detector: Ablation, images: Tensor) -> Tensor:
+def _(detector: LeaveOneOut, images: Tensor) -> Tensor:
     """The score with its own slope, image by image, through those attributions that the dispersion has a slope in.
 
-    Of the interquartile range these are four, two beside each quartile.
+    Of the interquartile range these are four, two beside each quartile. Of ML-LOO they would be four for each neuron, and
+    a step of an attack as many passes backwards: it has no surrogate.
     """
     rows = fixed_batch(images.shape, images.device)
     scores = []
@@ -209,7 +210,7 @@ def _(detector: Ablation, images: Tensor) -> Tensor:
         score = detector.of(found)
         (weights,) = torch.autograd.grad(score, found)
         slope = torch.zeros_like(image)
-        for values in weights.any(1).nonzero()[:, 0].split(rows):
+        for values in weights[:, 0].nonzero()[:, 0].split(rows):
             point = image.detach().requires_grad_()
             copies = _without(point, torch.cat([values.new_tensor([-1]), values]))
             outputs = detector._outputs.probable(detector._outputs(copies))

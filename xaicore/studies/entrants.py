@@ -81,7 +81,8 @@ def fitted_detectors(
             "dropout uncertainty": detectors.MCDropout(network, n_samples=params.masks, seed=params.seed),
             "feature squeezing": detectors.FeatureSqueezing(network),
             "MagNet": magnet,
-            "leave one out": detectors.LeaveOneOut(network),
+            "leave one out, IQR": detectors.LeaveOneOut(network),
+            "leave one out, deviation": detectors.LeaveOneOut(network, dispersion="std"),
         },
         "answer": {
             "maximum softmax": detectors.MaxSoftmax(network),
