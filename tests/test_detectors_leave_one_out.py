@@ -110,10 +110,11 @@ def test_the_range_sees_black_ground_and_the_deviation_what_is_on_it() -> None:
 
 
 def test_who_knows_the_deviation_evades_it() -> None:
+    """The score of a median clean digit at most; without the slope of the score no digit comes near it."""
     model, images, labels = coarse_digits(60)
-    detector = LeaveOneOut(model, dispersion="std", fpr=0.1).fit(images[8:])
-    result = adaptive_attack(detector, images[:8], labels[:8], eps=0.3, steps=15, restarts=2)
-    assert int(result.info["evaded"].sum()) >= 5
+    detector = LeaveOneOut(model, dispersion="std", fpr=0.5).fit(images[6:])
+    result = adaptive_attack(detector, images[:6], labels[:6], eps=0.3, steps=10, restarts=1)
+    assert int(result.info["evaded"].sum()) >= 3
     assert torch.equal(result.info["evaded"], result.success & ~detector.flagged(result.adversarial))
 
 
