@@ -23,6 +23,7 @@ from xaicore.detectors import (
     ImageDenoising,
     ImageEntropy,
     KernelDensity,
+    LeaveOneOut,
     LocalDimension,
     MagNet,
     Mahalanobis,
@@ -297,6 +298,8 @@ FITTED = [
     ShapSignature(MODEL).fit(draw(40), adversarial=draw(20, seed=3).pow(2)),
     ShapSignature(MODEL, all_classes=False).fit(draw(40), adversarial=draw(20, seed=3).pow(2)),
     MCDropout(with_dropout(), n_samples=6),
+    LeaveOneOut(MODEL),
+    LeaveOneOut(MODEL, dispersion="std"),
     ImageEntropy(MODEL),
     ImageDenoising(MODEL),
 ]

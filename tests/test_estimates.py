@@ -79,6 +79,18 @@ def test_share_is_wilsons(run: Run) -> None:
     assert run.values["share"]["unit"] == "%"
 
 
+def test_mean_draws_the_rows_of_an_image_together(run: Run) -> None:
+    """Four attacks on each of nine images whose outcomes are equal tell no more than one attack on each."""
+    values, images = np.tile(np.arange(9.0) % 2, 4), np.tile(np.arange(9) * 7 + 3, 4)
+    rows = run.mean("by.rows", values, images=images)
+    assert rows == run.mean("by.image", values.reshape(4, 9).T, images=images[:9])
+    assert rows.n == 9
+    assert rows.high - rows.low > 1.5 * np.ptp([(alone := run.mean("alone", values)).low, alone.high])
+    change = run.change("by.change", 0 * values, values, images=images)
+    assert (change.low, change.high, change.n) == (rows.low, rows.high, 9)
+    assert run.mean("too.few", values[:3], images=[5, 5, 5]) is None  # one image
+
+
 def test_mean_leaves_undefined_values_out_and_draws_images(run: Run) -> None:
     values = np.random.default_rng(0).normal(size=30)
     known = bootstrap(
@@ -88,7 +100,7 @@ def test_mean_leaves_undefined_values_out_and_draws_images(run: Run) -> None:
     assert found.n == 30
     assert found[:3] == pytest.approx((values.mean(), *known.confidence_interval), abs=1e-12)
     several = np.array([[1.0, np.nan], [3.0, 5.0], [np.nan, np.nan]])
-    assert run.mean("several", several)[::3] == (3, 3)
+    assert run.mean("several", several)[::3] == (3, 2)
     assert run.mean("one", [2.0], least=1) == (2, 2, 2, 1)
     assert run.mean("all", torch.ones(9).bool(), "%").low == pytest.approx(
         100 * metrics.proportion_ci(9, 9).low

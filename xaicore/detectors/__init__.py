@@ -4,7 +4,8 @@ All share the contract of :class:`Detector`: fitted on clean images, a score (hi
 for a false-positive rate. :class:`Explainer` is the detector of paper 5, :class:`MagNet` and :class:`FeatureSqueezing`
 are those it compares itself with, :func:`adaptive_attack` knows the detector it faces. The others stand for further
 ideas: signatures of relevance and of SHAP values, which learn from adversarial examples too, the maps of all layers,
-the uncertainty of dropout, what the network looks at pasted onto other images, the network's answer alone (maximum
+how unequally pixels matter that are left out one by one (and ML-LOO, which learns from adversarial examples how neurons
+do), the uncertainty of dropout, what the network looks at pasted onto other images, the network's answer alone (maximum
 softmax, margin, energy), the features that enter its last layer (kernel density, local dimension, Mahalanobis, nearest
 neighbours), and the image alone. What is raised is said once, in :mod:`xaicore.detectors.base`.
 """
@@ -18,6 +19,7 @@ from xaicore.detectors.explainer import EXPLANATIONS, Explainer
 from xaicore.detectors.feature_squeezing import FeatureSqueezing, squeezed
 from xaicore.detectors.image_scores import ImageDenoising, ImageEntropy
 from xaicore.detectors.layer_deviation import LayerDeviation
+from xaicore.detectors.leave_one_out import LeaveOneOut, MultiLayerLeaveOneOut
 from xaicore.detectors.magnet import MagNet
 from xaicore.detectors.monte_carlo_dropout import MCDropout
 from xaicore.detectors.non_local_means import exact_means, noise_level, non_local_means
@@ -33,6 +35,7 @@ DETECTORS: dict[str, type[Detector]] = {
     "image_entropy": ImageEntropy,
     "kernel_density": KernelDensity,
     "layer_deviation": LayerDeviation,
+    "leave_one_out": LeaveOneOut,
     "local_dimension": LocalDimension,
     "magnet": MagNet,
     "mahalanobis": Mahalanobis,
@@ -40,6 +43,7 @@ DETECTORS: dict[str, type[Detector]] = {
     "max_softmax": MaxSoftmax,
     "mc_dropout": MCDropout,
     "sentinet": SentiNet,
+    "ml_loo": MultiLayerLeaveOneOut,
     "shap_signature": ShapSignature,
     "signature": SignatureDetector,
 }
@@ -57,12 +61,14 @@ __all__ = [
     "ImageEntropy",
     "KernelDensity",
     "LayerDeviation",
+    "LeaveOneOut",
     "LocalDimension",
     "MCDropout",
     "MagNet",
     "Mahalanobis",
     "Margin",
     "MaxSoftmax",
+    "MultiLayerLeaveOneOut",
     "SentiNet",
     "ShapSignature",
     "SignatureDetector",

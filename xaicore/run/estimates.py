@@ -147,7 +147,8 @@ class Estimates:
         Points are differences: where all are 0 the interval is Wilson's for 0 of n to either side.
 
         Args:
-            values: (N,), or several for each image, (N, K); NaN where there is none. ``n`` is how many there are.
+            values: (N,), or several for each image, (N, K); NaN where there is none. Rows that ``images`` gives the same
+                number are of one image. ``n`` is how many images have a value.
             least: fewer images with a value are not recorded. One image has no interval: a mean of ``least=1`` may have
                 one that is a point.
         """
@@ -172,16 +173,20 @@ class Estimates:
     ) -> Estimate | None:
         given = np.asarray(values, dtype=float)
         given = given.reshape(len(given), -1) if len(given) else np.empty((0, 1))
-        there = np.isfinite(given)
-        rows = there.any(1)
+        above, below = np.where(there := np.isfinite(given), given, 0).sum(1), there.sum(1)
+        if images is not None and len(given):  # several rows of an image are drawn together
+            _, first, place = np.unique(np.asarray(images), return_index=True, return_inverse=True)
+            place = np.argsort(np.argsort(first))[place]  # in the order in which images come
+            above, below = np.bincount(place, above), np.bincount(place, below)
+        rows = below > 0
         if (n := int(rows.sum())) < least:
             return None
         if difference and n > 1 and not given[there].any():
             most = metrics.proportion_ci(0, n).high
             found = Estimate(0.0, -most, most, n)
         else:
-            above, below = np.where(there, given, 0).sum(1)[rows], there.sum(1)[rows]
-            found = metrics.ratio(above, None if (below == 1).all() else below, seed=self.seed)
+            above, below = above[rows], below[rows]
+            found = metrics.ratio(above, None if (below == 1).all() else below, seed=self.seed)._replace(n=n)
         return self.estimate(id, found, unit, outcomes=given, images=images)
 
     def difference(

@@ -15,6 +15,8 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
 
 from xaicore import models
 from xaicore.attacks import ATTACKS, AttackResult
@@ -130,7 +132,7 @@ def algorithm_2(
     *,
     rounds: int,
     steps: int,
-    step_size: float = 8 / 255,
+    step_size: float = 2 / 255,
     seed: int = 0,
     bits: int | None = 8,
     batch_size: int | None = None,
@@ -241,6 +243,25 @@ def paired_p(before: ArrayLike, after: ArrayLike) -> float:
     if not there.any():
         return 1.0
     return wilcoxon(np.nanmean(other[there], 1), np.nanmean(one[there], 1)).p_value
+
+
+class _Products(TorchDispatchMode):
+    """Counts as PyTorch's ``FlopCounterMode``, whose hooks do not bear gradients of single modules."""
+
+    total = 0
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = function(*args, **(kwargs or {}))
+        if count := flop_registry.get(function._overloadpacket):
+            self.total += count(*args, **(kwargs or {}), out_val=result)
+        return result
+
+
+def products(model: nn.Module, images: Tensor) -> int:
+    """Return the floating-point operations of a model's matrix products and convolutions for images (N, C, H, W)."""
+    with _Products() as counter:
+        models.predict(model, images)
+    return counter.total
 
 
 def seconds_each(
