@@ -233,7 +233,7 @@ def test_too_few_images_to_hold_some_out_are_refused() -> None:
 def test_who_learns_is_known() -> None:
     learning = {name for name, make in MAKE.items() if make(MODEL).learns}
     features = {"deep_neighbours", "kernel_density", "local_dimension", "mahalanobis"}
-    assert learning == features | {"magnet", "ml_loo", "shap_signature", "signature"}
+    assert learning == features | {"magnet", "ml_loo", "sentinet", "shap_signature", "signature"}
 
 
 def test_a_failed_fit_leaves_an_unfitted_detector() -> None:
