@@ -110,6 +110,10 @@ def test_committed_intervals_lie_in_the_range_of_their_unit(path):
         ("p4.ndcg_gain.cw_targeted", None),
         ("p4.mask_gain.random", None),
         ("p2.mod_gap.vgg16", None),
+        ("p1.similarity.onepixel_immune", "correlation"),
+        ("p1.similarity.onepixel_gain", None),
+        ("p3.as_published.vulnerability_rank_gaussian.block1_conv2", "rank"),
+        ("p3.strength_distance.s025_s050", "distance"),
         ("p5.separation_gap.smooth_ig", None),
         ("p5.patch_ratio", None),
         ("p1.model.seconds", None),
@@ -122,8 +126,9 @@ def test_a_name_says_the_range_of_a_plain_number(tmp_path, name, unit):
     if unit is None:
         run.value(name, 1.2)
     else:
-        with pytest.raises(ValueError, match=r"is 1\.2 share, which must be at most 1$"):
-            run.value(name, 1.2)
+        beyond, bound = (-1.2, "at least") if unit in ("distance", "rank") else (1.2, "at most 1$")
+        with pytest.raises(ValueError, match=rf"{number(beyond)} {unit}, which must be {bound}"):
+            run.value(name, beyond)
 
 
 def test_a_number_has_one_unit_in_all_editions():

@@ -32,6 +32,8 @@ UNITS: dict[str | None, Unit] = {
     None: Unit(),
     "share": Unit(low=0, high=1),
     "correlation": Unit(low=-1, high=1),
+    "distance": Unit(low=0),
+    "rank": Unit(low=1),
     "%": Unit("%", 0, 100, of_one=100),
     "relative %": Unit("%", 0, of_one=100),
     "‱": Unit("%", 0, 10_000, parts=100, of_one=10_000),

@@ -12,7 +12,12 @@ from xaicore.core.units import check_range
 SCHEMA = 1
 FILE = "record.json"
 IDENTIFIER = re.compile(r"[a-z0-9_.]+")
-_SHARE = re.compile(r"(?:\b|_)(?:auroc|failure|iou|mod|ndcg|score|separation|spread)(?:\b|_)|\.p$")
+_NAMES = {
+    "share": re.compile(r"(?:\b|_)(?:auroc|failure|iou|mod|ndcg|score|separation|spread)(?:\b|_)|\.p$"),
+    "correlation": re.compile(r"\.similarity\."),
+    "distance": re.compile(r"_distance\."),
+    "rank": re.compile(r"\.vulnerability_rank"),
+}
 _NONE = re.compile(r"(?:\b|_)(?:gap|gain|change|difference|ratio|lead|agreement|classes)(?:\b|_)")
 """Names of differences, ratios and counts of such numbers."""
 
@@ -28,14 +33,16 @@ def eps_level(eps: float) -> str:
 
 
 def range_unit(id: str, unit: str | None) -> str | None:
-    """Return the unit (:data:`xaicore.core.units.UNITS`) whose range the value of an id is in: that of a share where a
-    number without a unit has the name of one, such as AUROC, NDCG, IoU and MOD.
+    """Return the unit (:data:`xaicore.core.units.UNITS`) whose range the value of an id is in: of a number without a unit
+    that its name says, such as a share of AUROC, NDCG, IoU and MOD.
 
     Args:
         id: such as ``p5.auroc.explainer.bim``.
         unit: that it was recorded with; it goes before the name.
     """
-    return "share" if unit is None and _SHARE.search(id) and not _NONE.search(id) else unit
+    if unit is None and not _NONE.search(id):
+        return next((name for name, pattern in _NAMES.items() if pattern.search(id)), None)
+    return unit
 
 
 def load_record(path: str | Path) -> dict[str, Any]:
