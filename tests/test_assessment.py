@@ -100,7 +100,7 @@ def block(paper: Paper, name: str, **values: Measured) -> str:
         (Measured(5, 4, 6, 200), P, "; so does noise of equal size"),
         (Measured(0, -1, 1, 200), R, "; whether the same holds for noise of equal size is open"),
         (Measured(-5, -6, -4, 200), R, None),
-        (Measured(5, 4, 6, 9), R, "; no control run"),
+        (Measured(5, 4, 6, 9), R, "; no control that can be judged"),
         (None, R, "; no control run"),
     ],
 )

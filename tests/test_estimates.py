@@ -168,12 +168,22 @@ def test_show_records_the_table(run: Run) -> None:
     pd.testing.assert_frame_equal(run._tables["rows"], pd.DataFrame({"a": [1], "b": ["x"]}))
 
 
+def test_show_spreads_one_column_of_estimates(run: Run) -> None:
+    rows = [{"a": "x", "mean": None, "n": 1}, {"a": "y", "mean": Estimate(2.0, 1.0, 3.0, 9), "n": 2}]
+    run.show("rows", rows)
+    shown = {"a": ["x", "y"], "mean": [np.nan, 2], "from": [np.nan, 1], "to": [np.nan, 3], "n": [1, 2]}
+    pd.testing.assert_frame_equal(run._tables["rows"], pd.DataFrame(shown))
+    with pytest.raises(ValueError, match=r"cell\(estimate\): mean, share"):
+        run.show("more", [rows[0], {**rows[1], "share": rows[1]["mean"]}])
+    with pytest.raises(ValueError, match="from"):
+        run.show("again", [{**rows[1], "from": 0.5}])
+
+
 def test_estimates_in_tables_and_lines() -> None:
     estimate = Estimate(12.345, 10.0, 15.55, 9)
     assert display.cell(estimate) == "12.35 [10.00, 15.55]".replace("12.35", f"{12.345:.2f}")
     assert display.cell(estimate, 1, 0) == "12.3 [10, 16]"
     assert display.cell(None) == display.cell(Estimate(float("nan"), 0, 0, 1)) == "–"
-    assert display.columns("mean", estimate) == {"mean": 12.345, "from": 10.0, "to": 15.55}
     x, y, band = figures.estimated([1, 2, 3], [estimate, None, estimate])
     assert (x.tolist(), y.tolist(), band.tolist()) == ([1, 3], [12.345] * 2, [[10.0, 15.55]] * 2)
 

@@ -75,9 +75,9 @@ def test_verdicts_by_hand() -> None:
     assert not clean.pending
     assert "embedded edition cannot test" in clean.outcome.explanation
     assert "reference or paper" in clean.outcome.explanation
-    missing = found["p1.fgsm-drop"]
+    missing = found["p1.fgsm-immune-restores"]
     assert missing.verdict is Verdict.NOT_TESTABLE
-    assert "recorded no number `p1.success.fgsm`" in missing.outcome.explanation
+    assert "recorded no number `p1.repaired.fgsm_immune.fgsm`" in missing.outcome.explanation
 
 
 def test_the_larger_edition_makes_the_headline_and_its_own_check_counts() -> None:

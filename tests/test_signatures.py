@@ -8,7 +8,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
 from xaicore.attribution import signatures
-from xaicore.studies.signatures import classify, embed
+from xaicore.studies.signatures import classify, embed, evened
 
 
 def test_a_signature_tells_where_and_not_how_much() -> None:
@@ -22,6 +22,18 @@ def test_a_signature_tells_where_and_not_how_much() -> None:
 
 def test_a_zero_map_stays_zero() -> None:
     assert not signatures(torch.zeros(1, 1, 2, 2)).any()
+
+
+def test_evened_values_compare_within_classes() -> None:
+    draws = np.random.default_rng(0)
+    classes = [np.repeat([0, 1], of) for of in ((10, 90), (80, 20))]
+    groups = [50 * of + draws.normal(size=len(of)) for of in classes]
+    one, other = map(evened, groups, classes)
+    within = [a[of == k].mean() for a, of in zip(groups, classes, strict=True) for k in (0, 1)]
+    np.testing.assert_allclose(one.mean() - other.mean(), np.mean(within[:2]) - np.mean(within[2:]))
+    assert abs(one.mean() - other.mean()) < 1 < groups[0].mean() - groups[1].mean()
+    stratified = [groups[0][classes[0] == k].var() / (4 * (classes[0] == k).sum()) for k in (0, 1)]
+    np.testing.assert_allclose(one.var() / len(one), sum(stratified))
 
 
 def test_embedding_is_repeatable_and_keeps_far_groups_apart() -> None:

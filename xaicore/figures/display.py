@@ -73,9 +73,24 @@ def cell(estimate: Estimate | None, digits: int = 2, interval_digits: int | None
     return f"{estimate.value:.{digits}f} [{estimate.low:.{ends}f}, {estimate.high:.{ends}f}]"
 
 
-def columns(name: str, estimate: Estimate) -> dict[str, float]:
-    """Return an estimate as three columns of a row: its value under ``name``, and the ends of its interval."""
-    return {name: estimate.value, "from": estimate.low, "to": estimate.high}
+def spread(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return ``frame`` with a column of estimates as three: its values, and ``from`` and ``to`` of their intervals.
+
+    Raises:
+        ValueError: several columns hold estimates; ``from`` and ``to`` could not say whose they are.
+    """
+    held = [name for name in frame.columns if any(isinstance(each, Estimate) for each in frame[name])]
+    if len(held) > 1:
+        raise ValueError(
+            f"only one column may hold estimates, write each as cell(estimate): {', '.join(held)}"
+        )
+    for name in held:
+        given = [each if isinstance(each, Estimate) else Estimate(*[math.nan] * 3, 0) for each in frame[name]]
+        place = frame.columns.to_list().index(name)
+        frame = frame.assign(**{name: [each.value for each in given]})
+        frame.insert(place + 1, "from", [each.low for each in given])
+        frame.insert(place + 2, "to", [each.high for each in given])
+    return frame
 
 
 def provenance(source: dict[str, Any]) -> HTML:

@@ -31,12 +31,12 @@ def paper(id: str) -> float:
 
 
 def reported(root: Path, name: str) -> dict[str, float]:
-    """Return the numbers of a paper, ``p1`` to ``p5``, by their ids; none where ``root`` has no claims of that name."""
+    """Return the numbers of a paper, such as ``p1``, by their ids; none where ``root`` has no claims of that name."""
     return {entry["id"]: float(entry["number"]) for entry in _claims(root, name).get("reported", ())}
 
 
 def judged(name: str) -> frozenset[str]:
-    """Return the ids of our values that the claims of a paper, ``p1`` to ``p5``, read; none outside a working copy."""
+    """Return the ids of our values that the claims of a paper, such as ``p1``, read; none outside a working copy."""
     root = working_copy()
     claims = _claims(root, name).get("claims", ()) if root else ()
     return frozenset(id for claim in claims for id in claim.get("results", ()))

@@ -29,6 +29,21 @@ AT_ONCE = 4096
 """Signatures classified at once, so that memory does not grow with those held out."""
 
 
+def evened(values: NDArray[Any], classes: NDArray[Any]) -> NDArray[np.float64]:
+    """Return numbers (N,), one of each image, whose mean is the mean over the classes of the means within them.
+
+    Each is that mean plus the deviation from its own class, so that their spread is that of a mean stratified by class.
+
+    Args:
+        values: (N,) finite, N at least 1.
+        classes: (N,) whole numbers.
+    """
+    _, of, counts = np.unique(classes, return_inverse=True, return_counts=True)
+    means = np.bincount(of, values) / counts
+    weights: NDArray[np.float64] = len(values) / (len(means) * counts[of])
+    return means.mean() + weights * (values - means[of])
+
+
 def embed(points: NDArray[np.float32], *, neighbors: int = 15, seed: int = 0) -> NDArray[np.float32]:
     """Project points (N, D), N ≥ 4, to the plane (N, 2) with UMAP, Euclidean metric; the same seed gives the same map.
 

@@ -75,7 +75,9 @@ def assess(claim: Claim, edition: str, evidence: Evidence) -> Outcome:
     elif verdict is Verdict.REPRODUCED and open_:
         words = f"{words}; whether the same holds for {' and '.join(open_)} is open"
     elif verdict is not Verdict.NOT_TESTABLE and awaited and not run:
-        words = f"{words}; no control run"
+        asked = (control.rule(check).ids() for control in claim.control if control.placebo)
+        recorded = any(name in evidence.values for ids in asked for name in set(ids) - set(check.ids()))
+        words = f"{words}; no control {'that can be judged' if recorded else 'run'}"
     return replace(outcome, verdict=verdict, explanation=words, controls=controls)
 
 

@@ -31,7 +31,7 @@ _REACHED = {
     Verdict.PARTLY: "It does in part only",
     Verdict.NOT_REPRODUCED: "It does not",
     Verdict.INCONCLUSIVE: "Whether it does is open",
-    Verdict.NOT_TESTABLE: "It has not been run",
+    Verdict.NOT_TESTABLE: "It cannot be judged",
 }
 """What a control comes to."""
 
