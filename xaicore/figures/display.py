@@ -85,7 +85,8 @@ def spread(frame: pd.DataFrame) -> pd.DataFrame:
             f"only one column may hold estimates, write each as cell(estimate): {', '.join(held)}"
         )
     for name in held:
-        given = [each if isinstance(each, Estimate) else Estimate(*[math.nan] * 3, 0) for each in frame[name]]
+        none = Estimate(math.nan, math.nan, math.nan, 0)
+        given = [each if isinstance(each, Estimate) else none for each in frame[name]]
         place = frame.columns.to_list().index(name)
         frame = frame.assign(**{name: [each.value for each in given]})
         frame.insert(place + 1, "from", [each.low for each in given])
