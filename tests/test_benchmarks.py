@@ -324,5 +324,5 @@ def test_no_peer_fools_more_or_closer_in_the_committed_comparison() -> None:
 
 def test_the_mechanisms_run_with_and_without() -> None:
     rows = list(mechanisms.rows(repeats=1, quick=True))
-    assert len(rows) == 6
+    assert len(rows) == 8
     assert all(row["largest_difference"] < 0.02 for row in rows)
