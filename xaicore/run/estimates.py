@@ -95,7 +95,7 @@ class Estimates:
     def show(self, id: str, frame: pd.DataFrame | list[dict[str, Any]]) -> HTML:
         """Record a table, or its rows, and return it as a cell shows it.
 
-        A column may hold estimates, see :func:`xaicore.figures.display.spread`.
+        A column may hold estimates, see ``xaicore.figures.display.spread``.
         """
         return display.table(self.table(id, display.spread(pd.DataFrame(frame))))
 
