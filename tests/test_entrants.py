@@ -69,6 +69,10 @@ def test_what_is_learned_are_the_examples_that_fool() -> None:
     assert torch.equal(found.adversarial, images + 1)
 
 
+ELSEWHERE = {DETECTORS[name] for name in ("sentinet", "leave_one_out", "ml_loo")}
+"""SentiNet is for patches, of which the arena has none; leave-one-out waits for the arena's next runs."""
+
+
 def test_every_detector_enters_and_says_whether_one_can_know_it(setting: arena.Setting) -> None:
     params = small()
     magnet = entrants.fitted_magnet(params, setting)
@@ -77,7 +81,7 @@ def test_every_detector_enters_and_says_whether_one_can_know_it(setting: arena.S
         for part in entrants.fitted_detectors(params, setting, learned(setting), magnet).values()
         for title, detector in part.items()
     }
-    assert {type(detector) for detector in entered.values()} == set(DETECTORS.values())
+    assert {type(detector) for detector in entered.values()} == set(DETECTORS.values()) - ELSEWHERE
     images = setting.images[:4]
     for title, detector in entered.items():
         why = arena.why_not(detector)
