@@ -178,8 +178,7 @@ class Estimates:
         given = given.reshape(len(given), -1) if len(given) else np.empty((0, 1))
         above, below = np.where(there := np.isfinite(given), given, 0).sum(1), there.sum(1)
         if images is not None and len(given):  # several rows of an image are drawn together
-            _, first, place = np.unique(np.asarray(images), return_index=True, return_inverse=True)
-            place = np.argsort(np.argsort(first))[place]  # in the order in which images come
+            place, _ = pd.factorize(np.asarray(images))
             above, below = np.bincount(place, above), np.bincount(place, below)
         rows = below > 0
         if (n := int(rows.sum())) < least:
