@@ -106,12 +106,13 @@ def test_what_an_attack_does_beyond_the_answer_by_hand() -> None:
     np.testing.assert_allclose(found["changed"], [[[NAN, 0.1], [NAN, NAN]]])
 
 
-def test_two_people_are_each_image_and_the_next_of_another_person(model, images, engine) -> None:
+def test_two_people_are_each_image_and_another_person_far_off(model, images, engine) -> None:
     layer = shift.deepest_layer(model, images, 3)
     labels = torch.tensor([0, 0, 1, 1, 0])
     found = answer_shift.between_people(engine, model, images, labels, layer=layer, step="two people")
     classes = models.predict(model, images).argmax(1).tolist()
-    for i, j in enumerate((2, 2, 4, 4, 2)):
+    assert answer_shift.another(labels).tolist() == [2, 3, 4, 0, 2]
+    for i, j in enumerate((2, 3, 4, 0, 2)):
         hand = nissim_of(model, layer, images[i], classes[i], images[j], classes[j])
         assert found[i] == pytest.approx(hand, abs=1e-6, nan_ok=True)
 
@@ -175,12 +176,27 @@ def test_ranks_are_compared_within_a_column_only() -> None:
 def test_regions_that_grow_shrink_leave_or_turn_round() -> None:
     area = np.array([[0.2, 0.26, 0.15], [0.2, 0.2, NAN]])
     middle = np.array([[0.5, 0.5, 0.3], [0.5, 0.45, NAN]])
-    rank = np.array([[1.0, 0.4, -0.2], [1.0, -0.1, NAN]])
+    rank = np.array([[1.0, -0.4, -0.6], [1.0, -0.51, NAN]])
     found = answer_shift.region_events(answer_shift.Regions(area, middle, rank))
     np.testing.assert_array_equal(found["grows"], [[1, 0], [0, NAN]])
     np.testing.assert_array_equal(found["shrinks"], [[0, 1], [0, NAN]])
     np.testing.assert_array_equal(found["leaves"], [[0, 1], [0, NAN]])
     np.testing.assert_array_equal(found["inverted"], [[0, 1], [1, NAN]])
+
+
+def test_what_is_left_with_the_class_held_counts_pairs_only() -> None:
+    shifts = np.array([[0.4, 0.2], [NAN, 0.6], [0.4, 0.4]])
+    held = np.array([[0.2, NAN], [0.9, 0.6], [0.4, 0.0]])
+    assert answer_shift.share_left(shifts, held).value == pytest.approx(1.2 / 1.8)
+    assert np.isnan(answer_shift.share_left(shifts * NAN, held).value)
+
+
+def test_what_is_lost_is_of_what_was_right() -> None:
+    right = np.zeros((20, 2, 3))
+    right[:10, 0, 0] = right[:, 0, 1:] = 1  # the first network has half of the clean images right, the others all
+    right[:5, 1, 0] = right[:15, 1, 1:] = 1  # and keeps half of these, the others three in four
+    assert answer_shift.lost_gap(right, 1, floor=0.1).value == pytest.approx(0.25)
+    assert answer_shift.lost_gap(right, 1, floor=0.25) is None
 
 
 def test_groups_are_compared_without_the_source() -> None:

@@ -70,32 +70,32 @@ def test_strengths_are_compared_on_the_same_examples(run):
 
 
 def test_all_and_few_layers_are_counted_among_those_defined(run):
-    """Three examples at strength 1 and 2: all of four defined layers, three of five, and one that does not mislead."""
+    """Three examples at strength 1: all of four defined layers, one of five, and one that does not mislead."""
     noise = np.full((12, 4, 5), 0.5)
     attack = np.full((12, 4, 5), 0.9)  # nothing compromised
     attack[0, 1] = [0.1, 0.1, 0.1, 0.1, np.nan]  # all that are defined
-    attack[1, 1] = [0.1, 0.1, 0.1, 0.9, 0.9]  # few
+    attack[1, 1] = [0.1, 0.9, 0.9, 0.9, 0.9]  # few: one of five, at most three of 13
     attack[2, 1] = 0.1  # all, but its answer is right
     attack[3, 1] = [0.1, 0.1, 0.1, 0.1, 0.9]  # neither
     misleads = np.zeros((12, 4), dtype=bool)
     misleads[[0, 1, 3], 1] = True
     of = analysis(sides=(attack, noise), misleads=(misleads, np.zeros_like(misleads)))
     rows = compromised_rows(run, of)
-    assert (rows[0]["misleading"], rows[0]["all layers"], rows[0]["at most 3 layers"]) == (3, 1, 1)
+    assert (rows[0]["misleading"], rows[0]["all layers"], rows[0]["at most 3 of 13"]) == (3, 1, 1)
     assert run.values["p3.compromised_all.share"]["value"] == pytest.approx(100 / 3)
     assert run.values["p3.compromised_few.count"]["n"] == 3
     # The control counts all Gaussian images for "all", which lie on their own median: none below it.
-    assert run.values["p3.compromised_all_gaussian.count"] == {"value": 0, "n": 48, "ci": None, "unit": None}
-    assert run.values["p3.compromised_few_gaussian.count"]["value"] == 0
+    assert run.values["p3.compromised_all_gaussian.count"] == {"value": 0, "n": 12, "ci": None, "unit": None}
+    assert "p3.compromised_few_gaussian.count" not in run.values  # no noisy image misleads
     assert run.values["p3.misleads.s100"]["value"] == pytest.approx(25)
 
 
 def test_findings_say_what_the_paper_says_and_what_comes_out():
     of = analysis().findings
-    rows = findings_rows(STRENGTHS, {"paper": None, "here": of}, (40, 80), 5)
+    rows = findings_rows(STRENGTHS, {"paper": None, "here": of}, (40, 80))
     by_name = {row["finding"]: (row["paper"], row["here"]) for row in rows}
     assert by_name["compromised, lowest (%)"] == ("about 40", "100")
-    assert by_name["layers moved further"] == ("all 5", "5")
+    assert by_name["layers moved further"] == ("every", "5 of 5")
     assert by_name["distance of 0.25, 2 and 4"][1] != "–"
 
 
@@ -109,10 +109,13 @@ def test_coverage_takes_half_of_the_examples_without_repeating_one(tmp_path, run
     of = layer_coverage.sequences(engine, model, clean, attack, draws, STRENGTHS, n_orders=25, seed=0)
     assert of.clean.shape == (25, 4)
     assert (np.diff(of.adversarial[0], axis=1) >= 0).all()
-    assert (of.with_clean[0] >= of.clean - 1e-9).all()
+    for each in (of.with_clean[0][1], of.second):
+        assert (each >= of.clean - 1e-9).all()
     rows, gaps = layer_coverage.coverage_rows(run, of, STRENGTHS, np.arange(8))
     assert len(rows) == 4
-    assert len(gaps) == 2
+    assert len(gaps) == 3
+    with_clean = (of.with_clean[0][1] - of.with_clean[1][1]).mean()
+    assert run.values["p3.coverage_gap_with_clean"]["value"] == pytest.approx(with_clean)
     assert run.values["p3.coverage_gain_gaussian"]["value"] >= 0
     gap = (of.adversarial[1] - of.gaussian[1]).mean()
     assert run.values["p3.coverage_gap"]["value"] == pytest.approx(gap)

@@ -151,7 +151,7 @@ def test_findings_of_numbers_worked_by_hand():
         found.adversarial[1].value - found.adversarial[0].value
     )
     assert found.depth_correlation.value == -1
-    assert found.distance[0, 1].value == pytest.approx((0.25 + 0.45 + 0.6) / 3)
+    assert found.distance[0, 1] == pytest.approx((0.25 + 0.45 + 0.6) / 3)
     # Medians of strength 0.5: 1, 0.8, 0.7; of strength 1: 0.8, 0.7, 0.5.
     expected = [[[1, 0, 0], [0, 1, 1]], [[0, 0, 1], [1, 1, 1]]]
     assert layer_findings.compromised(attack, noise).tolist() == expected
@@ -166,18 +166,32 @@ def test_pooled_strengths_are_one_group():
     assert [e.value for e in pooled.gap] == pytest.approx((noise - attack).mean((0, 1)))
     ratio = attack.reshape(12, 4).var(0) / noise.reshape(12, 4).var(0)
     assert [e.value for e in pooled.log_variance_ratio] == pytest.approx(np.log2(ratio))
-    curve = attack.mean((0, 1))
-    assert pooled.depth_correlation.value == pytest.approx(layer_findings.depth_correlation(curve))
+    by_strength = [layer_findings.depth_correlation(curve) for curve in attack.mean(0)]
+    assert pooled.depth_correlation.value == pytest.approx(np.mean(by_strength))
     assert [e.value for e in pooled.adversarial] == [e.value for e in alone.adversarial]
 
 
 def test_what_is_above_chance_has_the_floor_taken_off():
     own, others = np.array([[0.6, 0.9], [0.8, 0.7]]), np.array([[0.2, 0.6], [0.4, 0.6]])
-    floor, above, depth = layer_findings.chance_corrected(own, others, n_resamples=20)
+    floor, above, (depth, of_floor) = layer_findings.chance_corrected(own, others, n_resamples=20)
     assert floor == pytest.approx([0.3, 0.6])
     assert above == pytest.approx([0.4 / 0.7, 0.2 / 0.4])
     assert depth.value == pytest.approx(-1)
+    assert of_floor.value == pytest.approx(1)
     assert layer_findings.depth_correlation(own.mean(0)) == pytest.approx(1)
+
+
+def test_a_layer_with_maps_in_few_images_is_left_out():
+    rng = np.random.default_rng(0)
+    noise = 0.9 - 0.01 * rng.random((30, 2, 3))
+    attack = noise - 0.3
+    attack[3:, :, 1] = np.nan
+    attack[:3, :, 1] = 0.95
+    found = layer_findings.findings(attack, noise, 1, n_resamples=20)
+    assert np.isnan(found.gap[1].value)
+    assert found.smallest_gap.value == pytest.approx(0.3)
+    few = layer_findings.findings(attack[:3], noise[:3], 1, n_resamples=20)
+    assert few.smallest_gap.value < 0
 
 
 def test_the_floor_is_the_cosine_with_other_images(model, subject):

@@ -38,8 +38,8 @@ class Sequences(NamedTuple):
         adversarial: one a strength.
         gaussian: one a strength, mean over the draws of the noise.
         clean: of the clean images.
-        with_clean: the published comparison: strength 1 beside the clean image, and Gaussian noise of the lowest strength
-            beside it.
+        with_clean: adversarial and Gaussian, one a strength, beside the clean images, as the published code counts.
+        second: of each clean image beside the clean image of another example.
         each: (S, N) coverage in percent by each adversarial example alone.
         neurons: how many there are.
     """
@@ -47,7 +47,8 @@ class Sequences(NamedTuple):
     adversarial: list[Array]
     gaussian: list[Array]
     clean: Array
-    with_clean: tuple[Array, Array]
+    with_clean: tuple[list[Array], list[Array]]
+    second: Array
     each: Array
     neurons: int
 
@@ -90,12 +91,15 @@ def sequences(
     plain = covered(Version(), draws[0])
     attack = [covered(version, draws[0]) for version in pair.adversarial]
     noise = [[covered(version, draw) for draw in draws] for version in pair.gaussian]
-    one = list(strengths).index(1.0)
     return Sequences(
         [progress(each) for each in attack],
         [np.mean([progress(each) for each in drawn], 0) for drawn in noise],
         progress(plain),
-        (progress(plain, attack[one]), np.mean([progress(plain, each) for each in noise[0]], 0)),
+        (
+            [progress(plain, each) for each in attack],
+            [np.mean([progress(plain, each) for each in drawn], 0) for drawn in noise],
+        ),
+        progress(plain, np.roll(plain, 1, 0)),
         np.stack([100 * each.mean(1) for each in attack]),
         plain.shape[1],
     )
@@ -131,19 +135,26 @@ def coverage_rows(
         rows.append({**row, "difference of the areas (points)": cell(area)})
     for name, side in (("coverage_change", of.adversarial), ("coverage_change_gaussian", of.gaussian)):
         over(side[-1][:, -1] - side[0][:, -1], name, "points")
-    over((of.with_clean[1] - of.clean)[:, -1], "coverage_gain_gaussian", "points")
-    published = over((of.with_clean[0] - of.with_clean[1]).mean(1), "as_published.coverage_gap", "points")
-    sides = {"corrected": (of.adversarial[one], of.gaussian[one]), "as published": of.with_clean}
-    differences = (over_sequences(areas[one], count), published)
-    gaps = [
-        {
-            "analysis": title,
-            "adversarial %": pair[0][:, -1].mean(),
-            "random %": pair[1][:, -1].mean(),
-            "difference of the areas (points)": cell(area),
-        }
-        for (title, pair), area in zip(sides.items(), differences, strict=True)
-    ]
+    beside, noisy = of.with_clean
+    for name, side in (("coverage_change", beside), ("coverage_change_gaussian", noisy)):
+        over(side[-1][:, -1] - side[0][:, -1], f"{name}_with_clean", "points")
+    for name, each in (("gaussian", noisy[one]), ("adversarial", beside[one]), ("second", of.second)):
+        over((each - of.clean)[:, -1], f"coverage_gain_{name}", "points")
+    compared = {
+        "1 and 1, perturbed images only": ("coverage_gap", of.adversarial[one], of.gaussian[one]),
+        "1 and 1, beside the clean ones": ("coverage_gap_with_clean", beside[one], noisy[one]),
+        "1 and the lowest, beside the clean ones, as published": (
+            "as_published.coverage_gap",
+            beside[one],
+            noisy[0],
+        ),
+    }
+    gaps = []
+    for title, (name, one_side, other) in compared.items():
+        area = (one_side - other).mean(1)
+        found = over_sequences(area, count) if name == "coverage_gap" else over(area, name, "points")
+        row = {"strengths": title, "adversarial %": one_side[:, -1].mean(), "random %": other[:, -1].mean()}
+        gaps.append({**row, "difference of the areas (points)": cell(found)})
     return rows, gaps
 
 

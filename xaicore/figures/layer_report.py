@@ -21,8 +21,10 @@ if TYPE_CHECKING:
     from xaicore.run.records import Run
 
 Array = NDArray[np.float64]
-FEW = 3
-"""Compromised layers that count as a few."""
+FEW = 3 / 13
+"""Share of a network's layers that counts as a few: three of VGG16's."""
+RANKED = 12
+"""Pairs that Wilcoxon's test needs to be able to confirm one of 49 layers after Holm's correction."""
 
 
 def level(strength: float) -> str:
@@ -72,7 +74,7 @@ class Analysis:
     ) -> Analysis:
         """Analyse similarities and answers, ``sides`` and ``misleads``, each adversarial and Gaussian."""
         chance = as_published.compromise if deviations.threshold else layer_findings.compromise_probability
-        attack, noise = sides
+        attack, noise = layer_findings.with_enough(*sides)
         found = layer_findings.findings(
             attack,
             noise,
@@ -184,8 +186,9 @@ def strength_values(run: Run, of: Analysis) -> list[dict[str, Any]]:
         )
         name = f"{of.prefix}.depth_correlation{'' if kind == 'adversarial' else '_gaussian'}"
         run.estimate(name, correlation, "correlation")
-        each = [layer_findings.depth_correlation(row) for row in values[:, of.one]]
-        run.grouped(name, {"each image": each}, images=[of.images])
+        of_one = values if of.deviations.pooled else values[:, of.one, None]
+        each = [[layer_findings.depth_correlation(curve) for curve in image] for image in of_one]
+        run.grouped(name, {"each image": mean_of_known(each, 1)}, images=[of.images])
     run.estimate(f"{of.prefix}.deviation_change_gap", result.change_gap)
     both = zip(((result.shift, of.attack), (result.gaussian_shift, of.noise)), ("", "_gaussian"), strict=True)
     for (shifts, values), ending in both:
@@ -193,7 +196,12 @@ def strength_values(run: Run, of: Analysis) -> list[dict[str, Any]]:
             given = {"outcomes": values[:, i] - values[:, j], "images": of.images}
             run.estimate(f"{of.prefix}.strength_shift{ending}.{names[i]}_{names[j]}", shift, **given)
     for (i, j), distance in result.distance.items():
-        run.estimate(f"{of.prefix}.strength_distance.{names[i]}_{names[j]}", distance)
+        between = f"{names[i]}_{names[j]}"
+        if np.isfinite(distance):
+            run.value(f"{of.prefix}.strength_distance.{between}", distance, n=len(of.images))
+        further = (of.attack[:, i] - of.attack[:, j]) - (of.noise[:, i] - of.noise[:, j])
+        given = {"outcomes": further, "images": of.images}
+        run.estimate(f"{of.prefix}.shift_gap.{between}", result.shift_gap[i, j], **given)
     flags, rows = of.flags(of.attack), []
     for k, strength in enumerate(names):
         given = {"outcomes": of.noise[:, k] - of.attack[:, k], "images": of.images}
@@ -219,16 +227,15 @@ def compromised_rows(run: Run, of: Analysis) -> list[dict[str, Any]]:
         ("Gaussian", "_gaussian", of.noise, of.noise_misleads),
     ):
         count, defined = layer_findings.compromised_layers(of.flags(side))
-        kinds = {"all": (count == defined) & (defined > 0), "few": (count <= FEW) & (defined > 0)}
-        row = {"noise": title, "images": misleads.size, "misleading": int(misleads.sum())}
-        for kind, words in (("all", "all layers"), ("few", f"at most {FEW} layers")):
+        kinds = {"all": (count == defined) & (defined > 0), "few": (count <= FEW * defined) & (defined > 0)}
+        row = {"noise": title, "images × strengths": misleads.size, "misleading": int(misleads.sum())}
+        for kind, words in (("all", "all layers"), ("few", "at most 3 of 13")):
             eligible = np.ones_like(misleads) if ending and kind == "all" else misleads
             chosen = kinds[kind] & eligible
             row[words] = int(chosen.sum())
-            run.value(
-                f"{of.prefix}.compromised_{kind}{ending}.count", row[words], n=max(int(eligible.sum()), 1)
-            )
             if eligible.any():
+                images = int(eligible.any(1).sum())
+                run.value(f"{of.prefix}.compromised_{kind}{ending}.count", row[words], n=images)
                 share = metrics.ratio(chosen.sum(1), eligible.sum(1))
                 outcomes = {"outcomes": np.where(eligible, chosen, np.nan), "images": of.images}
                 run.estimate(f"{of.prefix}.compromised_{kind}{ending}.share", share, "%", **outcomes)
@@ -283,6 +290,7 @@ def attack_rows(
         run.estimate(f"p3.{identity}.compromise.{level(strengths[k])}", of.compromise[k], "%")
         for k in (0, -1)
     )
+    enough = len(found.adversarial) >= RANKED
     beyond = sum(gap.low > 0 for gap in of.gap)
     run.value(f"p3.{identity}.layers_beyond_noise", beyond, n=len(of.gap))
     names = [literature.get(name, name) for name in found.layers]
@@ -290,8 +298,8 @@ def attack_rows(
     row |= {"1 − similarity": cell(of.adversarial[one]), "the same, Gaussian": cell(of.gaussian[one])}
     return row, {
         "attack": title,
-        "layers beyond noise": f"{beyond} of {len(names)}",
-        "p < 0.05 (Holm)": sum(p < 0.05 and test.effect > 0 for test, p in tests),
+        "layers beyond noise": f"{beyond} of {len(names)}" if enough else "–",
+        "p < 0.05 (Holm)": sum(p < 0.05 and test.effect > 0 for test, p in tests) if enough else "–",
         "most vulnerable": names[int(np.nanargmax([gap.value for gap in of.gap]))],
         "depth correlation": cell(depth),
         f"compromised at {strengths[0]:g} %": f"{lowest.value:.0f}",
@@ -300,7 +308,7 @@ def attack_rows(
 
 
 def findings_rows(
-    strengths: Sequence[float], compared: Mapping[str, Findings | None], said: Sequence[float], layers: int
+    strengths: Sequence[float], compared: Mapping[str, Findings | None], said: Sequence[float]
 ) -> list[dict[str, Any]]:
     """Return a row for each finding of the paper: what it says where a column has no analysis, else the analysis' number.
 
@@ -308,26 +316,26 @@ def findings_rows(
         strengths: of the analyses.
         compared: the columns' titles and analyses.
         said: the paper's shares compromised at the lowest and the highest strength, in percent.
-        layers: how many there are.
     """
     strengths = list(strengths)
     one = strengths.index(1.0)
 
     def largest(of: Findings, *chosen: float) -> float:
         tried = [strengths.index(each) for each in chosen if each in strengths]
-        distances = [of.distance[i, j].value for k, i in enumerate(tried) for j in tried[k + 1 :]]
+        distances = [of.distance[i, j] for k, i in enumerate(tried) for j in tried[k + 1 :]]
         return max(distances) if distances else float("nan")
+
+    def _share_of(estimates: Sequence[Estimate]) -> str:
+        known = [each for each in estimates if np.isfinite(each.value)]
+        return f"{sum(each.low > 0 for each in known)} of {len(known)}"
 
     kinds = {
         "distance of 0.5 and 1": ("almost identical", lambda r: largest(r, 0.5, 1.0)),
         "distance of 0.25, 2 and 4": ("very similar", lambda r: largest(r, 0.25, 2.0, 4.0)),
         "compromised, lowest (%)": (f"about {said[0]:g}", lambda r: 100 * r.compromise[0].value),
         "compromised, highest (%)": (f"{said[1]:g}", lambda r: 100 * r.compromise[-1].value),
-        "layers moved further": (f"all {layers}", lambda r: float(sum(gap.value > 0 for gap in r.gap))),
-        "layers that vary more": (
-            f"all {layers}",
-            lambda r: float(sum(e.value > 0 for e in r.log_variance_ratio)),
-        ),
+        "layers moved further": ("every", lambda r: _share_of(r.gap)),
+        "layers that vary more": ("every", lambda r: _share_of(r.log_variance_ratio)),
         "depth correlation": ("below 0", lambda r: r.depth_correlation.value),
         "mean similarity at 1": ("–", lambda r: 1 - r.adversarial[one].value),
     }
@@ -337,8 +345,10 @@ def findings_rows(
     ]
 
 
-def _short(value: float) -> str:
+def _short(value: float | str) -> str:
     """Return a number of that table, with the digits that mean something there."""
+    if isinstance(value, str):
+        return value
     if not np.isfinite(value):
         return "–"
     return f"{value:.0f}" if value >= 1.5 or value == round(value) else f"{value:.3f}".replace("-", "−")

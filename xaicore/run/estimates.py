@@ -117,16 +117,19 @@ class Estimates:
             id: see :meth:`value`, as for the errors.
             estimate: in parts of one where ``unit`` is a percentage or the like, else in the unit.
             unit: one of :data:`xaicore.core.units.UNITS`.
-            outcomes: (N,) or (N, K) of each image, in parts of one where the estimate is; NaN where there is none. None:
-                they are not kept.
+            outcomes: (N,) or (N, K) of each image, in parts of one where the estimate is; NaN where there is none. With
+                ``images`` these are what ``n`` counts. None: they are not kept.
             images: (N,), see the module.
         """
         factor = UNITS[known_unit(unit)].of_one
         estimate = estimate.scaled(factor)
         if np.isfinite(estimate.value):
+            frame = None if outcomes is None else _frame(np.asarray(outcomes, dtype=float) * factor, images)
+            if frame is not None and images is not None and len(frame):
+                estimate = estimate._replace(n=frame["image"].nunique())
             self.value(id, estimate.value, n=estimate.n, ci=estimate, unit=unit)
-            if outcomes is not None:
-                self.outcomes[id] = _frame(np.asarray(outcomes, dtype=float) * factor, images)
+            if frame is not None:
+                self.outcomes[id] = frame
         return estimate
 
     def share(self, id: str, outcomes: Values, *, images: Numbers = None) -> Estimate | None:

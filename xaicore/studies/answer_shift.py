@@ -21,6 +21,7 @@ from xaicore.metrics import shift
 from xaicore.studies import steps
 
 if TYPE_CHECKING:
+    from xaicore.metrics import Estimate
     from xaicore.models import Classifier
     from xaicore.run.engine import Engine
 
@@ -167,18 +168,22 @@ def class_shift(
     return found.numpy()
 
 
+def another(labels: Tensor) -> Tensor:
+    """Return for each image (N,) the number of one of another class, far off, so that few are taken twice."""
+    count = len(labels)
+    ahead = (torch.arange(count)[:, None] + count // 2 + torch.arange(count)) % count
+    return ahead[torch.arange(count), (labels[ahead] != labels[:, None]).int().argmax(1)]
+
+
 def between_people(
     engine: Engine, model: Classifier, images: Tensor, labels: Tensor, *, layer: str, step: str
 ) -> Array:
-    """Return NISSIM (N,) between the map of each image and that of the next image of another person.
+    """Return NISSIM (N,) between the map of each image and that of :func:`another` person's.
 
     The arguments are as for :func:`class_shift`; ``labels`` (N,) say who is shown, two people at least.
     """
-    count = len(labels)
-    ahead = (torch.arange(count)[:, None] + torch.arange(1, count + 1)) % count
-    first = (labels[ahead] != labels[:, None]).int().argmax(1)
-    other = ahead[torch.arange(count), first]
-    moved = steps.shifted(engine, model, images, images[other][:, None], layers=(layer,), step=step)
+    others = images[another(labels)][:, None]
+    moved = steps.shifted(engine, model, images, others, layers=(layer,), step=step)
     return moved.dissimilarity[:, 0, 0].cpu().numpy()
 
 
@@ -235,6 +240,41 @@ def answer_regression(shifts: ArrayLike, changed: ArrayLike) -> Array:
     return np.array([intercept, slope, explained])
 
 
+def share_left(shifts: ArrayLike, held: ArrayLike, *, seed: int = 0) -> Estimate:
+    """Return mean NISSIM with the class held over mean NISSIM, (N, K) each, where both are defined.
+
+    1: the change of class makes none of it; 0: all. The interval draws images by ``seed``; NaN without a pair.
+    """
+
+    def ratio(own: Array, same: Array) -> float:
+        there = np.isfinite(own) & np.isfinite(same)
+        return float(same[there].sum() / own[there].sum()) if own[there].sum() > 0 else np.nan
+
+    (found,) = metrics.row_bootstraps(ratio, shifts, held, n_resamples=500, seed=seed)
+    return found
+
+
+def lost_gap(right: ArrayLike, first: int, *, floor: float, seed: int = 0) -> Estimate | None:
+    """Return how much more of what they had right the ``first`` networks lose than the others, in parts of one.
+
+    Args:
+        right: (N, 2, networks) 1 where the answer to the clean and to the attacked image is right, else 0.
+        first: how many networks are in the first group.
+        floor: accuracy under attack that the mean of each group must exceed; else there is nothing to compare, None.
+        seed: of the draws of images.
+    """
+
+    def gap(right: Array) -> float:
+        kept = right.prod(1).sum(0) / np.maximum(right[:, 0].sum(0), 1)
+        return float(kept[first:].mean() - kept[:first].mean())
+
+    answers = np.asarray(right, dtype=np.float64)
+    left = answers[:, 1].mean(0)
+    if min(left[:first].mean(), left[first:].mean()) <= floor:
+        return None
+    return metrics.row_bootstrap(gap, answers, n_resamples=500, seed=seed)
+
+
 def separation_within(scores: ArrayLike, events: ArrayLike) -> float:
     """Return the AUROC of scores (N, K) for events (N, K) among pairs of the same column, say of one attack size.
 
@@ -262,12 +302,12 @@ def region_events(found: Regions) -> dict[str, Array]:
     """Return which maps of each version after the first differ from the first, (N, V - 1) each: 1, 0, NaN where empty.
 
     ``grows`` and ``shrinks``: the area is over 1.25 or under 0.8 times the first's; ``leaves``: the middle's share is
-    under 0.8 times; ``inverted``: the rank correlation is negative.
+    under 0.8 times; ``inverted``: the rank correlation is below -0.5.
     """
     area, middle = (each[:, 1:] / each[:, :1] for each in (found.area, found.middle))
     rank = found.rank[:, 1:]
     known = np.isfinite(area + middle + rank)
-    events = {"grows": area > 1.25, "shrinks": area < 0.8, "leaves": middle < 0.8, "inverted": rank < 0}
+    events = {"grows": area > 1.25, "shrinks": area < 0.8, "leaves": middle < 0.8, "inverted": rank < -0.5}
     return {name: np.where(known, event, np.nan) for name, event in events.items()}
 
 

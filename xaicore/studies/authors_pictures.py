@@ -117,15 +117,22 @@ def quantities(
     return found[0], found[1 : count + 1], found[count + 1 :]
 
 
-def coverage_gaps(coverage: dict[str, tuple[Array, Array]]) -> tuple[float, float]:
-    """Return the mean distance of the curves of Fig. 2a in points, as published and of like with like.
+def coverage_gaps(coverage: dict[str, tuple[Array, Array]]) -> tuple[float, float, float]:
+    """Return how much more the adversarial side of the coverage files covers, in points, in three comparisons.
 
-    The random file holds one list, of which all strengths show the same; its first 20 entries are those of the lowest
-    strength. As published: strength 1 against these. Like with like: the lowest strength against these.
+    The random file holds one list for all strengths: 20 entries a strength, each on top of all before.
+
+    Returns:
+        The mean distance of the curves of Fig. 2a, strength 1 against the first 20 entries, which are those of the lowest
+        strength; the same of the lowest strength against these; and at the end the adversarial side of strength 1, after
+        20 images, minus the random one after all of its strengths up to 1.
     """
-    lowest = min(coverage, key=float)
-    random = coverage[lowest][1][:SEQUENCE]
-    return tuple(100 * float((coverage[name][0][:SEQUENCE] - random).mean()) for name in ("1", lowest))  # type: ignore[return-value]
+    lowest, random = min(coverage, key=float), next(iter(coverage.values()))[1]
+    first = random[:SEQUENCE]
+    published, weakest = (float((coverage[name][0][:SEQUENCE] - first).mean()) for name in ("1", lowest))
+    up_to_one = SEQUENCE * sum(float(name) <= 1 for name in coverage)
+    beyond = float(coverage["1"][0][SEQUENCE - 1] - random[up_to_one - 1])
+    return 100 * published, 100 * weakest, 100 * beyond
 
 
 def _number(name: str) -> int:

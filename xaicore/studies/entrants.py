@@ -7,8 +7,7 @@ which those learn that learn from attacks.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -81,6 +80,8 @@ def fitted_detectors(
             "dropout uncertainty": detectors.MCDropout(network, n_samples=params.masks, seed=params.seed),
             "feature squeezing": detectors.FeatureSqueezing(network),
             "MagNet": magnet,
+            "leave one out, IQR": detectors.LeaveOneOut(network),
+            "leave one out, deviation": detectors.LeaveOneOut(network, dispersion="std"),
         },
         "answer": {
             "maximum softmax": detectors.MaxSoftmax(network),
@@ -96,6 +97,7 @@ def fitted_detectors(
         "learned from BIM": {
             "relevance signature": detectors.SignatureDetector(network, seed=params.seed).fit(*taught),
             "SHAP signature": detectors.ShapSignature(network, seed=params.seed).fit(*taught),
+            "ML-LOO": detectors.MultiLayerLeaveOneOut(network).fit(*taught),
         },
         "no network": {
             "image, entropy": detectors.ImageEntropy(network),
@@ -110,16 +112,6 @@ def trained_defences(
     """Return the defences, title → classifier of images in [0, 1]; the first is none."""
     network, (images, labels) = setting.network, setting.train
 
-    def weights(step: str, module: nn.Module, train: Callable[..., Any], **given: Any) -> Any:
-        """Return ``module`` with the weights that ``train`` gives, of a distillation the student's, or from the store."""
-
-        def compute() -> dict[str, Tensor]:
-            made = train(**given)
-            return dict(getattr(made, "student", made).state_dict())
-
-        module.load_state_dict(dict(store.get_or_compute(step, given, compute, code=train)))
-        return module.eval().requires_grad_(False)
-
     recipe = models.Recipe(
         epochs=params.retraining_epochs,
         learning_rate=1e-3,
@@ -132,7 +124,8 @@ def trained_defences(
         store, "retrained", network, *extended, validation=setting.validation, recipe=recipe
     ).model
     repeats = max(1, len(images) // max(1, 2 * len(learned.originals)))
-    denoiser = weights(
+    denoiser = steps.fitted(
+        store,
         "denoiser",
         defenses.Denoiser((images.shape[1], images.shape[2], images.shape[3])),
         defenses.trained_denoiser,
@@ -141,7 +134,8 @@ def trained_defences(
         epochs=params.denoiser_epochs,
         seed=params.seed,
     )
-    robust = weights(
+    robust = steps.fitted(
+        store,
         "adversarial training",
         copy.deepcopy(network),
         defenses.adversarial_training,
@@ -153,7 +147,8 @@ def trained_defences(
         epochs=params.robust_epochs,
         seed=params.seed,
     )
-    distilled = weights(
+    distilled = steps.fitted(
+        store,
         "distillation",
         copy.deepcopy(setting.untrained),
         defenses.distill,

@@ -17,6 +17,8 @@ from scipy.stats import rankdata
 from xaicore.metrics import Estimate, RankTest, holm, row_bootstraps, wilcoxon
 
 Array = NDArray[np.float64]
+LEAST = 10
+"""Images with a map that a layer needs to be judged; of fewer than twice as many, half of them."""
 
 
 @dataclass(frozen=True)
@@ -40,10 +42,13 @@ class Findings:
         adversarial_change: the last of the first minus the first of them.
         gaussian_change: the same under Gaussian noise.
         change_gap: the first of these minus the second.
-        depth_correlation: Spearman correlation of depth and mean adversarial similarity, there.
+        depth_correlation: Spearman correlation of depth and mean adversarial similarity, there; of pooled strengths the
+            mean of that of each, as the published code draws a curve for each.
         gaussian_depth_correlation: the same under Gaussian noise.
-        distance: (i, j) to the mean absolute difference of the adversarial layer curves of strengths i and j.
+        distance: (i, j) to the mean absolute difference of the adversarial layer curves of strengths i and j. Resampling
+            makes distances larger, so there is no interval.
         shift: (i, j) to the deviation under adversarial noise at strength j minus that at i; gaussian_shift likewise.
+        shift_gap: (i, j) to the first of these minus the second.
         compromise: (S,) share of (image, layer) pairs that are compromised.
     """
 
@@ -65,9 +70,10 @@ class Findings:
     change_gap: Estimate
     depth_correlation: Estimate
     gaussian_depth_correlation: Estimate
-    distance: dict[tuple[int, int], Estimate]
+    distance: dict[tuple[int, int], float]
     shift: dict[tuple[int, int], Estimate]
     gaussian_shift: dict[tuple[int, int], Estimate]
+    shift_gap: dict[tuple[int, int], Estimate]
     compromise: list[Estimate]
 
 
@@ -111,9 +117,13 @@ def findings(
     attack, noise = (np.asarray(each, dtype=np.float64) for each in (adversarial, gaussian))
     if attack.ndim != 3 or attack.shape != noise.shape or not attack.size:
         raise ValueError(f"adversarial and gaussian must be (N, S, L), not {attack.shape} and {noise.shape}")
+    attack, noise = with_enough(attack, noise)
     strengths, layers = attack.shape[1:]
     pairs = list(combinations(range(strengths), 2))
     first, second = ([pair[side] for pair in pairs] for side in (0, 1))
+
+    def by_depth(curves: Array, there: Array) -> float:
+        return float(mean_of_known([depth_correlation(each) for each in (curves if pooled else [there])], 0))
 
     def quantities(attack: Array, noise: Array) -> dict[str, ArrayLike]:
         at = [each.reshape(-1, layers) if pooled else each[:, reference] for each in (attack, noise)]
@@ -123,6 +133,7 @@ def findings(
         curves = mean_of_known(attack, 0)
         attacked, noisy = (1 - mean_of_known(each, (0, 2)) for each in (attack, noise))
         changes = attacked[-1] - attacked[0], noisy[-1] - noisy[0]
+        shifts = attacked[second] - attacked[first], noisy[second] - noisy[first]
         return {
             "gap": gap,
             "smallest_gap": lowest_of_known(gap),
@@ -140,11 +151,11 @@ def findings(
             "adversarial_change": changes[0],
             "gaussian_change": changes[1],
             "change_gap": changes[0] - changes[1],
-            "depth_correlation": depth_correlation(curve),
-            "gaussian_depth_correlation": depth_correlation(noise_curve),
-            "distance": mean_of_known(np.abs(curves[first] - curves[second]), 1),
-            "shift": attacked[second] - attacked[first],
-            "gaussian_shift": noisy[second] - noisy[first],
+            "depth_correlation": by_depth(curves, curve),
+            "gaussian_depth_correlation": by_depth(mean_of_known(noise, 0), noise_curve),
+            "shift": shifts[0],
+            "gaussian_shift": shifts[1],
+            "shift_gap": shifts[0] - shifts[1],
             "compromise": compromise(attack, noise),
         }
 
@@ -156,16 +167,26 @@ def findings(
     for name, values in quantities(attack, noise).items():
         each = list(islice(found, np.size(values)))
         taken[name] = each if np.ndim(values) else each[0]
+    curves = mean_of_known(attack, 0)
+    taken["distance"] = mean_of_known(np.abs(curves[first] - curves[second]), 1).tolist()
     taken |= {
-        name: dict(zip(pairs, taken[name], strict=True)) for name in ("distance", "shift", "gaussian_shift")
+        name: dict(zip(pairs, taken[name], strict=True))
+        for name in ("distance", "shift", "gaussian_shift", "shift_gap")
     }
     return Findings(**taken)
 
 
+def with_enough(attack: Array, noise: Array) -> tuple[Array, Array]:
+    """Return similarities (N, S, L) without the layers that have a map under both in fewer than :data:`LEAST` images."""
+    pairs = (np.isfinite(attack) & np.isfinite(noise)).any(1).sum(0)
+    enough = pairs >= min(LEAST, len(attack) // 2)
+    return np.where(enough, attack, np.nan), np.where(enough, noise, np.nan)
+
+
 def chance_corrected(
     similarity: ArrayLike, others: ArrayLike, *, n_resamples: int = 1000, seed: int = 0
-) -> tuple[Array, Array, Estimate]:
-    """Return the curve of the floor, that of (c - floor) / (1 - floor), and the correlation of the latter with depth.
+) -> tuple[Array, Array, list[Estimate]]:
+    """Return the curve of the floor, that of (c - floor) / (1 - floor), and the correlations of both with depth.
 
     Args:
         similarity: (N, L) similarities c with the own clean map.
@@ -174,7 +195,7 @@ def chance_corrected(
         seed: of the draws.
 
     Returns:
-        The curves (L,), and Spearman's correlation with its interval over images.
+        The curves (L,), and Spearman's correlations with their intervals over images: of the second curve, of the floor.
     """
 
     def curve(own: Array, other: Array) -> Array:
@@ -182,10 +203,12 @@ def chance_corrected(
         return (mean_of_known(own, 0) - floor) / (1 - floor)
 
     own, other = (np.asarray(each, dtype=np.float64) for each in (similarity, others))
-    (depth,) = row_bootstraps(
-        lambda a, b: depth_correlation(curve(a, b)), own, other, n_resamples=n_resamples, seed=seed
-    )
-    return mean_of_known(other, 0), curve(own, other), depth
+
+    def depths(own: Array, other: Array) -> list[float]:
+        return [depth_correlation(each) for each in (curve(own, other), mean_of_known(other, 0))]
+
+    found = row_bootstraps(depths, own, other, n_resamples=n_resamples, seed=seed)
+    return mean_of_known(other, 0), curve(own, other), found
 
 
 def lowest_layers(similarity: Array) -> Array:

@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import nn
 
 from xaicore.attacks import ATTACKS, AttackResult, fgsm_direction
 from xaicore.attacks.neurons import activations, covered
@@ -79,6 +80,25 @@ def trained(
             resumes=True,
         )
     return TrainingResult.from_arrays(model, kept, seconds=kept.seconds)
+
+
+def fitted(store: Store, step: str, module: nn.Module, train: Callable[..., Any], **given: Any) -> Any:
+    """Return ``module``, frozen, with the weights that ``train`` gives, or from the store.
+
+    Args:
+        store: where they are kept.
+        step: see above.
+        module: of the kind that ``train`` returns.
+        train: of :mod:`xaicore.defenses`; of a distillation the student counts.
+        given: arguments of ``train``.
+    """
+
+    def compute() -> dict[str, Tensor]:
+        made = train(**given)
+        return dict(getattr(made, "student", made).state_dict())
+
+    module.load_state_dict(dict(store.get_or_compute(step, given, compute, code=train)))
+    return module.eval().requires_grad_(False)
 
 
 def attacked(

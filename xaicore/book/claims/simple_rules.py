@@ -238,8 +238,11 @@ class Trend(SingleRule):
 
     @override
     def judge(self, evidence: Evidence) -> Outcome:
-        levels = [evidence[name] for name in self.sequence]
         paired, rising = self.change in evidence.values, self.direction == "rising"
+        known = (
+            replace(evidence, least=0) if paired else evidence
+        )  # the change alone is judged with its interval
+        levels = [known[name] for name in self.sequence]
         change = evidence[self.change] if paired else levels[-1] - levels[0]
         path = f"`{self.sequence[0]}` to `{self.sequence[-1]}`"
         about = f"`{self.change}`" if paired else f"the change from {path}"

@@ -66,6 +66,11 @@ class P2Parameters(NotebookParameters):
         "from a file <network>-….safetensors in the folder weights of the data, else ImageNet's",
     )
     published_size: Side = Field(64, description="height and width of the images for these")
+    robust_eps: Fraction = Field(
+        0.05, gt=0, le=1, description="radius of the ball that one network is trained against"
+    )
+    robust_epochs: int = Field(25, ge=1, description="epochs of that training")
+    robust_steps: int = Field(3, ge=1, description="steps of PGD in each of its updates")
     n_layer_images: int = Field(12, ge=1, description="test images whose maps of all layers are compared")
     n_layers_shown: int = Field(14, ge=2, description="layers in the grids of Figs. 6 to 10; VGG has 13")
 
