@@ -193,7 +193,9 @@ def test_what_is_left_with_the_class_held_counts_pairs_only() -> None:
 
 def test_what_is_lost_is_of_what_was_right() -> None:
     right = np.zeros((20, 2, 3))
-    right[:10, 0, 0] = right[:, 0, 1:] = 1  # the first network has half of the clean images right, the others all
+    right[:10, 0, 0] = right[:, 0, 1:] = (
+        1  # the first network has half of the clean images right, the others all
+    )
     right[:5, 1, 0] = right[:15, 1, 1:] = 1  # and keeps half of these, the others three in four
     assert answer_shift.lost_gap(right, 1, floor=0.1).value == pytest.approx(0.25)
     assert answer_shift.lost_gap(right, 1, floor=0.25) is None

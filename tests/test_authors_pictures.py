@@ -70,7 +70,9 @@ def test_intervals_draw_seeds(root):
 
 def test_coverage_is_compared_at_one_strength_and_with_all_up_to_it(root):
     gaps = authors_pictures.coverage_gaps(authors_pictures.read(root[0]).coverage)
-    assert gaps == pytest.approx((3, 1, 43 - 45))  # 20 entries at 0.25 and 20 at 1: the random side is at 0.45
+    assert gaps == pytest.approx(
+        (3, 1, 43 - 45)
+    )  # 20 entries at 0.25 and 20 at 1: the random side is at 0.45
 
 
 def test_what_is_missing_is_told(root, tmp_path):

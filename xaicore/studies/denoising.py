@@ -10,7 +10,7 @@ from skimage.measure import shannon_entropy as entropy_of_values
 from torch import Tensor
 
 from xaicore.detectors import Explainer
-from xaicore.metrics import shannon_entropy
+from xaicore.metrics import cosine_similarity, shannon_entropy
 from xaicore.models import predict
 
 
@@ -29,7 +29,10 @@ def entropies(images: Tensor, cleaned: Tensor, *, detector: Explainer) -> dict[s
 
 
 def class_held(images: Tensor, cleaned: Tensor, *, detector: Explainer) -> dict[str, Tensor]:
-    """Return the entropy of the denoised image's ``map`` for the image's class and whether that ``changed``, (n,)."""
+    """Return the entropy of the denoised image's ``map`` for the image's class, its ``cosine`` to the image's, (n,) each,
+    and whether the class ``changed``.
+    """
     before, after = predict(detector.model, torch.cat([images, cleaned])).argmax(1).chunk(2)  # type: ignore[arg-type]
-    entropy = shannon_entropy(detector.maps(cleaned, before)).cpu()
-    return {"map": entropy, "changed": (before != after).double()}
+    own, held = (detector.maps(each, before).cpu() for each in (images, cleaned))
+    alike = cosine_similarity(own[:, None], held[:, None])
+    return {"map": shannon_entropy(held), "cosine": alike, "changed": (before != after).double()}

@@ -188,13 +188,13 @@ def record_best(
     *,
     needed: int,
     noise: str,
+    images: Mapping[str, NDArray[np.int64]],
 ) -> tuple[str, dict[str, Estimate | None]]:
     """Record the best reading that a user could have chosen before seeing attacks; return its name and numbers.
 
     It is, of those with at most :data:`QUIET` false alarms, or with the fewest where all have more, the one with the
-    largest excess over them; recorded as ``p5.family.…``.
-
-    Its result chooses it, which favours the rule, and its interval is that of a reading that was not chosen.
+    largest excess over them; recorded as ``p5.family.…``. Of several its result chooses it, which favours the rule, and
+    its interval is that of a reading not chosen. ``…_any`` is the largest excess of all readings.
 
     Args:
         run: that records.
@@ -203,17 +203,24 @@ def record_best(
         attacks: their names.
         needed: how many of them the reading has to find: the excess is that of the ``needed``-th best.
         noise: group of harmless noise, whose excess by the same reading is recorded beside it.
+        images: of each group, the number of each image in its set; the first ones are meant.
     """
     readings = readings_of(flags)
     most = max(QUIET, readings[0].false_alarms)
     quiet = [reading for reading in readings if reading.false_alarms <= most]
     best = max(quiet, key=lambda reading: reading.weakest(attacks, needed)[0])
     attack, of = best.weakest(attacks, needed)[1], flags[best.name]
+    those = {group: images[group][: len(flagged)] for group, flagged in of.items()}
     found = {
-        "clean flagged (%)": run.share(f"p5.family.{family}_false_alarms", of["clean"]),
-        "attacked flagged (%)": run.share(f"p5.family.{family}_found", of[attack]),
+        "clean flagged (%)": run.share(
+            f"p5.family.{family}_false_alarms", of["clean"], images=those["clean"]
+        ),
+        "attacked flagged (%)": run.share(f"p5.family.{family}_found", of[attack], images=those[attack]),
     }
     for column, group, id in (("excess (points)", attack, family), ("of noise", noise, f"{family}_noise")):
         if len(of.get(group, ())) > 1:
-            found[column] = run.difference(f"p5.family.{id}", of[group], of["clean"], "points")
+            pair = those[group], those["clean"]
+            found[column] = run.difference(f"p5.family.{id}", of[group], of["clean"], "points", images=pair)
+    largest = max(reading.weakest(attacks, needed)[0] for reading in readings)
+    run.value(f"p5.family.{family}_any", 100 * largest, n=len(of["clean"]), unit="points")
     return best.name.replace("_", " ").replace(".", ", "), found

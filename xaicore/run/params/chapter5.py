@@ -58,7 +58,7 @@ class P5Parameters(NotebookParameters):
     quantisations: Annotated[list[str], among(QUANTISATIONS)] = Field(
         list(QUANTISATIONS), min_length=1, description="histograms in them"
     )
-    n_strength: int = Field(16, ge=2, description="images of each group in them, at most")
+    n_strength: int = Field(32, ge=2, description="images of each group in them, at most")
     fpr: Fraction = Field(0.05, gt=0, lt=1, description="false-positive rate at which detectors are compared")
     magnet_epochs: int = Field(2, ge=1, description="MagNet: epochs of training")
     magnet_batch_size: int = Field(16, ge=1, description="MagNet: images in a training step")
