@@ -88,15 +88,16 @@ class SentiNet(Detector):
         noise = torch.rand(images.shape[1:], generator=torch.Generator().manual_seed(self._settings["seed"]))
         found = []
         for image, regions, answer in zip(images, *self.regions(images), strict=True):
-            for region in regions:
-                pasted, inert = (
-                    self._logits(torch.where(region, over, carriers.to(image)), self._settings["batch_size"])
-                    for over in (image, noise.to(image))
-                )
-                fooled = (pasted.argmax(1) == answer)[own != answer].double().mean()
-                confidence = inert.double().softmax(1).amax(1).mean()
-                found.append(torch.stack([fooled, confidence]).cpu() * region.any().item())
-        return torch.stack(found).view(len(images), -1, 2)
+            over = torch.stack([image, noise.to(image)])[:, None]
+            pasted = torch.where(regions[:, None, None, None], over, carriers.to(image))
+            logits = self._logits(pasted.flatten(0, 2), self._settings["batch_size"])
+            content, inert = logits.double().view(len(regions), 2, len(carriers), -1).unbind(1)
+            fooled = (content.argmax(2) == answer)[:, own != answer].double().mean(1)
+            confidence = inert.softmax(2).amax(2).mean(1)
+            found.append(
+                (torch.stack([fooled, confidence], 1) * regions.any((1, 2), keepdim=True)[:, 0]).cpu()
+            )
+        return torch.stack(found)
 
     def _score(self, images: Tensor) -> Tensor:
         return self.points(images).sum(2).amax(1)
