@@ -69,6 +69,10 @@ def test_what_is_learned_are_the_examples_that_fool() -> None:
     assert torch.equal(found.adversarial, images + 1)
 
 
+ELSEWHERE = {DETECTORS[name] for name in ("sentinet", "leave_one_out", "ml_loo")}
+"""SentiNet is for patches, of which the arena has none; leave-one-out waits for the arena's next runs."""
+
+
 def test_every_detector_enters_and_says_whether_one_can_know_it(setting: arena.Setting) -> None:
     params = small()
     magnet = entrants.fitted_magnet(params, setting)
@@ -77,8 +81,7 @@ def test_every_detector_enters_and_says_whether_one_can_know_it(setting: arena.S
         for part in entrants.fitted_detectors(params, setting, learned(setting), magnet).values()
         for title, detector in part.items()
     }
-    for_patches = {DETECTORS["sentinet"]}  # of which the arena has none
-    assert {type(detector) for detector in entered.values()} == set(DETECTORS.values()) - for_patches
+    assert {type(detector) for detector in entered.values()} == set(DETECTORS.values()) - ELSEWHERE
     images = setting.images[:4]
     for title, detector in entered.items():
         why = arena.why_not(detector)
@@ -92,12 +95,9 @@ def test_every_detector_enters_and_says_whether_one_can_know_it(setting: arena.S
         detector.model.eval()
         found = differentiable_score(detector, images.clone().requires_grad_())
         assert found.requires_grad == (not why), title
-    assert arena.why_not(entered["leave one out, IQR"], 0.0) == "its limit is 0, the least score there is"
-    assert not arena.why_not(entered["leave one out, deviation"], 0.01)
     reasons = {title: arena.why_not(each) for title, each in entered.items() if arena.why_not(each)}
     assert reasons == {
         "EXPLAINER, DeepLIFT": "no slope: its map counts as constant",
-        "ML-LOO": "no surrogate",
         "layers' Grad-CAM": "no surrogate",
         "relevance signature": "no surrogate",
     }

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from xaicore import models
 from xaicore.attacks import ATTACKS, AttackResult
-from xaicore.detectors import Detector, Explainer, LeaveOneOut, adaptive_attack
+from xaicore.detectors import Detector, Explainer, adaptive_attack
 from xaicore.detectors.base import threshold_of
 from xaicore.detectors.explainer import PATHS
 from xaicore.detectors.surrogates import differentiable_score
@@ -161,12 +161,10 @@ def limit(clean: NDArray[np.float64], fpr: float) -> float:
     return threshold_of(torch.from_numpy(np.sort(clean)), fpr)
 
 
-def why_not(detector: Detector, limit: float | None = None) -> str:
-    """Return why no attack here knows a detector that has to keep a ``limit``; empty where one does."""
+def why_not(detector: Detector) -> str:
+    """Return why no attack here knows a detector; empty where one does."""
     if isinstance(detector, Explainer) and detector.explanation not in PATHS:
         return "no slope: its map counts as constant"
-    if isinstance(detector, LeaveOneOut) and limit == 0:
-        return "its limit is 0, the least score there is"
     known = detector.differentiable or (
         differentiable_score.dispatch(type(detector)) is not differentiable_score.dispatch(object)
     )

@@ -80,8 +80,6 @@ def fitted_detectors(
             "dropout uncertainty": detectors.MCDropout(network, n_samples=params.masks, seed=params.seed),
             "feature squeezing": detectors.FeatureSqueezing(network),
             "MagNet": magnet,
-            "leave one out, IQR": detectors.LeaveOneOut(network),
-            "leave one out, deviation": detectors.LeaveOneOut(network, dispersion="std"),
         },
         "answer": {
             "maximum softmax": detectors.MaxSoftmax(network),
@@ -97,7 +95,6 @@ def fitted_detectors(
         "learned from BIM": {
             "relevance signature": detectors.SignatureDetector(network, seed=params.seed).fit(*taught),
             "SHAP signature": detectors.ShapSignature(network, seed=params.seed).fit(*taught),
-            "ML-LOO": detectors.MultiLayerLeaveOneOut(network).fit(*taught),
         },
         "no network": {
             "image, entropy": detectors.ImageEntropy(network),
