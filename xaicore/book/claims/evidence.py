@@ -78,12 +78,12 @@ class Measured:
         low, high = min([*ends, value]), max([*ends, value])
         if ends and n:
             share, known = 1 - 0.025 ** (1 / n), UNITS[unit]
-            if unit == "points":
-                if value == 0 and 0 in (low, high):
+            if unit == "points" and value == 0:
+                if 0 in (low, high):
                     width = max(share * known.high, -low, high)
                     low, high = -width, width
-            elif low == high and unit in ("%", "share", "correlation"):
-                width = share * (known.high - known.low)
+            elif low == high and unit in ("%", "share", "correlation", "points"):
+                width = share * (known.high - known.low) / (2 if unit == "points" else 1)
                 if value == known.low:
                     high = value + width
                 elif value == known.high:
