@@ -357,6 +357,7 @@ def test_equal_outcomes_are_not_certainty_either() -> None:
     assert one_sided is not None
     assert one_sided.low == -one_sided.high
     assert one_sided.high == pytest.approx(1.796)
+    assert read(-100, -100, -100, "points") == Measured(-100, -100, -100 + 100 * bound, 20, "points")
     perfect = read(1, 1, 1, "share")
     assert perfect is not None
     assert (perfect.low, perfect.high) == (pytest.approx(1 - bound), 1)
