@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from xaicore.book.claims.evidence import Measured
 from xaicore.core.errors import UserError
 from xaicore.metrics import proportion_ci
 from xaicore.metrics.pooling import pooled_outcomes
@@ -130,6 +131,16 @@ def test_one_record_is_evidence_of_one_run(tmp_path: Path) -> None:
     true = round(share["value"] * 0.4)
     assert share["ci"] == pytest.approx([100 * end for end in proportion_ci(true, 40)])
     assert found["values"]["p1.count.nobody_reads"]["ci"] is None
+
+
+def test_equal_outcomes_of_one_run_keep_their_interval(tmp_path: Path) -> None:
+    """A share of 0 in 53 images is not certain: the interval without width tells a verdict to take the binomial bound."""
+    run = Run(NOTEBOOK, {"seed": 0}, tmp_path / "0", edition="reference")
+    run.value(SHARE, 0.0, n=53, ci=(0.0, 0.0), unit="%")
+    run.finish()
+    entry = load_evidence(tmp_path / "0")["values"][SHARE]
+    assert entry["ci"] == [0, 0]
+    assert Measured.from_record(entry).high == pytest.approx(6.72, abs=0.01)  # Clopper-Pearson, 0 of 53
 
 
 def test_a_value_that_a_run_lacks_is_pooled_over_the_others(tmp_path: Path) -> None:

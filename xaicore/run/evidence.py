@@ -139,6 +139,8 @@ def _value(
     counts = [entry["n"] for entry in there if entry["n"] is not None]
     n = min(counts) if counts else None
     value, interval, method = found.value, found.interval, "runs" if found.runs > 1 else "one run"
+    if interval is None and there[0]["ci"]:  # of equal outcomes: without width, and not certain
+        interval = Interval(*there[0]["ci"])
     given = [
         frame
         for entry, frame in zip(entries, outcomes, strict=True)
