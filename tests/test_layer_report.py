@@ -6,10 +6,10 @@ import torch
 
 from xaicore import models
 from xaicore.figures import layer_coverage, layer_report
+from xaicore.figures.layer_deviations import findings_rows
 from xaicore.figures.layer_report import (
     Analysis,
     compromised_rows,
-    findings_rows,
     layer_table,
     strength_values,
 )

@@ -8,7 +8,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
 from xaicore.attribution import signatures
-from xaicore.studies.signatures import classify, embed, evened, evenly
+from xaicore.studies.signatures import classify, embed, evened
 
 
 def test_a_signature_tells_where_and_not_how_much() -> None:
@@ -22,12 +22,6 @@ def test_a_signature_tells_where_and_not_how_much() -> None:
 
 def test_a_zero_map_stays_zero() -> None:
     assert not signatures(torch.zeros(1, 1, 2, 2)).any()
-
-
-def test_of_a_sorted_set_images_of_all_classes_are_taken() -> None:
-    classes = np.repeat([0, 1], 10)
-    assert evenly(classes, 4).tolist() == [0, 0, 1, 1]
-    assert evenly(torch.arange(5), 9).tolist() == [0, 1, 2, 3, 4]
 
 
 def test_evened_values_compare_within_classes() -> None:

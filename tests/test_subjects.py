@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -11,9 +12,14 @@ from xaicore.data import ImageSet
 from xaicore.run.params import InstrumentParameters
 from xaicore.run.records import Run
 from xaicore.run.store import Store
-from xaicore.studies.subjects import subjects
+from xaicore.studies.subjects import evenly, subjects
 
 GIVEN = {"n_train": 600, "epochs": 2, "n_images": 10, "n_photographs": 3, "photograph_size": 96}
+
+
+def test_of_a_sorted_set_images_of_all_classes_are_taken() -> None:
+    assert evenly(np.repeat([0, 1], 10), 4).tolist() == [0, 0, 1, 1]
+    assert evenly(torch.arange(5), 9).tolist() == [0, 1, 2, 3, 4]
 
 
 def test_every_image_is_classified_correctly(tmp_path: Path) -> None:

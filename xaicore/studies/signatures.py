@@ -29,12 +29,6 @@ AT_ONCE = 4096
 """Signatures classified at once, so that memory does not grow with those held out."""
 
 
-def evenly(given: Any, most: int) -> Any:
-    """Return at most so many of an array or tensor (N, ...), evenly spaced: sets lie in the order of their classes."""
-    places = np.linspace(0, len(given) - 1, min(most, len(given))).round().astype(int)
-    return given[places]
-
-
 def evened(values: NDArray[Any], classes: NDArray[Any]) -> NDArray[np.float64]:
     """Return numbers (N,), one of each image, whose mean is the mean over the classes of the means within them.
 

@@ -6,7 +6,7 @@ What is shown of an attack, an explanation or a metric is shown on the same imag
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -160,6 +160,12 @@ def start_network(params: NotebookParameters, images: data.ImageSet, size: int) 
     ).to(params.torch_device)
 
 
+def evenly(given: Any, most: int) -> Any:
+    """Return at most so many of an array or tensor (N, ...), evenly spaced: the first ones of a set are of one class."""
+    places = torch.linspace(0, len(given) - 1, min(most, len(given))).round().long()
+    return given[places if isinstance(given, Tensor) else places.numpy()]
+
+
 def _subject(model: models.Classifier, images: data.ImageSet, n: int | None) -> Subject:
     """Take up to ``n`` correctly classified images, of all classes alike."""
     pictures, labels = images.stack()
@@ -168,8 +174,7 @@ def _subject(model: models.Classifier, images: data.ImageSet, n: int | None) -> 
         raise UserError(f"{model.name} classifies no test image of {images.name} correctly: train it longer")
     accuracy = len(right) / len(labels)
     right = right[labels[right].argsort(stable=True)]
-    count = min(n or len(right), len(right))
-    chosen = right[torch.linspace(0, len(right) - 1, count).round().long()]
+    chosen = evenly(right, n or len(right))
     return Subject(
         model, pictures[chosen], labels[chosen], tuple(images.classes), accuracy, len(labels), chosen
     )

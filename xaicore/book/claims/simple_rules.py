@@ -239,9 +239,8 @@ class Trend(SingleRule):
     @override
     def judge(self, evidence: Evidence) -> Outcome:
         paired, rising = self.change in evidence.values, self.direction == "rising"
-        known = (
-            replace(evidence, least=0) if paired else evidence
-        )  # the change alone is judged with its interval
+        # Where it is paired the change alone is judged with its interval, the levels by their values.
+        known = replace(evidence, least=0) if paired else evidence
         levels = [known[name] for name in self.sequence]
         change = evidence[self.change] if paired else levels[-1] - levels[0]
         path = f"`{self.sequence[0]}` to `{self.sequence[-1]}`"
