@@ -245,23 +245,21 @@ def share_left(shifts: ArrayLike, held: ArrayLike, *, seed: int = 0) -> Estimate
 
     1: the change of class makes none of it; 0: all. The interval draws images by ``seed``; NaN without a pair.
     """
+    own, same = (np.asarray(each, dtype=np.float64) for each in (shifts, held))
+    there = np.isfinite(own) & np.isfinite(same)
+    above, below = (np.where(there, each, 0).sum(1) for each in (same, own))
+    if not below.any():
+        return metrics.Estimate(np.nan, np.nan, np.nan, len(below))
+    return metrics.ratio(above, below, n_resamples=500, seed=seed)._replace(n=len(below))
 
-    def ratio(own: Array, same: Array) -> float:
-        there = np.isfinite(own) & np.isfinite(same)
-        return float(same[there].sum() / own[there].sum()) if own[there].sum() > 0 else np.nan
 
-    (found,) = metrics.row_bootstraps(ratio, shifts, held, n_resamples=500, seed=seed)
-    return found
-
-
-def lost_gap(right: ArrayLike, first: int, *, floor: float, seed: int = 0) -> Estimate | None:
+def lost_gap(right: ArrayLike, first: int, *, floor: float) -> Estimate | None:
     """Return how much more of what they had right the ``first`` networks lose than the others, in parts of one.
 
     Args:
         right: (N, 2, networks) 1 where the answer to the clean and to the attacked image is right, else 0.
         first: how many networks are in the first group.
         floor: accuracy under attack that the mean of each group must exceed; else there is nothing to compare, None.
-        seed: of the draws of images.
     """
 
     def gap(right: Array) -> float:
@@ -272,7 +270,7 @@ def lost_gap(right: ArrayLike, first: int, *, floor: float, seed: int = 0) -> Es
     left = answers[:, 1].mean(0)
     if min(left[:first].mean(), left[first:].mean()) <= floor:
         return None
-    return metrics.row_bootstrap(gap, answers, n_resamples=500, seed=seed)
+    return metrics.row_bootstrap(gap, answers, n_resamples=500)
 
 
 def separation_within(scores: ArrayLike, events: ArrayLike) -> float:

@@ -267,10 +267,7 @@ def products(model: nn.Module, images: Tensor) -> int:
 def seconds_each(
     function: Callable[[Tensor], Any], images: Tensor, *, batch_size: int = 5, repeats: int = 3
 ) -> list[float]:
-    """Return the seconds that ``function`` takes for each image (N, C, H, W), the median of ``repeats``, batch by batch.
-
-    An image's time is that of its batch divided by the images in it.
-    """
+    """Return the seconds an image of ``function`` for each batch of images (N, C, H, W), the median of ``repeats``."""
 
     def once(batch: Tensor) -> float:
         started = time.perf_counter()
@@ -279,5 +276,4 @@ def seconds_each(
 
     batches = images.split(batch_size)
     once(batches[0])
-    taken = [statistics.median(once(batch) for _ in range(repeats)) for batch in batches]
-    return [seconds for batch, seconds in zip(batches, taken, strict=True) for _ in batch]
+    return [statistics.median(once(batch) for _ in range(repeats)) for batch in batches]
