@@ -203,23 +203,24 @@ class Estimates:
         *,
         images: tuple[Values, Values] | None = None,
     ) -> Estimate | None:
-        """Record the mean of one group of images minus that of another, independent one; ``n`` counts the first.
+        """Record the mean of one group of images minus that of another, independent one; ``n`` counts the smaller group.
 
         The interval is a bootstrap's; of two shares, whose outcomes are all 0 or 1, it is Newcombe's.
 
         Args:
-            first: (N,); fewer than two are not recorded.
+            first: (N,); fewer than two are not recorded, nor is a comparison with nothing.
             second: (M,).
             images: (N,) and (M,), see the module.
         """
         one, other = np.asarray(first, dtype=float), np.asarray(second, dtype=float)
-        if len(one) < 2:
+        if len(one) < 2 or not len(other):
             return None
-        if np.isin(np.concatenate([one, other]), (0, 1)).all() and len(other):
-            found = difference_of_shares(one, other)
+        n = min(len(one), len(other))
+        if np.isin(np.concatenate([one, other]), (0, 1)).all():
+            found = difference_of_shares(one, other)._replace(n=n)
         else:
             interval = metrics.bootstrap_difference_ci(one, other, seed=self.seed)
-            found = Estimate(one.mean() - other.mean(), *interval, len(one))
+            found = Estimate(one.mean() - other.mean(), *interval, n)
         estimate = self.estimate(id, found, unit)
         self.grouped(id, {"first": one, "second": other}, images=images)
         return estimate

@@ -8,9 +8,9 @@ per-image outcomes of all runs beside it. A record alone is evidence of one run.
     values   id: {value, ci, n, runs, unit, each, prediction, method}
 
 ``each`` has the runs' own values in the order of the seeds, None where a run has none. ``n`` counts images: all different
-ones where they are known, else those of the run with the fewest. ``prediction`` is the 95 % interval for one more run,
-and ``method`` says what ``ci`` is made of (:mod:`xaicore.metrics.pooling`): ``images and runs`` from per-image outcomes,
-``runs`` from the runs' own intervals, ``one run``.
+ones where they are known (of two groups those of the smaller), else those of the run with the fewest. ``prediction`` is
+the 95 % interval for one more run, and ``method`` says what ``ci`` is made of (:mod:`xaicore.metrics.pooling`):
+``images and runs`` from per-image outcomes, ``runs`` from the runs' own intervals, ``one run``.
 """
 
 import json
@@ -149,7 +149,8 @@ def _value(
     pooled_ = _from_outcomes(given, there) if 1 < found.runs == len(given) else None
     if pooled_ is not None and (pooled_[1].low < pooled_[1].high or interval is None):
         (value, interval), method = pooled_, "images and runs"
-        n = len(set().union(*(frame["image"] for frame in given)))
+        every = pd.concat(given)
+        n = int(every["image"].groupby(every["group"].fillna("")).nunique().min())
     bounds = UNITS[range_unit(id, unit)]
     return {
         "value": value,

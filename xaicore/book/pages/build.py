@@ -161,10 +161,11 @@ def _text(notebook: Path) -> list[str]:
 
 
 def _sphinx(work: Path) -> None:
-    # Not the script of that name: this very interpreter, wherever the environment was replicated to.
+    # Not the script of that name: this very interpreter, wherever the environment was replicated to. Read from standard
+    # input: what `-c` runs is from Python 3.13 on the source of "<string>", which autodoc takes for that of dataclasses.
     options = ("--all", "-W", "-n", "--keep-going", "-q")
-    command = [sys.executable, "-c", JUPYTER_BOOK, "build", str(work), *options]
-    answer = subprocess.run(command, capture_output=True, text=True, check=False)
+    command = [sys.executable, "-", "build", str(work), *options]
+    answer = subprocess.run(command, input=JUPYTER_BOOK, capture_output=True, text=True, check=False)
     if answer.returncode == 0:
         return
     if os.strerror(errno.ENOSPC) in answer.stdout + answer.stderr:
