@@ -117,7 +117,10 @@ class Reading:
 def grid(
     attacks: Sequence[str], eps: Sequence[float], rms: Sequence[float], stops: Sequence[str]
 ) -> Iterator[Reading]:
-    """Yield each attack in L∞ at each ``eps`` and in L2 at each ``rms``, early and late as ``stops`` says, and unbounded."""
+    """Yield each attack in L∞ at each ``eps`` and in L2 at each ``rms``, early and late as ``stops`` says, and unbounded.
+
+    One of :data:`MINIMAL` is yielded once, unbounded.
+    """
     for attack in attacks:
         if attack in MINIMAL:
             yield Reading(attack, "l2", None, None)
