@@ -272,10 +272,12 @@ def test_groups_that_do_not_differ_are_not_told_apart_by_a_binary_score() -> Non
 
 
 def test_a_curve_that_is_up_with_its_second_class_rises_early() -> None:
-    curves = np.array([[0.0, 0.6, 0.7, 0.8, 0.8], [0.2, 0.4, 0.4, 0.4, 0.4], [np.nan] * 5])
+    curves = np.array([[0.0, 0.6, 0.7, 0.8, 0.8], [0.2, 0.4, 0.4, 0.4, 0.4]])
+    late = np.array([[0.0, 0.1, 0.2, 0.3, 0.4], [0.1, 0.1, 0.1, 0.1, 0.1]])
     assert study.early_rise(curves) == pytest.approx((0.6 + 0.2) / (0.8 + 0.2))
-    assert np.isnan(study.early_rise(curves[1:, ::-1]))
-    assert np.isnan(study.early_rise(curves[2:]))
+    assert study.early_rise(curves, late) == pytest.approx(0.8 - 0.25)
+    assert np.isnan(study.early_rise(curves[:, ::-1]))
+    assert np.isnan(study.early_rise(curves, late[1:]))
 
 
 def test_spread_and_p_values() -> None:

@@ -212,14 +212,16 @@ def ndcg_at(reference: Tensor, logits: Tensor, *, coverage: float, reading: str,
     return np.asarray(torch.stack(each, 1))
 
 
-def early_rise(curves: Array) -> float:
-    """Return which part of the rise of NDCG@1 to the last comes with the second class; NaN where there is no rise.
+def early_rise(curves: Array, others: Array | None = None) -> float:
+    """Return which part of the mean rise from NDCG@1 to NDCG@K comes with the second class; NaN where there is no rise.
 
     Args:
-        curves: (N, K) of the images, whose mean counts; rows with NaN are left out.
+        curves: (N, K), finite.
+        others: (N, K) likewise; then it is that of ``curves`` minus that of these.
     """
-    mean = curves[np.isfinite(curves).all(1)].sum(0)
-    return float((mean[1] - mean[0]) / rise) if (rise := mean[-1] - mean[0]) > 0 else float("nan")
+    mean = curves.mean(0)
+    part = float((mean[1] - mean[0]) / rise) if (rise := mean[-1] - mean[0]) > 0 else float("nan")
+    return part if others is None else part - early_rise(others)
 
 
 def spread(values: Array) -> float:
