@@ -178,11 +178,11 @@ def test_the_readings_of_algorithm_2() -> None:
     found = list(study.grid(["pgd", "cw_l2"], [0.031], [0.02], ["early", "late"]))
     assert [each.identity for each in found] == [
         "pgd.linf.eps_031.early", "pgd.linf.eps_031.late", "pgd.l2.eps_020.early", "pgd.l2.eps_020.late",
-        "cw_l2.linf.eps_031.early", "cw_l2.l2.eps_020.early",
+        "pgd.linf.free.early", "cw_l2.free",
     ]  # fmt: skip
     assert found[1].title == "PGD, L∞, all steps"
-    assert found[4].title == "CW, L∞"
-    assert study.Reading("pgd", "linf", None, True).identity == "pgd.linf.free.early"
+    assert found[5].title == "CW, L2"
+    assert [each.eps for each in found] == [0.031, 0.031, 0.02, 0.02, None, None]
 
 
 def test_a_reading_is_the_attack_that_it_names(tmp_path) -> None:  # type: ignore[no-untyped-def]
@@ -207,17 +207,20 @@ def test_a_reading_is_the_attack_that_it_names(tmp_path) -> None:  # type: ignor
     rms = (found.adversarial - images).square().mean((1, 2, 3)).sqrt()
     assert (rms <= 0.02 + 0.5 / 255).all()
     everywhere, longer = HeatAndBlur(model, k_std=-10), {"rounds": 1, "steps": 15}
-    free = study.Reading("cw_l2", "linf", None, None)
+    free = study.Reading("cw_l2", "l2", None, None)
     smallest = study.algorithm_2(Store(tmp_path), everywhere, images, labels, free, **longer)
     given = {"attack": attacks.cw_l2, "iterations": 1, "steps": 15, "search_steps": 2}
     by_hand = masked_attack(everywhere, images, labels, bounded=False, bits=8, **given)
     assert torch.equal(smallest.adversarial, by_hand.adversarial)
     assert torch.equal(smallest.success, by_hand.success)
     middle = by_hand.linf[by_hand.success].median().item()
-    near = study.Reading("cw_l2", "linf", middle, None)
-    within = study.algorithm_2(Store(tmp_path), everywhere, images, labels, near, **longer)
-    assert torch.equal(within.success, by_hand.success & (by_hand.linf <= middle))
-    assert 0 < within.success.sum() < by_hand.success.sum()
+    near = by_hand.success & study.inside(by_hand, eps=[middle / 2, middle], rms=[])
+    assert torch.equal(near, by_hand.success & (by_hand.linf <= middle + 1e-6))
+    assert 0 < near.sum() < by_hand.success.sum()
+    rms = (by_hand.adversarial - images).square().mean((1, 2, 3)).sqrt()
+    half = rms.median().item()
+    assert torch.equal(study.inside(by_hand, eps=[], rms=[half]), rms <= half + 1e-6)
+    assert not study.inside(by_hand, eps=[], rms=[]).any()
 
 
 def test_answers_by_hand() -> None:
@@ -266,6 +269,15 @@ def test_groups_that_do_not_differ_are_not_told_apart_by_a_binary_score() -> Non
     said = [beyond_chance(seed, 0.0) for seed in range(60)]
     assert sum(each == 1 for each in said) <= 6
     assert sum(beyond_chance(seed, 0.3) == 1 for seed in range(20)) >= 15
+
+
+def test_a_curve_that_is_up_with_its_second_class_rises_early() -> None:
+    curves = np.array([[0.0, 0.6, 0.7, 0.8, 0.8], [0.2, 0.4, 0.4, 0.4, 0.4]])
+    late = np.array([[0.0, 0.1, 0.2, 0.3, 0.4], [0.1, 0.1, 0.1, 0.1, 0.1]])
+    assert study.early_rise(curves) == pytest.approx((0.6 + 0.2) / (0.8 + 0.2))
+    assert study.early_rise(curves, late) == pytest.approx(0.8 - 0.25)
+    assert np.isnan(study.early_rise(curves[:, ::-1]))
+    assert np.isnan(study.early_rise(curves, late[1:]))
 
 
 def test_spread_and_p_values() -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -32,8 +32,8 @@ Array = NDArray[np.float64]
 
 NORM_TITLES = {"linf": "L∞", "l2": "L2"}
 MINIMAL = ("cw_l2",)
-"""Attacks that look for the smallest perturbation and stop by themselves: they have no ε and no early stop. Algorithm 2
-takes them without a bound, and one that is asked for counts afterwards."""
+"""Attacks that look for the smallest perturbation and stop by themselves: they have no ε and no early stop, so that one
+run without a bound serves every bound (:func:`inside`)."""
 
 
 def logits_of(store: Store, model: nn.Module, images: Tensor) -> Tensor:
@@ -89,7 +89,7 @@ class Reading:
 
     Attributes:
         attack: the Att(·), of :data:`xaicore.attacks.ATTACKS`.
-        norm: "linf" or "l2".
+        norm: "linf" or "l2", what is bounded; of :data:`MINIMAL`, what is made small.
         eps: radius of the ball, for "l2" as the root mean square over the values of an image; None: no bound.
         early_stop: None for an attack that has no such choice.
     """
@@ -101,7 +101,9 @@ class Reading:
 
     @property
     def identity(self) -> str:
-        """The part of a record id: ``pgd.linf.eps_031.late``."""
+        """The part of a record id: ``pgd.linf.eps_031.late``; ``cw_l2.free``."""
+        if self.attack in MINIMAL:
+            return f"{self.attack}.free"
         level = "free" if self.eps is None else f"eps_{round(1000 * self.eps):03d}"
         return f"{self.attack}.{self.norm}.{level}.{'late' if self.early_stop is False else 'early'}"
 
@@ -115,12 +117,28 @@ class Reading:
 def grid(
     attacks: Sequence[str], eps: Sequence[float], rms: Sequence[float], stops: Sequence[str]
 ) -> Iterator[Reading]:
-    """Yield each attack in L∞ at each ``eps`` and in L2 at each ``rms``, early and late as ``stops`` says."""
+    """Yield each attack in L∞ at each ``eps`` and in L2 at each ``rms``, early and late as ``stops`` says, and unbounded.
+
+    One of :data:`MINIMAL` is yielded once, unbounded.
+    """
     for attack in attacks:
+        if attack in MINIMAL:
+            yield Reading(attack, "l2", None, None)
+            continue
         for norm, sizes in (("linf", eps), ("l2", rms)):
-            for size in sizes:
-                for stop in [None] if attack in MINIMAL else [each == "early" for each in stops]:
-                    yield Reading(attack, norm, size, stop)
+            yield from (Reading(attack, norm, size, stop == "early") for size in sizes for stop in stops)
+        yield Reading(attack, "linf", None, True)
+
+
+def inside(result: AttackResult, *, eps: Sequence[float], rms: Sequence[float]) -> Tensor:
+    """Return where a result lies in the largest L∞ ball or in the largest L2 ball, (N,) bool.
+
+    Args:
+        result: the attack.
+        eps: radii in L∞, rms: in L2 as root mean square over the values of an image; either may be empty.
+    """
+    small = result.linf <= max(eps, default=-1.0) + 1e-6  # float32, stored images
+    return small | (result.l2 <= max(rms, default=-1.0) * result.adversarial[0].numel() ** 0.5 + 1e-6)
 
 
 def algorithm_2(
@@ -167,12 +185,7 @@ def algorithm_2(
 
     inputs = {"model": defended, "images": images, "labels": labels, "attack": reading.attack}
     found = store.get_or_compute("Algorithm 2", {**inputs, "options": options}, made, code=masked_attack)
-    result = AttackResult.from_arrays(found, seconds=found.seconds)
-    if reading.attack not in MINIMAL or reading.eps is None:
-        return result
-    near = (result.linf if reading.norm == "linf" else result.l2) <= size + 1e-6  # float32, stored images
-    info = {**result.info, "defence_fooled": result.info["defence_fooled"] & near}
-    return replace(result, success=result.success & near, info=info)
+    return AttackResult.from_arrays(found, seconds=found.seconds)
 
 
 def answers(logits: Tensor, labels: Tensor, benign: Tensor, *, first: int = 5) -> tuple[Tensor, Tensor]:
@@ -197,6 +210,18 @@ def ndcg_at(reference: Tensor, logits: Tensor, *, coverage: float, reading: str,
     """Return NDCG@1 to NDCG@``most`` (N, most) of logits (N, K), judged by those of the clean images."""
     each = [ndcg(reference, logits, coverage=coverage, k=k, reading=reading) for k in range(1, most + 1)]
     return np.asarray(torch.stack(each, 1))
+
+
+def early_rise(curves: Array, others: Array | None = None) -> float:
+    """Return which part of the mean rise from NDCG@1 to NDCG@K comes with the second class; NaN where there is no rise.
+
+    Args:
+        curves: (N, K), finite.
+        others: (N, K) likewise; then it is that of ``curves`` minus that of these.
+    """
+    mean = curves.mean(0)
+    part = float((mean[1] - mean[0]) / rise) if (rise := mean[-1] - mean[0]) > 0 else float("nan")
+    return part if others is None else part - early_rise(others)
 
 
 def spread(values: Array) -> float:
