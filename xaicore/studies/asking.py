@@ -37,8 +37,9 @@ def asking_attack(
     Starts, ball, and number and sizes of the steps are those of :func:`xaicore.detectors.adaptive_attack`, as are the
     arguments, the result and the point that is returned. Where that attack turns to the detector, this one goes on.
     """
-    options = {"detector": detector, "eps": eps, "steps": steps, "restarts": restarts}
-    step = partial(_search, **options, limit=limit, seed=seed)
+    step = partial(
+        _search, detector=detector, eps=eps, steps=steps, restarts=restarts, limit=limit, seed=seed
+    )
     return run(step, detector.model, images, labels, target=None, index=None, batch_size=batch_size)
 
 

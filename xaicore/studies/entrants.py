@@ -128,9 +128,8 @@ def trained_defences(
         seed=params.seed,
         small_maps=True,
     )
-    extended = {
-        part: defenses.extended_set(*getattr(setting, part), result) for part, result in attacked.items()
-    }
+    clean = {"train": setting.train, "validation": setting.validation}
+    extended = {part: defenses.extended_set(*clean[part], result) for part, result in attacked.items()}
     retrained = steps.trained(
         store, "retrained", network, *extended["train"], validation=extended["validation"], recipe=recipe
     ).model
