@@ -174,11 +174,6 @@ def why_not(detector: Detector, limit: float | None = None) -> str:
     return "" if known else "no surrogate"
 
 
-def affordable(detector: Detector, n: int) -> int:
-    """Return on how many of ``n`` images one attacks a detector: a fifth where a step takes a pass for each value."""
-    return max(2, n // 5) if isinstance(detector, LeaveOneOut) else n
-
-
 def known(
     store: Store,
     title: str,
