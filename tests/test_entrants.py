@@ -17,6 +17,7 @@ from xaicore.detectors.surrogates import differentiable_score
 from xaicore.run.params import ArenaParameters
 from xaicore.run.store import Store
 from xaicore.studies import arena, entrants
+from xaicore.studies.asking import asking_attack
 
 
 def small(**changes: object) -> ArenaParameters:
@@ -31,6 +32,7 @@ def small(**changes: object) -> ArenaParameters:
         "robust_steps": 1,
         "denoiser_epochs": 1,
         "epochs": 1,
+        "leave_one_out": True,
     }
     return ArenaParameters.check({**given, **changes})
 
@@ -52,25 +54,20 @@ def setting() -> arena.Setting:
 
 def learned(setting: arena.Setting) -> entrants.Learned:
     images, labels = setting.images[:24], setting.labels[:24]
-    return entrants.learned_from(bim(setting.network, images, labels, eps=0.3), images, labels)
+    return entrants.learned_from(bim(setting.network, images, labels, eps=0.3), images)
 
 
 def test_what_is_learned_are_the_examples_that_fool() -> None:
-    images, labels = torch.rand(3, 1, 4, 4), torch.tensor([0, 1, 2])
+    images = torch.rand(3, 1, 4, 4)
     result = SimpleNamespace(
         adversarial=images + 1,
         success=torch.tensor([True, True, False]),
         info={"initially_wrong": torch.tensor([True, False, False])},
     )
-    found = entrants.learned_from(result, images, labels)  # type: ignore[arg-type]
+    found = entrants.learned_from(result, images)  # type: ignore[arg-type]
     assert torch.equal(found.examples, images[1:2] + 1)
     assert torch.equal(found.originals, images[1:2])
-    assert found.labels.tolist() == [1]
     assert torch.equal(found.adversarial, images + 1)
-
-
-ELSEWHERE = {DETECTORS[name] for name in ("sentinet", "leave_one_out", "ml_loo")}
-"""SentiNet is for patches, of which the arena has none; leave-one-out waits for the arena's next runs."""
 
 
 def test_every_detector_enters_and_says_whether_one_can_know_it(setting: arena.Setting) -> None:
@@ -81,7 +78,8 @@ def test_every_detector_enters_and_says_whether_one_can_know_it(setting: arena.S
         for part in entrants.fitted_detectors(params, setting, learned(setting), magnet).values()
         for title, detector in part.items()
     }
-    assert {type(detector) for detector in entered.values()} == set(DETECTORS.values()) - ELSEWHERE
+    for_patches = {DETECTORS["sentinet"]}  # of which the arena has none
+    assert {type(detector) for detector in entered.values()} == set(DETECTORS.values()) - for_patches
     images = setting.images[:4]
     for title, detector in entered.items():
         why = arena.why_not(detector)
@@ -95,9 +93,12 @@ def test_every_detector_enters_and_says_whether_one_can_know_it(setting: arena.S
         detector.model.eval()
         found = differentiable_score(detector, images.clone().requires_grad_())
         assert found.requires_grad == (not why), title
+    assert arena.why_not(entered["leave one out, IQR"], 0.0) == "its limit is 0, the least score there is"
+    assert not arena.why_not(entered["leave one out, deviation"], 0.01)
     reasons = {title: arena.why_not(each) for title, each in entered.items() if arena.why_not(each)}
     assert reasons == {
         "EXPLAINER, DeepLIFT": "no slope: its map counts as constant",
+        "ML-LOO": "no surrogate",
         "layers' Grad-CAM": "no surrogate",
         "relevance signature": "no surrogate",
     }
@@ -117,12 +118,34 @@ def test_who_knows_keeps_the_limit_of_the_tables(setting: arena.Setting, tmp_pat
     assert bool(evaded.any())
     wrong = models.predict(setting.network, found.adversarial).argmax(1) != labels
     assert torch.equal(evaded, wrong & (detector.score(found.adversarial) <= limit))
+    asked = arena.known(store, "dropout", detector, images, labels, follow=False, **options)
+    wrong = models.predict(setting.network, asked.adversarial).argmax(1) != labels
+    assert torch.equal(asked.info["evaded"], wrong & (detector.score(asked.adversarial) <= limit))
+
+
+def test_one_who_asks_stops_at_the_first_point_that_passes(setting: arena.Setting) -> None:
+    """Without a limit to keep, at the first that fools the network; it never needs a slope of the detector."""
+    images, labels = setting.images[:6], setting.labels[:6]
+    detector = SignatureDetector(setting.network)
+    detector._score = lambda given: -given.double().sum((1, 2, 3)).cpu()  # type: ignore[method-assign]
+    options: dict[str, float] = {"eps": 0.4, "steps": 8, "restarts": 2}
+    first = asking_attack(detector, images, labels, limit=float("inf"), **options)  # type: ignore[arg-type]
+    never = asking_attack(detector, images, labels, limit=-float("inf"), **options)  # type: ignore[arg-type]
+    assert first.success.any()
+    assert torch.equal(first.info["evaded"], first.success)
+    assert not never.info["evaded"].any()
+    assert (never.queries == 2 * 9).all()
+    assert (first.queries <= never.queries).all()
+    assert (never.info["score"] <= first.info["score"])[first.success].all()
+    assert float((never.adversarial - images).abs().max()) <= 0.4 + 1e-6
 
 
 def test_defences_are_classifiers_with_gradients(setting: arena.Setting, tmp_path: Path) -> None:
     params, store = small(), Store(tmp_path)
     magnet = entrants.fitted_magnet(params, setting)
-    given = params, store, setting, learned(setting), magnet
+    network = setting.network
+    attacked = {part: bim(network, *getattr(setting, part), eps=0.3) for part in ("train", "validation")}
+    given = params, store, setting, learned(setting), magnet, attacked
     found, again = entrants.trained_defences(*given), entrants.trained_defences(*given)
     assert next(iter(found)) == "none"
     assert store.reused >= 4

@@ -77,9 +77,8 @@ def test_every_attack_has_noise_of_its_size_beside_it(explored: explorer.Explore
         perturbation, added = hit.images - subject.images, noise.images - subject.images
         if hit.attack == "bim":
             assert (perturbation.abs().amax(dim=(1, 2, 3)) <= float(hit.size) + 1e-6).all()
-        # Clipping to [0, 1] takes half of what falls on a black ground, and never adds.
-        assert (added.flatten(1).norm(dim=1) <= 1.02 * perturbation.flatten(1).norm(dim=1)).all()
-        assert (added.flatten(1).norm(dim=1) >= 0.4 * perturbation.flatten(1).norm(dim=1)).all()
+        sizes = [float(each.flatten(1).norm(dim=1).median()) for each in (perturbation, added)]
+        assert sizes[1] == pytest.approx(sizes[0], rel=0.1)
 
 
 def test_a_map_explains_the_class_it_says(explored: explorer.Explored, subject: Subject) -> None:

@@ -14,7 +14,7 @@ from xaicore.book.keeping import keep
 from xaicore.book.pages import build as building
 from xaicore.book.pages.committed import Committed
 from xaicore.book.pages.unbound import unbound
-from xaicore.book.pages.words import bind, fill_in, findings, page_findings, pages_of
+from xaicore.book.pages.words import bind, fill_in, findings, page_findings, pages_of, retell
 from xaicore.core.errors import UserError
 
 PAPERS = load_claims(ROOT / "claims")
@@ -379,6 +379,23 @@ def test_a_number_written_otherwise_is_a_fault_of_the_source_not_of_a_run(book: 
     assert findings(book, {"a": pages["old"]}, Committed.load(book)) == []
     shutil.copy(pages["old"], sources / "a.ipynb")
     assert len(findings(book, {"a": pages["now"]}, Committed.load(book))) == 2
+
+
+def test_an_executed_notebook_is_told_as_its_source_where_the_cells_are_the_same(tmp_path: Path) -> None:
+    code = nbformat.v4.new_code_cell("1 + 1", id="b", outputs=[nbformat.v4.new_output("stream", text="2")])
+    cells = [("old", "a"), ("new", "a"), ("more", "c")]
+    old, new, more = (nbformat.v4.new_markdown_cell(text, id=id) for text, id in cells)
+    executed, source, other = (tmp_path / f"{name}.ipynb" for name in ("executed", "source", "other"))
+    nbformat.write(nbformat.v4.new_notebook(cells=[old, code]), executed)
+    nbformat.write(nbformat.v4.new_notebook(cells=[new]), source)
+    nbformat.write(nbformat.v4.new_notebook(cells=[new, more]), other)
+    retell(executed, source)
+    found = nbformat.read(executed, as_version=4).cells
+    assert found[0].source == "new"
+    assert found[1] == code
+    before = executed.read_bytes()
+    retell(executed, other)
+    assert executed.read_bytes() == before
 
 
 def test_captions_are_prose(tmp_path: Path, committed: Committed) -> None:

@@ -267,6 +267,8 @@ class Estimates:
     def detected(self, id: str, clean: Values, other: Values, *, fpr: float) -> Estimate | None:
         """Record the share of other images, in percent, that scores find where they flag ``fpr`` of the clean ones.
 
+        Where so few draws of the bootstrap differ from 0, or from 1, that it has no width, the interval is Wilson's.
+
         Args:
             clean: (N,) scores; fewer than two of either are not recorded.
             other: (M,) scores; ``n`` is M.
@@ -276,6 +278,8 @@ class Estimates:
             return None
         interval = metrics.tpr_at_fpr_ci(clean, other, fpr=fpr, seed=self.seed)
         rate = metrics.tpr_at_fpr(clean, other, fpr=fpr).true_positive_rate
+        if interval.low == interval.high and interval.low in (0, 1):
+            interval = metrics.proportion_ci(round(rate * len(other)), len(other))  # type: ignore[arg-type]
         estimate = self.estimate(id, Estimate(rate, *interval, len(other)), "%")  # type: ignore[arg-type]
         self.grouped(id, {"clean": clean, "other": other}, factor=1)
         return estimate

@@ -17,11 +17,12 @@ from torch import Tensor
 
 from xaicore import models
 from xaicore.attacks import ATTACKS, AttackResult
-from xaicore.detectors import Detector, Explainer, adaptive_attack
+from xaicore.detectors import Detector, Explainer, LeaveOneOut, adaptive_attack
 from xaicore.detectors.base import threshold_of
 from xaicore.detectors.explainer import PATHS
 from xaicore.detectors.surrogates import differentiable_score
 from xaicore.studies import steps
+from xaicore.studies.asking import asking_attack
 from xaicore.studies.subjects import shuffled, trained_on_sets
 
 if TYPE_CHECKING:
@@ -161,10 +162,12 @@ def limit(clean: NDArray[np.float64], fpr: float) -> float:
     return threshold_of(torch.from_numpy(np.sort(clean)), fpr)
 
 
-def why_not(detector: Detector) -> str:
-    """Return why no attack here knows a detector; empty where one does."""
+def why_not(detector: Detector, limit: float | None = None) -> str:
+    """Return why no attack here knows a detector that has to keep a ``limit``; empty where one does."""
     if isinstance(detector, Explainer) and detector.explanation not in PATHS:
         return "no slope: its map counts as constant"
+    if isinstance(detector, LeaveOneOut) and limit == 0:
+        return "its limit is 0, the least score there is"
     known = detector.differentiable or (
         differentiable_score.dispatch(type(detector)) is not differentiable_score.dispatch(object)
     )
@@ -177,6 +180,8 @@ def known(
     detector: Detector,
     images: Tensor,
     labels: Tensor,
+    *,
+    follow: bool = True,
     **options: Any,
 ) -> AttackResult:
     """Attack network and detector at once (:func:`xaicore.detectors.adaptive_attack`), or take it from the store.
@@ -184,17 +189,19 @@ def known(
     Args:
         store: and ``title``, ``images``, ``labels``: see above.
         detector: fitted as far as its score needs it.
+        follow: the detector's gradient; False: the control, :func:`~xaicore.studies.asking.asking_attack`.
         options: of the attack, with ``limit``, the score that it has to keep.
 
     Raises:
         UserError: the detector has no surrogate.
     """
     given = {"images": images, "labels": labels, "batch_size": ROWS, **options}
+    step, attack = ("one who knows", adaptive_attack) if follow else ("one who asks", asking_attack)
     kept = store.get_or_compute(
-        f"one who knows, {title}",
+        f"{step}, {title}",
         {"detector": detector.fingerprint, **given},
-        lambda: adaptive_attack(detector, **given).arrays(),
-        code=adaptive_attack,
+        lambda: attack(detector, **given).arrays(),
+        code=attack,
     )
     return AttackResult.from_arrays(kept, seconds=kept.seconds)
 

@@ -7,6 +7,7 @@ which those learn that learn from attacks.
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
@@ -31,23 +32,20 @@ class Learned(NamedTuple):
     Attributes:
         examples: (S, C, H, W), those that fooled the network.
         originals: (S, C, H, W), the same before.
-        labels: (S,), their classes.
         adversarial: (N, C, H, W), all, whether they fooled it or not.
         clean: (N, C, H, W), the same before.
     """
 
     examples: Tensor
     originals: Tensor
-    labels: Tensor
     adversarial: Tensor
     clean: Tensor
 
 
-def learned_from(result: AttackResult, images: Tensor, labels: Tensor) -> Learned:
-    """Return what an attack on ``images`` (N, C, H, W) of the classes ``labels`` has to teach."""
+def learned_from(result: AttackResult, images: Tensor) -> Learned:
+    """Return what an attack on ``images`` (N, C, H, W) has to teach."""
     taught = result.success & ~result.info["initially_wrong"]
-    adversarial = result.adversarial
-    return Learned(adversarial[taught], images[taught], labels[taught], adversarial, images)
+    return Learned(result.adversarial[taught], images[taught], result.adversarial, images)
 
 
 def fitted_magnet(params: ArenaParameters, setting: Setting) -> MagNet:
@@ -73,7 +71,7 @@ def fitted_detectors(
     examples = learned.examples if len(learned.examples) > 1 else learned.adversarial
     taught = (learned.clean, held, examples)
     neighbours = min(20, len(clean)), min(50, len(clean))
-    return {
+    entered: dict[str, dict[str, Detector]] = {
         "EXPLAINER": explainers,
         "others": {
             "layers' Grad-CAM": detectors.LayerDeviation(network),
@@ -101,12 +99,26 @@ def fitted_detectors(
             "image, denoising": detectors.ImageDenoising(network),
         },
     }
+    if params.leave_one_out:
+        entered["others"]["leave one out, IQR"] = detectors.LeaveOneOut(network)
+        entered["others"]["leave one out, deviation"] = detectors.LeaveOneOut(network, dispersion="std")
+        entered["learned from BIM"]["ML-LOO"] = detectors.MultiLayerLeaveOneOut(network).fit(*taught)
+    return entered
 
 
 def trained_defences(
-    params: ArenaParameters, store: Store, setting: Setting, learned: Learned, magnet: MagNet
+    params: ArenaParameters,
+    store: Store,
+    setting: Setting,
+    learned: Learned,
+    magnet: MagNet,
+    attacked: Mapping[str, AttackResult],
 ) -> dict[str, nn.Module]:
-    """Return the defences, title → classifier of images in [0, 1]; the first is none."""
+    """Return the defences, title → classifier of images in [0, 1]; the first is none.
+
+    ``attacked`` is BIM on all images of ``train`` and of ``validation``, for the retraining, whose epoch is chosen by
+    both kinds of images, as it would else be one that has forgotten the attacked ones.
+    """
     network, (images, labels) = setting.network, setting.train
 
     recipe = models.Recipe(
@@ -116,9 +128,10 @@ def trained_defences(
         seed=params.seed,
         small_maps=True,
     )
-    extended = torch.cat([images, learned.examples]), torch.cat([labels, learned.labels])
+    clean = {"train": setting.train, "validation": setting.validation}
+    extended = {part: defenses.extended_set(*clean[part], result) for part, result in attacked.items()}
     retrained = steps.trained(
-        store, "retrained", network, *extended, validation=setting.validation, recipe=recipe
+        store, "retrained", network, *extended["train"], validation=extended["validation"], recipe=recipe
     ).model
     repeats = max(1, len(images) // max(1, 2 * len(learned.originals)))
     denoiser = steps.fitted(

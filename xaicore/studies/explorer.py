@@ -1,8 +1,9 @@
 """The cases of the explorer page: images, attacks on them, noise as large as each attack, and explanations of all.
 
 Every attack at every size has its control beside it: Gaussian noise with the mean and the standard deviation of its
-perturbation. Where the prediction changed there are two explanations, of the new prediction and of the true class; a map
-that changes only with the former has changed because the question did.
+perturbation, made larger by what clipping takes (:mod:`xaicore.studies.matched_noise`). Where the prediction changed
+there are two explanations, of the new prediction and of the true class; a map that changes only with the former has
+changed because the question did.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from xaicore.attacks import ATTACKS
 from xaicore.attribution import METHODS
 from xaicore.studies import steps
 from xaicore.studies.map_shift import compare
+from xaicore.studies.matched_noise import noise_of_equal_size
 from xaicore.studies.subjects import Subject
 
 if TYPE_CHECKING:
@@ -111,8 +113,9 @@ def explore(
             sizes = {size_text(value): {"eps": value, **of_size} for value in eps}
         for size, parameters in sizes.items():
             hit = steps.attacked(engine, name, model, clean, labels, **parameters, **common).adversarial
-            like: dict[str, Any] = {"per_image": {"like": hit - clean}, "step": f"noise like {name}"}
-            noise = steps.attacked(engine, "gaussian", model, clean, labels, **like, **common)
+            noise, _ = noise_of_equal_size(
+                engine, model, clean, labels, hit, batch_size=batch_size, seed=seed, step=f"noise like {name}"
+            )
             versions += [Variant(name, size, "attack", hit), Variant(name, size, "noise", noise.adversarial)]
     everything = torch.stack([clean, *(version.images for version in versions)])
     logits = models.predict(model, everything.flatten(0, 1), batch_size=batch_size)

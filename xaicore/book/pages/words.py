@@ -20,7 +20,8 @@ otherwise in a page's source than it is committed; a notebook that was executed 
 obstacle::
 
     python -m xaicore.book.pages.words            what does not fit in the pages' sources
-    python -m xaicore.book.pages.words --write    write the committed numbers into them
+    python -m xaicore.book.pages.words --write    write the committed numbers into them, and their prose into the
+                                                  committed executed notebooks
 """
 
 from __future__ import annotations
@@ -179,6 +180,17 @@ def fill_in(path: Path, committed: Committed, *, source: bool = False) -> None:
     _rewrite(path, lambda text: bind(text, committed, source=source)[0])
 
 
+def retell(executed: Path, source: Path) -> None:
+    """Give an executed notebook the Markdown of its source, where both have the same cells of it."""
+    old, new = (nbformat.read(path, as_version=4) for path in (executed, source))
+    cells, told = ([cell for cell in each.cells if cell.cell_type == "markdown"] for each in (old, new))
+    if [cell.id for cell in cells] != [cell.id for cell in told]:
+        return
+    for cell, current in zip(cells, told, strict=True):
+        cell.source = current.source
+    nbformat.write(old, executed)
+
+
 def pages_of(tree: Path) -> list[Path]:
     """Return the pages and notebooks of a project, or of the tree that Sphinx builds."""
     return sorted([*(tree / "book").glob("*.md"), *(tree / "notebooks").glob("*.ipynb")])
@@ -265,6 +277,8 @@ def main() -> int:
     if parser.parse_args().write:
         for path in pages_of(root):
             fill_in(path, committed, source=True)
+        for path in sorted((root / "results").glob("*/*/notebook.ipynb")):
+            retell(path, root / "notebooks" / f"{path.parent.name}.ipynb")
     sources = {path.stem: path for path in pages_of(root) if path.suffix == ".ipynb"}
     found = findings(root, sources, committed)
     for finding in found:

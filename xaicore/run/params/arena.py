@@ -47,7 +47,9 @@ class ArenaParameters(SharedParameters):
 
     n_costly: int = Field(20, ge=2, description="images for CW-L0, CW-L∞ and boundary, at most")
     n_learned: int = Field(
-        200, ge=4, description="training images attacked by BIM, for those that learn from it"
+        200,
+        ge=4,
+        description="training images attacked by BIM, for those that learn from it; not for retraining",
     )
     fpr: Fraction = Field(0.05, gt=0, lt=1, description="false-positive rate at which detectors are compared")
     explanations: Annotated[list[str], among(EXPLANATIONS)] = Field(
@@ -55,7 +57,8 @@ class ArenaParameters(SharedParameters):
         min_length=1,
         description="explanations of EXPLAINER",
     )
-    n_known: int = Field(16, ge=2, description="images for the attacks that know a detector, at most")
+    leave_one_out: bool = Field(False, description="detectors that leave out each value by itself, too: slow")
+    n_known: int = Field(16, ge=2, description="images for the attacks that ask or know a detector, at most")
     known_steps: int = Field(20, ge=1, le=10_000, description="their steps")
     known_restarts: int = Field(3, ge=1, le=1000, description="their random starts, of three kinds in turn")
     points: int = Field(4, ge=1, le=10_000, description="gradients in a map that averages")
