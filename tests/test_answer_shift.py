@@ -164,6 +164,16 @@ def test_the_regression_is_that_of_the_means_of_cells() -> None:
     assert np.isnan(answer_shift.answer_regression(shifts[:, :2], changed[:, :2])).all()
 
 
+def test_two_regressions_are_those_of_each_and_their_difference() -> None:
+    generator = np.random.default_rng(1)
+    changed = (generator.random((40, 12)) < np.linspace(0.1, 0.9, 12)).astype(float)
+    shifts, held = 0.3 * changed + 0.1 * generator.random((40, 12)), generator.random((40, 12))
+    found = answer_shift.answer_regressions(shifts, held, changed)
+    np.testing.assert_allclose(found[:3], answer_shift.answer_regression(shifts, changed))
+    np.testing.assert_allclose(found[3:6], answer_shift.answer_regression(held, changed))
+    assert found[6] == pytest.approx(found[2] - found[5])
+
+
 def test_ranks_are_compared_within_a_column_only() -> None:
     scores = np.array([[0.1, 0.8], [0.2, 0.9], [0.3, 0.7]])
     events = np.array([[0.0, 1.0], [1.0, 1.0], [0.0, NAN]])
@@ -189,6 +199,7 @@ def test_what_is_left_with_the_class_held_counts_pairs_only() -> None:
     held = np.array([[0.2, NAN], [0.9, 0.6], [0.4, 0.0]])
     assert answer_shift.share_left(shifts, held).value == pytest.approx(1.2 / 1.8)
     assert np.isnan(answer_shift.share_left(shifts * NAN, held).value)
+    assert answer_shift.share_left(np.full((3, 2), 0.2), np.full((3, 2), 0.3)).value == pytest.approx(1.5)
 
 
 def test_what_is_lost_is_of_what_was_right() -> None:

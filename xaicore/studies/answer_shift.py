@@ -240,10 +240,20 @@ def answer_regression(shifts: ArrayLike, changed: ArrayLike) -> Array:
     return np.array([intercept, slope, explained])
 
 
+def answer_regressions(shifts: ArrayLike, held: ArrayLike, changed: ArrayLike) -> Array:
+    """Return :func:`answer_regression` of NISSIM, that of NISSIM with the class held, and the first R² minus the second.
+
+    The arguments are as there; ``held`` is of the shape of ``shifts``. Returns seven numbers.
+    """
+    own, fixed = (answer_regression(each, changed) for each in (shifts, held))
+    return np.array([*own, *fixed, own[-1] - fixed[-1]])
+
+
 def share_left(shifts: ArrayLike, held: ArrayLike, *, seed: int = 0) -> Estimate:
     """Return mean NISSIM with the class held over mean NISSIM, (N, K) each, where both are defined.
 
-    1: the change of class makes none of it; 0: all. The interval draws images by ``seed``; NaN without a pair.
+    It takes nothing apart: maps of one class may move further than those of each image's own answer, so it may exceed 1,
+    and noise leaves a share as well. The interval draws images by ``seed``; NaN without a pair.
     """
     own, same = (np.asarray(each, dtype=np.float64) for each in (shifts, held))
     there = np.isfinite(own) & np.isfinite(same)
