@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from xaicore.core.errors import UserError
+from xaicore.metrics import proportion_ci
 from xaicore.studies import authors_pictures
 
 LAYERS = ("block1_conv1", "block2_conv1", "block3_conv1")
@@ -63,6 +64,7 @@ def test_intervals_draw_seeds(root):
     assert depth.value < 0
     assert order[2].value == 1
     assert [each.value for each in lowest] == [0, 0, 1]
+    assert lowest[0][1:3] == proportion_ci(0, 2)  # no width by the bootstrap
     grouped = authors_pictures.by_seed(found.seeds, found.maps)
     assert grouped.shape == (2, 2, 3)
     assert np.isnan(grouped[0, 1]).all()

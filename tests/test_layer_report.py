@@ -7,16 +7,14 @@ import torch
 from xaicore import models
 from xaicore.figures import layer_coverage, layer_report
 from xaicore.figures.layer_deviations import findings_rows
-from xaicore.figures.layer_report import (
-    Analysis,
-    compromised_rows,
-    layer_table,
-    strength_values,
-)
+from xaicore.figures.layer_report import Analysis, compromised_rows, layer_table, strength_values
+from xaicore.metrics import Estimate, proportion_ci
 from xaicore.run.engine import LocalEngine
 from xaicore.run.records import Run
 from xaicore.run.store import Store
+from xaicore.studies import layer_findings
 from xaicore.studies.as_published import AS_PUBLISHED, CORRECTED
+from xaicore.studies.layer_counts import depth_estimate, layer_counts, with_width
 
 LAYERS, STRENGTHS = ("one", "two", "three", "four", "five"), (0.5, 1.0, 2.0, 4.0)
 
@@ -44,6 +42,7 @@ def test_the_examples_of_an_image_are_recorded_with_it(run):
     gaps = run.outcomes["p3.similarity_gap.one"]
     assert gaps["image"].tolist() == (np.arange(12) * 3).tolist()
     assert gaps["outcome"].mean() == pytest.approx(run.values["p3.similarity_gap.one"]["value"])
+    assert run.values["p3.layers_judged"]["value"] == run.values["p3.layers_further"]["value"] == 5
     shares = [run.values[f"p3.lowest_share.{layer}"]["value"] for layer in LAYERS]
     assert sum(shares) == pytest.approx(100)
     assert run.values["p3.smallest_gap"]["value"] == pytest.approx(
@@ -91,12 +90,41 @@ def test_all_and_few_layers_are_counted_among_those_defined(run):
 
 
 def test_findings_say_what_the_paper_says_and_what_comes_out():
-    of = analysis().findings
-    rows = findings_rows(STRENGTHS, {"paper": None, "here": of}, (40, 80))
+    rows = findings_rows(STRENGTHS, {"paper": None, "here": analysis()}, (40, 80))
     by_name = {row["finding"]: (row["paper"], row["here"]) for row in rows}
     assert by_name["compromised, lowest (%)"] == ("about 40", "100")
     assert by_name["layers moved further"] == ("every", "5 of 5")
     assert by_name["distance of 0.25, 2 and 4"][1] != "–"
+
+
+@pytest.mark.parametrize("pooled", [False, True])
+def test_many_draws_at_once_are_those_of_the_findings(pooled):
+    rng = np.random.default_rng(1)
+    noise = 0.9 + 0.1 * rng.random((20, 3, 6))
+    attack = 0.97 + rng.normal(0, 0.05, (20, 3, 6)) - np.linspace(0, 0.06, 6)
+    attack[rng.random(attack.shape) < 0.1] = np.nan
+    attack[2:, :, 3] = np.nan
+    sides = layer_findings.with_enough(attack, noise)
+    found = layer_findings.findings(*sides, 1, pooled=pooled, n_resamples=80, seed=5)
+    shown = [each if pooled else each[:, [1]] for each in sides]
+    counts = layer_counts(*shown, n_resamples=80, seed=5)
+    for count, estimates in ((counts.further, found.gap), (counts.vary_more, found.log_variance_ratio)):
+        assert count == sum(each.low > 0 for each in estimates)
+    assert counts.judged == 5
+    assert 0 < counts.further < 5
+    depth = depth_estimate(shown[0], n_resamples=80, seed=5)
+    assert depth == pytest.approx(found.depth_correlation)
+
+
+def test_none_and_all_have_a_width_by_images(run):
+    assert with_width(Estimate(0.5, 0.4, 0.6, 9), 4) == Estimate(0.5, 0.4, 0.6, 9)
+    for value in (0, 1):
+        assert with_width(Estimate(value, value, value, 9), 4)[1:3] == proportion_ci(4 * value, 4)
+    compromised_rows(run, analysis())  # every example compromises all layers
+    for kind, successes in (("all", 12), ("few", 0)):
+        wilson = 100 * np.array(proportion_ci(successes, 12))
+        assert run.values[f"p3.compromised_{kind}.share"]["ci"] == pytest.approx(wilson)
+        assert run.values[f"p3.compromised_{kind}.share"]["n"] == 12
 
 
 def test_coverage_takes_half_of_the_examples_without_repeating_one(tmp_path, run):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from xaicore.figures.display import cell
 from xaicore.metrics import Estimate
 from xaicore.studies import as_published, layer_findings
 from xaicore.studies.as_published import Deviations
+from xaicore.studies.layer_counts import Counts, depth_estimate, layer_counts, with_width
 from xaicore.studies.layer_findings import Findings, mean_of_known
 
 if TYPE_CHECKING:
@@ -45,6 +47,7 @@ class Analysis:
         attack: (K, S, L) similarities under adversarial noise; ``noise`` under Gaussian noise.
         misleads: (K, S) bool, the adversarial image has another answer; ``noise_misleads`` the Gaussian one.
         findings: the quantities.
+        seed: of the bootstrap's draws.
     """
 
     prefix: str
@@ -57,6 +60,7 @@ class Analysis:
     misleads: NDArray[np.bool_]
     noise_misleads: NDArray[np.bool_]
     findings: Findings
+    seed: int
 
     @classmethod
     def of(
@@ -84,19 +88,34 @@ class Analysis:
             n_resamples=n_resamples,
             seed=seed,
         )
-        return cls(prefix, deviations, layers, strengths, images, attack, noise, *misleads, found)
+        return cls(prefix, deviations, layers, strengths, images, attack, noise, *misleads, found, seed)
 
     @property
     def one(self) -> int:
         """The position of strength 1."""
         return list(self.strengths).index(1.0)
 
+    @cached_property
+    def counts(self) -> Counts:
+        """In how many layers adversarial noise does more than Gaussian noise, by intervals over images."""
+        return layer_counts(self._counted(self.attack), self._counted(self.noise), seed=self.seed)
+
+    @cached_property
+    def depth(self) -> Estimate:
+        """The correlation of depth and adversarial similarity, also where the findings have too few draws."""
+        return depth_estimate(self._counted(self.attack), seed=self.seed)
+
+    def _counted(self, side: Array) -> Array:
+        """Return a side at the strengths that speak of single layers, (K, S', L)."""
+        return side if self.deviations.pooled else side[:, [self.one]]
+
     @property
     def there(self) -> tuple[Array, Array]:
         """The similarities that speak of single layers, (K', L) each: of strength 1, or of all where they are pooled."""
-        if self.deviations.pooled:
-            return self.attack.reshape(-1, len(self.layers)), self.noise.reshape(-1, len(self.layers))
-        return self.attack[:, self.one], self.noise[:, self.one]
+        attack, noise = (
+            self._counted(side).reshape(-1, len(self.layers)) for side in (self.attack, self.noise)
+        )
+        return attack, noise
 
     def flags(self, side: Array) -> Array:
         """Return which layers each example of a side compromises, (K, S, L), by the rule of the analysis."""
@@ -129,7 +148,7 @@ def layer_table(run: Run, of: Analysis) -> pd.DataFrame:
         lowest = {
             kind: run.estimate(
                 f"{of.prefix}.lowest_share{ending}.{name}",
-                estimate[k],
+                with_width(estimate[k], len(of.images)),
                 "%",
                 outcomes=_is_lowest(side, k),
                 images=of.images,
@@ -155,6 +174,8 @@ def layer_table(run: Run, of: Analysis) -> pd.DataFrame:
         rows.append(row)
     for name in ("smallest_gap", "middle_gap", "smallest_log_ratio", "middle_log_ratio"):
         run.estimate(f"{of.prefix}.{name}", getattr(result, name))
+    for name, count in of.counts._asdict().items():
+        run.value(f"{of.prefix}.layers_{name}", count, n=len(of.images))
     return run.table(f"{of.prefix}.layers", pd.DataFrame(rows))
 
 
@@ -236,7 +257,7 @@ def compromised_rows(run: Run, of: Analysis) -> list[dict[str, Any]]:
             if eligible.any():
                 images = int(eligible.any(1).sum())
                 run.value(f"{of.prefix}.compromised_{kind}{ending}.count", row[words], n=images)
-                share = metrics.ratio(chosen.sum(1), eligible.sum(1))
+                share = with_width(metrics.ratio(chosen.sum(1), eligible.sum(1)), images)
                 outcomes = {"outcomes": np.where(eligible, chosen, np.nan), "images": of.images}
                 run.estimate(f"{of.prefix}.compromised_{kind}{ending}.share", share, "%", **outcomes)
                 row[f"{words} %"] = cell(share.scaled(100), 0)

@@ -21,6 +21,7 @@ from scipy.spatial import cKDTree
 
 from xaicore.core.errors import UserError
 from xaicore.metrics import Estimate, row_bootstraps
+from xaicore.studies.layer_counts import with_width
 from xaicore.studies.layer_findings import depth_correlation, lowest_layers, mean_of_known, ranks
 
 Array = NDArray[np.float64]
@@ -104,7 +105,7 @@ def quantities(
 
     Returns:
         Spearman's correlation; for each layer its rank, 1 the lowest mean similarity; and the share of examples where it
-        is the lowest. ``n`` counts seeds.
+        is the lowest, with Wilson's interval where that is none or all. ``n`` counts seeds.
     """
 
     def all_of(drawn: Array) -> Array:
@@ -114,7 +115,7 @@ def quantities(
 
     found = row_bootstraps(all_of, by_seed(authors.seeds, similarity), n_resamples=n_resamples, seed=seed)
     count = similarity.shape[1]
-    return found[0], found[1 : count + 1], found[count + 1 :]
+    return found[0], found[1 : count + 1], [with_width(each, each.n) for each in found[count + 1 :]]
 
 
 def coverage_gaps(coverage: dict[str, tuple[Array, Array]]) -> tuple[float, float, float]:
