@@ -94,7 +94,7 @@ def test_a_difference_of_two_groups_is_pooled_from_them(tmp_path: Path) -> None:
         run.finish()
         folders.append(tmp_path / str(seed))
     found = pooled(folders)["values"][DIFFERENCE]
-    assert (found["n"], found["method"]) == (50, "images and runs")
+    assert (found["n"], found["method"]) == (20, "images and runs")
     assert found["value"] == pytest.approx(np.mean(found["each"]))
 
 

@@ -5,6 +5,7 @@ as where only the package is installed, there are none, and tables show dashes.
 """
 
 import json
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -36,10 +37,32 @@ def reported(root: Path, name: str) -> dict[str, float]:
 
 
 def judged(name: str) -> frozenset[str]:
-    """Return the ids of our values that the claims of a paper, such as ``p1``, read; none outside a working copy."""
-    root = working_copy()
-    claims = _claims(root, name).get("claims", ()) if root else ()
-    return frozenset(id for claim in claims for id in claim.get("results", ()))
+    """Return the ids of our values that the claims of a paper, such as ``p1``, read, and their controls.
+
+    A claim and its control are so measured alike. None outside a working copy.
+    """
+    root, ids = working_copy(), set[str]()
+    for claim in _claims(root, name).get("claims", ()) if root else ():
+        controls = claim.get("control", [])
+        controls = controls if isinstance(controls, list) else [controls]
+        read = set(_words([claim.get("results"), claim.get("check"), claim.get("check_in")]))
+        ids |= read | set(_words([control.get("check") for control in controls]))
+        instead = [pair for control in controls for pair in control.get("instead", {}).items()]
+        ids |= {
+            new + id.removeprefix(old)
+            for old, new in instead
+            for id in read
+            if f"{id}.".startswith(f"{old}.")
+        }
+    return frozenset(ids)
+
+
+def _words(data: Any) -> Iterator[str]:
+    if isinstance(data, str):
+        yield data
+    elif isinstance(data, dict | list):
+        for each in data.values() if isinstance(data, dict) else data:
+            yield from _words(each)
 
 
 @cache

@@ -148,7 +148,7 @@ class Estimates:
     def mean(
         self, id: str, values: Values, unit: str | None = None, *, least: int = 2, images: Numbers = None
     ) -> Estimate | None:
-        """Record a mean with its bootstrap interval; Wilson's where all values are 0 or all are 1.
+        """Record a mean with its bootstrap interval; Wilson's for shares of images, and where all are 0 or all are 1.
 
         Points are differences: where all are 0 the interval is Wilson's for 0 of n to either side.
 
@@ -191,7 +191,11 @@ class Estimates:
             found = Estimate(0.0, -most, most, n)
         else:
             above, below = above[rows], below[rows]
-            found = metrics.ratio(above, None if (below == 1).all() else below, seed=self.seed)._replace(n=n)
+            once = bool((below == 1).all())
+            if once and unit == "%" and not difference and np.isin(above, (0, 1)).all():
+                found = Estimate(float(above.mean()), *metrics.proportion_ci(int(above.sum()), n), n)
+            else:
+                found = metrics.ratio(above, None if once else below, seed=self.seed)._replace(n=n)
         return self.estimate(id, found, unit, outcomes=given, images=images)
 
     def difference(

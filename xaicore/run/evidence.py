@@ -149,7 +149,8 @@ def _value(
     pooled_ = _from_outcomes(given, there) if 1 < found.runs == len(given) else None
     if pooled_ is not None and (pooled_[1].low < pooled_[1].high or interval is None):
         (value, interval), method = pooled_, "images and runs"
-        every = pd.concat(given)
+    every = pd.concat(given) if len(given) == len(there) else pd.DataFrame({"image": [None]})
+    if every["image"].notna().all() and len(every):
         n = int(every["image"].groupby(every["group"].fillna("")).nunique().min())
     bounds = UNITS[range_unit(id, unit)]
     return {
