@@ -164,13 +164,14 @@ def flagged(
         ``"explanation.denoiser.quantisation"`` → group → (n,) bool; ``image`` is one of the explanations.
     """
     found: dict[str, dict[str, Flags]] = {}
+    maps: dict[str, Explainer | None] = {**explainers, "image": None}
     for group, images in groups.items():
         step, chosen = (
             f"readings, denoising, {group}",
             {"strengths": list(strengths), "libraries": list(libraries)},
         )
         cleaned = engine.map(step, denoised, {"images": images}, constants=chosen, batch_size=100)
-        for name, detector in {**explainers, "image": None}.items():
+        for name, detector in maps.items():
             constants = {"detector": detector, "quantisations": list(quantisations)}
             step, arrays = f"readings, {TITLES.get(name, name)}, {group}", {"images": images, **cleaned}
             scores = engine.map(step, reading_scores, arrays, constants=constants, batch_size=100)
