@@ -144,6 +144,8 @@ def test_values_and_score_written_out() -> None:
     assert len(detector.names) == 4
     assert torch.equal(detector.score(images), (values / detector.thresholds).amax(1))
     assert torch.equal(detector.flagged(images), (values > detector.thresholds).any(1))
+    alone = MagNet(MODEL, fpr=0.2, temperatures=(10, 40), epochs=2, rows=1).fit(draw(20), draw(10, seed=2))
+    torch.testing.assert_close(alone.values(images), values)
     above = (detector.values(draw(10, seed=2)) > detector.thresholds).sum(0)
     assert above.tolist() == [2, 2, 2, 2]
 

@@ -9,8 +9,10 @@ from subjects import trained
 
 from xaicore.core.errors import UserError
 from xaicore.detectors import Explainer
+from xaicore.metrics import shannon_entropy
 from xaicore.metrics.proportions import difference_of_shares
 from xaicore.run.params.chapter5 import LIBRARIES, QUANTISATIONS
+from xaicore.studies import denoising
 from xaicore.studies import entropy_readings as readings
 
 
@@ -67,13 +69,29 @@ def test_the_weakest_attack_of_a_reading() -> None:
     assert found.weakest(["a", "b", "c"], 3) == (-0.25, "c")
 
 
+def test_the_images_themselves_are_a_reading_too() -> None:
+    _, images, _ = digits(3)
+    darker = images * 0.5 + 0.25  # its histogram begins at a half
+    options = {"detector": None, "quantisations": ["absolute_256", "raw"]}
+    found = readings.reading_scores(images, **options, darker=darker)
+    ours = shannon_entropy(darker[:, 0]) - shannon_entropy(images[:, 0])
+    torch.testing.assert_close(found["darker.absolute_256"], ours)
+    literally = [
+        entropy_of_values(b) - entropy_of_values(a)
+        for a, b in zip(images.numpy(), darker.numpy(), strict=True)
+    ]
+    np.testing.assert_allclose(found["darker.raw"].numpy(), literally, atol=1e-12)
+
+
 def test_likeness_of_equal_and_of_other_maps() -> None:
     model, images, _ = digits(4)
     detector = Explainer(model, "integrated_gradients", n_points=3)
-    same = readings.map_similarity(images, images, detector=detector)["cosine"]
-    other = readings.map_similarity(images, images.flip(0), detector=detector)["cosine"]
-    torch.testing.assert_close(same, torch.ones_like(same))
+    same = denoising.entropies(images, images, detector=detector)
+    other = denoising.entropies(images, images.flip(0), detector=detector)["cosine"]
+    torch.testing.assert_close(same["cosine"], torch.ones(4).to(same["cosine"]))
     assert bool((other < 0.9).all())
+    assert torch.equal(*same["map"].unbind(1))
+    torch.testing.assert_close(same["image"][:, 0], shannon_entropy(images))
 
 
 def test_difference_of_shares_is_newcombes() -> None:

@@ -98,6 +98,8 @@ def test_committed_intervals_lie_in_the_range_of_their_unit(path):
     ("name", "unit"),
     [
         ("p5.auroc.explainer.bim", "share"),
+        ("p5.auroc.change.smooth_ig.bim", "share"),
+        ("p5.score.smooth_ig.size_of_the_change.bim", "share"),
         ("p2.shift_failure_auroc_held.vgg16", "share"),
         ("p2.mod_noise.xception.eps_100", "share"),
         ("p2.shift_failure_within.vgg16", "share"),

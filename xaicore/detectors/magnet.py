@@ -22,7 +22,6 @@ from xaicore.core.undisturbed import exact_arithmetic
 from xaicore.defenses.autoencoders import Autoencoder, trained_autoencoder
 from xaicore.detectors.base import Detector, in_batches, threshold_of
 
-ROWS = 64
 LEAST = 1e-12
 """What a threshold of zero, that of detectors which clean images leave unmoved, counts as."""
 
@@ -44,6 +43,7 @@ class MagNet(Detector):
         batch_size: images in an update.
         learning_rate: of Adam.
         seed: of the training.
+        rows: images in a pass of the autoencoders; fewer are filled up to as many.
 
     References:
         Meng and Chen, MagNet: a Two-Pronged Defense against Adversarial Examples, CCS 2017.
@@ -62,6 +62,7 @@ class MagNet(Detector):
         batch_size: int = 64,
         learning_rate: float = 0.02,
         seed: int = 0,
+        rows: int = 64,
     ) -> None:
         super().__init__(
             model,
@@ -72,6 +73,7 @@ class MagNet(Detector):
             batch_size=checks.integer("batch_size", batch_size, least=1),
             learning_rate=checks.positive("learning_rate", learning_rate),
             seed=checks.integer("seed", seed, least=0),
+            rows=checks.integer("rows", rows, least=1),
         )
         self._autoencoders: tuple[Autoencoder, Autoencoder] | None = None
         self._thresholds: Tensor | None = None
@@ -128,7 +130,9 @@ class MagNet(Detector):
     def _learn(self, clean: Tensor, calibration: Tensor, adversarial: Tensor | None) -> None:
         if clean.shape[2] % 2 or clean.shape[3] % 2:
             raise UserError(f"clean images must have even sides for MagNet, not {tuple(clean.shape[2:])}")
-        chosen = {name: value for name, value in self._settings.items() if name != "temperatures"}
+        chosen = {
+            name: value for name, value in self._settings.items() if name not in ("temperatures", "rows")
+        }
         device = device_of(self.model)
         first, second = (
             trained_autoencoder(clean, bottleneck=bottleneck, device=device, **chosen)
@@ -145,7 +149,8 @@ class MagNet(Detector):
             return network(images)  # type: ignore[no-any-return]
         device = device_of(network)
         with exact_arithmetic(device):
-            return in_batches(lambda part: network(part.to(device)), ROWS, images).to(images.device)
+            rows = self._settings["rows"]
+            return in_batches(lambda part: network(part.to(device)), rows, images).to(images.device)
 
 
 def jensen_shannon(p: Tensor, q: Tensor) -> Tensor:

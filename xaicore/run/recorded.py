@@ -20,6 +20,8 @@ _NAMES = {
 }
 _NONE = re.compile(r"(?:\b|_)(?:gap|gain|change|difference|ratio|lead|agreement|classes)(?:\b|_)")
 """Names of differences, ratios and counts of such numbers."""
+_AREA = re.compile(r"p\d+\.(?:auroc|score)\.")
+"""Names of AUROCs, whatever the score is called that follows, such as ``change``."""
 
 
 def slug(title: str) -> str:
@@ -40,7 +42,7 @@ def range_unit(id: str, unit: str | None) -> str | None:
         id: such as ``p5.auroc.explainer.bim``.
         unit: that it was recorded with; it goes before the name.
     """
-    if unit is None and not _NONE.search(id):
+    if unit is None and (_AREA.match(id) or not _NONE.search(id)):
         return next((name for name, pattern in _NAMES.items() if pattern.search(id)), None)
     return unit
 

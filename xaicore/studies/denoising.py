@@ -1,4 +1,4 @@
-"""What chapter 5 measures batch by batch: entropies of an image's map before and after denoising.
+"""What chapter 5 measures batch by batch: an image's map before and after denoising.
 
 Each function takes images (n, C, H, W) in [0, 1] and ``detector``, the :class:`~xaicore.detectors.Explainer` whose
 denoising and maps are meant, and returns arrays with an entry for each image, as :meth:`xaicore.run.engine.Engine.map`
@@ -6,7 +6,6 @@ asks.
 """
 
 import torch
-from skimage.measure import shannon_entropy as entropy_of_values
 from torch import Tensor
 
 from xaicore.detectors import Explainer
@@ -20,12 +19,14 @@ def denoised(images: Tensor, *, detector: Explainer) -> dict[str, Tensor]:
 
 
 def entropies(images: Tensor, cleaned: Tensor, *, detector: Explainer) -> dict[str, Tensor]:
-    """Return entropies before and after, (n, 2): of the ``map``, of its ``raw`` floats, of the ``image`` itself."""
+    """Return entropies before and after, (n, 2): of the ``map``, of the ``image`` itself; and the ``cosine`` (n,) of the
+    two maps, NaN of a zero one.
+    """
     both = torch.cat([images, cleaned])
     maps = detector.maps(both).cpu()
-    raw = torch.tensor([entropy_of_values(each) for each in maps.numpy()], dtype=torch.float64)
-    found = {"map": shannon_entropy(maps), "raw": raw, "image": shannon_entropy(both).cpu()}
-    return {kind: torch.stack(values.split(len(images)), 1) for kind, values in found.items()}
+    found = {"map": shannon_entropy(maps), "image": shannon_entropy(both).cpu()}
+    pairs = {kind: torch.stack(values.chunk(2), 1) for kind, values in found.items()}
+    return {**pairs, "cosine": cosine_similarity(*(each[:, None] for each in maps.chunk(2)))}
 
 
 def class_held(images: Tensor, cleaned: Tensor, *, detector: Explainer) -> dict[str, Tensor]:

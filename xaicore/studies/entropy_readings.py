@@ -2,7 +2,8 @@
 
 The paper names non-local means without a strength, several explanations, and scikit-image's Shannon entropy without bins
 (Sec. Image Noise Reduction and Shannon Entropy). A reading is a choice of each; its score is the entropy of the denoised
-image's map minus that of the image's, and it flags an image where that is not negative.
+image's map minus that of the image's, and it flags an image where that is not negative. The paper's Fig. 3 takes the
+entropy of maps, its section on Shannon entropy that of the images themselves: ``image`` stands for that among the maps.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from torch import Tensor
 
 from xaicore.attribution.titles import TITLES
 from xaicore.detectors import Explainer, exact_means, non_local_means
-from xaicore.metrics import Estimate, cosine_similarity, shannon_entropy
+from xaicore.metrics import Estimate, shannon_entropy
 
 if TYPE_CHECKING:
     from xaicore.run.engine import Engine
@@ -83,38 +84,36 @@ def denoised(images: Tensor, *, strengths: Sequence[float], libraries: Sequence[
 
 
 def reading_scores(
-    images: Tensor, *, detector: Explainer, quantisations: Sequence[str], **cleaned: Tensor
+    images: Tensor, *, detector: Explainer | None, quantisations: Sequence[str], **cleaned: Tensor
 ) -> dict[str, Tensor]:
     """Return the scores of images (n, C, H, W) in [0, 1] by the readings with the detector's map.
 
     Args:
         images: as they are.
-        detector: whose maps are meant.
+        detector: whose maps are meant; None: the images themselves, channels added up.
         quantisations: names of :data:`QUANTISATIONS`.
         cleaned: what :func:`denoised` gives.
 
     Returns:
         ``"denoiser.quantisation"`` → (n,) bits.
     """
-    before, found = detector.maps(images).cpu(), {}
+
+    def maps(of: Tensor) -> Tensor:
+        return (of.sum(1) if detector is None else detector.maps(of)).cpu()
+
+    before, found = maps(images), {}
     for denoiser, given in cleaned.items():
-        after = detector.maps(given).cpu()
+        after = maps(given)
         for name in quantisations:
             found[f"{denoiser}.{name}"] = (QUANTISATIONS[name](after) - QUANTISATIONS[name](before)).cpu()
     return found
-
-
-def map_similarity(images: Tensor, cleaned: Tensor, *, detector: Explainer) -> dict[str, Tensor]:
-    """Return the ``cosine`` (n,) between the maps of images and of their denoised versions; NaN of a zero map."""
-    before, after = detector.maps(torch.cat([images, cleaned])).cpu().chunk(2)
-    return {"cosine": cosine_similarity(before[:, None], after[:, None])}
 
 
 class Reading(NamedTuple):
     """What a reading of the rule does.
 
     Attributes:
-        name: ``"explanation.denoiser.quantisation"``.
+        name: ``"explanation.denoiser.quantisation"``, the explanation ``image`` where none is made.
         false_alarms: share of clean images flagged, in [0, 1].
         rates: attack → share of attacked images flagged.
     """
@@ -152,7 +151,7 @@ def flagged(
     libraries: Sequence[str],
     quantisations: Sequence[str],
 ) -> dict[str, dict[str, Flags]]:
-    """Return what every reading flags.
+    """Return what every reading flags, with the maps and with the images themselves.
 
     Args:
         engine: runs the batches and keeps them.
@@ -162,18 +161,19 @@ def flagged(
         quantisations: names of :data:`QUANTISATIONS`.
 
     Returns:
-        ``"explanation.denoiser.quantisation"`` → group → (n,) bool.
+        ``"explanation.denoiser.quantisation"`` → group → (n,) bool; ``image`` is one of the explanations.
     """
     found: dict[str, dict[str, Flags]] = {}
+    maps: dict[str, Explainer | None] = {**explainers, "image": None}
     for group, images in groups.items():
         step, chosen = (
             f"readings, denoising, {group}",
             {"strengths": list(strengths), "libraries": list(libraries)},
         )
         cleaned = engine.map(step, denoised, {"images": images}, constants=chosen, batch_size=100)
-        for name, detector in explainers.items():
+        for name, detector in maps.items():
             constants = {"detector": detector, "quantisations": list(quantisations)}
-            step, arrays = f"readings, {TITLES[name]}, {group}", {"images": images, **cleaned}
+            step, arrays = f"readings, {TITLES.get(name, name)}, {group}", {"images": images, **cleaned}
             scores = engine.map(step, reading_scores, arrays, constants=constants, batch_size=100)
             for reading, values in scores.items():
                 found.setdefault(f"{name}.{reading}", {})[group] = values.numpy() >= 0

@@ -141,7 +141,7 @@ def photographs(params: P5Parameters, engine: Engine, run: Run) -> Photographs:
         location=(0.75, 0.75),
         learning_rate=0.5,
         target=params.patch_class,
-        seed=params.seed,
+        seed=0,  # the network is published and the patch stays where it is: nothing is drawn
     )
     colours = torch.rand(images.shape, generator=torch.Generator().manual_seed(1))
     with_disc = torch.where(patched.info["mask"][:, None], colours.to(images), images)

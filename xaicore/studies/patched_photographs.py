@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from xaicore.detectors import Explainer, FeatureSqueezing, SentiNet
-from xaicore.metrics import relevance_share, shannon_entropy
+from xaicore.metrics import shannon_entropy
 
 if TYPE_CHECKING:
     from xaicore.models import Classifier
@@ -37,11 +37,6 @@ class Examined(NamedTuple):
     def change(self) -> NDArray[np.float64]:
         """The rule's score, (n,)."""
         return np.asarray(self.entropies[:, 1] - self.entropies[:, 0])
-
-    def inside(self, mask: Tensor) -> NDArray[np.float64]:
-        """Return the share of absolute relevance inside ``mask`` (H, W), (n,); NaN of a map that is zero."""
-        first = self.maps[:, 0]
-        return relevance_share(first, mask.expand_as(first)).double().numpy()
 
 
 def examined(store: Store, detector: Explainer, images: Tensor, kind: str) -> Examined:

@@ -58,7 +58,7 @@ class P5Parameters(NotebookParameters):
     quantisations: Annotated[list[str], among(QUANTISATIONS)] = Field(
         list(QUANTISATIONS), min_length=1, description="histograms in them"
     )
-    n_strength: int = Field(32, ge=2, description="images of each group in them, at most")
+    n_strength: int = Field(32, ge=2, description="attacked images of each group in them, at most")
     fpr: Fraction = Field(0.05, gt=0, lt=1, description="false-positive rate at which detectors are compared")
     magnet_epochs: int = Field(2, ge=1, description="MagNet: epochs of training")
     magnet_batch_size: int = Field(16, ge=1, description="MagNet: images in a training step")
@@ -81,6 +81,12 @@ class P5Parameters(NotebookParameters):
     patch_steps: int = Field(20, ge=1, description="steps of training a patch, times the effort")
     patch_class: int = Field(859, ge=0, description="class that the patch asks for; 859: toaster")
     n_timed: int = Field(20, ge=3, description="images timed one by one, at most")
+    timed_points: int = Field(
+        250,
+        ge=1,
+        le=10_000,
+        description="gradients in a map timed as the paper's: 50 of each of 5 noisy copies",
+    )
     n_shown: int = Field(2, ge=1, le=6, description="images in the figures")
 
     @property
