@@ -116,6 +116,13 @@ def test_many_draws_at_once_are_those_of_the_findings(pooled):
     assert depth == pytest.approx(found.depth_correlation)
 
 
+def test_no_map_at_all_is_no_correlation():
+    none = np.full((12, 2, 4), np.nan)
+    assert layer_counts(none, none) == (0, 0, 0)
+    for each in (none, np.ones_like(none)):
+        assert np.isnan(depth_estimate(each).value)
+
+
 def test_none_and_all_have_a_width_by_images(run):
     assert with_width(Estimate(0.5, 0.4, 0.6, 9), 4) == Estimate(0.5, 0.4, 0.6, 9)
     for value in (0, 1):

@@ -109,10 +109,11 @@ def _depths(curves: Array) -> Array:
     whole: NDArray[np.bool_] = np.isfinite(curves).all(1) & (
         curves.max(1, initial=-1) > curves.min(1, initial=1)
     )
-    ranks, places = rankdata(curves[whole], axis=1), np.arange(curves.shape[1])
-    ranks, places = (each - each.mean(-1, keepdims=True) for each in (ranks, places))
     found = np.array(
         [np.nan if there else depth_correlation(each) for there, each in zip(whole, curves, strict=True)]
     )
-    found[whole] = (ranks @ places) / np.sqrt((ranks**2).sum(1) * (places**2).sum())
+    if whole.any():
+        ranks, places = rankdata(curves[whole], axis=1), np.arange(curves.shape[1])
+        ranks, places = (each - each.mean(-1, keepdims=True) for each in (ranks, places))
+        found[whole] = (ranks @ places) / np.sqrt((ranks**2).sum(1) * (places**2).sum())
     return found
