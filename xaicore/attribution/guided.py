@@ -69,8 +69,8 @@ def guided_grad_cam(
     """Return guided backpropagation times the Grad-CAM of a layer, enlarged bilinearly.
 
     Arguments, result and errors are those of :func:`guided_backprop` and :func:`~xaicore.attribution.grad_cam`, but for
-    ``layer``, the name of the layer; None is the last convolution or attention to run (in Inception v3 that is one branch
-    of several).
+    ``layer``, the name of the layer; None is the last convolution or attention to run whose map has more than one cell
+    (in Inception v3 that is one branch of several).
     """
     guided = guided_backprop(model, images, targets, batch_size=batch_size)
     return guided * enlarged_grad_cam(model, images, targets, layer=layer, batch_size=batch_size)
