@@ -104,6 +104,6 @@ METHODS: dict[str, Callable[..., Any]] = {
 }
 """Name to function (model, images, targets=None, *, batch_size) -> maps (N, C, H, W).
 
-Each with its defaults: LRP with preset-a-flat. ``grad_cam`` is that of the last convolution or attention, enlarged
-bilinearly to (N, 1, H, W).
+Each with its defaults: LRP with preset-a-flat. ``grad_cam`` is that of the last convolution or attention whose
+map has more than one cell, enlarged bilinearly to (N, 1, H, W).
 """

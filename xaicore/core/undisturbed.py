@@ -49,10 +49,10 @@ def _exact_products() -> Iterator[None]:
     precision: str | None = None
     with suppress(RuntimeError):  # it was asked for by ``fp32_precision``, which older versions do not have
         precision = torch.get_float32_matmul_precision()
-    kinds: list[Any] = (
-        [torch.backends.cuda.matmul, torch.backends.mkldnn.matmul] if precision != "highest" else []
-    )
-    before = [kind.fp32_precision for kind in kinds if hasattr(kind, "fp32_precision")]
+    of = ("cuda", "mkldnn") if precision != "highest" else ()
+    settings: list[Any] = [getattr(getattr(torch.backends, each), "matmul", None) for each in of]
+    kinds = [kind for kind in settings if hasattr(kind, "fp32_precision")]
+    before = [kind.fp32_precision for kind in kinds]
     try:
         if precision not in (None, "highest"):
             torch.set_float32_matmul_precision("highest")
