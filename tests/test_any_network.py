@@ -264,6 +264,12 @@ def test_two_logits_are_the_sigmoid_of_one(kind: str) -> None:
     )
 
 
+@pytest.mark.parametrize("kind", [torch.float64, torch.bfloat16])
+def test_two_logits_have_the_type_of_one(kind: torch.dtype) -> None:
+    one = zoo.OUTPUTS["one column"]().to(kind)
+    assert models.TwoLogits(one)(zoo.images().to(kind)).dtype == kind
+
+
 def test_two_logits_need_one() -> None:
     images = zoo.images()
     with pytest.raises(UserError, match="a model with one logit, not 3"):

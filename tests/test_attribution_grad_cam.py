@@ -19,6 +19,7 @@ from attribution_networks import (
 from captum.attr import LayerGradCam
 from torch import Tensor, nn
 from torch.nn import functional
+from torchvision.models.resnet import BasicBlock, ResNet
 
 from xaicore.attribution import METHODS, GradCams, grad_cam
 from xaicore.attribution.grad_cam import as_maps
@@ -137,6 +138,54 @@ def test_overwritten_values_are_kept(activations: str) -> None:
         assert theirs.valid[name].any()
 
 
+class Added(BasicBlock):
+    """A block of a residual network that adds its shortcut out of place."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.bn2(self.conv2(self.relu(self.bn1(self.conv1(x)))))
+        return self.relu(y + (x if self.downsample is None else self.downsample(x)))
+
+
+@pytest.mark.parametrize("activations", ["post-relu", "pre-relu"])
+def test_a_shortcut_added_in_place_is_no_activation(activations: str) -> None:
+    in_place, apart = (
+        seeded(lambda kind=kind: ResNet(kind, [1, 1, 1, 1], num_classes=3)).eval()
+        for kind in (BasicBlock, Added)
+    )
+    batch = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    ours = grad_cam(in_place, batch, 0, activations=activations)
+    theirs = grad_cam(apart, batch, 0, activations=activations)
+    assert list(ours) == list(theirs)
+    for name in ours:
+        torch.testing.assert_close(ours[name], theirs[name])
+    assert any(valid.any() for name, valid in theirs.valid.items() if name.endswith("conv2"))
+
+
+class Swish(nn.Module):
+    def __init__(self, how: str) -> None:
+        super().__init__()
+        self.conv, self.head, self.how = nn.Conv2d(2, 4, 3), nn.Linear(4, 3), how
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.conv(x)
+        if self.how == "module":
+            y = functional.silu(y)
+        elif self.how == "value first":
+            y = y * torch.sigmoid(y)
+        elif self.how == "gate first":
+            y = torch.mul(y.sigmoid(), y)
+        else:
+            y *= y.sigmoid()
+        return self.head(y.mean((2, 3)))
+
+
+@pytest.mark.parametrize("how", ["value first", "gate first", "in place"])
+def test_a_value_times_its_own_sigmoid_is_the_activation(how: str) -> None:
+    expected = grad_cam(seeded(lambda: Swish("module")), images(), 1)["conv"]
+    torch.testing.assert_close(grad_cam(seeded(lambda: Swish(how)), images(), 1)["conv"], expected)
+    assert expected.any()
+
+
 def test_a_view_that_overwrites_is_noticed() -> None:
     class Hidden(nn.Module):
         def __init__(self) -> None:
@@ -176,6 +225,29 @@ def test_layers_by_name_and_the_last() -> None:
     for name in ("0", "4"):
         torch.testing.assert_close(chosen[name], everything[name])
     assert_captums(chosen["3"], network, network[3], batch, 1)
+
+
+class Squeezed(nn.Module):
+    """Squeeze-and-excitation after the last convolution that says where, and a convolution after all places are one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.gate, self.after = nn.Conv2d(2, 4, 3), nn.Conv2d(4, 4, 1), nn.Conv2d(4, 3, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = functional.relu(self.conv(x))
+        x = x * torch.sigmoid(self.gate(functional.adaptive_avg_pool2d(x, 1)))
+        return self.after(functional.adaptive_avg_pool2d(x, 1)).flatten(1)
+
+
+def test_the_last_layer_is_the_last_that_says_where() -> None:
+    network = seeded(Squeezed)
+    (last,) = grad_cam(network, images(), 1, "last").items()
+    assert last[0] == "conv"
+    torch.testing.assert_close(last[1], grad_cam(network, images(), 1, ["conv"])["conv"])
+    assert list(grad_cam(network, images(), 1)) == ["conv", "gate", "after"]
+    with pytest.raises(UserError, match="no convolution or attention gives a map of more than one cell"):
+        grad_cam(network, images()[:, :, :3, :3], 1, "last")
 
 
 @pytest.mark.parametrize("frozen", [False, True])

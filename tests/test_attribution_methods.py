@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.overrides import _get_current_function_mode_stack
 
 from xaicore.attribution import METHODS, grad_cam, gradient_shap, integrated_gradients, smooth_grad
+from xaicore.core.errors import UserError
 
 
 def every_layer(model: nn.Module, batch: Tensor, targets: Any = None, **options: Any) -> Tensor:
@@ -120,6 +121,30 @@ def test_other_modes_change_nothing(method: Any) -> None:
         assert torch.equal(method(model, batch.clone()), expected)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert torch.equal(method(model, batch), expected)
+
+
+@each_method
+def test_a_model_with_more_after_its_network_is_not_taken_for_a_classifier(method: Any) -> None:
+    class Longer(Wrapper):
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x).flip(1)
+
+    with pytest.raises(UserError, match="Longer has the attributes network and normalize") as caught:
+        method(Longer(seeded(plain_net)), images())
+    assert "\n" not in str(caught.value)
+
+
+def test_products_of_matrices_are_exact() -> None:
+    asked = []
+    network = seeded(plain_net)
+    network[4].register_forward_hook(lambda *given: asked.append(torch.get_float32_matmul_precision()))
+    try:
+        torch.set_float32_matmul_precision("medium")
+        METHODS["gradient"](network, images())
+        after = torch.get_float32_matmul_precision()
+    finally:
+        torch.set_float32_matmul_precision("highest")
+    assert (asked, after) == (["highest"], "medium")
 
 
 @each_method

@@ -97,6 +97,27 @@ def test_items_and_stack_agree() -> None:
         assert torch.equal(images.stack()[0], pixels)
 
 
+def test_stack_takes_flags_for_each_image_and_refuses_fractions() -> None:
+    held = data.from_tensors(torch.rand(4, 1, 2, 2), torch.tensor([0, 1, 2, 1]), "abc", "four")
+    flags = held.labels == 1
+    for indices in (flags, flags.tolist()):
+        pixels, labels = held.stack(indices)
+        assert torch.equal(pixels, held.stack([1, 3])[0])
+        assert labels.tolist() == [1, 1]
+    with pytest.raises(UserError, match="one boolean for each of 4 images"):
+        held.stack([True, False])
+    with pytest.raises(TypeError, match="indices must be integers or booleans"):
+        held.stack([1.9])
+    with pytest.raises(ValueError, match="at least one image"):
+        held.stack([])
+
+
+def test_an_image_that_is_written_on_leaves_the_set_alone() -> None:
+    held = data.from_tensors(torch.ones(1, 1, 2, 2), torch.tensor([0]), "a", "one")
+    held[0][0].zero_()
+    assert held[0][0].all()
+
+
 def test_fingerprint_follows_content_and_selection(tmp_path: Path) -> None:
     first = data.load("mnist-5k", n=8, seed=1)
     assert first.fingerprint == data.load("mnist-5k", n=8, seed=1).fingerprint

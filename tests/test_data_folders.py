@@ -81,6 +81,16 @@ def test_imagenet_keeps_true_labels_of_some_synsets(tmp_path: Path) -> None:
         data.load("imagenet", tmp_path)
 
 
+@pytest.mark.parametrize("size", [15, 16])
+def test_imagenets_middle_is_taken_at_every_size(tmp_path: Path, size: int) -> None:
+    ramp = np.tile(np.arange(0, 256, 16, dtype=np.uint8)[None, :, None], (16, 1, 3))
+    (tmp_path / "imagenet" / "n01440764").mkdir(parents=True)
+    Image.fromarray(ramp).save(tmp_path / "imagenet" / "n01440764" / "1.png")
+    row = data.load("imagenet", tmp_path, size=size)[0][0][0, 0] * 255
+    assert row[0] > 14
+    assert row[-1] < 226
+
+
 def test_imagenet_validation_folder_is_the_test_split(tmp_path: Path) -> None:
     write(tmp_path / "val" / "n01440764" / "a.png")
     write(tmp_path / "train" / "n01440764" / "b.png")
@@ -276,7 +286,7 @@ def test_16_bit_colour_keeps_the_upper_byte(tmp_path: Path) -> None:
     assert torch.equal(one(tmp_path), expected)
 
 
-@pytest.mark.parametrize("kind", ["float", "32 bits", "12 bits", "transparent level"])
+@pytest.mark.parametrize("kind", ["float", "32 bits", "12 bits", "transparent level", "0 is white"])
 def test_depths_without_a_known_white_are_refused(tmp_path: Path, kind: str) -> None:
     if kind == "float":
         Image.fromarray(np.ones((2, 2), np.float32)).save(place(tmp_path, "1.tif"))
@@ -289,6 +299,8 @@ def test_depths_without_a_known_white_are_refused(tmp_path: Path, kind: str) -> 
             struct.pack("<HHII", tag, 4 if tag == 273 else 3, 1, value) for tag, value in entries
         )
         place(tmp_path, "1.tif").write_bytes(content + struct.pack("<I", 0) + b"\xff\xf0\x00")
+    elif kind == "0 is white":
+        Image.fromarray(np.ones((2, 2), np.uint16)).save(place(tmp_path, "1.tif"), tiffinfo={262: 0})
     else:
         Image.fromarray(np.ones((2, 2), np.uint16)).save(place(tmp_path), transparency=1)
     with pytest.raises(

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from xaicore import attacks, models
 from xaicore.attacks import AttackResult
-from xaicore.defenses import adversarial_retraining, extended_set
+from xaicore.defenses import adversarial_retraining, distill, extended_set
 
 
 def stripes(count: int, seed: int) -> tuple[Tensor, Tensor]:
@@ -101,3 +101,13 @@ def test_retraining_refuses_bad_input(change: dict[str, Tensor], message: str) -
     model = models.load("small_cnn", classes=2, channels=1, input_size=8)
     with pytest.raises(ValueError, match=message):
         adversarial_retraining(model, **arguments, validation=None, recipe=models.Recipe(epochs=1))
+
+
+def test_a_distillation_leaves_the_cards_generators_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    seeded: list[int] = []
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", seeded.append)
+    model = models.load("small_cnn", classes=2, channels=1, input_size=8)
+    before = torch.get_rng_state()
+    distill(model, *stripes(4, 0), epochs=1, batch_size=4)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert not seeded

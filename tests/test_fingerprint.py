@@ -1,5 +1,6 @@
 """Digests: the same content gives the same digest, other content another one."""
 
+import copy
 import dataclasses
 import importlib
 import sys
@@ -13,7 +14,7 @@ import pytest
 import torch
 
 from xaicore.core import fingerprint
-from xaicore.core.fingerprint import code_digest, digest, source_digest
+from xaicore.core.fingerprint import code_digest, digest, module_fingerprint, source_digest
 
 FACTOR = 2.0
 
@@ -66,6 +67,31 @@ def test_same_content_gives_the_same_digest(tmp_path):
     (tmp_path / "a").write_bytes(b"weights")
     (tmp_path / "b").write_bytes(b"weights")
     assert digest(tmp_path / "a") == digest(tmp_path / "b")
+
+
+class Scaled(torch.nn.Module):
+    def __init__(self, factor=2.0, shift=0.0, how=None):
+        super().__init__()
+        self.factor, self.how, self.unstable = factor, how, object()
+        self.register_buffer("shift", torch.tensor(shift), persistent=False)
+
+    def forward(self, x):
+        return x * self.factor + self.shift
+
+
+class Doubled(Scaled):
+    def forward(self, x):
+        return 2 * super().forward(x)
+
+
+def test_what_a_module_computes_with_beside_its_weights_counts():
+    same = [Scaled(), Scaled(), copy.deepcopy(Scaled())]
+    others = [Scaled(3.0), Scaled(shift=1.0), Scaled(how=scaled), Scaled(how=helped), Doubled()]
+    Doubled.__repr__ = Scaled.__repr__ = lambda self: "alike"
+    assert len({module_fingerprint(each) for each in same}) == 1
+    assert len({module_fingerprint(each) for each in (same[0], *others)}) == 6
+    whole = [torch.nn.Sequential(torch.nn.Identity(), each) for each in (*same, *others)]
+    assert len({module_fingerprint(each) for each in whole}) == 6
 
 
 @pytest.mark.parametrize("thing", [object(), {1, 2}, np.array([object()]), lambda: None])

@@ -345,6 +345,9 @@ class OwnConv(nn.Conv2d):
     [
         (nn.Sequential(nn.Conv2d(2, 2, 1), nn.Sigmoid()), r"no rule for the layer '1' \(Sigmoid\)"),
         (nn.Sequential(nn.Conv2d(2, 2, 1), nn.Softmax(1)), "Softmax"),
+        (nn.Sequential(nn.Conv2d(2, 2, 1), nn.Softmax(1), nn.Flatten()), r"layer '1' \(Softmax\) at the end"),
+        (nn.Sequential(nn.Conv2d(2, 2, 1), nn.Sigmoid(), nn.Dropout()), r"layer '1' \(Sigmoid\) at the end"),
+        (nn.Sequential(nn.Conv2d(2, 2, 1), nn.MaxPool2d(2, return_indices=True)), "'1': return_indices must be"),
         (nn.Sequential(OwnConv(2, 2, 1)), r"no rule for the layer '0' \(OwnConv\)"),
         (nn.Sequential(nn.Conv2d(2, 2, 3, padding=1, padding_mode="reflect")), "padding_mode"),
         (nn.Sequential(nn.utils.spectral_norm(nn.Conv2d(2, 2, 1))), "'0': its weight is made of other"),
@@ -373,6 +376,77 @@ def test_networks_that_cannot_be_explained_are_refused(network: nn.Module, match
     with pytest.raises(UserError, match=match) as caught:
         lrp(network, images())
     assert "\n" not in str(caught.value)
+
+
+class Dropped(nn.Module):
+    """Overwrites what its convolution gave, directly or through a view, and drops the result."""
+
+    def __init__(self, how: Any) -> None:
+        super().__init__()
+        self.conv, self.how, self.last = nn.Conv2d(2, 2, 1, bias=False), how, nn.Linear(128, 2)
+        self.conv.weight.data.abs_()
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.conv(x)
+        self.how(y)
+        return self.last(y.flatten(1))
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        lambda y: functional.relu(y, inplace=True),
+        lambda y: y.clamp_(0, 100),
+        lambda y: y.view(-1).mul_(1).relu_(),
+        lambda y: functional.relu(functional.relu(y, inplace=True), inplace=True),
+    ],
+)
+def test_what_is_overwritten_is_looked_for_in_every_image(how: Any) -> None:
+    network, positive = seeded(lambda: Dropped(how)), images().abs()
+    with pytest.raises(UserError, match="layers in place that others depend on"):
+        lrp(network, torch.cat([positive, -positive]), 0, "z")
+
+
+def hooked(where: int, hook: Any, *, before: bool = False) -> nn.Module:
+    network = seeded(max_pool_net)
+    module = network if where < 0 else network[where]
+    (module.register_forward_pre_hook if before else module.register_forward_hook)(hook)
+    return network
+
+
+@pytest.mark.parametrize(
+    "network",
+    [
+        hooked(-1, lambda module, given: (given[0] * 2,), before=True),
+        hooked(-1, lambda module, given, output: output + 1),
+        hooked(0, lambda module, given, output: output * 2),
+        hooked(0, lambda module, given: (given[0] - 1,), before=True),
+        hooked(1, lambda module, given, output: output.clamp(max=0.5)),
+    ],
+)
+def test_hooks_that_change_what_a_module_gives_are_refused(network: nn.Module) -> None:
+    with pytest.raises(UserError, match="or hooks or a forward of its own") as caught:
+        lrp(network, torch.cat([0 * images(1), images()]), 1)
+    assert "\n" not in str(caught.value)
+
+
+def test_hooks_that_look_on_change_nothing() -> None:
+    seen: list[Any] = []
+    for where in (-1, 0, 1):
+        network = hooked(where, lambda module, given, output: seen.append(output.detach()))
+        assert torch.equal(lrp(network, images(), 1), lrp(seeded(max_pool_net), images(), 1))
+    assert [len(each) for each in seen] == [3, 3, 3]
+
+
+def test_a_forward_of_its_own_is_refused() -> None:
+    network = seeded(max_pool_net)
+    network.forward = lambda x: type(network).forward(network, 3 * x - 1)
+    with pytest.raises(UserError, match="or hooks or a forward of its own"):
+        lrp(network, images())
+    network = seeded(max_pool_net)
+    network[0].forward = lambda x: type(network[0]).forward(network[0], 3 * x - 1)
+    with pytest.raises(UserError, match="the layer '0': it has a forward of its own"):
+        lrp(network, images())
 
 
 def test_what_the_logits_do_not_depend_on_does_not_matter() -> None:

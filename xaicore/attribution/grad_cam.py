@@ -13,6 +13,7 @@ gradient of all others is zero. Tokens are put where their patches are; a class 
 import math
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from itertools import permutations
 from typing import Any
 
 import torch
@@ -27,6 +28,7 @@ from xaicore.core.errors import UserError
 from xaicore.core.undisturbed import undisturbed
 
 ACTIVATIONS = ("post-relu", "pre-relu")
+PRODUCTS = ("mul", "multiply", "imul")
 ATTENTION = ("softmax", "scaled_dot_product_attention")
 """Functions that attention outside of ``nn.MultiheadAttention`` calls on tensors of at least three dimensions."""
 
@@ -60,15 +62,15 @@ def grad_cam(
     Args:
         model, images, targets, batch_size: as for :func:`~xaicore.attribution.gradient`, as are errors. Activations may
             work in place.
-        layers: ``"all"`` convolutions and attentions (Conv2d and MultiheadAttention modules), the ``"last"`` one to run,
-            or names of modules as in ``named_modules()`` of the model, of a classifier's network (``"features.0"``), that
-            each give (N, C, h, w); or (N, h, w, C), where only so the map has the proportions of the image; or tokens
-            (N, h w, C) or (N, 1 + h w, C), the class token first, in such proportions. Of an attention it is not what it
-            gives but the tokens that it is given as values.
+        layers: ``"all"`` convolutions and attentions (Conv2d and MultiheadAttention modules), the ``"last"`` one to run
+            whose map has more than one cell, or names of modules as in ``named_modules()`` of the model, of a
+            classifier's network (``"features.0"``), that each give (N, C, h, w); or (N, h, w, C), where only so the map
+            has the proportions of the image; or tokens (N, h w, C) or (N, 1 + h w, C), the class token first, in such
+            proportions. Of an attention it is not what it gives but the tokens that it is given as values.
         activations: what :math:`A` is for a convolution that an activation follows, directly or through its
-            batch normalisation: the output of that activation (``"post-relu"``) or what enters it
-            (``"pre-relu"``). Of another convolution it is the output, through its batch normalisation, and of
-            another module its output.
+            batch normalisation: the output of that activation (``"post-relu"``; of a value times its own sigmoid the
+            product) or what enters it (``"pre-relu"``). Of another convolution it is the output, through its batch
+            normalisation, and of another module its output.
 
     Returns:
         Layer name to (N, h, w), at least 0, not normalised, on the device of ``images``; ``valid`` says which
@@ -76,8 +78,8 @@ def grad_cam(
 
     Raises:
         UserError: an unknown layer, one that takes no part in the forward pass or more than one, or does not
-            give one of these; the message names it. ``"last"`` where attention that is not a MultiheadAttention module
-            runs later.
+            give one of these; the message names it. ``"last"`` where no map has more than one cell, or where
+            attention that is not a MultiheadAttention module runs later.
     """
     indices = check_call(model, images, targets, batch_size)
     if activations not in ACTIVATIONS:
@@ -164,6 +166,7 @@ class _Layer:
         self, name: str, output: Tensor, maps: Callable[[Tensor], Tensor], *, followed: bool
     ) -> None:
         self.name, self.maps, self.followed = name, maps, followed
+        self.gated: Tensor | None = None
         self.take(output)
 
     def take(self, output: Tensor) -> None:
@@ -171,6 +174,10 @@ class _Layer:
         self.output = output
         self.values, self.version = output.detach(), output._version
         self.edge = get_gradient_edge(output) if output.requires_grad else None
+
+    def is_gated(self, factors: Sequence[Any]) -> bool:
+        """Whether ``factors`` are what the activation was given, and what it gave: Swish by hand."""
+        return any(self.output is one and self.gated is other for one, other in permutations(factors, 2))
 
     def keep(self) -> None:
         """Put the values aside before the network overwrites them."""
@@ -210,7 +217,12 @@ class _Follower(TorchFunctionMode):
         return module.register_forward_pre_hook(record, with_kwargs=True)
 
     def check_last(self) -> None:
-        """Raise UserError where the last layer is not the last that says where."""
+        """Raise UserError where there is no last layer, or it is not the last that says where."""
+        if self._last and not self.layers:
+            raise UserError(
+                "layers: no convolution or attention gives a map of more than one cell for images of this size: "
+                "take larger images, or name a layer"
+            )
         if self._last and self.layers and self._attention_after:
             raise UserError(
                 f"layers: attention ({self._attention_after!r}) runs after the last convolution "
@@ -225,6 +237,10 @@ class _Follower(TorchFunctionMode):
             raise UserError(f"layers: {name!r} is called more than once in a forward pass: leave it out")
         if not isinstance(output, Tensor) or (not followed and maps(output) is None):
             raise UserError(f"layers: {name!r} does not give one tensor (N, C, h, w), nor tokens of a grid")
+        if (
+            self._last and maps(output)[0, 0].numel() == 1
+        ):  # of squeeze-and-excitation, or after all places are one
+            return
         if self._last:
             self.layers.clear()
             self._attention_after = ""
@@ -239,6 +255,10 @@ class _Follower(TorchFunctionMode):
                 layer.keep()
         if name_of(func) in ATTENTION and source is not None and source.ndim > 2:
             self._attention_after = name_of(func)
+        factors = (source, argument(args, kwargs, 1, "other")) if name_of(func) in PRODUCTS else ()
+        gated = [
+            layer for layer in self.layers.values() if layer.gated is not None and layer.is_gated(factors)
+        ]
         result = func(*args, **kwargs)
         for layer in given:
             if layer.followed and name_of(func) == "batch_norm":
@@ -246,5 +266,11 @@ class _Follower(TorchFunctionMode):
             elif layer.followed and name_of(func) in ELEMENTWISE:
                 layer.followed = False
                 if self._post:
+                    layer.gated = source
                     layer.take(result)
+            elif changes_in_place(func, kwargs):
+                layer.followed = False
+        for layer in gated:
+            layer.gated = None
+            layer.take(result)
         return result

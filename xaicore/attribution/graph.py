@@ -21,6 +21,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from torchvision.transforms import functional
 
 from xaicore.attribution.attention import attention, multi_head_attention
+from xaicore.attribution.calls import names
 from xaicore.attribution.inputs import network_of
 from xaicore.attribution.layers import BATCH_NORMS, GATES, KINDS, WITH_WEIGHTS, batchnorm, reweighted
 from xaicore.attribution.operations import classify, is_fixed, is_size, name_of, operation
@@ -33,6 +34,8 @@ FOLD_TOLERANCE = 1e-4
 INPUT = -1
 """The source of a step that takes the network's input."""
 NEEDING_VALUES = ("affine", "max-pool", "average-pool", "sum", "normalisation", "softmax", "product")
+IN_PLACE = names("iadd isub imul itruediv ifloordiv imod ipow imatmul iand ior ixor setitem")
+"""Operators that overwrite their first operand."""
 _TRACING = threading.Lock()
 
 
@@ -98,6 +101,8 @@ class Graph:
         if not any(step.kind in WITH_WEIGHTS for step in self.steps):
             raise UserError("lrp needs a network with at least one convolution or linear layer")
         last = self.steps[-1]
+        while last.kind in ("reshape", "identity", "rearrangement") and last.sources[0] != INPUT:
+            last = self.steps[last.sources[0]]
         if last.kind == "softmax" or isinstance(last.module, GATES):
             kind = "Softmax" if last.kind == "softmax" else type(last.module).__name__
             raise UserError(
@@ -114,6 +119,9 @@ class Graph:
             for node, position in self._positions.items()
             if node in self._raw and position != INPUT and self.steps[position].kind == "affine"
         }
+        self._hidden = any(map(_has_hooks, self._network.modules())) or _reads_overwritten(
+            self._traced, set(self._needed)
+        )
         self._rewritten = (
             tracer.unchecked
             or any(_is_norm(self._traced, node) for node in self._needed)
@@ -171,8 +179,8 @@ class Graph:
         recorder = _Recorder(self._traced, self._positions, self.steps, set(self._needed))
         with torch.no_grad():
             logits = checked_logits(recorder.run(inputs), len(inputs), fewest=1)
-        if self._rewritten:
-            self._check(inputs, logits)
+        if self._hidden or self._rewritten:
+            self._check(inputs if self._hidden else inputs[:1], logits)
         return [recorder.given[position] for position in range(len(self.steps))], logits
 
     def given_to_first(self, inputs: Tensor) -> dict[int, Tensor]:
@@ -186,16 +194,61 @@ class Graph:
         return {position: recorder.given[position][0] for position in self.first}
 
     def _check(self, inputs: Tensor, logits: Tensor) -> None:
-        """Compare the logits of the first image, which is enough for what can go wrong and costs little."""
+        """Compare the logits of ``inputs`` with the network's.
+
+        The first image is enough for weights that were folded. What hooks and layers in place do may depend on the image:
+        then all are compared, at the cost of one more forward pass.
+        """
         with torch.no_grad():
-            expected = self._network(inputs[:1].clone(memory_format=torch.contiguous_format))
-        scale, error = float(expected.abs().max()), float((logits[:1] - expected).abs().max())
-        if math.isfinite(scale) and not error <= FOLD_TOLERANCE * scale:
-            raise UserError(
-                f"lrp cannot explain this network layer by layer: its logits would change by {error:.1e}, where the "
-                f"largest is {scale:.1e} (BatchNorm with tiny variances, or layers in place that others depend on, "
-                "or a module with the attributes network and normalize that computes something else)"
-            )
+            output = self._network(inputs.clone(memory_format=torch.contiguous_format))
+        expected = checked_logits(output, len(inputs), fewest=1)
+        scales = expected.abs().amax(1).tolist()
+        errors = [math.inf] * len(scales)
+        if expected.shape[1] == logits.shape[1]:
+            errors = (logits[: len(expected)] - expected).abs().amax(1).tolist()
+        for scale, error in zip(scales, errors, strict=True):
+            if math.isfinite(scale) and not error <= FOLD_TOLERANCE * scale:
+                raise UserError(
+                    f"lrp cannot explain this network layer by layer: its logits would change by {error:.1e}, where the "
+                    f"largest is {scale:.1e} (BatchNorm with tiny variances, or layers in place that others depend on, "
+                    "or hooks or a forward of its own that change what a module gives, or a module with the attributes "
+                    "network and normalize that computes something else)"
+                )
+
+
+def _has_hooks(module: nn.Module) -> bool:
+    """Whether more may happen in a call of ``module`` than its class says."""
+    return bool(module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module))
+
+
+def _reads_overwritten(traced: fx.GraphModule, needed: set[fx.Node]) -> bool:
+    """Whether what an operation overwrites may be read by another than the one that takes its result."""
+    for node in traced.graph.nodes:
+        if not _overwrites(traced, node):
+            continue
+        if node not in needed:
+            return True
+        source = node
+        while source.all_input_nodes and not _is_new(traced, source):
+            source = source.all_input_nodes[0]
+            if len(_tensor_users(source)) > 1:
+                return True
+    return False
+
+
+def _overwrites(traced: fx.GraphModule, node: fx.Node) -> bool:
+    if node.op == "call_module":
+        return bool(getattr(traced.get_submodule(str(node.target)), "inplace", False))
+    called = node.op in ("call_function", "call_method")
+    name = name_of(node)
+    in_place = name in IN_PLACE or (name.endswith("_") and not name.endswith("__"))
+    return called and (in_place or bool(node.kwargs.get("inplace")))
+
+
+def _is_new(traced: fx.GraphModule, node: fx.Node) -> bool:
+    """Whether what a node gives surely shares no memory with what it is given."""
+    new = (*BATCH_NORMS, nn.Conv2d, nn.Linear, nn.MaxPool2d, nn.AvgPool2d)
+    return node.op == "call_module" and isinstance(traced.get_submodule(str(node.target)), new)
 
 
 def _defaults(network: nn.Module) -> dict[str, Any]:
@@ -305,7 +358,7 @@ class _Recorder(fx.Interpreter):
         if n not in self._wanted:
             return None
         if step.module is not None:
-            return step.module(*values)
+            return step.module.forward(*values)  # what its hooks change, the rules would not know
         if values:
             self.env[self._nodes[step.sources[0]]] = values[0].contiguous()  # view needs that
         return super().run_node(n)

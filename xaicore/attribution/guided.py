@@ -13,19 +13,27 @@ map would be the plain gradient, is refused.
 
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from xaicore.attribution.batches import Batch, explained
-from xaicore.attribution.calls import argument, check_visible, name_of
+from xaicore.attribution.calls import argument, check_visible, name_of, names
 from xaicore.attribution.grad_cam import grad_cam
 from xaicore.attribution.gradients import slopes
 from xaicore.attribution.inputs import network_of
 from xaicore.core.errors import UserError
 
-DISGUISES = frozenset({"clamp", "clamp_min", "clip", "maximum", "threshold", "where", "heaviside"})
-"""Functions that may be a ReLU in disguise."""
+DISGUISES = names(
+    "clamp clamp_min clamp_max clip maximum minimum fmax fmin threshold where heaviside abs masked_fill "
+    "gt ge lt le greater greater_equal less less_equal"
+)
+"""Functions that may be a ReLU in disguise, or a part of one."""
+OF_TWO = names("max min")
+"""The same, of two tensors; of one they are reductions."""
+BY_INDEX = names("index_put setitem")
+"""The same, where flags say which values are replaced."""
 LEAKY = {"leaky_relu": "LeakyReLU", "prelu": "PReLU", "rrelu": "RReLU"}
 """Rectifiers that the definition does not cover."""
 
@@ -69,8 +77,8 @@ def guided_grad_cam(
     """Return guided backpropagation times the Grad-CAM of a layer, enlarged bilinearly.
 
     Arguments, result and errors are those of :func:`guided_backprop` and :func:`~xaicore.attribution.grad_cam`, but for
-    ``layer``, the name of the layer; None is the last convolution or attention to run (in Inception v3 that is one branch
-    of several).
+    ``layer``, the name of the layer; None is the last convolution or attention to run whose map has more than one cell
+    (in Inception v3 that is one branch of several).
     """
     guided = guided_backprop(model, images, targets, batch_size=batch_size)
     return guided * enlarged_grad_cam(model, images, targets, layer=layer, batch_size=batch_size)
@@ -103,15 +111,15 @@ class _Guided(TorchFunctionMode):
         self.relus = 0
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
+        kwargs, name = kwargs or {}, name_of(func)
+        given = [each for each in (*args, *kwargs.values()) if isinstance(each, Tensor)]
+        if _is_disguise(name, args, kwargs) and any(each.requires_grad for each in given):
+            raise UserError(
+                f"guided backpropagation cannot tell whether the function {name!r} stands for a ReLU: "
+                "use nn.ReLU or nn.ReLU6"
+            )
         result = func(*args, **kwargs)
         if isinstance(result, Tensor) and result.requires_grad:
-            name = name_of(func)
-            if name in DISGUISES:
-                raise UserError(
-                    f"guided backpropagation cannot tell whether the function {name!r} stands for a ReLU: "
-                    "use nn.ReLU or nn.ReLU6"
-                )
             if name in LEAKY:
                 raise UserError(
                     f"guided backpropagation is a rule for ReLUs and this network calls {LEAKY[name]}, of which it says "
@@ -123,3 +131,13 @@ class _Guided(TorchFunctionMode):
                 self.relus += 1
                 result.register_hook(lambda slope: slope.clamp(min=0))
         return result
+
+
+def _is_disguise(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    if name in OF_TWO:
+        return isinstance(argument(args, kwargs, 1, "other"), Tensor)
+    if name in BY_INDEX:
+        index = argument(args, kwargs, 1, "indices")
+        parts = index if isinstance(index, (tuple, list)) else (index,)
+        return any(isinstance(each, Tensor) and each.dtype == torch.bool for each in parts)
+    return name in DISGUISES

@@ -1,11 +1,15 @@
 """What every attribution shares: the checks of a call, the logits it explains, the network in a classifier."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
 from xaicore.core import checks
 from xaicore.core.errors import UserError
 from xaicore.core.outputs import naming_images
+from xaicore.core.undisturbed import undisturbed
+from xaicore.models.classifier import Classifier
 
 
 def check_call(
@@ -16,14 +20,37 @@ def check_call(
     Raises:
         TypeError: ``images`` are no floating-point tensor, or ``targets`` are no integers.
         UserError: a shape, another type than that of the model's parameters, NaN or infinite images, negative targets,
-            or a ``batch_size`` below 1.
+            a ``batch_size`` below 1, or a model that is no classifier and is taken for one; see :func:`network_of`.
     """
     checks.finite("images", images)
     dtype = next((parameter.dtype for parameter in model.parameters()), torch.float32)
     if images.dtype != dtype:
         raise UserError(f"images must have the type of the model's parameters, {dtype}, not {images.dtype}")
     checks.integer("batch_size", batch_size, least=1)
-    return checks.targets(targets, len(images))
+    given = checks.targets(targets, len(images))
+    if len(images) and network_of(model) is not model and type(model).forward is not Classifier.forward:
+        _check_classifier(model, images[:1])
+    return given
+
+
+def _check_classifier(model: nn.Module, image: Tensor) -> None:
+    """Raise UserError where a model with a network and a normalisation does not compute one after the other."""
+    with undisturbed(model) as device, torch.no_grad():
+        image = image.detach().to(device).clone()
+        inputs = network_input(model, image)
+        with naming_images(image.shape):
+            inner, whole = network_of(model)(inputs), model(image)
+    if not _alike(inner, whole):
+        raise UserError(
+            f"{type(model).__name__} has the attributes network and normalize, as a classifier has, but does not "
+            "compute network(normalize(images)), which would be explained: give one of them another name"
+        )
+
+
+def _alike(one: Any, other: Any) -> bool:
+    if not isinstance(one, Tensor) or not isinstance(other, Tensor):
+        return type(one) is type(other)  # no logits: refused where they are taken
+    return one.shape == other.shape and torch.allclose(one, other, rtol=1e-4, equal_nan=True)
 
 
 def check_baselines(baselines: float | Tensor | None, images: Tensor, *, paired: bool = False) -> Tensor:
@@ -70,7 +97,11 @@ def chosen_logits(logits: Tensor, targets: Tensor | None) -> tuple[Tensor, Tenso
 
 
 def network_of(model: nn.Module) -> nn.Module:
-    """Return the network that works on normalised images: that of a classifier, or the model itself."""
+    """Return the network that works on normalised images: that of a classifier, or the model itself.
+
+    A classifier is what has a module ``network`` and a method ``normalize``, and computes
+    ``network(normalize(images))``; :func:`check_call` refuses what computes something else.
+    """
     network = getattr(model, "network", None)
     if isinstance(network, nn.Module) and callable(getattr(model, "normalize", None)):
         return network

@@ -103,7 +103,7 @@ def integrated_gradients(
     indices = check_call(model, images, targets, batch_size)
     checks.integer("n_steps", n_steps, least=1)
     starts = check_baselines(baselines, images, paired=True)
-    places, weights = (each.to(images) for each in quadrature(n_steps))
+    places, weights = quadrature(n_steps)
 
     def points(begins: Tensor, number: Tensor, sample: Tensor, seen: Callable[[Tensor], Tensor]) -> Points:
         ways = seen(images.detach()[number]) - begins

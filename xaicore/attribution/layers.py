@@ -108,7 +108,9 @@ def _max_pool(
     ceil_mode: bool = False,
     return_indices: bool = False,
 ) -> nn.Module:
-    return nn.MaxPool2d(kernel_size, stride, padding, dilation, return_indices, ceil_mode)
+    if return_indices:
+        raise UserError("lrp has no rule for 'max_pool2d': return_indices must be False")
+    return nn.MaxPool2d(kernel_size, stride, padding, dilation, ceil_mode=ceil_mode)
 
 
 def _stochastic_depth(p: float, mode: str, training: bool = True) -> nn.Module:

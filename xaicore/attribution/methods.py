@@ -45,7 +45,7 @@ def smooth_grad(
             logits of the images without noise.
         method: a name in :data:`~xaicore.attribution.METHODS`, or a function that is called as
             ``method(model, images, targets, batch_size=…, **options)``. One that draws numbers itself gets
-            ``seed`` plus the number of the sample as its own seed.
+            ``seed`` plus the number of the sample, from 1, as its own seed.
         n_samples: noisy copies of each image.
         std: standard deviation of the noise in the units of ``images``; the paper takes 10 to 20 % of the
             image's range. Noisy images are not clipped.
@@ -73,7 +73,7 @@ def smooth_grad(
     for samples in torch.arange(n_samples).split(at_once):
         number, sample = numbers.repeat(len(samples)), samples.repeat_interleave(len(images))
         noise = normal(seed, number, sample, images.shape[1:]).to(images)
-        seeded = {"seed": seed + int(samples[0])} if draws else {}
+        seeded = {"seed": seed + 1 + int(samples[0])} if draws else {}  # not the noise once more
         maps = explain(
             model,
             clean[number] + std * noise,
@@ -104,6 +104,6 @@ METHODS: dict[str, Callable[..., Any]] = {
 }
 """Name to function (model, images, targets=None, *, batch_size) -> maps (N, C, H, W).
 
-Each with its defaults: LRP with preset-a-flat. ``grad_cam`` is that of the last convolution or attention, enlarged
-bilinearly to (N, 1, H, W).
+Each with its defaults: LRP with preset-a-flat. ``grad_cam`` is that of the last convolution or attention whose
+map has more than one cell, enlarged bilinearly to (N, 1, H, W).
 """

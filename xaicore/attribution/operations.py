@@ -167,6 +167,10 @@ def _usable(name: str, module: nn.Module) -> nn.Module:
     kind = KINDS.get(type(module))
     if kind is None:
         raise UserError(f"lrp has no rule for the layer {name!r} ({type(module).__name__})")
+    if "forward" in vars(module):
+        raise UserError(f"lrp has no rule for the layer {name!r}: it has a forward of its own")
+    if getattr(module, "return_indices", False):
+        raise UserError(f"lrp has no rule for the layer {name!r}: return_indices must be False")
     if isinstance(module, nn.Conv2d) and module.padding_mode != "zeros":
         raise UserError(f"lrp has no rule for the layer {name!r}: padding_mode must be 'zeros'")
     if isinstance(module, nn.Upsample) and module.mode not in WITH_SHARES:

@@ -14,6 +14,7 @@ import textwrap
 import threading
 import zlib
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -109,9 +110,42 @@ def _frame(state: Any, kind: str, content: bytes | memoryview) -> None:
 
 
 def module_fingerprint(module: torch.nn.Module) -> str:
-    """Return a module's own ``fingerprint``, or the sha256 (hex) of its layers and weights where it has none."""
+    """Return a module's own ``fingerprint``, or the sha256 (hex) of all that it computes with where it has none.
+
+    That is layers, weights and buffers, and of each part the code of its class and those attributes that have a digest.
+    """
     own = getattr(module, "fingerprint", None)
-    return own if isinstance(own, str) else digest(repr(module), dict(module.state_dict()))
+    return own if isinstance(own, str) else digest(repr(module), dict(module.state_dict()), _parts(module))
+
+
+def _parts(module: torch.nn.Module) -> list[Any]:
+    """Return what a module and its parts consist of beside what is in their ``state_dict``."""
+    own = getattr(module, "fingerprint", None)
+    if isinstance(own, str):
+        return [own]
+    attributes = {}
+    for name in sorted(vars(module).keys() - vars(torch.nn.Module()).keys()):
+        value = vars(module)[name]
+        with suppress(TypeError, OSError):
+            attributes[name] = code_digest(value) if inspect.isfunction(value) else digest(value)
+    children = {name: _parts(each) for name, each in module.named_children()}
+    return [_class_code(type(module)), attributes, dict(module._buffers), children]
+
+
+def _class_code(kind: type) -> list[Any]:
+    """Return the code of a class as things that have a digest; of PyTorch's own the name alone."""
+    if kind.__module__.partition(".")[0] in ("torch", "torchvision"):
+        return [f"{kind.__module__}.{kind.__qualname__}"]
+    if _is_ours(kind.__module__):
+        return [code_digest(kind)]
+    found: list[Any] = [kind.__qualname__]
+    for name, value in vars(kind).items():
+        if inspect.isfunction(value):
+            try:
+                found.append([name, code_digest(value)])
+            except TypeError:  # it uses what has no digest: the code alone
+                found.append([name, value.__code__.co_code, list(value.__code__.co_names)])
+    return [*found, *(_class_code(base) for base in kind.__bases__)]
 
 
 def code_digest(function: Callable[..., Any]) -> str:

@@ -61,7 +61,7 @@ class ImageSet(Dataset[tuple[Tensor, int]]):
         return f"ImageSet({self.name!r}, split={self.split!r}, n={len(self)}, classes={len(self.classes)})"
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        return self._decode(index), int(self.labels[index])
+        return self._decode(index).clone(), int(self.labels[index])
 
     def _decode(self, index: int) -> Tensor:
         return self._source.tensor(int(self._indices[index]), self._geometry)
@@ -72,11 +72,14 @@ class ImageSet(Dataset[tuple[Tensor, int]]):
     def stack(self, indices: Tensor | Sequence[int] | None = None) -> tuple[Tensor, Tensor]:
         """Return the images at ``indices``, or all, (N, C, H, W) float32 in [0, 1], and their labels (N,) int64.
 
+        Of booleans, one for each image of the set, those that are True are returned.
+
         Raises:
+            TypeError: ``indices`` are no integers and no booleans.
             UnreadableFiles: naming all files that cannot be decoded.
             UserError: images differ in shape (load them with a ``size``).
         """
-        wanted = torch.arange(len(self)) if indices is None else torch.as_tensor(indices, dtype=torch.int64)
+        wanted = torch.arange(len(self)) if indices is None else self._positions(indices)
         if len(wanted) == 0:
             raise ValueError("indices must name at least one image")
         try:
@@ -99,6 +102,16 @@ class ImageSet(Dataset[tuple[Tensor, int]]):
 
         _each(place, len(wanted))
         return torch.from_numpy(pixels), self.labels[wanted]
+
+    def _positions(self, indices: Tensor | Sequence[int]) -> Tensor:
+        found = torch.as_tensor(indices)
+        if found.dtype == torch.bool:
+            if found.shape != self.labels.shape:
+                raise UserError(f"indices must be one boolean for each of {len(self)} images, or integers")
+            return found.nonzero()[:, 0]
+        if found.is_floating_point() and found.numel():
+            raise TypeError(f"indices must be integers or booleans, not {found.dtype}")
+        return found.to(torch.int64)
 
     def verify(self) -> None:
         """Decode every image once.

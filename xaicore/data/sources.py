@@ -7,6 +7,7 @@ Conversions: every image becomes 8-bit grey or RGB.
 
 - 16-bit grey is divided by 65535 and rounded to the nearest of 256 levels; of 16-bit colour Pillow gives the upper byte.
   Grey of other depths and floating-point values are refused, since nothing says which value is white.
+  A TIFF of 16 bits whose 0 is white is refused, since Pillow does not turn it, as it does one of 8.
 - What is transparent (also by a palette, or a transparent colour) is laid on white. 16-bit grey with a transparent
   level is refused.
 - 1-bit pictures become 0 and 1; palettes their colours; CMYK is converted without a colour profile.
@@ -56,7 +57,7 @@ class Geometry:
             white = Image.new("RGBA", image.size, "white")
             image = Image.alpha_composite(white, image.convert("RGBA"))
         image = image.convert("L" if grey else "RGB")
-        if self.size is not None and (image.height, image.width) != self.size:
+        if self.size is not None and ((image.height, image.width) != self.size or self.crop < 1):
             height, width = self.size
             if height == width == self.pad_to:
                 left, top = -((width - image.width) // 2), -((height - image.height) // 2)
@@ -153,5 +154,7 @@ Source = FileSource | MemorySource
 def _is_sixteen_bit_grey(file: Image.Image) -> bool:
     """Whether a file of more than 8 bits holds grey levels from 0 to 65535, none of them transparent."""
     sixteen = file.mode.startswith("I;16") or (file.mode == "I" and file.format in ("PNG", "PPM"))
-    bits = getattr(file, "tag_v2", {}).get(258, (16,))  # a TIFF of 12 bits is opened as one of 16
-    return sixteen and tuple(bits) == (16,) and "transparency" not in file.info
+    tags = getattr(file, "tag_v2", {})
+    bits = tags.get(258, (16,))  # a TIFF of 12 bits is opened as one of 16
+    black_is_zero = tags.get(262, 1) == 1
+    return sixteen and tuple(bits) == (16,) and black_is_zero and "transparency" not in file.info

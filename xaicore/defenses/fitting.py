@@ -45,7 +45,9 @@ def fitted(
     cards = [device] if device.type == "cuda" else []
     products = SmallMaps() if device.type == "cpu" else nullcontext()
     with torch.random.fork_rng(cards), exact_arithmetic(device), torch.enable_grad(), products:
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed all cards, of the caller too
+        for card in cards:
+            torch.cuda.default_generators[torch.cuda._utils._get_device_index(card)].manual_seed(seed)
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         for epoch in range(epochs):
             order = torch.randperm(len(images), generator=generator)

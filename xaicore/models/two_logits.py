@@ -25,10 +25,10 @@ class TwoLogits(nn.Module):
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
+        kind = next((each.dtype for each in model.parameters()), torch.get_default_dtype())
         self.halves = nn.utils.skip_init(nn.Linear, 1, 2, bias=False, device=device_of(model))
-        self.halves.weight = nn.Parameter(
-            torch.tensor([[-0.5], [0.5]], device=device_of(model)), requires_grad=False
-        )
+        halves = torch.tensor([[-0.5], [0.5]], device=device_of(model), dtype=kind)
+        self.halves.weight = nn.Parameter(halves, requires_grad=False)
         self.train(model.training)
 
     def forward(self, images: Tensor) -> Tensor:
