@@ -30,7 +30,7 @@ def committed() -> Committed:
     """Evidence of two editions, and verdicts, made up."""
     values = {
         "p4.aware.pgd": entry(96.1039, [90.909, 100.0], 77, "%"),
-        "p4.adaptive_success": entry(31.7647, [21.1765, 42.3529], 85, "%", runs=5),
+        "p4.adaptive.pgd.linf.eps_031.late": entry(31.7647, [21.1765, 42.3529], 85, "%", runs=5),
         "p4.gain": entry(-0.0349, [-0.06, 0.012], 1234, None),
         "p4.change": entry(-27.06, [-36.5, -17.6], 85, "points"),
         "p4.error": entry(1234.5, [1000.0, 2000.0], 12, "‱"),
@@ -89,9 +89,9 @@ def shown(text: str, committed: Committed) -> str:
         ("1234", "value:p4.gain:n", "1234"),
         ("1,200", "value:p4.gain:n", "1,234"),
         ("12346", "value:p4.many", "12,346"),
-        ("five", "value:p4.adaptive_success:runs", "five"),
-        ("30.0 %", "value:p4.adaptive_success:least", "31.8 %"),
-        ("30.0 %", "value:p4.adaptive_success:most", "37.8 %"),
+        ("five", "value:p4.adaptive.pgd.linf.eps_031.late:runs", "five"),
+        ("30.0 %", "value:p4.adaptive.pgd.linf.eps_031.late:least", "31.8 %"),
+        ("30.0 %", "value:p4.adaptive.pgd.linf.eps_031.late:most", "37.8 %"),
         ("1 %", "paper:p4.adaptive.success", "1 %"),
         ("0.5", "paper:p4.ndcg.untargeted", "0.5"),
         ("500", "paper:p4.pairs.fewest", "500"),
@@ -119,7 +119,8 @@ def test_a_number_is_the_committed_one_in_the_form_in_which_it_is_written(
 
 def test_a_number_links_to_what_it_comes_from_and_says_how_sure_it_is(committed: Committed) -> None:
     page, _ = bind(
-        "[32 %](value:p4.adaptive_success), [96 %](value:p4.aware.pgd), [9](value:p4.plain)", committed
+        "[32 %](value:p4.adaptive.pgd.linf.eps_031.late), [96 %](value:p4.aware.pgd), [9](value:p4.plain)",
+        committed,
     )
     assert page == (
         '<a class="bound number" href="../book/claims/p4.html#claim-p4-adaptive-below-one-percent" title="31.76 % (95 % '
