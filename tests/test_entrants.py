@@ -12,12 +12,19 @@ from torch import Tensor, nn
 from xaicore import metrics, models
 from xaicore.attacks import bim
 from xaicore.core.errors import UserError
-from xaicore.detectors import DETECTORS, Detector, Explainer, MCDropout, ShapSignature, SignatureDetector
+from xaicore.detectors import (
+    DETECTORS,
+    Detector,
+    Explainer,
+    MCDropout,
+    ShapSignature,
+    SignatureDetector,
+    adaptive_attack,
+)
 from xaicore.detectors.surrogates import differentiable_score
 from xaicore.run.params import ArenaParameters
 from xaicore.run.store import Store
 from xaicore.studies import arena, entrants
-from xaicore.studies.asking import asking_attack
 
 
 def small(**changes: object) -> ArenaParameters:
@@ -129,8 +136,8 @@ def test_one_who_asks_stops_at_the_first_point_that_passes(setting: arena.Settin
     detector = SignatureDetector(setting.network)
     detector._score = lambda given: -given.double().sum((1, 2, 3)).cpu()  # type: ignore[method-assign]
     options: dict[str, float] = {"eps": 0.4, "steps": 8, "restarts": 2}
-    first = asking_attack(detector, images, labels, limit=float("inf"), **options)  # type: ignore[arg-type]
-    never = asking_attack(detector, images, labels, limit=-float("inf"), **options)  # type: ignore[arg-type]
+    first = adaptive_attack(detector, images, labels, follow=False, limit=float("inf"), **options)  # type: ignore[arg-type]
+    never = adaptive_attack(detector, images, labels, follow=False, limit=-float("inf"), **options)  # type: ignore[arg-type]
     assert first.success.any()
     assert torch.equal(first.info["evaded"], first.success)
     assert not never.info["evaded"].any()

@@ -41,6 +41,7 @@ def adaptive_attack(
     steps: int = 50,
     restarts: int = 3,
     limit: float | None = None,
+    follow: bool = True,
     target: int | Tensor | None = None,
     seed: int = 0,
     index: Tensor | None = None,
@@ -61,6 +62,8 @@ def adaptive_attack(
         steps: gradient steps of a restart.
         restarts: number of random starts; image by image as many as it takes.
         limit: the score at or below which an image is left alone; None: the limit of the detector's own rule.
+        follow: the detector's gradient. False is the control: the same starts, steps and questions to the detector, but
+            of gradients the network's alone, also where the answer is wrong; no surrogate is needed.
         target: class to reach, or (N,) int64 of them; None to leave the true class.
         seed: with ``index``, the source of all randomness.
         index: (N,) int64, number of each image in its set; None counts from 0.
@@ -73,7 +76,7 @@ def adaptive_attack(
         the limit.
 
     Raises:
-        UserError: the detector has no surrogate.
+        UserError: the detector has no surrogate, and its gradient is to be followed.
     """
     if not isinstance(detector, Detector):
         raise TypeError(f"detector must be a Detector, not {type(detector).__name__}")
@@ -84,6 +87,7 @@ def adaptive_attack(
         steps=checks.integer("steps", steps, least=1),
         restarts=checks.integer("restarts", restarts, least=1),
         limit=detector.limit if limit is None else float(limit),
+        follow=checks.flag("follow", follow),
         seed=checks.integer("seed", seed, least=0),
     )
     return run(step, detector.model, images, labels, target=target, index=index, batch_size=batch_size)
@@ -100,6 +104,7 @@ def _search(
     steps: int,
     restarts: int,
     limit: float,
+    follow: bool,
     seed: int,
 ) -> Attempt:
     """The attack as a step of the base: keeps the least suspicious point found for each image so far."""
@@ -123,20 +128,26 @@ def _search(
             logits, upwards = victim.differentiate(points, towards)
             queries.index_add_(0, rows, torch.ones_like(rows))
             fooled = wanted.attained(logits)
-            met |= fooled
             scores, downwards = torch.full_like(least[rows], torch.inf), torch.zeros_like(points)
-            scores[met], slopes = _scored(detector, points[met], victim.batch_size)
-            downwards[met] = -slopes
+            if follow:
+                met |= fooled
+                scores[met], slopes = _scored(detector, points[met], victim.batch_size)
+                downwards[met] = -slopes
+            elif fooled.any():
+                scores[fooled] = detector.score(points[fooled]).to(scores)
             better = fooled & (scores < least[rows])
             best[rows[better]], least[rows[better]] = points[better], scores[better]
             quiet = fooled & (scores <= limit)
-            if quiet.any():  # the surrogate's value can differ from the detector's in the last bits
+            if (
+                follow and quiet.any()
+            ):  # the surrogate's value can differ from the detector's in the last bits
                 quiet[quiet.clone()] = (detector.score(points[quiet]) <= limit).to(quiet.device)
-                best[rows[quiet]], evaded[rows[quiet]] = points[quiet], True
+            best[rows[quiet]], evaded[rows[quiet]] = points[quiet], True
             if done < steps:
-                way = _joined(
-                    STRATEGIES[restart % len(STRATEGIES)], upwards, downwards, fooled, scores <= limit
-                )
+                way = upwards
+                if follow:
+                    strategy = STRATEGIES[restart % len(STRATEGIES)]
+                    way = _joined(strategy, upwards, downwards, fooled, scores <= limit)
                 size = eps * (LARGEST + (SMALLEST - LARGEST) * done / steps)
                 points = (points + size * way.sign()).clamp_(low[rows], high[rows])
             rows, points, met = rows[~quiet], points[~quiet], met[~quiet]

@@ -149,9 +149,10 @@ def _value(
     pooled_ = _from_outcomes(given, there) if 1 < found.runs == len(given) else None
     if pooled_ is not None and (pooled_[1].low < pooled_[1].high or interval is None):
         (value, interval), method = pooled_, "images and runs"
-    every = pd.concat(given) if len(given) == len(there) else pd.DataFrame({"image": [None]})
-    if every["image"].notna().all() and len(every):
-        n = int(every["image"].groupby(every["group"].fillna("")).nunique().min())
+    if len(given) == len(there) and not any(frame["image"].isna().any() for frame in given):
+        every = pd.concat(given)
+        images = every["image"].groupby(every["group"].fillna("")).nunique()
+        n = int(images.min()) if len(images) else n
     bounds = UNITS[range_unit(id, unit)]
     return {
         "value": value,

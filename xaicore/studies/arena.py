@@ -22,7 +22,6 @@ from xaicore.detectors.base import threshold_of
 from xaicore.detectors.explainer import PATHS
 from xaicore.detectors.surrogates import differentiable_score
 from xaicore.studies import steps
-from xaicore.studies.asking import asking_attack
 from xaicore.studies.subjects import shuffled, trained_on_sets
 
 if TYPE_CHECKING:
@@ -184,24 +183,23 @@ def known(
     follow: bool = True,
     **options: Any,
 ) -> AttackResult:
-    """Attack network and detector at once (:func:`xaicore.detectors.adaptive_attack`), or take it from the store.
+    """Attack network and detector (:func:`xaicore.detectors.adaptive_attack`), or take it from the store.
 
     Args:
         store: and ``title``, ``images``, ``labels``: see above.
         detector: fitted as far as its score needs it.
-        follow: the detector's gradient; False: the control, :func:`~xaicore.studies.asking.asking_attack`.
+        follow: the detector's gradient; False: the control, one who only asks.
         options: of the attack, with ``limit``, the score that it has to keep.
 
     Raises:
         UserError: the detector has no surrogate.
     """
-    given = {"images": images, "labels": labels, "batch_size": ROWS, **options}
-    step, attack = ("one who knows", adaptive_attack) if follow else ("one who asks", asking_attack)
+    given = {"images": images, "labels": labels, "batch_size": ROWS, "follow": follow, **options}
     kept = store.get_or_compute(
-        f"{step}, {title}",
+        f"one who {'knows' if follow else 'asks'}, {title}",
         {"detector": detector.fingerprint, **given},
-        lambda: attack(detector, **given).arrays(),
-        code=attack,
+        lambda: adaptive_attack(detector, **given).arrays(),
+        code=adaptive_attack,
     )
     return AttackResult.from_arrays(kept, seconds=kept.seconds)
 
