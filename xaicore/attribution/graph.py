@@ -21,10 +21,10 @@ from torch.nn.functional import scaled_dot_product_attention
 from torchvision.transforms import functional
 
 from xaicore.attribution.attention import attention, multi_head_attention
-from xaicore.attribution.calls import names
 from xaicore.attribution.inputs import network_of
 from xaicore.attribution.layers import BATCH_NORMS, GATES, KINDS, WITH_WEIGHTS, batchnorm, reweighted
 from xaicore.attribution.operations import classify, is_fixed, is_size, name_of, operation
+from xaicore.attribution.overwritten import has_hooks, reads_overwritten, tensor_users
 from xaicore.core.errors import UserError
 from xaicore.core.outputs import checked_logits
 from xaicore.models.batchnorm import folded_weights
@@ -34,8 +34,6 @@ FOLD_TOLERANCE = 1e-4
 INPUT = -1
 """The source of a step that takes the network's input."""
 NEEDING_VALUES = ("affine", "max-pool", "average-pool", "sum", "normalisation", "softmax", "product")
-IN_PLACE = names("iadd isub imul itruediv ifloordiv imod ipow imatmul iand ior ixor setitem")
-"""Operators that overwrite their first operand."""
 _TRACING = threading.Lock()
 
 
@@ -119,14 +117,14 @@ class Graph:
             for node, position in self._positions.items()
             if node in self._raw and position != INPUT and self.steps[position].kind == "affine"
         }
-        self._hidden = any(map(_has_hooks, self._network.modules())) or _reads_overwritten(
+        self._hidden = any(map(has_hooks, self._network.modules())) or reads_overwritten(
             self._traced, set(self._needed)
         )
         self._rewritten = (
             tracer.unchecked
             or any(_is_norm(self._traced, node) for node in self._needed)
             or not all(
-                len(_tensor_users(node)) == 1 and len(self.steps[position].sources) == 1
+                len(tensor_users(node)) == 1 and len(self.steps[position].sources) == 1
                 for node, position in self._positions.items()
             )
         )
@@ -152,7 +150,7 @@ class Graph:
         (before,) = node.all_input_nodes
         position = self._positions[before]
         layer = None if position == INPUT else self.steps[position]
-        if layer is None or layer.kind not in WITH_WEIGHTS or _tensor_users(before) != [node]:
+        if layer is None or layer.kind not in WITH_WEIGHTS or tensor_users(before) != [node]:
             return Step("affine", name_of(node), batchnorm(norm), (position,))
         assert isinstance(layer.module, (nn.Conv2d, nn.Linear))
         folded = reweighted(layer.module, *folded_weights(layer.module, norm))
@@ -216,41 +214,6 @@ class Graph:
                 )
 
 
-def _has_hooks(module: nn.Module) -> bool:
-    """Whether more may happen in a call of ``module`` than its class says."""
-    return bool(module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module))
-
-
-def _reads_overwritten(traced: fx.GraphModule, needed: set[fx.Node]) -> bool:
-    """Whether what an operation overwrites may be read by another than the one that takes its result."""
-    for node in traced.graph.nodes:
-        if not _overwrites(traced, node):
-            continue
-        if node not in needed:
-            return True
-        source = node
-        while source.all_input_nodes and not _is_new(traced, source):
-            source = source.all_input_nodes[0]
-            if len(_tensor_users(source)) > 1:
-                return True
-    return False
-
-
-def _overwrites(traced: fx.GraphModule, node: fx.Node) -> bool:
-    if node.op == "call_module":
-        return bool(getattr(traced.get_submodule(str(node.target)), "inplace", False))
-    called = node.op in ("call_function", "call_method")
-    name = name_of(node)
-    in_place = name in IN_PLACE or (name.endswith("_") and not name.endswith("__"))
-    return called and (in_place or bool(node.kwargs.get("inplace")))
-
-
-def _is_new(traced: fx.GraphModule, node: fx.Node) -> bool:
-    """Whether what a node gives surely shares no memory with what it is given."""
-    new = (*BATCH_NORMS, nn.Conv2d, nn.Linear, nn.MaxPool2d, nn.AvgPool2d)
-    return node.op == "call_module" and isinstance(traced.get_submodule(str(node.target)), new)
-
-
 def _defaults(network: nn.Module) -> dict[str, Any]:
     """Return the arguments that a network of images gets by default, such as no mask."""
     _, *others = inspect.signature(network.forward).parameters.values()
@@ -278,10 +241,6 @@ def _constants(traced: fx.GraphModule, nodes: list[fx.Node]) -> dict[fx.Node, An
             if node.op != "placeholder" and found.keys() >= set(node.all_input_nodes):
                 found[node] = interpreter.env[node] = interpreter.run_node(node)
     return found
-
-
-def _tensor_users(node: fx.Node) -> list[fx.Node]:
-    return [user for user in node.users if not is_size(user)]
 
 
 def _is_norm(traced: fx.GraphModule, node: fx.Node) -> bool:
